@@ -1,0 +1,18 @@
+"""Which parameters learn, when, and at which learning rate."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+
+class Freeze(ABC):
+    """A policy is one pure function of depth and time."""
+
+    @abstractmethod
+    def scales(self, blocks: int, progress: float) -> tuple[float, ...]:
+        """The learning-rate factor of each block, from the bottom (embeddings, layer 0, layer 1, …, head); 0 freezes it.
+
+        Args:
+            blocks: how many blocks the model has, embeddings and head included.
+            progress: in [0, 1]. What is 0 at every progress never reaches the optimizer.
+        """

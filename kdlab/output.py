@@ -1,0 +1,48 @@
+"""What a model said about a batch, and the one place where the project averages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from torch import Tensor
+
+Batch = dict  # input_ids [B, L], attention_mask [B, L], label [B] or [B, C], row [B], rows: float, labelled: float
+
+
+@dataclass(frozen=True)
+class Output:
+    """Logits, the positions that count, and the taps that were asked for.
+
+    Attributes:
+        logits: ``[..., C]``.
+        mask: ``[...]`` bool; a position that is False never influences a loss.
+        taps: tensors by tap name: ``hidden.i`` and ``embedding`` ``[B, L, D]``, ``attention.i`` ``[B, H, L, L]``, ``pooled`` ``[B, D]``.
+        tokens: ``[B, L]`` bool, the real tokens, for taps with a token axis.
+        count: what :meth:`mean` divides by: the positions of the whole optimizer step divided by its number of
+            micro-batches (over accumulation and devices), so that the mean of micro-batch losses is the loss of the
+            whole. None: the positions in ``mask``.
+    """
+
+    logits: Tensor
+    mask: Tensor
+    taps: dict[str, Tensor] = field(default_factory=dict)
+    tokens: Tensor | None = None
+    count: float | None = None
+
+    def mean(self, values: Tensor) -> Tensor:
+        """The masked mean: a scalar.
+
+        Args:
+            values: ``mask.shape``, or ``tokens.shape``, which is first averaged over the real tokens of each row.
+        """
+        if values.shape != self.mask.shape:
+            if self.tokens is None or values.shape != self.tokens.shape:
+                raise ValueError(f"values {tuple(values.shape)} match neither mask {tuple(self.mask.shape)} nor tokens")
+            real = self.tokens
+            values = values.where(real, 0).sum(-1) / real.sum(-1).clamp(min=1)
+        count = self.mask.sum().clamp(min=1) if self.count is None else self.count
+        return values.where(self.mask, 0).sum() / count
+
+    def only(self, mask: Tensor, count: float | None = None) -> Output:
+        """The same output where just the positions in ``mask`` count."""
+        return replace(self, mask=self.mask & mask, count=count)

@@ -1,0 +1,21 @@
+"""Where knowledge comes from."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+from kdlab.output import Batch, Output
+from kdlab.task.base import Task
+
+
+class Teacher(ABC):
+    """One call. A frozen teacher is never a registered submodule of the training module."""
+
+    @abstractmethod
+    def read(self, task: Task, batch: Batch) -> Output:
+        """What the teacher says about the rows of the batch, detached."""
+
+    @abstractmethod
+    def widths(self) -> Mapping[str, int]:
+        """The width (last dimension) of each tap that it offers."""
