@@ -12,6 +12,8 @@ from kdlab.task.base import Task
 class Teacher(ABC):
     """One call. A frozen teacher is never a registered submodule of the training module."""
 
+    seconds: float = 0.0  # what a teacher pass before training took
+
     @abstractmethod
     def read(self, task: Task, batch: Batch) -> Output:
         """What the teacher says about the rows of the batch, detached."""

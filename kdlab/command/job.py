@@ -1,0 +1,80 @@
+"""What Hydra knows of one job: where it writes, which options were chosen, what was overridden."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from kdlab.error import UserError
+from kdlab.run import run_id
+
+SWEEP = "KDLAB_SWEEP"  # names the multirun that a job belongs to, in the environment that all its workers inherit
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of one command.
+
+    Attributes:
+        command: the verb.
+        folder: the run directory.
+        cfg: the composed config.
+        choices: group -> name of the selected option.
+        overrides: the job's command line.
+        sweep: name and number within a multirun, or None.
+    """
+
+    command: str
+    folder: Path
+    cfg: DictConfig
+    choices: dict[str, str]
+    overrides: list[str]
+    sweep: dict[str, Any] | None = None
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved config as plain data, with the names of the selected options."""
+        try:
+            plain = OmegaConf.to_container(self.cfg, resolve=True, throw_on_missing=False)
+        except Exception as problem:
+            raise UserError(" ".join(str(problem).split())) from problem
+        names = {group.split("@")[-1].replace("/", "_").replace(".", "_"): name for group, name in self.choices.items()}
+        return plain | {"command": self.command, "choice": names}  # type: ignore[operator]
+
+    @property
+    def group(self) -> str:
+        """What the runs of a comparison share: the ``group`` key, else the experiment, else the data set."""
+        return self.cfg.group or self.choices.get("experiment") or self.choices.get("datamodule") or self.command
+
+
+def current(command: str, cfg: DictConfig) -> Job:
+    """The job that Hydra is running in this process."""
+    hydra = HydraConfig.get()
+    sweep = None
+    if hydra.mode == RunMode.MULTIRUN:
+        sweep = {"sweep": os.environ.get(SWEEP, ""), "job": hydra.job.num}
+    choices = _chosen(hydra.runtime.choices)
+    return Job(command, Path(hydra.runtime.output_dir), cfg, choices, list(hydra.overrides.task), sweep)
+
+
+def composed(command: str, overrides: list[str], **nodes: DictConfig) -> Job:
+    """Another command's job, composed inside a running one; ``nodes`` replace what the overrides composed."""
+    from hydra import compose
+
+    cfg = compose(config_name=command, overrides=overrides, return_hydra_config=True)
+    for name, node in nodes.items():
+        cfg[name] = node
+    folder = Path(cfg.outputs) / command / run_id(cfg)
+    choices = _chosen(cfg.hydra.runtime.choices)
+    plain = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
+    return Job(command, folder, plain, choices, overrides)
+
+
+def _chosen(choices: DictConfig) -> dict[str, str]:
+    return {k: str(v) for k, v in choices.items() if v not in (None, "null") and not str(k).startswith("hydra/")}

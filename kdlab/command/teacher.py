@@ -1,0 +1,130 @@
+"""Find the teacher that a config names, or train it: once for a whole sweep, however many jobs ask at the same time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+from torch import nn
+
+from kdlab.command import build
+from kdlab.command.job import Job, composed
+from kdlab.error import UserError
+from kdlab.model.save import load, tokenizer_fingerprint
+from kdlab.run import read_config, read_done
+
+
+@dataclass
+class Trained:
+    """A trained model on disk.
+
+    Attributes:
+        folder: the run directory, or the model directory of a model from elsewhere.
+        weights: the folder in ``save_pretrained`` layout.
+        id: the run id, or the folder's name.
+    """
+
+    folder: Path
+    weights: Path
+    id: str
+    _loaded: tuple[nn.Module, Any] | None = field(default=None, repr=False)
+
+    @property
+    def model(self) -> nn.Module:
+        return self._load()[0]
+
+    @property
+    def tokenizer(self) -> Any:
+        return self._load()[1]
+
+    @property
+    def labels(self) -> list[str] | None:
+        """The label names in the order of the logits, or None where the model has only numbers."""
+        names = getattr(self.model.config, "id2label", None) or {}
+        labels = [names[index] for index in sorted(names, key=int)]
+        return None if all(name == f"LABEL_{index}" for index, name in enumerate(labels)) else labels
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """``metrics.json`` of the run, or nothing."""
+        path = self.folder / "metrics.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def _load(self) -> tuple[nn.Module, Any]:
+        if self._loaded is None:
+            self._loaded = load(self.weights, build=self._rebuild)
+        return self._loaded
+
+    def _rebuild(self, labels: list[str], tokenizer: Any) -> nn.Module:
+        """The run's model as its config describes it, for what ``save_pretrained`` alone cannot restore."""
+        cfg = read_config(self.folder)
+        role = "student" if "student" in cfg else "model"
+        given: dict[str, Any] = {"labels": labels, "tokenizer": tokenizer}
+        if build.needs_teacher(cfg[role]):
+            given["teacher"] = named(cfg.teacher.run, Path(cfg.outputs)).model
+        task = build.make(cfg.task)
+        task.prepare(labels, [1] * len(labels))
+        return task.attach(build.make(cfg[role], **given))
+
+
+def named(name: str, outputs: Path) -> Trained:
+    """A trained model by run id, run directory or model directory."""
+    candidates = [Path(name)] + [outputs / command / name for command in ("finetune", "distill")]
+    for folder in candidates:
+        if folder.suffix == ".ckpt" and folder.is_file():
+            folder = folder.parent.parent  # noqa: PLW2901  a checkpoint stands for the run that wrote it
+        if (folder / "config.yaml").is_file():
+            if read_done(folder) is None:
+                raise UserError(f"run {folder} is not finished, so it cannot serve as a trained model; run its command again first")
+            return Trained(folder, folder / "model", folder.name)
+        if (folder / "config.json").is_file():
+            return Trained(folder, folder, folder.name)
+    where = ", ".join(str(folder) for folder in candidates)
+    raise UserError(f"no trained model '{name}': none of {where} is a run or model directory; `kdlab runs` lists the runs")
+
+
+def resolve(job: Job, train: Callable[[Job], Any]) -> Trained:
+    """The teacher of a distillation job; trains it with ``train`` where its recipe's run is missing."""
+    cfg = job.cfg
+    if cfg.teacher.run is not None:
+        return named(cfg.teacher.run, Path(cfg.outputs))
+    recipe = recipe_job(job)
+    if read_done(recipe.folder) is None:
+        train(recipe)
+    return Trained(recipe.folder, recipe.folder / "model", recipe.folder.name)
+
+
+def recipe_job(job: Job) -> Job:
+    """The finetune job that the recipe describes, with this job's outputs, logger and permission to download."""
+    cfg = job.cfg
+    option = job.choices.get("model@teacher.model")
+    overrides = [str(word) for word in cfg.teacher.recipe]
+    overrides += [f"model={option}"] if option else []
+    overrides += [f"{key}={cfg[key]}" for key in ("outputs", "download")] + [f"group={job.group}"]
+    overrides += [f"{group}={job.choices[group]}" for group in ("logger",) if group in job.choices]
+    teacher = composed("finetune", overrides, model=cfg.teacher.model)
+    for key in ("_target_",):
+        if teacher.cfg.task[key] != cfg.task[key]:
+            raise UserError("teacher.recipe trains another task than the student's; choose the same task option in both")
+    return teacher
+
+
+def check(teacher: Trained, data: Any) -> None:
+    """Refuse a teacher that speaks of other labels or reads other tokens than the student's data."""
+    labels = teacher.labels
+    outputs = getattr(teacher.model.config, "num_labels", len(data.labels))
+    if outputs != len(data.labels) or (labels is not None and labels != list(data.labels)):
+        raise UserError(
+            f"teacher {teacher.id} knows the labels {labels or outputs}, the data has {list(data.labels)}; "
+            "they must be the same in the same order: train the teacher on this data or set datamodule.label_names"
+        )
+    if tokenizer_fingerprint(teacher.tokenizer) != tokenizer_fingerprint(data.tokenizer):
+        raise UserError(
+            f"teacher {teacher.id} and the student have different tokenizers; set student.tokenizer to the teacher's ({teacher.weights})"
+        )
+
+

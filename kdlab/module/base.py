@@ -1,0 +1,95 @@
+"""What every training rule shares: the optimizer, freezing, time, and evaluation on a split."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+from torchmetrics import MetricCollection
+
+from kdlab.freeze.apply import apply, parameter_groups, trainable_table
+from kdlab.freeze.base import Freeze
+from kdlab.model.block import blocks
+from kdlab.output import Batch, Output
+from kdlab.schedule.base import Schedule
+from kdlab.task.base import Task
+
+
+class Learner(LightningModule, ABC):
+    """One model that learns. A subclass is a training rule: its ``training_step`` and nothing else of weight.
+
+    Every step seeds torch from (seed, step, rank): a step is a function of weights, optimizer and step alone, so a
+    resumed run draws the same dropout masks, and a stored teacher gives the same run as a live one.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        task: Task,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        scheduler: Schedule,
+        freeze: Freeze,
+        metric: MetricCollection,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.task = task
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        self.freezing = freeze
+        self.seed = seed
+        self.val_metric = metric.clone(prefix="val/")
+        self.test_metric = metric.clone(prefix="test/")
+        self.steps = 1
+
+    @property
+    def progress(self) -> float:
+        """How far the run is: 0 at the first step, 1 at the last."""
+        return min(1.0, self.global_step / max(1, self.steps - 1))
+
+    def configure_optimizers(self) -> Any:
+        self.steps = int(self.trainer.estimated_stepping_batches)
+        settings = getattr(self.optimizer, "keywords", {})
+        groups = parameter_groups(
+            self.freezing, blocks(self.model), settings.get("lr", 1e-3), settings.get("weight_decay", 0.0)
+        )
+        groups += self.extra_groups()
+        optimizer = self.optimizer(groups)
+        factor = LambdaLR(optimizer, lambda step: self.scheduler(min(1.0, step / max(1, self.steps))))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": factor, "interval": "step"}}
+
+    def extra_groups(self) -> list[dict[str, Any]]:
+        """Parameter groups besides the model's."""
+        return []
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        torch.manual_seed(hash((self.seed, self.global_step, batch_idx, self.global_rank)) % 2**63)
+        apply(self.freezing, blocks(self.model), self.progress)
+
+    def table(self) -> list[dict[str, Any]]:
+        """One row a block: its parameters, whether they learn at the end of the run, and their learning-rate factor."""
+        return trainable_table(self.freezing, blocks(self.model), progress=1.0)
+
+    @abstractmethod
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor: ...
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        self.evaluation_step(batch, "val", self.val_metric)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self.evaluation_step(batch, "test", self.test_metric)
+
+    def evaluation_step(self, batch: Batch, split: str, metric: MetricCollection) -> Output:
+        """Score one batch of a split."""
+        output = self.task.read(self.model, batch)
+        metric.update(self.task.probabilities(output.logits), batch["label"])
+        loss = self.task.supervised(output, batch)
+        self.log_dict(metric, on_step=False, on_epoch=True, batch_size=len(batch["row"]))
+        self.log(f"{split}/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["row"]))
+        return output

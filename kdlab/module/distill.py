@@ -1,0 +1,57 @@
+"""Train a student with a frozen teacher."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+from torch import Tensor
+from torchmetrics import MetricCollection
+
+from kdlab.loss.objective import Objective
+from kdlab.metric.fidelity import Fidelity
+from kdlab.module.base import Learner
+from kdlab.output import Batch, Output
+from kdlab.teacher.base import Teacher
+
+
+@final
+class Distill(Learner):
+    """The distillation rule: the batch is read twice, and the objective compares what the two said.
+
+    The teacher is no registered submodule: it reaches neither the checkpoint, nor the optimizer, nor ``.train()``.
+    """
+
+    def __init__(self, *, loss: Objective, teacher: Teacher, **shared: Any) -> None:
+        super().__init__(**shared)
+        self.loss = loss
+        self._teacher = (teacher,)
+        self.val_fidelity = Fidelity("val")
+        self.test_fidelity = Fidelity("test")
+        self.teacher_metric = self.test_metric.clone(prefix="teacher/test/")
+
+    @property
+    def teacher(self) -> Teacher:
+        return self._teacher[0]
+
+    def extra_groups(self) -> list[dict[str, Any]]:
+        adapters = [parameter for parameter in self.loss.parameters() if parameter.requires_grad]
+        return [{"params": adapters, "name": "adapters"}] if adapters else []
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        student = self.task.read(self.model, batch, self.loss.taps["student"])
+        teacher = self.teacher.read(self.task, batch)
+        supervised = self.task.supervised(student, batch)
+        total, values = self.loss(supervised, student, teacher, self.progress)
+        self.log_dict({"train/loss": total} | {f"train/loss/{name}": value for name, value in values.items()})
+        return total
+
+    def evaluation_step(self, batch: Batch, split: str, metric: MetricCollection) -> Output:
+        student = super().evaluation_step(batch, split, metric)
+        teacher = self.teacher.read(self.task, batch)
+        fidelity = self.val_fidelity if split == "val" else self.test_fidelity
+        fidelity.update(student.logits, teacher.logits)
+        self.log_dict(fidelity, on_step=False, on_epoch=True, batch_size=len(batch["row"]))
+        if split == "test":
+            self.teacher_metric.update(self.task.probabilities(teacher.logits), batch["label"])
+            self.log_dict(self.teacher_metric, on_step=False, on_epoch=True)
+        return student

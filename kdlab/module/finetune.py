@@ -1,0 +1,20 @@
+"""Fine-tune one model on one task: a teacher, or a student without a teacher."""
+
+from __future__ import annotations
+
+from typing import final
+
+from torch import Tensor
+
+from kdlab.module.base import Learner
+from kdlab.output import Batch
+
+
+@final
+class Finetune(Learner):
+    """The supervised rule."""
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        loss = self.task.supervised(self.task.read(self.model, batch), batch)
+        self.log("train/loss", loss)
+        return loss

@@ -1,0 +1,143 @@
+"""Teacher targets on disk: content-addressed, written once under a lock, memory-mapped, checked on open.
+
+A store holds one array a tap (and one of logits) for every row of a data set. Arrays with a token axis are stored flat,
+the rows' real tokens one after the other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from kdlab.error import UserError
+from kdlab.run import lock, now, write_json
+
+# rows [B], {name: [B, ...]}, {name: [real tokens of these rows, ...]}
+Part = tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Store:
+    """One finished store, opened read-only.
+
+    Attributes:
+        folder: ``outputs/store/<key>``.
+        arrays: memory-mapped, by name; ``logits`` is ``[N, C]``, a token-level tap ``[T, D]``.
+        offsets: ``[N + 1]``, where each row's tokens begin in a token-level array.
+        seconds: what the teacher pass took.
+    """
+
+    folder: Path
+    arrays: dict[str, np.ndarray]
+    offsets: np.ndarray
+    token_level: frozenset[str]
+    seconds: float
+
+    def gather(self, name: str, rows: np.ndarray, length: int) -> np.ndarray:
+        """The stored values of some rows: ``[B, ...]``, or ``[B, length, ...]`` padded with 0 for a token-level tap."""
+        array = self.arrays[name]
+        if name not in self.token_level:
+            return array[rows]
+        out = np.zeros((len(rows), length, *array.shape[1:]), array.dtype)
+        for place, row in enumerate(rows):
+            begin, end = self.offsets[row], self.offsets[row + 1]
+            out[place, : end - begin] = array[begin:end]
+        return out
+
+
+def key(**parts: object) -> str:
+    """The address of a store: a hash of all that decides what is in it."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def ensure(root: Path, address: str, describe: dict, lengths: np.ndarray, build: Callable[[], Iterable[Part]]) -> Store:
+    """Open the store, building it first where it is missing; however many processes ask, one builds.
+
+    Args:
+        root: ``outputs/store``.
+        address: from :func:`key`.
+        describe: what the store is of, for its ``meta.json``.
+        lengths: ``[N]``, how many real tokens each row has.
+        build: yields the parts, rows in any order, each row once.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    folder = root / address
+    with lock(root / f".{address}.lock", f"teacher targets {address}"):
+        if not (folder / "meta.json").exists():
+            _write(folder, describe, lengths, build)
+    return _open(folder)
+
+
+def _write(folder: Path, describe: dict, lengths: np.ndarray, build: Callable[[], Iterable[Part]]) -> None:
+    start = time.perf_counter()
+    part_folder = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part_folder, ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    part_folder.mkdir()
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    arrays: dict[str, np.ndarray] = {}
+    token_level: set[str] = set()
+
+    def put(name: str, value: np.ndarray, where: np.ndarray, size: int) -> None:
+        if name not in arrays:
+            shape = (size, *value.shape[1:])
+            arrays[name] = np.lib.format.open_memmap(part_folder / f"{name}.npy", "w+", value.dtype, shape)
+        arrays[name][where] = value
+
+    for rows, per_row, per_token in build():
+        for name, value in per_row.items():
+            put(name, value, rows, len(lengths))
+        if per_token:
+            tokens = np.concatenate([np.arange(offsets[row], offsets[row + 1]) for row in rows])
+            token_level |= set(per_token)
+        for name, value in per_token.items():
+            put(name, value, tokens, int(offsets[-1]))
+    for array in arrays.values():
+        array.flush()
+    np.save(part_folder / "offsets.npy", offsets)
+    meta = describe | {
+        "files": {path.name: _checksum(path) for path in sorted(part_folder.glob("*.npy"))},
+        "token_level": sorted(token_level),
+        "rows": len(lengths),
+        "seconds": round(time.perf_counter() - start, 3),
+        "built_at": now(),
+    }
+    write_json(part_folder / "meta.json", meta)
+    os.replace(part_folder, folder)
+
+
+@lru_cache(maxsize=8)
+def _open(folder: Path) -> Store:
+    try:
+        meta = json.loads((folder / "meta.json").read_text())
+        for name, checksum in meta["files"].items():
+            if _checksum(folder / name) != checksum:
+                raise ValueError(f"{name} was altered or cut short")
+        arrays = {Path(name).stem: np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in meta["files"]}
+    except (OSError, ValueError, KeyError) as problem:
+        raise UserError(f"the teacher targets in {folder} are damaged ({problem}); delete that folder: they are built again") from problem
+    offsets = arrays.pop("offsets")
+    return Store(folder, arrays, offsets, frozenset(meta["token_level"]), meta["seconds"])
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def storable(taps: Collection[str]) -> None:
+    """Refuse what a store cannot hold at a reasonable size."""
+    for name in taps:
+        if name.startswith("attention."):
+            raise UserError(
+                f"teacher=cached does not store '{name}' (a map of tokens x tokens for every head and row); use teacher=live"
+            )

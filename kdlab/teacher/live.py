@@ -1,0 +1,41 @@
+"""A teacher that is asked anew for each batch."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from torch import nn
+
+from kdlab.output import Batch, Output
+from kdlab.task.base import Task
+from kdlab.teacher.base import Teacher
+
+
+@final
+class Live(Teacher):
+    """Runs the model on every batch: needed where the teacher's view of a row changes from epoch to epoch.
+
+    Args:
+        model: the trained teacher; put in eval mode, its parameters frozen.
+        task: how to read it.
+        data: a datamodule after ``setup``, for the widths of the taps.
+        taps: the tap names that the objective reads.
+        store: not used; every teacher is told where stores lie.
+    """
+
+    def __init__(self, model: nn.Module, task: Task, data: Any, taps: Collection[str], store: Path) -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.taps = frozenset(taps)
+        probe = self.read(task, next(iter(data.every_row(256))))
+        self._widths = {name: tap.shape[-1] for name, tap in probe.taps.items()}
+
+    @torch.no_grad()
+    def read(self, task: Task, batch: Batch) -> Output:
+        self.model.to(batch["input_ids"].device)
+        return task.read(self.model, batch, self.taps)
+
+    def widths(self) -> Mapping[str, int]:
+        return self._widths
