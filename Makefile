@@ -1,0 +1,46 @@
+# make demo: from a fresh clone to a compared distillation sweep. make test: the fast tests. make help lists the rest.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export HF_HUB_OFFLINE ?= 1
+export TOKENIZERS_PARALLELISM ?= false
+
+$(VENV)/.core: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "error: kdlab needs Python 3.11 or newer; try make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "error: no venv; on Debian: apt-get install python3-venv"; exit 2; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[joblib]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.core
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+.PHONY: help demo test test-slow test-browser test-wheel lint claims clean
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ \t/' | expand -t 16
+
+demo: $(VENV)/.core ## set up, train a teacher, sweep temperature x alpha x freezing policy, open the comparison
+	$(BIN)/kdlab distill -m experiment=demo 'loss.temperature=1,2,4' 'loss.alpha=0.5,0.9' 'freeze=none,bottom'
+	$(BIN)/kdlab distill experiment=demo loss=ce datamodule.unlabelled=drop
+	$(BIN)/kdlab report select=demo title='Distilling with few labels'
+
+test: $(VENV)/.dev ## the fast tests
+	$(BIN)/python -m pytest -n 2 tests
+
+test-slow: $(VENV)/.dev ## tests that train for minutes
+	$(BIN)/python -m pytest -m slow tests
+
+test-browser: $(VENV)/.dev ## the report in headless Chromium; installs Debian's chromium where it is missing
+	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium chromium-driver >/dev/null; }
+	$(BIN)/python -m pytest -m browser tests
+
+test-wheel: $(VENV)/.dev ## build the wheel, install it into an empty environment, distil from an empty folder
+	$(BIN)/python -m pytest -m wheel tests
+
+lint: $(VENV)/.dev ## ruff and mypy
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+clean: ## remove the environment and the results
+	rm -rf $(VENV) outputs/distill outputs/finetune outputs/evaluate outputs/store outputs/wandb outputs/report.html
