@@ -1,0 +1,152 @@
+"""`kdlab evaluate`: a finished run on a split, beside what it started from and what it learned from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor, nn
+
+from kdlab.command import build
+from kdlab.command.teacher import Trained, named
+from kdlab.error import UserError
+from kdlab.metric.cost import latency, parameters, throughput
+from kdlab.metric.fidelity import agreement
+from kdlab.metric.report import report
+from kdlab.run import read_config, read_done, write_json, write_text
+from kdlab.task.base import Task
+
+COLUMNS = {
+    "accuracy": "accuracy", "f1_macro": "F1 macro", "ece": "ECE", "agreement": "agreement",
+    "parameters": "parameters", "size_mb": "MB", "latency_ms": "ms a row", "rows_per_second": "rows/s",
+}  # fmt: skip
+
+
+def main(cfg: DictConfig) -> Path:
+    """Evaluate, print the comparison and the report per class, and return the folder with ``report.json``."""
+    if OmegaConf.is_missing(cfg, "run"):
+        raise UserError("run has no value; give a run id or a run directory: kdlab evaluate run=ID (`kdlab runs` lists them)")
+    outputs = Path(cfg.outputs)
+    subject = named(cfg.run, outputs)
+    stored = read_config(subject.folder)
+    data = _data(cfg, stored, subject)
+    task: Task = build.make(stored.task)
+    task.prepare(data.labels, data.label_counts)
+    batches = list(getattr(data, f"{cfg.split}_dataloader")() if cfg.split != "train" else data.evaluate_rows("train"))
+
+    results: dict[str, dict[str, Any]] = {}
+    logits: dict[str, Tensor] = {}
+    for name, model in _models(cfg, stored, subject, task, data):
+        logits[name], target = predict(task, model, batches)
+        results[name] = report(task.probabilities(logits[name]), target, list(data.labels))
+        results[name] |= {
+            "parameters": parameters(model),
+            "size_mb": sum(p.numel() * p.element_size() for p in model.parameters()) / 1e6,
+            "latency_ms": latency(model, batches[len(batches) // 2], repeats=cfg.repeats),
+            "rows_per_second": throughput(model, batches),
+        }
+    if "teacher" in logits:
+        for name, result in results.items():
+            result["agreement"] = float(agreement(logits[name], logits["teacher"]))
+    folder = outputs / "evaluate" / _place(cfg, subject)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "report.json", {"run": subject.id, "split": cfg.split, "labels": list(data.labels), "models": results})
+    console = Console(record=True, width=120)
+    _print(console, subject, cfg.split, results, list(data.labels))
+    write_text(folder / "report.txt", console.export_text())
+    print(f"written to {folder}")
+    return folder
+
+
+def predict(task: Task, model: nn.Module, batches: list[dict[str, Any]]) -> tuple[Tensor, Tensor]:
+    """Logits ``[N, C]`` and labels of every row of the batches."""
+    model.eval()
+    with torch.inference_mode():
+        said = [task.read(model, batch).logits.float() for batch in batches]
+    return torch.cat(said), torch.cat([batch["label"] for batch in batches])
+
+
+def _data(cfg: DictConfig, stored: DictConfig, subject: Trained) -> Any:
+    node = stored.datamodule if cfg.datamodule is None else cfg.datamodule
+    node = OmegaConf.merge(node, {"tokenizer": str(subject.weights), "download": cfg.download})
+    data = build.data(OmegaConf.create({"datamodule": node}))
+    known = subject.labels
+    if known is not None and list(data.labels) != known:
+        raise UserError(f"run {subject.id} knows the labels {known}, the data has {list(data.labels)}; set datamodule.label_names")
+    return data
+
+
+def _models(
+    cfg: DictConfig, stored: DictConfig, subject: Trained, task: Task, data: Any
+) -> Iterator[tuple[str, nn.Module]]:
+    """The rows of the comparison, before to after; what cannot be had is left out and said."""
+    outputs = Path(cfg.outputs)
+    role = "student" if "student" in stored else "model"
+    taught = subject.folder / "teacher.json"
+    teacher = named(json.loads(taught.read_text())["folder"], outputs) if taught.exists() else None
+    torch.manual_seed(stored.seed)
+    yield "untrained", build.model(stored[role], task, data, teacher=None if teacher is None else lambda: teacher.model)
+    if teacher is not None:
+        baseline = named(cfg.baseline, outputs) if cfg.baseline else find_baseline(subject.folder, outputs)
+        if baseline is None:
+            print("no finished run without a teacher to compare with: run the same command with loss=ce")
+        else:
+            yield "without teacher", baseline.model
+    yield ("distilled" if teacher is not None else "trained"), subject.model
+    if teacher is not None:
+        yield "teacher", teacher.model
+
+
+def find_baseline(folder: Path, outputs: Path) -> Trained | None:
+    """A finished run without a teacher that differs from this one in nothing that matters to a student alone."""
+    wanted = _alone(read_config(folder))
+    for path in sorted((outputs / "distill").glob("*/done.json")):
+        other = path.parent
+        if other != folder and read_done(other):
+            config = read_config(other)
+            if not config.loss.terms and _alone(config) == wanted:
+                return Trained(other, other / "model", other.name)
+    return None
+
+
+def _alone(config: DictConfig) -> dict[str, Any]:
+    plain: dict[str, Any] = OmegaConf.to_container(config)  # type: ignore[assignment]
+    kept = ("seed", "student", "task", "datamodule", "optimizer", "freeze")
+    return {key: {**plain[key], "unlabelled": None} if key == "datamodule" else plain[key] for key in kept}
+
+
+def _place(cfg: DictConfig, subject: Trained) -> str:
+    asked = json.dumps([OmegaConf.to_container(cfg.datamodule) if cfg.datamodule else None, cfg.split, cfg.baseline])
+    return f"{subject.id}-{cfg.split}-{hashlib.sha256(asked.encode()).hexdigest()[:6]}"
+
+
+def _print(console: Console, subject: Trained, split: str, results: dict[str, dict[str, Any]], labels: list[str]) -> None:
+    table = Table(title=f"{subject.id} on {split}")
+    table.add_column("")
+    for title in COLUMNS.values():
+        table.add_column(title, justify="right")
+    for name, result in results.items():
+        table.add_row(name, *[_number(result.get(key)) for key in COLUMNS])
+    console.print(table)
+    own = results.get("distilled") or results["trained"]
+    per_class = Table(title="per class")
+    for title in ("label", "precision", "recall", "F1", "support", *[f"said {label}" for label in labels]):
+        per_class.add_column(title, justify="left" if title == "label" else "right")
+    for index, label in enumerate(labels):
+        row = own["per_class"][label]
+        cells = [_number(row[key]) for key in ("precision", "recall", "f1", "support")]
+        per_class.add_row(label, *cells, *[str(count) for count in own["confusion"][index]])
+    console.print(per_class)
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,.0f}" if value >= 1000 or float(value).is_integer() else f"{value:.3f}" if value < 10 else f"{value:.1f}"
