@@ -1,0 +1,117 @@
+"""A run's identity, lock and directory."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kdlab.error import UserError
+from kdlab.run import claim, identity, read_config, read_done
+
+leaves = st.one_of(st.integers(-9, 9), st.floats(allow_nan=False, allow_infinity=False), st.text("ab1", max_size=5), st.booleans(), st.none())
+configs = st.dictionaries(st.text("abcxyz", min_size=1, max_size=4), leaves | st.dictionaries(st.text("pqr", min_size=1), leaves), max_size=5)
+
+
+@given(configs)
+def test_identity_ignores_the_order_of_keys_and_what_cannot_change_the_result(config):
+    reversed_ = dict(reversed(config.items()))
+    assert identity(config) == identity(reversed_)
+    neutral = {"outputs": "/elsewhere", "logger": {"wandb": 1}, "rerun": True, "cluster": {"threads": 1}, "group": "g"}
+    assert identity(config | neutral) == identity(config)
+
+
+@given(configs, st.integers(100, 200))
+def test_identity_changes_with_any_value(config, value):
+    assert identity(config | {"alpha": value}) != identity(config | {"alpha": value + 1})
+    assert identity(config | {"alpha": value}) != identity(config | {"alpha": value + 0.5})
+    assert identity(config | {"loss": {"alpha": value}}) != identity(config | {"loss": {"alpha": -value}})
+
+
+def test_two_and_two_point_zero_are_the_same_number_and_true_is_not_one():
+    assert identity({"t": 2}) == identity({"t": 2.0}) != identity({"t": "2"})
+    assert identity({"t": True}) != identity({"t": 1})
+
+
+def test_a_file_stands_for_its_content(tmp_path):
+    one, two = tmp_path / "a.csv", tmp_path / "b.csv"
+    one.write_text("x")
+    two.write_text("x")
+    same = identity({"datamodule": {"path": str(one)}})
+    assert identity({"datamodule": {"path": str(two)}}) == same
+    two.write_text("yy")
+    assert identity({"datamodule": {"path": str(two)}}) != same
+
+
+def test_a_failed_run_says_why_and_is_not_done(tmp_path):
+    with pytest.raises(ValueError, match="boom"), claim(tmp_path / "run") as run:
+        run.begin({"seed": 0}, [])
+        raise ValueError("boom\nsecond line")
+    assert json.loads((tmp_path / "run/failed.json").read_text())["error"] == "boom"
+    assert read_done(tmp_path / "run") is None
+
+
+def test_done_is_written_last_and_metrics_are_finite(tmp_path):
+    with claim(tmp_path / "run") as run:
+        run.begin({"seed": 0}, ["a=1"])
+        assert not (tmp_path / "run/failed.json").exists()
+        run.finish(0.5, "val/accuracy", 1.0, {"a": 1, "b": float("nan"), "c": float("inf")})
+    assert json.loads((tmp_path / "run/metrics.json").read_text()) == {"a": 1.0}
+    assert read_done(tmp_path / "run")["value"] == 0.5
+
+
+def test_rerun_starts_from_an_empty_directory(tmp_path):
+    with claim(tmp_path / "run") as run:
+        run.finish(0.5, "val/accuracy", 1.0, {})
+        (tmp_path / "run/checkpoints").mkdir()
+    with claim(tmp_path / "run", rerun=True) as run:
+        assert run.done is None
+        assert not (tmp_path / "run/checkpoints").exists()
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from kdlab.run import claim
+with claim(Path(sys.argv[1])) as run:
+    done = run.done
+    if done is None:
+        with open(sys.argv[1] + "/log", "a") as log: log.write("begin\\n")
+        time.sleep(0.5)
+        with open(sys.argv[1] + "/log", "a") as log: log.write("end\\n")
+        run.finish(1.0, "val/accuracy", 0.5, {})
+"""
+
+
+def test_two_concurrent_jobs_of_one_run_do_it_once(tmp_path):
+    jobs = [subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path / "run")], stdout=subprocess.PIPE) for _ in range(3)]
+    assert [job.wait() for job in jobs] == [0, 0, 0]
+    assert (tmp_path / "run/log").read_text() == "begin\nend\n"
+
+
+def test_the_lock_of_a_killed_process_is_free(tmp_path):
+    code = WRITER.replace("time.sleep(0.5)", "print('in', flush=True); time.sleep(60)")
+    job = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "run")], stdout=subprocess.PIPE)
+    assert job.stdout.readline() == b"in\n"
+    os.kill(job.pid, 9)
+    job.wait()
+    start = time.monotonic()
+    with claim(tmp_path / "run") as run:
+        assert run.done is None
+    assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize("content", ["", "[1, 2]", "{unclosed", "\x00\x01"])
+def test_a_damaged_config_is_one_sentence(tmp_path, content):
+    (tmp_path / "config.yaml").write_text(content)
+    if content == "":
+        assert read_config(tmp_path) == {}
+        return
+    with pytest.raises(UserError, match=r"config\.yaml"):
+        read_config(tmp_path)
