@@ -1,13 +1,88 @@
 """Every test runs offline, on one thread, and away from the user's own cache and results."""
 
+from __future__ import annotations
+
 import os
+import random
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
-
-from hypothesis import HealthCheck, settings  # noqa: E402
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["WANDB_MODE"] = "offline"
 
 settings.register_profile("kdlab", deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=50)
 settings.load_profile("kdlab")
+
+GOOD = ("good", "great", "fine", "warm", "funny", "moving")
+BAD = ("bad", "dull", "poor", "cold", "weak", "boring")
+FILLER = ("the", "film", "is", "a", "and", "story", "with", "actors", "this", "very", "plot")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory) -> Path:
+    """One cache for the tests of a process, so that tiny tokenizers are trained once."""
+    folder = tmp_path_factory.mktemp("cache")
+    os.environ["KDLAB_CACHE"] = str(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def reviews(tmp_path_factory) -> Path:
+    """A csv of 160 short made-up reviews, separable by single words."""
+    draw = random.Random(0)
+    rows = ["text,label"]
+    for number in range(160):
+        label = number % 2
+        words = draw.choices(FILLER, k=draw.randint(3, 9)) + draw.choices((BAD, GOOD)[label], k=2)
+        draw.shuffle(words)
+        rows.append(f"{' '.join(words)} {number},{('negative', 'positive')[label]}")
+    path = tmp_path_factory.mktemp("data") / "reviews.csv"
+    path.write_text("\n".join(rows))
+    return path
+
+
+TINY = ("hidden_size=16", "layers=2", "heads=2", "intermediate_size=32", "tokenizer=train:wordpiece:200")
+
+
+@pytest.fixture
+def tiny(reviews) -> dict[str, list[str]]:
+    """Overrides that make each verb small: a table of made-up reviews, two narrow layers, two epochs."""
+    shared = ["datamodule=table", f"datamodule.path={reviews}", "datamodule.batch_size=16", "trainer.max_epochs=2"]
+    teacher = [*shared, "model=bert_tiny", *[f"model.{word}" for word in TINY]]
+    recipe = ",".join(f"'{word}'" for word in teacher)
+    student = [f"student.{word}" for word in TINY] + ["model@teacher.model=bert_tiny"]
+    student += [f"teacher.model.{word}" for word in TINY]
+    return {"finetune": teacher, "distill": [*shared, *student, f"teacher.recipe=[{recipe}]"]}
+
+
+@pytest.fixture
+def kdlab(tmp_path, monkeypatch, capfd) -> Callable[..., tuple[int, str, str]]:
+    """Run a kdlab command in this process, from an empty folder: (exit code, stdout, stderr)."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    from kdlab.__main__ import main
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        capfd.readouterr()
+        monkeypatch.setattr(sys, "argv", ["kdlab", *arguments])
+        GlobalHydra.instance().clear()
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        finally:
+            GlobalHydra.instance().clear()
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return run
