@@ -28,7 +28,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from kdlab.error import UserError
 
-NEUTRAL = frozenset({"hydra", "outputs", "rerun", "group", "logger", "cluster", "choice"})
+NEUTRAL = frozenset({"hydra", "outputs", "rerun", "group", "logger", "cluster", "choice", "command"})
 NEUTRAL_ANYWHERE = frozenset({"download", "progress", "lr_monitor", "every_n_steps", "log_every_n_steps", "profiler"})
 CONTENT = frozenset({"path"})  # keys whose value, where it names a file or folder, stands for what is in it
 
@@ -63,8 +63,7 @@ def _digest(stamp: tuple[tuple[str, int, int], ...], root: str) -> str:
     digest = hashlib.sha256()
     for name, _, _ in stamp:
         digest.update(os.path.relpath(name, root).encode())
-        with Path(name).open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(file_sha256(Path(name)).encode())
     return digest.hexdigest()
 
 
@@ -216,6 +215,11 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def file_sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def now() -> str:

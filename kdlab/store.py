@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from kdlab.error import UserError
-from kdlab.run import lock, now, write_json
+from kdlab.run import file_sha256, lock, now, write_json
 
 # rows [B], {name: [B, ...]}, {name: [real tokens of these rows, ...]}
 Part = tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray]]
@@ -105,7 +105,7 @@ def _write(folder: Path, describe: dict, lengths: np.ndarray, build: Callable[[]
         array.flush()
     np.save(part_folder / "offsets.npy", offsets)
     meta = describe | {
-        "files": {path.name: _checksum(path) for path in sorted(part_folder.glob("*.npy"))},
+        "files": {path.name: file_sha256(path) for path in sorted(part_folder.glob("*.npy"))},
         "token_level": sorted(token_level),
         "rows": len(lengths),
         "seconds": round(time.perf_counter() - start, 3),
@@ -120,18 +120,13 @@ def _open(folder: Path) -> Store:
     try:
         meta = json.loads((folder / "meta.json").read_text())
         for name, checksum in meta["files"].items():
-            if _checksum(folder / name) != checksum:
+            if file_sha256(folder / name) != checksum:
                 raise ValueError(f"{name} was altered or cut short")
         arrays = {Path(name).stem: np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in meta["files"]}
     except (OSError, ValueError, KeyError) as problem:
         raise UserError(f"the teacher targets in {folder} are damaged ({problem}); delete that folder: they are built again") from problem
     offsets = arrays.pop("offsets")
     return Store(folder, arrays, offsets, frozenset(meta["token_level"]), meta["seconds"])
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def storable(taps: Collection[str]) -> None:

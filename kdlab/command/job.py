@@ -45,12 +45,23 @@ class Job:
         except Exception as problem:
             raise UserError(" ".join(str(problem).split())) from problem
         names = {group.split("@")[-1].replace("/", "_").replace(".", "_"): name for group, name in self.choices.items()}
-        return plain | {"command": self.command, "choice": names}  # type: ignore[operator]
+        return plain | {"command": self.command, "group": self.group, "choice": names}  # type: ignore[operator]
 
     @property
     def group(self) -> str:
         """What the runs of a comparison share: the ``group`` key, else the experiment, else the data set."""
         return self.cfg.group or self.choices.get("experiment") or self.choices.get("datamodule") or self.command
+
+
+    @property
+    def name(self) -> str:
+        """What sets the job apart from its group: its overrides, without those that all runs of a comparison share."""
+        common = ("experiment", "group", "outputs", "download", "rerun", "logger", "cluster", "hydra")
+        return ",".join(word for word in self.overrides if not word.lstrip("+~").startswith(common))
+
+    @property
+    def tags(self) -> list[str]:
+        return [self.choices[group] for group in ("experiment", "datamodule") if group in self.choices]
 
 
 def current(command: str, cfg: DictConfig) -> Job:

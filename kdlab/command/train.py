@@ -5,26 +5,26 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
 
+from kdlab.callback.checkpoint import Checkpoint
 from kdlab.command import build
 from kdlab.command.job import Job
+from kdlab.command.teacher import Trained
 from kdlab.error import UserError
-from kdlab.logger.base import RunInfo
-from kdlab.logger.history import History
+from kdlab.logger.base import Journal, RunInfo, Source, opened
 from kdlab.metric.cost import latency, parameters
 from kdlab.model.save import save, size_bytes
 from kdlab.module.base import Learner
-from kdlab.run import Run, claim, write_json
+from kdlab.run import Run, claim, file_sha256, write_json
 
 log = logging.getLogger(__name__)
-METRIC = "val/accuracy"  # what selects the best checkpoint and what a sweep optimises
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Prepared:
 
     learner: Learner
     metrics: dict[str, float] = field(default_factory=dict)
-    teacher: Any = None
+    teacher: Trained | None = None
 
 
 def carry_out(job: Job, prepare: Callable[[Job, Any], Prepared]) -> float | None:
@@ -61,56 +61,60 @@ def _train(job: Job, run: Run, prepare: Callable[[Job, Any], Prepared]) -> float
     data = build.data(cfg)
     prepared = prepare(job, data)
     learner = prepared.learner
-    resumed = _resumed_step(run)
-    info = _info(job, run, resumed, prepared.teacher)
-    with ExitStack() as stack:
-        loggers = [History(run.folder, resumed_step=resumed)]
-        for logger in build.several(cfg.logger, info=info):
-            loggers.append(stack.enter_context(logger) if hasattr(logger, "__enter__") else logger)
-        callbacks = build.several(cfg.callback, folder=run.folder)
+    if prepared.teacher is not None:
+        write_json(run.folder / "teacher.json", {"id": prepared.teacher.id, "folder": str(prepared.teacher.folder)})
+    loggers = {name: partial(build.make, node) for name, node in (cfg.logger or {}).items()}
+    with opened(_info(job, run, prepared.teacher), loggers) as journal:
         trainer: Trainer = build.make(
-            cfg.trainer, callbacks=callbacks, logger=loggers, default_root_dir=str(run.folder),
-            enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=True,
+            cfg.trainer, callbacks=build.several(cfg.callback, folder=run.folder), logger=journal.loggers,
+            default_root_dir=str(run.folder), enable_progress_bar=False, enable_model_summary=False,
         )  # fmt: skip
-        for row in learner.table():
-            log.info("%s", row)
+        _tell_trainable(learner, journal)
         trainer.fit(learner, datamodule=data, ckpt_path=run.last_checkpoint, weights_only=True)
         if trainer.interrupted:
             raise KeyboardInterrupt
-        value = _load_best(run, learner)
-        metrics = {name: float(number) for name, number in trainer.callback_metrics.items() if name.startswith("perf/")}
-        metrics |= {name: float(number) for name, number in trainer.test(learner, datamodule=data, verbose=False)[0].items()}
+        measured = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("perf/")}
+        keeper = next((c for c in trainer.callbacks if isinstance(c, Checkpoint)), None)
+        best = _load_best(keeper, learner)
+        tested = trainer.test(learner, datamodule=data, verbose=False)[0]
         save(learner.model, data.tokenizer, run.folder / "model")
         write_json(run.folder / "model" / "labels.json", list(data.labels))
-        metrics |= prepared.metrics | _cost(run, learner, data)
-        if value is not None:
-            metrics[f"best/{METRIC}"] = value
-        for logger in loggers:
-            logger.log_metrics({name: number for name, number in metrics.items() if not name.startswith("test/")})
-            logger.finalize("success")
-    run.finish(value, METRIC, time.perf_counter() - start, metrics)
+        known = measured | best | prepared.metrics | _cost(run, learner, data) | {k: float(v) for k, v in tested.items()}
+        journal.summary(known)
+        weights = run.folder / "model" / "model.safetensors"
+        journal.produce(Source(run.id, weights, file_sha256(weights)))
+    metric = (keeper and keeper.monitor) or "val/accuracy"
+    value = best.get(f"best/{metric}")
+    run.finish(value, metric, time.perf_counter() - start, known)
     return value
 
 
-def _resumed_step(run: Run) -> int | None:
-    if run.last_checkpoint is None:
-        return None
+def _tell_trainable(learner: Learner, journal: Journal) -> None:
+    """Which blocks learn, and how fast: to the run's log and to the loggers."""
+    rows = learner.table()
+    columns = list(rows[0])
+    for row in rows:
+        log.info("trainable: %s", ", ".join(f"{name} {value}" for name, value in row.items()))
+    journal.table("model/trainable", columns, [[row[name] for name in columns] for row in rows])
+
+
+def _checkpoint(path: Path) -> dict[str, Any]:
+    """A checkpoint, read without running code from it."""
     try:
-        return int(torch.load(run.last_checkpoint, map_location="cpu", weights_only=True)["global_step"])
+        return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as problem:
         raise UserError(
-            f"checkpoint {run.last_checkpoint} cannot be read ({type(problem).__name__}); delete it to train from the start, or use rerun=true"
+            f"checkpoint {path} cannot be read ({type(problem).__name__}); "
+            "delete it to train from the start, or add rerun=true"
         ) from problem
 
 
-def _load_best(run: Run, learner: Learner) -> float | None:
-    """Put the best checkpoint's weights into the learner; without validation, the last weights stay."""
-    best = run.folder / "checkpoints" / "best.ckpt"
-    if not best.exists():
-        return None
-    state = torch.load(best, map_location="cpu", weights_only=True)
-    learner.load_state_dict(state["state_dict"])
-    return float(state["kdlab_value"]) if "kdlab_value" in state else None
+def _load_best(keeper: Checkpoint | None, learner: Learner) -> dict[str, float]:
+    """Put the best checkpoint's weights into the learner; where nothing was monitored, the last weights stay."""
+    if keeper is None or keeper.best_value is None or keeper.best_step is None:
+        return {}
+    learner.load_state_dict(_checkpoint(keeper.best)["state_dict"])
+    return {f"best/{keeper.monitor}": keeper.best_value, "best/step": float(keeper.best_step)}
 
 
 def _cost(run: Run, learner: Learner, data: Any) -> dict[str, float]:
@@ -124,15 +128,16 @@ def _cost(run: Run, learner: Learner, data: Any) -> dict[str, float]:
     }
 
 
-def _info(job: Job, run: Run, resumed: int | None, teacher: Any) -> RunInfo:
-    config = job.config
+def _info(job: Job, run: Run, teacher: Trained | None) -> RunInfo:
+    config, source = job.config, None
     if teacher is not None:
-        config = config | {"teacher_run": {"id": teacher.id, "folder": str(teacher.folder)}}
-    name = ",".join(word for word in job.overrides if not word.startswith(("experiment=", "group=", "outputs=", "download="))) or run.id
-    tags = [tag for tag in (job.choices.get("experiment"), job.choices.get("datamodule")) if tag]
+        weights = teacher.weights / "model.safetensors"
+        source = Source(teacher.id, weights, file_sha256(weights))
+        config["teacher_run"] = {"id": teacher.id, "sha256": source.sha256}
+    resumed = 0 if run.last_checkpoint is None else int(_checkpoint(run.last_checkpoint)["global_step"])
     return RunInfo(
-        id=run.id, folder=run.folder, outputs=Path(job.cfg.outputs), command=job.command, group=job.group, name=name,
-        tags=tags, config=config, resumed_step=resumed, teacher=teacher,
+        id=run.id, folder=run.folder, outputs=Path(job.cfg.outputs), command=job.command, group=job.group,
+        name=job.name or run.id, tags=job.tags, config=config, resumed_step=resumed, teacher=source,
     )  # fmt: skip
 
 
