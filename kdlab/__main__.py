@@ -68,7 +68,7 @@ def _run(verb: str, overrides: list[str]) -> None:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    import kdlab.run  # registers the resolvers
+    import kdlab.run  # noqa: F401  registers the resolvers
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     sys.argv = [f"kdlab {verb}", *overrides]
@@ -78,7 +78,11 @@ def _run(verb: str, overrides: list[str]) -> None:
         if os.environ.get("KDLAB_TRACEBACK"):
             raise
         cause = mistake.__cause__ if isinstance(mistake.__cause__, UserError) else mistake
-        _fail(" ".join(str(cause).split()) + f"; `kdlab {verb} --help` lists the groups, `--cfg job` the keys")
+        hint = "" if cause is not mistake else f"; `kdlab {verb} --help` lists the groups, `--cfg job` the keys"
+        _fail(" ".join(str(cause).split()) + hint)
+    finally:
+        if "kdlab.command.sweep" in sys.modules:
+            sys.modules["kdlab.command.sweep"].conclude()
 
 
 class _Task:

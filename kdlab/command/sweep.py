@@ -1,0 +1,70 @@
+"""A multirun as a whole: its name, and the table that ends it whether or not every job succeeded."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+
+from kdlab.command.job import SWEEP
+from kdlab.report.read import Record, record
+
+_begun: list[Path] = []  # the folder of the sweep that this process drives
+
+
+class Sweep(Callback):
+    """Hydra's callback that gives a multirun its name before its jobs start."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        os.environ[SWEEP] = uuid.uuid4().hex[:12]
+        _begun.append(Path(config.hydra.sweep.dir))
+
+
+def conclude() -> None:
+    """Print the table of the sweep that this process drove, if it drove one."""
+    if not _begun:
+        return
+    folder = _begun.pop()
+    jobs = members(folder, os.environ.pop(SWEEP, ""))
+    if not jobs:
+        return
+    print_table(jobs)
+    group = jobs[0].config.get("group") or jobs[0].group
+    outputs = "" if folder.parent == Path("outputs") else f" outputs={folder.parent}"
+    print(f"compare them: kdlab report select={group}{outputs}")
+
+
+def members(folder: Path, name: str) -> list[Record]:
+    """The runs of one sweep, by job number."""
+    found = []
+    for path in folder.glob("*/sweep.json"):
+        try:
+            mine = json.loads(path.read_text()).get("sweep") == name
+        except (OSError, ValueError):
+            mine = False
+        if mine:
+            found.append(record(path.parent))
+    return sorted(found, key=lambda one: (one.job is None, one.job))
+
+
+def print_table(jobs: list[Record]) -> None:
+    """Job, what sets it apart, what it reached or why it failed; best first is the reader's affair, order is the sweep's."""
+    shared = set.intersection(*[set(job.overrides) for job in jobs]) if len(jobs) > 1 else set()
+    states = {state: sum(job.state == state for job in jobs) for state in dict.fromkeys(job.state for job in jobs)}
+    table = Table(title=f"{len(jobs)} runs: " + ", ".join(f"{count} {state}" for state, count in states.items()))
+    for title, justify in (("job", "right"), ("differs in", "left"), ("val", "right"), ("test", "right"), ("agreement", "right")):
+        table.add_column(title, justify=justify)  # type: ignore[arg-type]
+    table.add_column("state")
+    for job in jobs:
+        numbers = [job.metrics.get(name) for name in ("best/val/accuracy", "test/accuracy", "test/fidelity/agreement")]
+        cells = ["-" if number is None else f"{number:.3f}" for number in numbers]
+        state = job.state if job.state == "finished" else f"{job.state}: {job.reason} ({job.folder}/run.log)"
+        table.add_row(str(job.job), ", ".join(word for word in job.overrides if word not in shared), *cells, state)
+    Console().print(table)
