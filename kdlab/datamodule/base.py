@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import InitVar, dataclass, field
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from lightning import LightningDataModule
-from transformers import PreTrainedTokenizerBase
 
 from kdlab.datamodule import split, tokenizer
 from kdlab.datamodule.batch import Deck, EvalLoader, TrainLoader, within
@@ -24,7 +24,7 @@ class TextData(LightningDataModule, ABC):
     """Texts with labels. A dataset says how it is read, in :meth:`corpus`; the rest is here.
 
     Args:
-        tokenizer: a folder, ``package:…``, a hub id, or ``train:wordpiece:8000``.
+        tokenizer: a folder, ``package:…``, a hub id, or ``train:wordpiece:8000``; after setup the tokenizer.
         max_length: tokens; longer texts are cut.
         batch_size: rows of an optimizer step, over all devices and accumulated micro-batches.
         eval_batch_size: rows of a batch in validation and test.
@@ -40,12 +40,11 @@ class TextData(LightningDataModule, ABC):
         labels: names, in the order of the logits.
         label_counts: labelled training rows of each.
         multi_label: whether a row may have several labels.
-        tokenizer: the tokenizer.
         fingerprint: a hash of texts, tokenizer and max_length; not of labels and splits.
         splits: row ids of ``train``, ``val`` and ``test``; a row's id is its position in the data.
     """
 
-    tokenizer: InitVar[str]
+    tokenizer: Any
     max_length: int = 128
     batch_size: int = 32
     eval_batch_size: int = 128
@@ -66,9 +65,9 @@ class TextData(LightningDataModule, ABC):
     splits: dict[str, np.ndarray] = field(init=False)
     deck: Deck | None = field(init=False, default=None)
 
-    def __post_init__(self, tokenizer: str) -> None:
+    def __post_init__(self) -> None:
         super().__init__()
-        self.tokenizer_spec = tokenizer
+        self.tokenizer_spec = str(self.tokenizer)
         if self.unlabelled not in ("keep", "drop"):
             raise UserError(f"datamodule.unlabelled is '{self.unlabelled}', and must be keep or drop")
         for name in ("max_length", "batch_size", "eval_batch_size", "train_rows", "val_rows", "test_rows"):
@@ -93,7 +92,7 @@ class TextData(LightningDataModule, ABC):
         whole = split.cut(classes, corpus.split, order, self.val_fraction, self.test_fraction)
         caps = {"train": self.train_rows, "val": self.val_rows, "test": self.test_rows}
         self.splits = {
-            name: rows if caps[name] is None else split.take(rows, classes, caps[name], order)
+            name: split.take(rows, classes, len(rows) if (cap := caps[name]) is None else cap, order)
             for name, rows in whole.items()
         }
         codes = self._few(codes, corpus)
@@ -105,9 +104,9 @@ class TextData(LightningDataModule, ABC):
         self.label_counts = (
             counted.sum(0).astype(int) if self.multi_label else np.bincount(counted, minlength=len(self.labels))
         ).tolist()
-        # the tokenizer learns from the whole training split, so that caps and few-shot runs share it and what is stored under it
+        # all training rows, so that capped and few-shot runs share the tokenizer and what is stored under it
         texts = [corpus.texts[row] for row in whole["train"]]
-        self.tokenizer: PreTrainedTokenizerBase = tokenizer.load(self.tokenizer_spec, texts, self.download)
+        self.tokenizer = tokenizer.load(self.tokenizer_spec, texts, self.download)
         self.fingerprint = self._fingerprint(corpus.texts)
         rows = stored(
             self.fingerprint,
@@ -118,7 +117,7 @@ class TextData(LightningDataModule, ABC):
 
     def train_dataloader(self) -> TrainLoader:
         accumulate = self.trainer.accumulate_grad_batches if self.trainer else 1
-        shuffle = not (self.trainer and self.trainer.overfit_batches)
+        shuffle = not (self.trainer and self.trainer.overfit_batches)  # type: ignore[attr-defined]
         return TrainLoader(
             self._deck(), self.splits["train"], self.batch_size, self.seed, *self._place(), accumulate, shuffle
         )

@@ -35,7 +35,7 @@ class Deck:
     pad: int
 
     def batch(self, index: np.ndarray, rows: float | None = None, known: float | None = None) -> Batch:
-        """One batch of the rows ``index``; ``rows`` and ``known`` are what averages divide by (None: those of the batch)."""
+        """The rows ``index``; ``rows`` and ``known``: what averages divide by (None: those of the batch)."""
         ids, mask = self.rows.padded(index, self.pad)
         codes = self.codes[index]
         return {
@@ -51,8 +51,8 @@ class Deck:
 def steps(lengths: np.ndarray, size: int, least: int, seed: int, epoch: int) -> list[np.ndarray]:
     """Positions ``0..N-1`` grouped into the optimizer steps of an epoch: each position once.
 
-    Positions are shuffled, sorted by length within pools of ``POOL`` steps, cut, and the steps shuffled. It is a function
-    of its arguments alone. All steps have ``size`` rows but one, which has the rest, or ``size`` and the rest where the
+    Positions are shuffled, sorted by length within pools of ``POOL`` steps, cut, and the steps shuffled. It is a
+    function of its arguments alone. All steps have ``size`` rows but one, which has the rest, or ``size`` and the rest where the
     rest is smaller than ``least``. Equal lengths stay shuffled.
     """
     random = np.random.default_rng([seed, epoch])
@@ -110,7 +110,7 @@ class TrainLoader:
         return (whole + (rest >= self.parts or not whole)) * self.accumulate
 
     def __iter__(self) -> Iterator[Batch]:
-        # a generator: it looks at the epoch and the place when the first batch is asked for, which is after Lightning's set_epoch
+        # a generator: it looks at the epoch when the first batch is asked for, which is after Lightning's set_epoch
         self.place, self.start = self.start, 0
         epoch = self.epoch if self.shuffle else 0
         plan = steps(self.lengths, self.batch_size, self.parts, self.seed, epoch)
@@ -140,7 +140,7 @@ class TrainLoader:
 
 
 class EvalLoader:
-    """Every row once over all devices, longest batch first; batches differ by one row at most, and each device has as many."""
+    """Every row once over all devices, longest first; batches differ by one row at most, each device has as many."""
 
     def __init__(self, deck: Deck, index: np.ndarray, batch_size: int, rank: int = 0, world: int = 1) -> None:
         if len(index) < world:
@@ -158,7 +158,7 @@ class EvalLoader:
 
 
 def within(lengths: np.ndarray, tokens: int) -> Iterator[np.ndarray]:
-    """Row ids, longest first, in groups of which rows times the longest row is at most ``tokens`` (but one row at least)."""
+    """Row ids, longest first, in groups of at most ``tokens`` tokens, padding included (but one row at least)."""
     order = np.argsort(-lengths, kind="stable")
     start = 0
     while start < len(order):

@@ -18,7 +18,7 @@ class Corpus:
         texts: one a row, none empty.
         labels: one a row; None = unlabelled. With ``multi_label`` a list of names a row, which may be empty.
         names: the order of the labels, or None: sorted.
-        split: ``train``, ``val`` or ``test`` a row, or None: to be cut by fractions. A row with another word is in no split.
+        split: ``train``, ``val`` or ``test`` a row, or None: to be cut by fractions.
         multi_label: whether a row may have several labels.
     """
 
@@ -51,7 +51,7 @@ class Corpus:
         return sorted(found)
 
     def codes(self) -> np.ndarray:
-        """Labels as numbers: ``[N]`` int64, -1 = unlabelled; with ``multi_label`` ``[N, C]`` float32, a row of -1 = unlabelled.
+        """Labels as numbers: ``[N]`` int64, or with ``multi_label`` ``[N, C]`` float32; unlabelled: -1.
 
         Raises:
             UserError: a label that is not among the names.
@@ -80,7 +80,7 @@ class Corpus:
 
 def labelled(codes: np.ndarray) -> np.ndarray:
     """``[N]`` bool: which rows have labels."""
-    return codes >= 0 if codes.ndim == 1 else (codes >= 0).all(1)
+    return np.asarray(codes >= 0 if codes.ndim == 1 else (codes >= 0).all(1))
 
 
 def unlike(texts: list[str], labels: list[str]) -> tuple[list[str], list[str]]:

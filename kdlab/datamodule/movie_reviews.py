@@ -21,7 +21,7 @@ SOURCE = (
 class MovieReviews(TextData):
     """10,070 snippets, near balanced, 27 tokens in the mean.
 
-    The mean rating, -4 to 4, becomes ``negative`` (-0.5 and below) or ``positive`` (0.5 and above); those between are left out.
+    The mean rating, -4 to 4, becomes ``negative`` (up to -0.5) or ``positive`` (from 0.5); those between are left out.
 
     Args:
         path: lines of id, rating and text, separated by tabs, in UTF-8.

