@@ -1,0 +1,177 @@
+"""What all text datasets share: splits, few-shot labels, tokens and batches."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from lightning import LightningDataModule
+
+from kdlab.datamodule import split, tokenizer
+from kdlab.datamodule.batch import Deck, EvalLoader, TrainLoader, within
+from kdlab.datamodule.corpus import Corpus, labelled
+from kdlab.datamodule.rows import stored
+from kdlab.error import UserError
+from kdlab.output import Batch
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class TextData(LightningDataModule, ABC):
+    """Texts with labels. A dataset says how it is read, in :meth:`corpus`; the rest is here.
+
+    Args:
+        tokenizer: a folder, ``package:…``, a hub id, or ``train:wordpiece:8000``; after setup the tokenizer.
+        max_length: tokens; longer texts are cut.
+        batch_size: rows of an optimizer step, over all devices and accumulated micro-batches.
+        eval_batch_size: rows of a batch in validation and test.
+        val_fraction, test_fraction: of the labelled rows, for splits that the data does not have.
+        split_seed: of the splits and the caps. Apart from ``seed``, so that all seeds of a sweep share a test set.
+        train_rows, val_rows, test_rows: at most so many rows of a split, in the proportion of the classes.
+        per_class: labels kept for so many training rows of each class, chosen by ``seed``; the others become unlabelled.
+        unlabelled: ``keep`` or ``drop`` the training rows without a label.
+        seed: of the order of batches and the choice of ``per_class``.
+        download: whether what is not in the cache may be fetched.
+
+    Attributes (after :meth:`setup`):
+        labels: names, in the order of the logits.
+        label_counts: labelled training rows of each.
+        multi_label: whether a row may have several labels.
+        fingerprint: a hash of texts, tokenizer and max_length; not of labels and splits.
+        splits: row ids of ``train``, ``val`` and ``test``; a row's id is its position in the data.
+    """
+
+    tokenizer: Any
+    max_length: int = 128
+    batch_size: int = 32
+    eval_batch_size: int = 128
+    val_fraction: float = 0.1
+    test_fraction: float = 0.1
+    split_seed: int = 0
+    train_rows: int | None = None
+    val_rows: int | None = None
+    test_rows: int | None = None
+    per_class: int | None = None
+    unlabelled: str = "keep"
+    seed: int = 0
+    download: bool = False
+    labels: list[str] = field(init=False)
+    label_counts: list[int] = field(init=False)
+    multi_label: bool = field(init=False)
+    fingerprint: str = field(init=False)
+    splits: dict[str, np.ndarray] = field(init=False)
+    deck: Deck | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+        self.tokenizer_spec = str(self.tokenizer)
+        if self.unlabelled not in ("keep", "drop"):
+            raise UserError(f"datamodule.unlabelled is '{self.unlabelled}', and must be keep or drop")
+        for name in ("max_length", "batch_size", "eval_batch_size", "train_rows", "val_rows", "test_rows"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"datamodule.{name} is {value}, and must be 1 or more")
+
+    @abstractmethod
+    def corpus(self) -> Corpus:
+        """Read the data."""
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read, split and tokenise; the second call does nothing."""
+        if self.deck is not None:
+            return
+        corpus = self.corpus()
+        corpus.check()
+        self.labels, self.multi_label = corpus.order(), corpus.multi_label
+        codes = corpus.codes()
+        classes = np.where(labelled(codes), 0, -1) if self.multi_label else codes
+        order = split.priority(corpus.texts, self.split_seed, "split")
+        whole = split.cut(classes, corpus.split, order, self.val_fraction, self.test_fraction)
+        caps = {"train": self.train_rows, "val": self.val_rows, "test": self.test_rows}
+        self.splits = {
+            name: split.take(rows, classes, len(rows) if (cap := caps[name]) is None else cap, order)
+            for name, rows in whole.items()
+        }
+        codes = self._few(codes, corpus)
+        known = labelled(codes)
+        train = self.splits["train"]
+        if self.unlabelled == "drop":
+            train = self.splits["train"] = train[known[train]]
+        counted = codes[train[known[train]]]
+        self.label_counts = (
+            counted.sum(0).astype(int) if self.multi_label else np.bincount(counted, minlength=len(self.labels))
+        ).tolist()
+        # all training rows, so that capped and few-shot runs share the tokenizer and what is stored under it
+        texts = [corpus.texts[row] for row in whole["train"]]
+        self.tokenizer = tokenizer.load(self.tokenizer_spec, texts, self.download)
+        self.fingerprint = self._fingerprint(corpus.texts)
+        rows = stored(
+            self.fingerprint,
+            len(corpus.texts),
+            lambda: tokenizer.encode(self.tokenizer, corpus.texts, self.max_length),
+        )
+        self.deck = Deck(rows, codes, self.tokenizer.pad_token_id or 0)
+
+    def train_dataloader(self) -> TrainLoader:
+        accumulate = self.trainer.accumulate_grad_batches if self.trainer else 1
+        shuffle = not (self.trainer and self.trainer.overfit_batches)  # type: ignore[attr-defined]
+        return TrainLoader(
+            self._deck(), self.splits["train"], self.batch_size, self.seed, *self._place(), accumulate, shuffle
+        )
+
+    def val_dataloader(self) -> EvalLoader:
+        return EvalLoader(self._deck(), self.splits["val"], self.eval_batch_size, *self._place())
+
+    def test_dataloader(self) -> EvalLoader:
+        return EvalLoader(self._deck(), self.splits["test"], self.eval_batch_size, *self._place())
+
+    def every_row(self, tokens_per_batch: int = 16384) -> Iterator[Batch]:
+        """All rows of all splits once, longest first; a batch has at most so many tokens, padding included."""
+        deck = self._deck()
+        return map(deck.batch, within(deck.rows.lengths, tokens_per_batch))
+
+    def describe(self) -> dict:
+        """What is good to know about the data of a run: flat, plain values."""
+        deck = self._deck()
+        lengths, train = deck.rows.lengths, self.splits["train"]
+        return {
+            "rows": len(lengths),
+            **{name: len(rows) for name, rows in self.splits.items()},
+            "labelled": int(labelled(deck.codes[train]).sum()),
+            "labels": len(self.labels),
+            "vocabulary": len(self.tokenizer),
+            "tokens_mean": round(float(lengths.mean()), 2),
+            "tokens_max": int(lengths.max()),
+            "fingerprint": self.fingerprint,
+        }
+
+    def _few(self, codes: np.ndarray, corpus: Corpus) -> np.ndarray:
+        """The labels, without those of the training rows that ``per_class`` does not choose."""
+        if self.per_class is None:
+            return codes
+        if self.multi_label:
+            raise UserError("datamodule.per_class needs one label a row: use train_rows with multi_label=true")
+        train = self.splits["train"]
+        order = split.priority(corpus.texts, self.seed, "few")
+        kept = split.few(train, codes, self.per_class, order, self.labels)
+        codes = codes.copy()
+        codes[np.setdiff1d(train, kept)] = -1
+        return codes
+
+    def _fingerprint(self, texts: list[str]) -> str:
+        known = hashlib.sha256(f"1 {self.max_length} {tokenizer.digest(self.tokenizer)}".encode())
+        for text in texts:
+            known.update(hashlib.sha256(text.encode()).digest())
+        return known.hexdigest()[:32]
+
+    def _deck(self) -> Deck:
+        if self.deck is None:
+            self.setup()
+        assert self.deck is not None
+        return self.deck
+
+    def _place(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

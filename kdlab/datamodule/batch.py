@@ -1,0 +1,167 @@
+"""Batches: which rows go together, in what order, on which device. No workers: the tokens are memory-mapped.
+
+An optimizer step's rows are chosen first, and then dealt out to devices and accumulated micro-batches: neither the
+number of devices nor the accumulation changes what a step learns from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from kdlab.datamodule.corpus import labelled
+from kdlab.datamodule.rows import Rows
+from kdlab.error import UserError
+from kdlab.output import Batch
+
+POOL = 50  # batches that are sorted by length together: large enough to pad little, small enough to stay random
+
+
+@dataclass(frozen=True)
+class Deck:
+    """Rows with their labels: what any loader deals from.
+
+    Attributes:
+        rows: the tokens.
+        codes: ``[N]`` int64 or ``[N, C]`` float32; -1 = unlabelled.
+        pad: the id of the padding token.
+    """
+
+    rows: Rows
+    codes: np.ndarray
+    pad: int
+
+    def batch(self, index: np.ndarray, rows: float | None = None, known: float | None = None) -> Batch:
+        """The rows ``index``; ``rows`` and ``known``: what averages divide by (None: those of the batch)."""
+        ids, mask = self.rows.padded(index, self.pad)
+        codes = self.codes[index]
+        return {
+            "input_ids": torch.from_numpy(ids),
+            "attention_mask": torch.from_numpy(mask),
+            "label": torch.from_numpy(codes),
+            "row": torch.from_numpy(index),
+            "rows": float(len(index) if rows is None else rows),
+            "labelled": float(np.count_nonzero(labelled(codes)) if known is None else known),
+        }
+
+
+def steps(lengths: np.ndarray, size: int, least: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """Positions ``0..N-1`` grouped into the optimizer steps of an epoch: each position once.
+
+    Positions are shuffled, sorted by length within pools of ``POOL`` steps, cut, and the steps shuffled. It is a
+    function of its arguments alone. All steps have ``size`` rows but one, which has the rest, or ``size`` and the rest where the
+    rest is smaller than ``least``. Equal lengths stay shuffled.
+    """
+    random = np.random.default_rng([seed, epoch])
+    order = random.permutation(len(lengths))
+    for start in range(0, len(order), POOL * size):
+        pool = order[start : start + POOL * size]
+        order[start : start + POOL * size] = pool[np.argsort(lengths[pool], kind="stable")]
+    cuts = [at for at in range(size, len(order), size) if len(order) - at >= least]
+    groups = np.split(order, cuts)
+    return [groups[each] for each in random.permutation(len(groups))]
+
+
+class TrainLoader:
+    """The training batches of one device. Lightning saves and restores its place, also in the middle of an epoch.
+
+    Args:
+        deck: what to deal from.
+        index: ``[M]`` row ids that train.
+        batch_size: rows of an optimizer step, over all devices and accumulated micro-batches.
+        seed: of the order.
+        rank, world: this device and how many there are.
+        accumulate: micro-batches of a step on each device.
+        shuffle: False repeats the order of epoch 0.
+
+    Raises:
+        UserError: a step cannot be dealt out, because it has fewer rows than there are devices times micro-batches.
+    """
+
+    def __init__(
+        self,
+        deck: Deck,
+        index: np.ndarray,
+        batch_size: int,
+        seed: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        accumulate: int = 1,
+        shuffle: bool = True,
+    ) -> None:
+        self.parts = world * accumulate
+        if min(batch_size, len(index)) < self.parts:
+            raise UserError(
+                f"an optimizer step of {min(batch_size, len(index))} rows (datamodule.batch_size={batch_size}, "
+                f"{len(index)} training rows) cannot be dealt out to {world} devices times "
+                f"trainer.accumulate_grad_batches={accumulate}: lower the latter or raise datamodule.batch_size"
+            )
+        self.deck, self.index, self.batch_size, self.seed = deck, index, batch_size, seed
+        self.rank, self.world, self.accumulate, self.shuffle = rank, world, accumulate, shuffle
+        self.lengths = deck.rows.lengths[index]
+        self.epoch = self.place = self.start = 0
+
+    def __len__(self) -> int:
+        """Micro-batches of an epoch on this device."""
+        whole, rest = divmod(len(self.index), self.batch_size)
+        return (whole + (rest >= self.parts or not whole)) * self.accumulate
+
+    def __iter__(self) -> Iterator[Batch]:
+        # a generator: it looks at the epoch when the first batch is asked for, which is after Lightning's set_epoch
+        self.place, self.start = self.start, 0
+        epoch = self.epoch if self.shuffle else 0
+        plan = steps(self.lengths, self.batch_size, self.parts, self.seed, epoch)
+        while self.place < len(self):
+            step, micro = divmod(self.place, self.accumulate)
+            rows = self.index[plan[step]]
+            known = np.count_nonzero(labelled(self.deck.codes[rows]))
+            part = np.array_split(rows, self.parts)[micro * self.world + self.rank]
+            self.place += 1
+            yield self.deck.batch(part, len(rows) / self.parts, known / self.parts)
+
+    @property
+    def sampler(self) -> TrainLoader:
+        """Lightning calls ``sampler.set_epoch`` at the start of each epoch."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        if epoch != self.epoch:
+            self.epoch, self.place, self.start = epoch, 0, 0
+
+    def state_dict(self) -> dict[str, int]:
+        return {"epoch": self.epoch, "place": self.place}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.epoch, self.place = state["epoch"], state["place"]
+        self.start = 0 if self.place >= len(self) else self.place
+
+
+class EvalLoader:
+    """Every row once over all devices, longest first; batches differ by one row at most, each device has as many."""
+
+    def __init__(self, deck: Deck, index: np.ndarray, batch_size: int, rank: int = 0, world: int = 1) -> None:
+        if len(index) < world:
+            raise UserError(f"{len(index)} rows cannot be evaluated on {world} devices: use fewer, or more rows")
+        self.deck = deck
+        order = index[np.argsort(-deck.rows.lengths[index], kind="stable")]
+        turns = max(1, min(-(-len(index) // (batch_size * world)), len(index) // world))
+        self.parts = np.array_split(order, turns * world)[rank::world]
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return map(self.deck.batch, self.parts)
+
+
+def within(lengths: np.ndarray, tokens: int) -> Iterator[np.ndarray]:
+    """Row ids, longest first, in groups of at most ``tokens`` tokens, padding included (but one row at least)."""
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        size = max(1, tokens // max(1, int(lengths[order[start]])))
+        yield order[start : start + size]
+        start += size

