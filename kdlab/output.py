@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+import torch
 from torch import Tensor
 
 Batch = dict  # input_ids [B, L], attention_mask [B, L], label [B] or [B, C], row [B], rows: float, labelled: float
@@ -16,7 +17,8 @@ class Output:
     Attributes:
         logits: ``[..., C]``.
         mask: ``[...]`` bool; a position that is False never influences a loss.
-        taps: tensors by tap name: ``hidden.i`` and ``embedding`` ``[B, L, D]``, ``attention.i`` ``[B, H, L, L]``, ``pooled`` ``[B, D]``.
+        taps: tensors by tap name: ``hidden.i`` and ``embedding`` ``[B, L, D]``, ``attention.i`` ``[B, H, L, L]``,
+        ``pooled`` ``[B, D]``.
         tokens: ``[B, L]`` bool, the real tokens, for taps with a token axis.
         count: what :meth:`mean` divides by: the positions of the whole optimizer step divided by its number of
             micro-batches (over accumulation and devices), so that the mean of micro-batch losses is the loss of the
@@ -46,3 +48,8 @@ class Output:
     def only(self, mask: Tensor, count: float | None = None) -> Output:
         """The same output where just the positions in ``mask`` count."""
         return replace(self, mask=self.mask & mask, count=count)
+
+
+def widen(values: Tensor) -> Tensor:
+    """``values`` in float32, or as they are where that is wider: what losses compute in under half precision."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from numbers import Real
+
+from kdlab.error import UserError
 
 
 class Schedule(ABC):
@@ -12,7 +15,62 @@ class Schedule(ABC):
     def __call__(self, progress: float) -> float:
         """The value at ``progress``, which runs from 0 (first step) to 1 (last step)."""
 
+    def bounds(self) -> tuple[float, float]:
+        """The smallest and the largest value over the run; what arguments are checked with before it starts."""
+        values = [self(i / 1000) for i in range(1001)]
+        return min(values), max(values)
+
 
 def at(value: float | Schedule, progress: float) -> float:
     """The value of a number or a schedule at ``progress``."""
     return value(progress) if isinstance(value, Schedule) else value
+
+
+def bounds(value: float | Schedule, name: str) -> tuple[float, float]:
+    """The smallest and the largest value of a number or a schedule.
+
+    Args:
+        name: how the user calls it, for the message.
+
+    Raises:
+        UserError: where it is neither.
+    """
+    if isinstance(value, Schedule):
+        return value.bounds()
+    if isinstance(value, Real) and not isinstance(value, bool):
+        return float(value), float(value)
+    raise UserError(
+        f"{name} is {value!r}, but must be a number or a schedule: give a number, or mount one with "
+        f"+schedule@{name}=linear."
+    )
+
+
+def number(value: float, name: str) -> float:
+    """``value`` as a finite float.
+
+    Raises:
+        UserError: where it is not one.
+    """
+    if isinstance(value, Real) and not isinstance(value, bool) and abs(float(value)) != float("inf") and value == value:
+        return float(value)
+    raise UserError(f"{name} is {value!r}, but must be a finite number: give it in the override, such as {name}=0.5.")
+
+
+def clamp(progress: float) -> float:
+    """``progress``, held inside [0, 1]."""
+    return min(max(progress, 0.0), 1.0)
+
+
+def positive(temperature: float | Schedule, name: str) -> float | Schedule:
+    """``temperature``, checked.
+
+    Raises:
+        UserError: it is not above 0 all the time.
+    """
+    low, high = bounds(temperature, name)
+    if not 0 < low <= high < float("inf"):
+        raise UserError(
+            f"{name} goes from {low:g} to {high:g}, but a temperature must stay above 0: 1 softens nothing, 4 "
+            "is common."
+        )
+    return temperature

@@ -1,0 +1,60 @@
+"""Hidden states that imitate the teacher's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from kdlab.error import UserError
+from kdlab.loss.term import Term, pair, read, width
+from kdlab.output import Output, widen
+from kdlab.schedule.base import Schedule
+
+
+def squared_difference(student: Tensor, teacher: Tensor) -> Tensor:
+    """The squared difference, averaged over the features, per position.
+
+    Args:
+        student, teacher: ``[..., D]``; half precision is computed in float32.
+
+    Returns:
+        ``[...]``, >= 0, and 0 where both agree.
+
+    Source: Romero et al. 2015 (FitNets), arXiv:1412.6550, equation 3, divided by D.
+    """
+    return (widen(student) - widen(teacher)).square().mean(-1)
+
+
+class Hint(Term):
+    """The mean of :func:`squared_difference` between two taps, over rows or over the real tokens of rows.
+
+    Where the widths differ, a linear projection, which learns with the student, takes the student's to the teacher's.
+
+    Args:
+        weight: a number or a schedule.
+        taps: ``{student: NAME, teacher: NAME}``, both ``[B, L, D]`` or both ``[B, D]``.
+    """
+
+    def __init__(self, weight: float | Schedule = 1.0, taps: Mapping[str, str] | None = None) -> None:
+        super().__init__()
+        self.weight = weight
+        self.taps = pair(taps or {"student": "hidden.-1", "teacher": "hidden.-1"})
+        self.adapter: nn.Module = nn.Identity()
+
+    def connect(self, student: Mapping[str, int], teacher: Mapping[str, int]) -> None:
+        source = width(student, self.taps["student"][0], "student")
+        target = width(teacher, self.taps["teacher"][0], "teacher")
+        self.adapter = nn.Identity() if source == target else nn.Linear(source, target)
+
+    def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
+        (mine,), (theirs,) = self.taps["student"], self.taps["teacher"]
+        own, goal = read(student, mine, "student"), read(teacher, theirs, "teacher")
+        if own.shape[:-1] != goal.shape[:-1]:
+            raise UserError(
+                f"The hint compares the student's tap '{mine}' {tuple(own.shape)} with the teacher's '{theirs}' "
+                f"{tuple(goal.shape)}, "
+                "but they must agree in all but the width: use a teacher with the same tokenizer, or pooled on "
+                "both sides."
+            )
+        return student.mean(squared_difference(self.adapter(own), goal))

@@ -1,0 +1,50 @@
+"""Knowledge distillation where every class is a yes or no of its own."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from kdlab.loss.term import Term, same_classes
+from kdlab.output import Output, widen
+from kdlab.schedule.base import Schedule, at, positive
+
+
+def tempered_binary_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T^2 * KL(teacher || student) of each class's Bernoulli at temperature T, in nats, averaged over the classes.
+
+    The average makes it commensurate with binary cross-entropy, which averages too.
+
+    Args:
+        student, teacher: logits ``[..., C]``; half precision is computed in float32.
+        temperature: > 0; both sides are divided by it.
+
+    Returns:
+        ``[...]``, >= 0, and 0 where the softened probabilities agree.
+
+    Source: Hinton, Vinyals, Dean 2015, arXiv:1503.02531, section 2, applied to the two-class distribution of every
+    label.
+    """
+    s, t = widen(student) / temperature, widen(teacher) / temperature
+    yes = t.sigmoid() * (logsigmoid(t) - logsigmoid(s))
+    no = (-t).sigmoid() * (logsigmoid(-t) - logsigmoid(-s))
+    return temperature**2 * (yes + no).mean(-1)
+
+
+class BinaryKL(Term):
+    """The mean of :func:`tempered_binary_kl`, for multi-label tasks.
+
+    Args:
+        weight, temperature: numbers or schedules.
+    """
+
+    multi_label = True
+
+    def __init__(self, weight: float | Schedule = 1.0, temperature: float | Schedule = 1.0) -> None:
+        super().__init__()
+        self.weight = weight
+        self.temperature = positive(temperature, "temperature")
+
+    def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
+        same_classes(student, teacher)
+        return student.mean(tempered_binary_kl(student.logits, teacher.logits, at(self.temperature, progress)))

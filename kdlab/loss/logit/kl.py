@@ -1,0 +1,46 @@
+"""Knowledge distillation from softened probabilities."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn.functional import log_softmax
+
+from kdlab.loss.term import Term, same_classes
+from kdlab.output import Output, widen
+from kdlab.schedule.base import Schedule, at, positive
+
+
+def tempered_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T^2 * KL(teacher || student) at temperature T, in nats, per position.
+
+    Args:
+        student, teacher: logits ``[..., C]``; half precision is computed in float32.
+        temperature: > 0; both sides are divided by it.
+
+    Returns:
+        ``[...]``, >= 0, and 0 where the softened distributions agree.
+
+    Source: Hinton, Vinyals, Dean 2015, arXiv:1503.02531, section 2 (T^2 keeps the gradient's scale free of T).
+    """
+    log_s = log_softmax(widen(student) / temperature, -1)
+    log_t = log_softmax(widen(teacher) / temperature, -1)
+    return temperature**2 * (log_t.exp() * (log_t - log_s)).sum(-1)
+
+
+class KL(Term):
+    """The mean of :func:`tempered_kl`, for single-label tasks.
+
+    Args:
+        weight, temperature: numbers or schedules.
+    """
+
+    multi_label = False
+
+    def __init__(self, weight: float | Schedule = 1.0, temperature: float | Schedule = 1.0) -> None:
+        super().__init__()
+        self.weight = weight
+        self.temperature = positive(temperature, "temperature")
+
+    def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
+        same_classes(student, teacher)
+        return student.mean(tempered_kl(student.logits, teacher.logits, at(self.temperature, progress)))

@@ -1,0 +1,129 @@
+"""The whole loss: labels against teacher, and the sum over terms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from kdlab.error import UserError
+from kdlab.loss.term import Term
+from kdlab.output import Output
+from kdlab.schedule.base import Schedule, at, bounds, positive
+
+RESERVED = {"supervised", "alpha", "temperature"}
+
+
+class Objective(nn.Module):
+    """``(1 - alpha) * supervised + alpha * sum_k weight_k * term_k``.
+
+    What is constantly 0 is not computed: terms of weight 0, all terms at alpha 0 (then no teacher is needed), and at
+    alpha 1 the labels, which may be missing. Weights are taken as they are, never normalised.
+
+    Args:
+        alpha: the teacher's share, in [0, 1]; a number or a schedule.
+        temperature: > 0, what terms refer to as ``${loss.temperature}``; the objective itself only checks it.
+        terms: by name, which is also the name in the log.
+
+    Raises:
+        UserError: an argument out of its range, or alpha above 0 without a term of weight above 0.
+    """
+
+    def __init__(
+        self, alpha: float | Schedule, temperature: float | Schedule = 1.0, terms: Mapping[str, Term] | None = None
+    ) -> None:
+        super().__init__()
+        self.alpha, self.temperature = alpha, temperature
+        low, share = bounds(alpha, "loss.alpha")
+        if not 0 <= low <= share <= 1:
+            raise UserError(
+                f"loss.alpha goes from {low:g} to {share:g}, but is the teacher's share of the loss and must "
+                "stay in [0, 1]: "
+                "0 is labels only, 1 teacher only; raise a term's weight to make it stronger."
+            )
+        positive(temperature, "loss.temperature")
+        terms = dict(terms or {})
+        for name, term in terms.items():
+            if name in RESERVED or "." in name or hasattr(nn.ModuleDict, name):
+                raise UserError(f"loss.terms has a term named '{name}', which has a meaning of its own: rename it.")
+            if not isinstance(term, Term):
+                raise UserError(
+                    f"loss.terms.{name} is {term!r}, but must be a loss term: add one with "
+                    f"+loss/term@loss.terms.{name}=kl."
+                )
+            low, _ = bounds(term.weight, f"loss.terms.{name}.weight")
+            if not 0 <= low < float("inf"):
+                raise UserError(
+                    f"loss.terms.{name}.weight goes down to {low:g}, but a weight must be a number from 0 up: 0 "
+                    "switches the term off."
+                )
+        active = {name: term for name, term in terms.items() if share > 0 and bounds(term.weight, name)[1] > 0}
+        if share > 0 and not active:
+            raise UserError(
+                f"loss.alpha is {share:g}, but there is no term with a weight above 0 that it could weigh: "
+                "set loss.alpha=0, or add a term with +loss/term@loss.terms.kl=kl."
+            )
+        self.terms = nn.ModuleDict(active)
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether any term is computed at any time."""
+        return len(self.terms) > 0
+
+    @property
+    def taps(self) -> dict[str, frozenset[str]]:
+        """The taps that some term reads, by role."""
+        return {
+            role: frozenset(name for term in self._terms() for name in term.taps[role])
+            for role in ("student", "teacher")
+        }
+
+    def _terms(self) -> list[Term]:
+        return [term for term in self.terms.values() if isinstance(term, Term)]
+
+    def check(self, multi_label: bool) -> None:
+        """Check that every term fits the task, before a model is built.
+
+        Raises:
+            UserError: a term is for the other kind of labels.
+        """
+        for name, term in self.terms.items():
+            if isinstance(term, Term) and term.multi_label not in (None, multi_label):
+                kind, fitting = ("multi-label", "loss=kd_binary") if multi_label else ("single-label", "loss=kd")
+                raise UserError(
+                    f"loss.terms.{name} ({type(term).__name__}) does not fit a {kind} task: use one that does, "
+                    f"such as {fitting}."
+                )
+
+    def connect(self, student: Mapping[str, int], teacher: Mapping[str, int]) -> None:
+        """Make the adapters of all terms. Called once before the optimizer is made, with the width of each tap."""
+        for term in self._terms():
+            term.connect(student, teacher)
+
+    def current(self, progress: float) -> dict[str, float]:
+        """What is scheduled, at ``progress``, for the log: ``alpha``, ``temperature``, ``<term>.weight``."""
+        named = {"alpha": self.alpha, "temperature": self.temperature}
+        named |= {f"{name}.weight": term.weight for name, term in self.terms.items() if isinstance(term, Term)}
+        return {name: value(progress) for name, value in named.items() if isinstance(value, Schedule)}
+
+    def forward(
+        self, supervised: Tensor, student: Output, teacher: Output | None, progress: float
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The total, and its parts, unweighted and detached: ``supervised`` and each term by name.
+
+        Args:
+            supervised: the task's loss against the labels, a scalar.
+            teacher: may be None where :attr:`needs_teacher` is False.
+        """
+        alpha = at(self.alpha, progress)
+        parts = {"supervised": supervised.detach()}
+        total = (1 - alpha) * supervised if alpha < 1 else supervised.new_zeros(())
+        if self.needs_teacher and teacher is None:
+            raise UserError(
+                f"loss.alpha is {alpha:g}, but no teacher was read: name one with teacher.run=…, or set loss.alpha=0."
+            )
+        for name, term in self.terms.items():
+            value = term(student, teacher, progress)
+            parts[name] = value.detach()
+            total = total + alpha * at(term.weight, progress) * value  # type: ignore[arg-type]
+        return total, parts

@@ -1,0 +1,17 @@
+"""A straight line over the run."""
+
+from __future__ import annotations
+
+from kdlab.schedule.base import Schedule, clamp, number
+
+
+class Linear(Schedule):
+    """From ``start`` at the first step to ``end`` at the last; both are met exactly."""
+
+    def __init__(self, start: float, end: float) -> None:
+        self.start = number(start, "schedule.start")
+        self.end = number(end, "schedule.end")
+
+    def __call__(self, progress: float) -> float:
+        p = clamp(progress)
+        return self.start * (1 - p) + self.end * p
