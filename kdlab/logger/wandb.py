@@ -1,0 +1,225 @@
+"""Weights & Biases: one W&B run per job, offline unless a key and a server are there, and checked when it ends."""
+
+from __future__ import annotations
+
+import logging
+import netrc
+import os
+import socket
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import wandb
+from lightning.pytorch.utilities import rank_zero_only
+
+from kdlab.error import UserError
+from kdlab.logger.base import Recorder, RunInfo, Source
+from kdlab.logger.wandb_log import verify
+
+log = logging.getLogger(__name__)
+
+STEP = "trainer/global_step"
+MODES = ("auto", "offline", "online", "disabled")
+LONGEST_NAME, LONGEST_TAG = 128, 64  # what the server takes
+
+
+class WandB(Recorder):
+    """Logs one job to ``<outputs>/wandb/(offline-)run-<time>-<id>``; staged files lie beside it.
+
+    A restart of a run has the same id and one more directory; the server merges them. No failure of W&B stops the
+    training: going online falls back to offline, and what is lost while logging is told once.
+
+    Args:
+        mode: ``auto`` (online where a key and a server are found, else offline; if set, WANDB_MODE decides), ``offline``,
+            ``online`` (offline with a warning where it fails) or ``disabled``.
+        entity: the W&B team or user; None: the key's own.
+        probe_seconds: how long to wait for the server before going on offline.
+        start_seconds, finish_seconds: how long an online run may take to start and to end.
+    """
+
+    def __init__(
+        self,
+        info: RunInfo,
+        project: str = "kdlab",
+        entity: str | None = None,
+        mode: str = "auto",
+        probe_seconds: float = 2.0,
+        start_seconds: float = 20.0,
+        finish_seconds: float = 120.0,
+    ) -> None:
+        super().__init__()
+        if mode not in MODES:
+            raise UserError(f"logger.wandb.mode={mode} is unknown: choose one of {', '.join(MODES)}.")
+        self.info = info
+        self.rows = 0
+        self.problems: list[str] = []
+        root = place(info.outputs)
+        mode = "disabled" if rank_zero_only.rank else choose(mode, probe_seconds)
+        self.run = start(
+            mode,
+            {"start": start_seconds, "finish": finish_seconds},
+            id=info.id,
+            dir=str(root.parent),
+            project=project,
+            entity=entity or os.environ.get("WANDB_ENTITY"),
+            group=info.group[:LONGEST_NAME] or None,
+            job_type=info.command,
+            name=(info.name or info.id)[:LONGEST_NAME],
+            tags=[tag[:LONGEST_TAG] for tag in info.tags],
+            config=_config(info),
+        )
+        self.run.define_metric(STEP)
+        self.run.define_metric("epoch")
+        self.run.define_metric("*", step_metric=STEP)
+        if info.teacher is not None:
+            self._consume(info.teacher)
+
+    @property
+    def experiment(self) -> wandb.Run:
+        return self.run
+
+    @property
+    def name(self) -> str:
+        return self.run.project or "kdlab"
+
+    @property
+    def version(self) -> str:
+        return self.info.id
+
+    @property
+    def save_dir(self) -> str:
+        return str(self.info.outputs)
+
+    def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
+        """Nothing: the resolved config went with the run when it started."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        # never W&B's own step: it would drop every row that comes with a smaller one, such as after a resume
+        self._log(dict(metrics) | {STEP: int(step or 0)})
+
+    @rank_zero_only
+    def summary(self, values: Mapping[str, float | str]) -> None:
+        self.run.summary.update(dict(values))
+
+    @rank_zero_only
+    def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        self._log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
+
+    @rank_zero_only
+    def curve(self, name: str, x: Mapping[str, Sequence[float]], y: Mapping[str, Sequence[float]]) -> None:
+        (x_name, xs), (y_name, ys) = *x.items(), *y.items()
+        table = wandb.Table(columns=[x_name, y_name], data=[list(pair) for pair in zip(xs, ys, strict=True)])
+        self._log({name: wandb.plot.line(table, x_name, y_name, title=name)})
+
+    @rank_zero_only
+    def produce(self, source: Source) -> None:
+        self.run.log_artifact(artifact(source))
+
+    @rank_zero_only
+    def close(self, exit_code: int) -> None:
+        file = Path(self.run.settings.sync_file) if not self.run.disabled else None
+        self.run.finish(exit_code=exit_code)
+        if file is None:
+            return
+        self.problems += verify(file, self.rows)
+        for problem in self.problems:
+            log.warning("W&B's log %s is not whole: %s. The run directory's history.csv has the curves.", file, problem)
+
+    def _log(self, row: dict[str, Any]) -> None:
+        try:
+            self.run.log(row)
+        except Exception as error:  # whatever W&B's service dies of must not end a training
+            if not self.problems:
+                log.warning("W&B takes no more rows (%s); the training goes on, history.csv has them.", error)
+                self.problems.append(f"logging failed: {error}")
+        self.rows += 1
+
+    def _consume(self, teacher: Source) -> None:
+        """Declare the teacher's weights as this run's input.
+
+        ``Run.use_artifact`` asks the server, so it cannot work offline. What it does online, W&B's private
+        ``_log_artifact(use_after_commit=True)``, works in both; should it change, the config still names the teacher.
+        """
+        try:
+            self.run._log_artifact(artifact(teacher), is_user_created=True, use_after_commit=True)
+        except Exception as error:
+            log.warning("the teacher is named in W&B's config only, not as an input artifact: %s", error)
+
+
+def artifact(source: Source) -> wandb.Artifact:
+    """The weights of a run, by reference: nothing is copied. The same weights give the same artifact in every run."""
+    about = {"run_id": source.id, "sha256": source.sha256}
+    made = wandb.Artifact(f"model-{source.id}"[:LONGEST_NAME], "model", metadata=about)
+    made.add_reference(Path(source.weights).resolve().as_uri(), name=Path(source.weights).name, checksum=True)
+    return made
+
+
+def place(outputs: Path) -> Path:
+    """``<outputs>/wandb``, with W&B's staging area and cache under it: what a later sync needs stays with the runs."""
+    root = Path(outputs).resolve() / "wandb"
+    for variable, folder in {"WANDB_DATA_DIR": "data", "WANDB_CACHE_DIR": "cache"}.items():
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        os.environ[variable] = str(root / folder)
+    return root
+
+
+def choose(mode: str, probe_seconds: float) -> str:
+    """``auto`` turned into ``online`` or ``offline``; any other mode is what it is."""
+    if mode != "auto":
+        return mode
+    wish = os.environ.get("WANDB_MODE", "")
+    if wish in ("online", "offline", "disabled"):
+        return wish
+    url = os.environ.get("WANDB_BASE_URL") or wandb.setup().settings.base_url
+    return "online" if has_key(url) and reachable(url, probe_seconds) else "offline"
+
+
+def has_key(url: str) -> bool:
+    """Whether WANDB_API_KEY or the netrc file has a key for the server. The key itself goes nowhere."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(urlparse(url).hostname or "") is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
+
+
+def reachable(url: str, seconds: float) -> bool:
+    parts = urlparse(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    try:
+        with socket.create_connection((parts.hostname, port), seconds):
+            return True
+    except OSError:
+        return False
+
+
+def start(mode: str, seconds: Mapping[str, float], **options: Any) -> wandb.Run:
+    """A new W&B run of its own, never one left open by an earlier job of this process; offline where online fails.
+
+    Args:
+        seconds: how long an online run may take to ``start`` and to ``finish``.
+        options: arguments of ``wandb.init``.
+    """
+    options |= {"reinit": "create_new", "resume": "allow"}
+    quiet = {"console": "off", "x_disable_stats": True, "silent": True, "disable_git": True}
+    limits = {"init_timeout": seconds["start"], "finish_timeout": seconds["finish"], "x_graphql_retry_max": 2}
+    if mode == "online":
+        try:
+            return wandb.init(mode=mode, settings=wandb.Settings(**quiet, **limits), **options)
+        except (wandb.errors.Error, TimeoutError, OSError) as error:
+            log.warning("W&B is not reachable, the run is logged offline (`kdlab sync` sends it later): %s", error)
+            mode = "offline"
+    return wandb.init(mode=mode, settings=wandb.Settings(**quiet), **options)
+
+
+def _config(info: RunInfo) -> dict[str, Any]:
+    config = dict(info.config)
+    if info.teacher is not None:
+        group = config.get("teacher")
+        named = {"run_id": info.teacher.id, "sha256": info.teacher.sha256}
+        config["teacher"] = (dict(group) if isinstance(group, Mapping) else {}) | named
+    return config
