@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 
+from omegaconf import DictConfig
 from torch import nn
 
 from kdlab.command import build
 from kdlab.command.job import Job, composed
 from kdlab.error import UserError
-from kdlab.model.save import load, tokenizer_fingerprint
+from kdlab.model.save import load, load_tokenizer, tokenizer_fingerprint
 from kdlab.run import read_config, read_done
 
 
@@ -56,19 +57,26 @@ class Trained:
 
     def _load(self) -> tuple[nn.Module, Any]:
         if self._loaded is None:
-            self._loaded = load(self.weights, build=self._rebuild)
+            custom = self._stored is not None and (self._stored.task.get("head") or not (self.weights / "config.json").exists())
+            self._loaded = load(self.weights, build=self._rebuild if custom else None)
         return self._loaded
 
-    def _rebuild(self, labels: list[str], tokenizer: Any) -> nn.Module:
+    @property
+    def _stored(self) -> DictConfig | None:
+        """The run's config, where the model comes from a run."""
+        return read_config(self.folder) if (self.folder / "config.yaml").exists() else None
+
+    def _rebuild(self) -> nn.Module:
         """The run's model as its config describes it, for what ``save_pretrained`` alone cannot restore."""
         cfg = read_config(self.folder)
-        role = "student" if "student" in cfg else "model"
-        given: dict[str, Any] = {"labels": labels, "tokenizer": tokenizer}
-        if build.needs_teacher(cfg[role]):
-            given["teacher"] = named(cfg.teacher.run, Path(cfg.outputs)).model
+        labels = json.loads((self.weights / "labels.json").read_text())
+        node = cfg.student if "student" in cfg else cfg.model
+        given: dict[str, Any] = {"labels": labels, "tokenizer": load_tokenizer(self.weights)}
+        if build.needs_teacher(node):
+            given["teacher"] = named(json.loads((self.folder / "teacher.json").read_text())["folder"], Path(cfg.outputs)).model
         task = build.make(cfg.task)
         task.prepare(labels, [1] * len(labels))
-        return task.attach(build.make(cfg[role], **given))
+        return task.attach(build.make(node, **given))
 
 
 def named(name: str, outputs: Path) -> Trained:
@@ -107,9 +115,8 @@ def recipe_job(job: Job) -> Job:
     overrides += [f"{key}={cfg[key]}" for key in ("outputs", "download")] + [f"group={job.group}"]
     overrides += [f"{group}={job.choices[group]}" for group in ("logger",) if group in job.choices]
     teacher = composed("finetune", overrides, model=cfg.teacher.model)
-    for key in ("_target_",):
-        if teacher.cfg.task[key] != cfg.task[key]:
-            raise UserError("teacher.recipe trains another task than the student's; choose the same task option in both")
+    if teacher.cfg.task._target_ != cfg.task._target_:
+        raise UserError("teacher.recipe trains another task than the student's; choose the same task option in both")
     return teacher
 
 
