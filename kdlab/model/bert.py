@@ -1,0 +1,48 @@
+"""A BERT of any size with random weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+
+from kdlab.error import UserError
+from kdlab.model.pretrained import name_labels
+
+
+def bert(
+    hidden_size: int,
+    layers: int,
+    heads: int,
+    intermediate_size: int,
+    dropout: float,
+    max_length: int,
+    tokenizer: PreTrainedTokenizerBase,
+    labels: Sequence[str],
+) -> PreTrainedModel:
+    """A BERT classifier whose vocabulary is the tokenizer's.
+
+    Args:
+        hidden_size: width D; must be a multiple of ``heads``.
+        intermediate_size: width of the feed-forward layers.
+        dropout: of hidden states, attention and classifier alike.
+        max_length: most tokens a row can have.
+
+    Source: Devlin et al. 2018, arXiv:1810.04805; small sizes: Turc et al. 2019, arXiv:1908.08962.
+    """
+    if hidden_size % heads:
+        raise UserError(f"hidden_size={hidden_size} is no multiple of heads={heads}, which it must be.")
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=hidden_size,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        intermediate_size=intermediate_size,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+        max_position_embeddings=max_length,
+        pad_token_id=tokenizer.pad_token_id,
+        use_cache=False,
+    )
+    name_labels(config, labels)
+    return BertForSequenceClassification(config).train()

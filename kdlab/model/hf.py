@@ -1,0 +1,93 @@
+"""Any transformers sequence classifier, from a directory, a package or the hub."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from transformers import (
+    AutoModelForSequenceClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+
+from kdlab.error import UserError
+from kdlab.model.pretrained import check_vocabulary, name_labels, quiet, read_config, read_model, resolve
+
+DROPOUT = (  # the names that families give to their dropout probabilities
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "classifier_dropout",
+    "classifier_dropout_prob",
+    "dropout",
+    "attention_dropout",
+    "seq_classif_dropout",
+    "resid_pdrop",
+    "embd_pdrop",
+    "attn_pdrop",
+    "hidden_dropout",
+    "embedding_dropout",
+    "mlp_dropout",
+    "activation_dropout",
+    "pooler_dropout",
+    "cls_dropout",
+)
+
+
+def hf(
+    path: str,
+    tokenizer: PreTrainedTokenizerBase,
+    labels: Sequence[str],
+    pretrained: bool = True,
+    dropout: float | None = None,
+    download: bool = False,
+) -> PreTrainedModel:
+    """A sequence classifier with ``labels``, in train mode, float32.
+
+    Args:
+        path: a directory, a ``package:NAME==VERSION/inner/path`` spec, or a hub id.
+        tokenizer: the one that makes its ``input_ids``; decoder-only models also take the padding id from it.
+        pretrained: False keeps the shape and draws random weights.
+        dropout: overrides every dropout probability that the family has; None leaves them.
+        download: may reach the network. HF_HUB_OFFLINE wins.
+
+    Raises:
+        UserError: no model there, unreadable weights, or a tokenizer that is not the model's.
+    """
+    place = resolve(path, download)
+    config = read_config(place, download)
+    name_labels(config, labels)
+    check_vocabulary(config, tokenizer, path)
+    if dropout is not None:
+        set_dropout(config, dropout)
+    if getattr(config, "use_cache", False):
+        config.use_cache = False  # keys and values of past tokens are of no use to a classifier
+    if pretrained:
+        model = read_model(place, config, download)
+    else:
+        with quiet():
+            model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+    set_padding(model, tokenizer, path)
+    return model.train()
+
+
+def set_dropout(config: PreTrainedConfig, dropout: float) -> None:
+    """Set every dropout probability that this family's configuration has."""
+    if not 0 <= dropout < 1:
+        raise UserError(f"dropout={dropout} is no probability: give 0 to below 1, or null for the model's own.")
+    for name in DROPOUT:
+        if isinstance(getattr(config, name, ""), int | float | None):
+            setattr(config, name, dropout)
+
+
+def set_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str) -> None:
+    """Tell the model the tokenizer's padding id: decoder-only classifiers read the last token that is no padding."""
+    config, table = model.config, model.get_input_embeddings()
+    if config.pad_token_id is not None and getattr(table, "padding_idx", None) is not None:
+        return  # an encoder that knows its padding
+    if tokenizer.pad_token_id is None:
+        raise UserError(
+            f"The tokenizer of '{path}' has no padding token, which a batch needs: give it one (tokenizer.pad_token = "
+            "tokenizer.eos_token) and save it."
+        )
+    config.pad_token_id = tokenizer.pad_token_id

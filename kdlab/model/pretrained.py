@@ -1,0 +1,156 @@
+"""Reading a saved transformers model: offline unless told otherwise, and never executing code from it."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+import kdlab.model.mlp  # noqa: F401  (registers kdlab_mlp with the Auto classes)
+from kdlab.error import UserError
+from kdlab.model.block import blocks
+
+UNREADABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    RuntimeError,
+    SafetensorError,
+    pickle.UnpicklingError,
+    AttributeError,
+    TypeError,
+)
+
+
+def resolve(path: str, download: bool) -> str:
+    """What transformers can load: a directory as it is, a ``package:`` spec as its place in the cache, or a hub id."""
+    if Path(path).is_dir():
+        return str(path)
+    from kdlab.fetch import local
+
+    return local(path, download)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No load report, no progress bar; both as before on leaving."""
+    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity(logging.CRITICAL)
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+def read_config(path: str, download: bool = False) -> PreTrainedConfig:
+    """The configuration at ``path`` (a directory or a hub id). UserError where there is none."""
+    try:
+        with quiet():
+            return AutoConfig.from_pretrained(path, local_files_only=not download, trust_remote_code=False)
+    except UNREADABLE as error:
+        raise UserError(
+            f"There is no transformers model at '{path}' ({_first(error)}): give a directory with config.json and "
+            "model.safetensors, a package: spec, or a hub id that is in the cache or may be downloaded (download=true)."
+        ) from error
+
+
+def read_model(path: str, config: PreTrainedConfig, download: bool = False, new_head: bool = True) -> PreTrainedModel:
+    """The sequence classifier at ``path``, weights in float32, in eval mode.
+
+    Args:
+        new_head: the head may be missing or of another shape in the file; then it is freshly initialised. Everything
+            below the head must always be there and fit.
+
+    Raises:
+        UserError: the weights are missing, corrupt, or of another shape than ``config`` says.
+    """
+    try:
+        with quiet():
+            model, report = AutoModelForSequenceClassification.from_pretrained(
+                path,
+                config=config,
+                local_files_only=not download,
+                trust_remote_code=False,
+                weights_only=True,
+                dtype=torch.float32,
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
+    except UNREADABLE as error:
+        raise UserError(
+            f"The weights at '{path}' cannot be read ({_first(error)}): the file is missing, corrupt, or needs code to "
+            "be run, which is never done; save the model again as model.safetensors."
+        ) from error
+    absent = {*report["missing_keys"], *(key[0] for key in report["mismatched_keys"])}
+    if new_head:
+        absent -= _head_names(model)
+    elif report["unexpected_keys"]:
+        absent |= set(report["unexpected_keys"])
+    if absent:
+        some = ", ".join(sorted(absent)[:3])
+        raise UserError(
+            f"The weights at '{path}' are not those of a {type(model).__name__} with this config.json: {len(absent)} "
+            f"tensors are missing, extra, or of another shape ({some}…); use the file that belongs to the config"
+            + ("." if new_head else ", or pass build= if the model has a head of its own.")
+        )
+    return model
+
+
+def read_embedding(path: str, download: bool = False) -> torch.Tensor:
+    """The word embeddings ``[V, D]`` of the pretrained model at ``path``, float32."""
+    config = read_config(path, download)
+    try:
+        with quiet():
+            model = AutoModel.from_pretrained(
+                path,
+                config=config,
+                local_files_only=not download,
+                trust_remote_code=False,
+                weights_only=True,
+                dtype=torch.float32,
+            )
+        return model.get_input_embeddings().weight.detach().clone()
+    except (*UNREADABLE, NotImplementedError) as error:
+        raise UserError(
+            f"The word embeddings at '{path}' cannot be read ({_first(error)}): give the directory of a text model."
+        ) from error
+
+
+def name_labels(config: PreTrainedConfig, labels: Sequence[str]) -> None:
+    """Write the label names into ``config``."""
+    if len(set(labels)) != len(labels) or not labels:
+        raise UserError(f"A model needs at least one label and no name twice, but the labels are {list(labels)}.")
+    config.id2label = dict(enumerate(labels))
+    config.label2id = {name: index for index, name in enumerate(labels)}
+
+
+def check_vocabulary(config: PreTrainedConfig, tokenizer: Any, where: str) -> None:
+    """UserError if the tokenizer's ids are not the rows of the model's word embeddings (a few spare rows are usual)."""
+    model, words = config.get_text_config().vocab_size, len(tokenizer)
+    if words > model or model > 1.05 * words + 128:
+        raise UserError(
+            f"The tokenizer has {words} tokens but the model '{where}' has embeddings for {model}: they do not belong "
+            "together; set the tokenizer to the one that the model was trained with."
+        )
+
+
+def _head_names(model: PreTrainedModel) -> set[str]:
+    head = {id(parameter) for parameter in blocks(model)[-1].parameters}
+    return {name for name, parameter in model.named_parameters(remove_duplicate=False) if id(parameter) in head}
+
+
+def _first(error: BaseException) -> str:
+    """The first line of an error, short enough for a sentence."""
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__}: {lines[0][:160]}"

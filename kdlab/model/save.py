@@ -1,0 +1,117 @@
+"""A trained model on disk: save_pretrained layout, written whole or not at all, and read back bit by bit."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_model, save_model
+from torch import nn
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from kdlab.error import UserError
+from kdlab.model.pretrained import UNREADABLE, quiet, read_config, read_model
+
+WEIGHTS = "model.safetensors"
+
+
+def save(model: nn.Module, tokenizer: PreTrainedTokenizerBase | None, folder: str | Path) -> Path:
+    """Write ``model`` (and ``tokenizer``) into ``folder``, replacing what was there.
+
+    A transformers model gives config.json, model.safetensors and the tokenizer's files; any other module only
+    model.safetensors. Everything is written beside ``folder`` first, so a crash leaves the old one or none.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    fresh = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
+    fresh.mkdir()
+    try:
+        if isinstance(model, PreTrainedModel):
+            with quiet():
+                model.save_pretrained(fresh)
+                if tokenizer is not None:
+                    tokenizer.save_pretrained(fresh)
+        else:
+            save_model(model, str(fresh / WEIGHTS), metadata={"format": "pt"})
+        if folder.exists():
+            old = folder.with_name(f"{fresh.name}.old")
+            folder.rename(old)
+            fresh.rename(folder)
+            shutil.rmtree(old)
+        else:
+            fresh.rename(folder)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return folder
+
+
+def load(
+    folder: str | Path, build: Callable[[], nn.Module] | None = None
+) -> tuple[nn.Module, PreTrainedTokenizerBase | None]:
+    """The model in ``folder``, in eval mode, and its tokenizer (None if none was saved).
+
+    Args:
+        build: makes a fresh model of the saved shape, whose weights are then all taken from the file. Needed for a module
+            that is no transformers model, or one with a head of its own.
+
+    Raises:
+        UserError: nothing there, a corrupt file, or weights of another model.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"There is no saved model at '{folder}': give the model/ directory of a finished run.")
+    model: nn.Module
+    if build is None:
+        model = read_model(str(folder), read_config(str(folder)), new_head=False)
+    else:
+        model = build()
+        try:
+            load_model(model, folder / WEIGHTS, strict=True)
+        except UNREADABLE as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"The weights in '{folder / WEIGHTS}' do not fill a {type(model).__name__} ({reason}): the file is missing, "
+                "corrupt, or of another model; train that run again or name the right one."
+            ) from error
+    return model.eval(), _load_tokenizer(folder)
+
+
+def size_bytes(folder: str | Path) -> int:
+    """Bytes of the weight files in ``folder``; the tokenizer and the configuration do not count."""
+    return sum(file.stat().st_size for file in Path(folder).glob("*.safetensors"))
+
+
+def weights_sha256(model: nn.Module) -> str:
+    """A hash of the names, types, shapes and bytes of the whole state; the same on every device."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        if isinstance(tensor, torch.Tensor):
+            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A hash of the vocabulary and the special tokens: equal where two models can read the same ``input_ids``."""
+    special = {name: str(value) for name, value in tokenizer.special_tokens_map.items()}
+    content: list[Any] = [sorted(tokenizer.get_vocab().items()), special, sorted(tokenizer.all_special_ids)]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:
+    if not (folder / "tokenizer_config.json").exists():
+        return None
+    try:
+        with quiet():
+            return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # the tokenizers library raises bare Exception on a corrupt file
+        raise UserError(
+            f"The tokenizer in '{folder}' cannot be read ({type(error).__name__}): its files are corrupt; train that run "
+            "again or copy the tokenizer's files from where they came."
+        ) from error

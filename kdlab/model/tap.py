@@ -1,0 +1,154 @@
+"""Semantic names for places in a model, read from its outputs.
+
+``embedding`` is what enters the first layer, ``hidden.i`` what layer i (0-based, negative from the top) gives,
+``attention.i`` its attention probabilities, ``pooled`` what enters the final classifier, ``module:<dotted path>`` the
+output of any submodule. As in transformers, ``hidden.-1`` is taken after a decoder's final norm, and attention
+probabilities in train mode are those after dropout.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from contextlib import ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from kdlab.error import UserError
+from kdlab.output import Batch
+
+log = logging.getLogger(__name__)
+
+
+def read(model: nn.Module, batch: Batch, taps: Collection[str] = ()) -> tuple[Tensor, dict[str, Tensor]]:
+    """Run ``model`` once on ``input_ids`` and ``attention_mask``.
+
+    Returns:
+        logits ``[B, C]``, and by the names in ``taps``: ``embedding``, ``hidden.i`` ``[B, L, D]``, ``attention.i``
+        ``[B, H, L, L]``, ``pooled`` ``[B, D]``, ``module:…`` as the submodule gives it.
+
+    Raises:
+        UserError: a tap that the model does not offer.
+    """
+    places = {tap: _place(model, tap) for tap in taps}
+    kinds = {kind for kind, _ in places.values()}
+    asked: dict[str, Any] = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+    if isinstance(model, PreTrainedModel):
+        asked |= {"output_hidden_states": "hidden" in kinds, "output_attentions": "attention" in kinds}
+    if "attention" in kinds:
+        _use_eager_attention(model)
+    caught: dict[str, Tensor] = {}
+    with ExitStack() as hooks:
+        for tap, (kind, place) in places.items():
+            if kind in ("pooled", "module"):
+                hooks.callback(_catch(model.get_submodule(place), tap, kind, caught).remove)
+        output = model(**asked)
+    logits = output if isinstance(output, Tensor) else output.logits
+    values: dict[str, Tensor] = {}
+    for tap, (kind, place) in places.items():
+        if kind == "hidden":
+            values[tap] = output.hidden_states[place]
+        elif kind == "attention":
+            values[tap] = output.attentions[place]
+        elif tap not in caught:
+            raise UserError(f"The tap '{tap}' names a module that {type(model).__name__} never runs: choose another.")
+        else:
+            values[tap] = _one_token(model, batch, caught[tap]) if kind == "pooled" else caught[tap]
+    return logits, values
+
+
+def available(model: nn.Module) -> list[str]:
+    """The named taps of ``model``, from the bottom; besides these, ``module:<path>`` reads any submodule."""
+    layers = _layers(model)
+    names = ["embedding", *(f"hidden.{index}" for index in range(layers))] if layers is not None else []
+    if layers is not None and hasattr(model.config, "num_attention_heads"):
+        names += [f"attention.{index}" for index in range(layers)]
+    return names + (["pooled"] if _find_final_linear(model) else [])
+
+
+def final_linear(model: nn.Module) -> tuple[str, nn.Linear]:
+    """Dotted path and module of the last linear layer with as many outputs as the model has labels.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = _find_final_linear(model)
+    if found is None:
+        raise UserError(f"{type(model).__name__} has no final linear classifier, which is what was asked for.")
+    return found
+
+
+def _find_final_linear(model: nn.Module) -> tuple[str, nn.Linear] | None:
+    labels = getattr(getattr(model, "config", None), "num_labels", None)
+    found = None
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Linear) and labels in (None, module.out_features):
+            found = name, module
+    return found
+
+
+def _layers(model: nn.Module) -> int | None:
+    return getattr(getattr(model, "config", None), "num_hidden_layers", None)
+
+
+def _place(model: nn.Module, tap: str) -> tuple[str, Any]:
+    """What to read for a tap: ("hidden" | "attention", index in the output) or ("pooled" | "module", dotted path)."""
+    if tap.startswith("module:"):
+        path = tap.removeprefix("module:")
+        if path and path in dict(model.named_modules()):
+            return "module", path
+    elif tap == "pooled":
+        if (found := _find_final_linear(model)) is not None:
+            return "pooled", found[0]
+    elif (layers := _layers(model)) is not None:
+        kind, _, number = tap.partition(".")
+        if tap == "embedding":
+            return "hidden", 0
+        if kind in ("hidden", "attention") and number.removeprefix("-").isdecimal() and -layers <= int(number) < layers:
+            index = int(number) % layers
+            if kind == "hidden":
+                return "hidden", index + 1
+            if hasattr(model.config, "num_attention_heads"):
+                return "attention", index
+    raise UserError(
+        f"{type(model).__name__} has no tap '{tap}': choose among {', '.join(available(model))} (negative numbers "
+        "count from the top), or module:<dotted path> of a submodule."
+    )
+
+
+def _use_eager_attention(model: nn.Module) -> None:
+    if isinstance(model, PreTrainedModel) and model.config._attn_implementation != "eager":
+        log.info(
+            "%s: attention taps need attention probabilities, so attention is switched from %s to eager (slower).",
+            type(model).__name__,
+            model.config._attn_implementation,
+        )
+        model.set_attn_implementation("eager")
+
+
+def _catch(module: nn.Module, tap: str, kind: str, caught: dict[str, Tensor]) -> torch.utils.hooks.RemovableHandle:
+    """Keep what enters (pooled) or leaves (module) ``module`` under ``tap`` until the returned handle is removed."""
+    if kind == "pooled":
+
+        def enter(_: nn.Module, args: tuple[Tensor, ...]) -> None:
+            caught[tap] = args[0]
+
+        return module.register_forward_pre_hook(enter)
+
+    def leave(_: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        caught[tap] = output if isinstance(output, Tensor) else output[0]
+
+    return module.register_forward_hook(leave)
+
+
+def _one_token(model: nn.Module, batch: Batch, values: Tensor) -> Tensor:
+    """``[B, D]``: where the classifier runs on every token (decoders), the last token that is not padding."""
+    if values.ndim == 2:
+        return values
+    ids = batch["input_ids"]
+    real = ids != getattr(model.config, "pad_token_id", None)
+    last = (torch.arange(ids.shape[1], device=ids.device) * real).argmax(-1)
+    return values[torch.arange(len(ids), device=ids.device), last]
