@@ -79,7 +79,7 @@ def load(
                 f"The weights in '{folder / WEIGHTS}' do not fill a {type(model).__name__} ({reason}): the file is missing, "
                 "corrupt, or of another model; train that run again or name the right one."
             ) from error
-    return model.eval(), _load_tokenizer(folder)
+    return model.eval(), load_tokenizer(folder)
 
 
 def size_bytes(folder: str | Path) -> int:
@@ -104,7 +104,7 @@ def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _load_tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:
     if not (folder / "tokenizer_config.json").exists():
         return None
     try:
