@@ -30,6 +30,7 @@ def prepare(job: Job, data: Any) -> Prepared:
     cfg = job.cfg
     task = build.task(cfg, data)
     loss: Objective = build.make(cfg.loss)
+    loss.check(data.multi_label)
     trained: Trained | None = None
 
     def teacher_model() -> nn.Module:

@@ -12,6 +12,7 @@ from transformers import (
 )
 
 from kdlab.error import UserError
+from kdlab.model.layers_of_teacher import layers_of_teacher
 from kdlab.model.pretrained import check_vocabulary, name_labels, quiet, read_config, read_model, resolve
 
 DROPOUT = (  # the names that families give to their dropout probabilities
@@ -38,6 +39,7 @@ def hf(
     path: str,
     tokenizer: PreTrainedTokenizerBase,
     labels: Sequence[str],
+    layers: Sequence[int] | None = None,
     pretrained: bool = True,
     dropout: float | None = None,
     download: bool = False,
@@ -47,6 +49,7 @@ def hf(
     Args:
         path: a directory, a ``package:NAME==VERSION/inner/path`` spec, or a hub id.
         tokenizer: the one that makes its ``input_ids``; decoder-only models also take the padding id from it.
+        layers: keep only these of its layers (0-based, negative ones from the top); None keeps all.
         pretrained: False keeps the shape and draws random weights.
         dropout: overrides every dropout probability that the family has; None leaves them.
         download: may reach the network. HF_HUB_OFFLINE wins.
@@ -68,7 +71,7 @@ def hf(
         with quiet():
             model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
     set_padding(model, tokenizer, path)
-    return model.train()
+    return model.train() if layers is None else layers_of_teacher(layers, model, labels, tokenizer)
 
 
 def set_dropout(config: PreTrainedConfig, dropout: float) -> None:
