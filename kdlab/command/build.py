@@ -22,12 +22,14 @@ def make(node: DictConfig, **given: Any) -> Any:
         where = node._get_full_key(missing[0])
         raise UserError(f"{where} has no value; give it one on the command line: {where}=VALUE")
     try:
-        return instantiate(node, **given)
+        target = instantiate(node, _partial_=True)  # called below: Hydra would turn given dict-like objects into config
+        return target if node.get("_partial_") and not given else target(**given)
     except InstantiationException as problem:
-        cause = problem.__cause__
-        if isinstance(cause, UserError):
-            raise cause from None
+        if isinstance(problem.__cause__, UserError):
+            raise problem.__cause__ from None
         raise UserError(" ".join(str(problem).split())) from problem
+    except (TypeError, ValueError) as problem:
+        raise UserError(f"{node._get_full_key(None) or 'config'} ({node._target_}): {problem}") from problem
 
 
 def data(cfg: DictConfig) -> Any:

@@ -6,15 +6,15 @@ import json
 import os
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
-from rich.console import Console
-from rich.table import Table
 
 from kdlab.command.job import SWEEP
-from kdlab.report.read import Record, record
+
+if TYPE_CHECKING:
+    from kdlab.report.read import Record
 
 _begun: list[Path] = []  # the folder of the sweep that this process drives
 
@@ -43,6 +43,8 @@ def conclude() -> None:
 
 def members(folder: Path, name: str) -> list[Record]:
     """The runs of one sweep, by job number."""
+    from kdlab.report.read import record
+
     found = []
     for path in folder.glob("*/sweep.json"):
         try:
@@ -56,6 +58,10 @@ def members(folder: Path, name: str) -> list[Record]:
 
 def print_table(jobs: list[Record]) -> None:
     """Job, what sets it apart, what it reached or why it failed; best first is the reader's affair, order is the sweep's."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
     shared = set.intersection(*[set(job.overrides) for job in jobs]) if len(jobs) > 1 else set()
     states = {state: sum(job.state == state for job in jobs) for state in dict.fromkeys(job.state for job in jobs)}
     table = Table(title=f"{len(jobs)} runs: " + ", ".join(f"{count} {state}" for state, count in states.items()))
@@ -66,5 +72,5 @@ def print_table(jobs: list[Record]) -> None:
         numbers = [job.metrics.get(name) for name in ("best/val/accuracy", "test/accuracy", "test/fidelity/agreement")]
         cells = ["-" if number is None else f"{number:.3f}" for number in numbers]
         state = job.state if job.state == "finished" else f"{job.state}: {job.reason} ({job.folder}/run.log)"
-        table.add_row(str(job.job), ", ".join(word for word in job.overrides if word not in shared), *cells, state)
+        table.add_row(str(job.job), escape(", ".join(word for word in job.overrides if word not in shared)), *cells, escape(state))
     Console().print(table)

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ProgressBar
 
 from kdlab.callback.checkpoint import Checkpoint
 from kdlab.command import build
@@ -25,6 +26,7 @@ from kdlab.module.base import Learner
 from kdlab.run import Run, claim, file_sha256, write_json
 
 log = logging.getLogger(__name__)
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its tips and limits say nothing of the run
 
 
 @dataclass
@@ -65,9 +67,11 @@ def _train(job: Job, run: Run, prepare: Callable[[Job, Any], Prepared]) -> float
         write_json(run.folder / "teacher.json", {"id": prepared.teacher.id, "folder": str(prepared.teacher.folder)})
     loggers = {name: partial(build.make, node) for name, node in (cfg.logger or {}).items()}
     with opened(_info(job, run, prepared.teacher), loggers) as journal:
+        callbacks = build.several(cfg.callback, folder=run.folder)
         trainer: Trainer = build.make(
-            cfg.trainer, callbacks=build.several(cfg.callback, folder=run.folder), logger=journal.loggers,
-            default_root_dir=str(run.folder), enable_progress_bar=False, enable_model_summary=False,
+            cfg.trainer, callbacks=callbacks, logger=journal.loggers, default_root_dir=str(run.folder),
+            enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
+            enable_model_summary=False, enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),
         )  # fmt: skip
         _tell_trainable(learner, journal)
         trainer.fit(learner, datamodule=data, ckpt_path=run.last_checkpoint, weights_only=True)
@@ -119,12 +123,12 @@ def _load_best(keeper: Checkpoint | None, learner: Learner) -> dict[str, float]:
 
 def _cost(run: Run, learner: Learner, data: Any) -> dict[str, float]:
     model = learner.model.eval()
-    trainable = sum(row["parameters"] for row in learner.table() if row["trainable"])
+    batches = list(data.test_dataloader())
     return {
         "model/parameters": parameters(model),
-        "model/trainable_parameters": trainable,
+        "model/trainable_parameters": sum(row["trainable"] for row in learner.table()),
         "model/size_mb": size_bytes(run.folder / "model") / 1e6,
-        "perf/latency_ms": latency(model, data.example()),
+        "perf/latency_ms": latency(model, batches[len(batches) // 2]),
     }
 
 

@@ -73,7 +73,7 @@ class Learner(LightningModule, ABC):
         apply(self.freezing, blocks(self.model), self.progress)
 
     def table(self) -> list[dict[str, Any]]:
-        """One row a block: its parameters, whether they learn at the end of the run, and their learning-rate factor."""
+        """One row a block: its parameters, how many of them learn at the end of the run, and their learning-rate factor."""
         return trainable_table(self.freezing, blocks(self.model), progress=1.0)
 
     @abstractmethod
