@@ -21,11 +21,9 @@ class SequenceClassification(Task):
 
     Args:
         multi_label: labels are ``[B, C]`` of 0 and 1 rather than ``[B]`` class numbers; unlabelled rows are -1.
-        class_weights: None, ``"balanced"`` (as the inverse of how often a class occurs), or a weight for each label.
-        They
-            are normalised so that their mean over the labelled training rows is 1: a row counts ``w[label] *
-            cross-entropy``
-            and the divisor stays the number of rows, so that micro-batches add up. Single-label only.
+        class_weights: None, ``"balanced"`` (inverse to how often a class occurs), or a weight for each label. They are
+            normalised so that their mean over the labelled training rows is 1: a row counts ``w[label] * ce`` and the
+            divisor stays the number of rows, so that micro-batches add up. Single-label only.
         label_smoothing: in [0, 1), as in :func:`torch.nn.functional.cross_entropy`; multi-label targets go towards 1/2.
         head: ``(in_features, number of labels) -> module`` to replace the model's final linear layer; None keeps it.
     """

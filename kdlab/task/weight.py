@@ -14,9 +14,8 @@ def class_weight(weights: str | Sequence[float] | None, labels: Sequence[str], c
     """``[C]`` float64 with mean 1 over the labelled training rows; None where every row counts the same.
 
     Args:
-        weights: None, ``"balanced"`` (inverse to ``counts``; a class without rows gets the largest weight of the
-        others), or
-            one number a label.
+        weights: None, ``"balanced"`` (inverse to ``counts``; a class without rows gets the largest weight
+            of the others), or one number a label.
         counts: labelled training rows of each class.
 
     Raises:

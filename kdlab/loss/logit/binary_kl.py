@@ -22,8 +22,7 @@ def tempered_binary_kl(student: Tensor, teacher: Tensor, temperature: float) -> 
     Returns:
         ``[...]``, >= 0, and 0 where the softened probabilities agree.
 
-    Source: Hinton, Vinyals, Dean 2015, arXiv:1503.02531, section 2, applied to the two-class distribution of every
-    label.
+    Source: Hinton, Vinyals, Dean 2015, arXiv:1503.02531, section 2, for the two classes of each label.
     """
     s, t = widen(student) / temperature, widen(teacher) / temperature
     yes = t.sigmoid() * (logsigmoid(t) - logsigmoid(s))

@@ -57,8 +57,7 @@ class Distance(Term):
 
     Args:
         weight: a number or a schedule.
-        taps: ``{student: NAME, teacher: NAME}``, each ``[B, D]``, or ``[B, L, D]``, which is averaged over the real
-        tokens.
+        taps: ``{student: NAME, teacher: NAME}``, each ``[B, D]``, or ``[B, L, D]``, averaged over the real tokens.
     """
 
     def __init__(self, weight: float | Schedule = 1.0, taps: Mapping[str, str] | None = None) -> None:

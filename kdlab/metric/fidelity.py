@@ -1,0 +1,69 @@
+"""How closely a student follows its teacher, whatever the labels say.
+
+Source: Stanton et al. 2021, arXiv:2106.05945, section 3.2: fidelity is not accuracy, and both are worth watching.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric, MetricCollection
+
+from kdlab.loss.logit.binary_kl import tempered_binary_kl
+from kdlab.loss.logit.kl import tempered_kl
+
+Compare = Callable[[Tensor, Tensor], Tensor]
+
+
+def agreement(student: Tensor, teacher: Tensor) -> Tensor:
+    """``[B]`` 1 where both prefer the same class, from logits ``[B, C]``."""
+    return (student.argmax(-1) == teacher.argmax(-1)).float()
+
+
+def binary_agreement(student: Tensor, teacher: Tensor) -> Tensor:
+    """``[B]`` the share of classes with the same yes or no, from logits ``[B, C]``."""
+    return ((student > 0) == (teacher > 0)).float().mean(-1)
+
+
+def divergence(student: Tensor, teacher: Tensor) -> Tensor:
+    """``[B]`` KL(teacher || student) in nats: the loss at temperature 1."""
+    return tempered_kl(student, teacher, 1.0)
+
+
+def binary_divergence(student: Tensor, teacher: Tensor) -> Tensor:
+    """``[B]`` the multi-label loss at temperature 1."""
+    return tempered_binary_kl(student, teacher, 1.0)
+
+
+class Comparison(Metric):
+    """The mean over rows of a function of student's and teacher's logits; NaN before the first row."""
+
+    full_state_update = False
+    total: Tensor
+    rows: Tensor
+
+    def __init__(self, compare: Compare) -> None:
+        super().__init__()
+        self.compare = compare
+        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("rows", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
+
+    def update(self, student: Tensor, teacher: Tensor) -> None:
+        """Take in logits ``[B, C]`` of both."""
+        self.total += self.compare(student, teacher).sum()
+        self.rows += len(student)
+
+    def compute(self) -> Tensor:
+        return (self.total / self.rows).float()
+
+
+def fidelity(multi_label: bool = False) -> MetricCollection:
+    """``fidelity/agreement`` and ``fidelity/kl``; ``update(student_logits, teacher_logits)``."""
+    agree, diverge = (binary_agreement, binary_divergence) if multi_label else (agreement, divergence)
+    metrics: dict[str, Metric | MetricCollection] = {
+        "fidelity/agreement": Comparison(agree),
+        "fidelity/kl": Comparison(diverge),
+    }
+    return MetricCollection(metrics, compute_groups=False)
