@@ -1,0 +1,41 @@
+"""`kdlab report`: one self-contained HTML page over any set of runs."""
+
+from __future__ import annotations
+
+import os
+import webbrowser
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from kdlab.command.runs import chosen, writable
+from kdlab.error import UserError
+from kdlab.report.page import page
+
+
+def main(cfg: DictConfig) -> Path:
+    """Write the page and return its path. Errors: UserError where there are no runs, or the metric is nowhere."""
+    options = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(options, dict)
+    return run(**{str(key): value for key, value in options.items()})
+
+
+def run(
+    outputs: str, select: str | Sequence[str] | None, file: str, metric: str, title: str | None, open: bool
+) -> Path:
+    """The same with plain arguments; they are explained in conf/report.yaml."""
+    found = chosen(outputs, select)
+    measured = sorted({name for record in found if record.state == "finished" for name in record.metrics})
+    if measured and metric not in measured:
+        raise UserError(f"metric={metric}: none of the {len(found)} runs measured it; they have {', '.join(measured)}.")
+    groups = sorted({record.group for record in found if record.group})
+    heading = title or (f"Sweep {groups[0]}" if len(groups) == 1 else f"{len(found)} runs")
+    path = writable(file)
+    draft = path.with_name(path.name + ".part")
+    draft.write_text(page(found, metric, heading, str(Path(outputs))), encoding="utf-8")
+    os.replace(draft, path)
+    print(f"{len(found)} runs in {path} ({path.stat().st_size / 1e3:.0f} kB)")
+    if open:
+        webbrowser.open(path.absolute().as_uri())
+    return path

@@ -1,0 +1,94 @@
+"""`kdlab runs`: the table of runs, to the terminal, csv or parquet."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from kdlab.error import UserError
+from kdlab.report.compare import absent, counts
+from kdlab.report.pick import select
+from kdlab.report.read import Record, records
+from kdlab.report.table import ordered, rows, to_csv, to_parquet, to_terminal
+
+FORMATS = ("table", "csv", "parquet")
+
+
+def main(cfg: DictConfig) -> None:
+    """Print or write the table. Errors: UserError where there are no runs, or the options do not fit together."""
+    options = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(options, dict)
+    run(**{str(key): value for key, value in options.items()})
+
+
+def run(
+    outputs: str,
+    select: str | Sequence[str] | None,
+    sort: str,
+    columns: Sequence[str] | None,
+    format: str,
+    file: str | None,
+) -> None:
+    """The same with plain arguments; they are explained in conf/runs.yaml."""
+    if format not in FORMATS:
+        raise UserError(f"format={format} is not known: choose one of {', '.join(FORMATS)}.")
+    if format == "parquet" and file is None:
+        raise UserError("format=parquet needs a file to write: add file=runs.parquet.")
+    if isinstance(columns, str):
+        columns = [columns]
+    found = ordered(chosen(outputs, select), sort)
+    names, lines = rows(found, columns, every=format != "table")
+    if format == "parquet":
+        to_parquet(names, lines, writable(str(file)))
+    elif format == "csv":
+        if file is None:
+            sys.stdout.write(to_csv(names, lines))
+        else:
+            writable(file).write_text(to_csv(names, lines), encoding="utf-8")
+    else:
+        title = ", ".join(f"{count} {state}" for state, count in counts(found).items())
+        missing = absent(found)
+        title += f", {len(missing)} missing from their sweep" if missing else ""
+        if file is None:
+            wide = Console(width=None if sys.stdout.isatty() or os.environ.get("COLUMNS") else 200)
+            to_terminal(names, lines, wide, title)
+        else:
+            with writable(file).open("w", encoding="utf-8") as stream:
+                to_terminal(names, lines, Console(file=stream, width=200), title)
+    if file is not None:
+        print(f"{len(lines)} runs in {file}")
+
+
+def chosen(outputs: str, names: str | Sequence[str] | None) -> list[Record]:
+    """The runs under `outputs` that `names` mean. Errors: UserError where there is none, saying where it looked."""
+    place = Path(outputs).absolute()
+    if not place.is_dir():
+        raise UserError(f"There is no folder {place}: name the one that holds <command>/<id>/ with outputs=FOLDER.")
+    every = records(place)
+    if not every:
+        raise UserError(f"No run in {place}: a run is a folder <command>/<id>/ there; name another place with outputs=FOLDER.")
+    found = select(every, names)
+    if not found:
+        groups = sorted({record.group for record in every if record.group})
+        raise UserError(
+            f"select={names} fits none of the {len(every)} runs in {place}: give an id, a glob such as '*{every[0].id[-9:]}', "
+            f"or a sweep{' (' + ', '.join(groups[:5]) + ')' if groups else ''}."
+        )
+    return found
+
+
+def writable(file: str) -> Path:
+    """The path to write to, its folder made. Errors: UserError where that cannot be."""
+    path = Path(file)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise UserError(f"file={file} is a folder: name a file in it.")
+    except OSError as error:
+        raise UserError(f"file={file} cannot be written ({error.strerror}): name another file.") from None
+    return path
