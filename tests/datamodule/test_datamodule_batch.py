@@ -1,5 +1,7 @@
 """Laws of the loaders: every row once, little padding, the same steps on any number of devices, an exact resume."""
 
+from contextlib import suppress
+
 import lightning as L
 import numpy as np
 import pytest
@@ -127,7 +129,7 @@ def test_a_restored_loader_goes_on_where_the_other_stopped(stop, count, size, wo
 
 @pytest.mark.parametrize(("count", "size"), [(3, 32), (40, 3)])
 def test_a_step_too_small_to_deal_out(count, size):
-    with pytest.raises(UserError, match="2 devices times trainer.accumulate_grad_batches=2: lower"):
+    with pytest.raises(UserError, match=r"2 devices times trainer.accumulate_grad_batches=2: lower"):
         TrainLoader(deck(count), np.arange(count), size, world=2, accumulate=2)
 
 
@@ -170,10 +172,8 @@ def fit(module, folder, *, accumulate=1, every=None, path=None):
     cards, rows = deck(50), np.arange(50)
     train = TrainLoader(cards, rows, 5 * accumulate, seed=3, accumulate=accumulate)
     assert len(train) == 10
-    try:
+    with suppress(KeyboardInterrupt, SystemExit):
         trainer.fit(module, train, EvalLoader(cards, rows[:8], 4), ckpt_path=path, weights_only=False)
-    except (KeyboardInterrupt, SystemExit):
-        pass
     return trainer
 
 
