@@ -31,7 +31,7 @@ class TextData(LightningDataModule, ABC):
         val_fraction, test_fraction: of the labelled rows, for splits that the data does not have.
         split_seed: of the splits and the caps. Apart from ``seed``, so that all seeds of a sweep share a test set.
         train_rows, val_rows, test_rows: at most so many rows of a split, in the proportion of the classes.
-        per_class: labels kept for so many training rows of each class, chosen by ``seed``; the others become unlabelled.
+        per_class: labels kept for so many training rows of each class, chosen by ``seed``; others become unlabelled.
         unlabelled: ``keep`` or ``drop`` the training rows without a label.
         seed: of the order of batches and the choice of ``per_class``.
         download: whether what is not in the cache may be fetched.

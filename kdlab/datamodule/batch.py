@@ -52,8 +52,8 @@ def steps(lengths: np.ndarray, size: int, least: int, seed: int, epoch: int) -> 
     """Positions ``0..N-1`` grouped into the optimizer steps of an epoch: each position once.
 
     Positions are shuffled, sorted by length within pools of ``POOL`` steps, cut, and the steps shuffled. It is a
-    function of its arguments alone. All steps have ``size`` rows but one, which has the rest, or ``size`` and the rest where the
-    rest is smaller than ``least``. Equal lengths stay shuffled.
+    function of its arguments alone. All steps have ``size`` rows but one, which has the rest, or ``size`` and the rest
+    where the rest is smaller than ``least``. Equal lengths stay shuffled.
     """
     random = np.random.default_rng([seed, epoch])
     order = random.permutation(len(lengths))

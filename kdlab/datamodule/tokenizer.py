@@ -73,21 +73,21 @@ def wordpiece(texts: Sequence[str], size: int) -> Tokenizer:
     as special tokens, sorted, makes it deterministic.
     """
     normalizer, words = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
-    first: Counter[str] = Counter()
-    later: Counter[str] = Counter()
+    chars: Counter[str] = Counter()
+    later: set[str] = set()
     for text in texts:
         for word, _ in words.pre_tokenize_str(normalizer.normalize_str(text)):
-            first[word[0]] += 1
+            chars.update(word)
             later.update(word[1:])
-    frequent = (first + later).most_common()
-    kept = {char for char, _ in sorted(frequent, key=lambda item: (-item[1], item[0]))[:ALPHABET]}
-    pieces = sorted(kept & first.keys()) + sorted("##" + char for char in kept & later.keys())
+    room = min(ALPHABET, (size - len(SPECIAL)) // 2)
+    kept = {char for char, _ in sorted(chars.items(), key=lambda item: (-item[1], item[0]))[:room]}
+    pieces = sorted(kept) + sorted("##" + char for char in kept & later)
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, words
     trainer = trainers.WordPieceTrainer(
         vocab_size=size,
         show_progress=False,
-        special_tokens=[*SPECIAL.values(), *pieces][:size],
+        special_tokens=[*SPECIAL.values(), *pieces],
         limit_alphabet=0,
     )
     tokenizer.train_from_iterator(texts, trainer)
@@ -107,7 +107,7 @@ def _trained(spec: str, texts: Sequence[str]) -> PreTrainedTokenizerFast:
             pass
         case _:
             raise UserError(f"'{spec}' is not a tokenizer to train: write train:wordpiece:SIZE, SIZE 100 or more")
-    known = hashlib.sha256(f"1 {ALPHABET} {spec}".encode())
+    known = hashlib.sha256(f"2 {ALPHABET} {spec}".encode())
     for text in sorted(texts):
         known.update(hashlib.sha256(text.encode()).digest())
     folder = cache() / "tokenizer" / known.hexdigest()[:32]
