@@ -57,8 +57,8 @@ def load(
     """The model in ``folder``, in eval mode, and its tokenizer (None if none was saved).
 
     Args:
-        build: makes a fresh model of the saved shape, whose weights are then all taken from the file. Needed for a module
-            that is no transformers model, or one with a head of its own.
+        build: makes a fresh model of the saved shape, whose weights are then all taken from the file. Needed for a
+            module that is no transformers model, or one with a head of its own.
 
     Raises:
         UserError: nothing there, a corrupt file, or weights of another model.
@@ -76,8 +76,8 @@ def load(
         except UNREADABLE as error:
             reason = " ".join(str(error).split())[:200]
             raise UserError(
-                f"The weights in '{folder / WEIGHTS}' do not fill a {type(model).__name__} ({reason}): the file is missing, "
-                "corrupt, or of another model; train that run again or name the right one."
+                f"The weights in '{folder / WEIGHTS}' do not fill a {type(model).__name__} ({reason}): the file is "
+                "missing, corrupt, or of another model; train that run again or name the right one."
             ) from error
     return model.eval(), load_tokenizer(folder)
 
@@ -112,6 +112,6 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:
             return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # the tokenizers library raises bare Exception on a corrupt file
         raise UserError(
-            f"The tokenizer in '{folder}' cannot be read ({type(error).__name__}): its files are corrupt; train that run "
-            "again or copy the tokenizer's files from where they came."
+            f"The tokenizer in '{folder}' cannot be read ({type(error).__name__}): its files are corrupt; train that "
+            "run again or copy the tokenizer's files from where they came."
         ) from error
