@@ -14,7 +14,7 @@ from kdlab.__main__ import VERBS, conf
 
 ROOT = conf()
 TRAINING = ("finetune", "distill")
-OPTIONS = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.yaml") if path.parent != ROOT)
+OPTIONS = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.yaml") if path.parent != ROOT and "hydra" not in path.parts)
 ROLES = {"model": {"finetune": "model", "distill": "model@student"}}
 WHICH_TEACHER = {"run", "recipe", "model"}  # say which teacher; the rest of the node says how it is read
 # what commands give at call time, by group

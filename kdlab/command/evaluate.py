@@ -18,7 +18,7 @@ from kdlab.command import build
 from kdlab.command.teacher import Trained, named
 from kdlab.error import UserError
 from kdlab.metric.cost import latency, parameters, throughput
-from kdlab.metric.fidelity import agreement
+from kdlab.metric.fidelity import agreement, binary_agreement
 from kdlab.metric.report import report
 from kdlab.run import read_config, read_done, write_json, write_text
 from kdlab.task.base import Task
@@ -46,15 +46,15 @@ def main(cfg: DictConfig) -> Path:
     for name, model in _models(cfg, stored, subject, task, data):
         logits[name], target = predict(task, model, batches)
         results[name] = report(task.probabilities(logits[name]), target, list(data.labels))
-        results[name] |= {
-            "parameters": parameters(model),
-            "size_mb": sum(p.numel() * p.element_size() for p in model.parameters()) / 1e6,
+        results[name]["f1_macro"] = results[name]["macro"]["f1"]
+        results[name] |= parameters(model) | {
             "latency_ms": latency(model, batches[len(batches) // 2], repeats=cfg.repeats),
             "rows_per_second": throughput(model, batches),
         }
+    agree = binary_agreement if data.multi_label else agreement
     if "teacher" in logits:
         for name, result in results.items():
-            result["agreement"] = float(agreement(logits[name], logits["teacher"]))
+            result["agreement"] = float(agree(logits[name], logits["teacher"]).mean())
     folder = outputs / "evaluate" / _place(cfg, subject)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "report.json", {"run": subject.id, "split": cfg.split, "labels": list(data.labels), "models": results})
@@ -74,7 +74,7 @@ def predict(task: Task, model: nn.Module, batches: list[dict[str, Any]]) -> tupl
 
 
 def _data(cfg: DictConfig, stored: DictConfig, subject: Trained) -> Any:
-    node = stored.datamodule if cfg.datamodule is None else cfg.datamodule
+    node = cfg.datamodule if "datamodule" in cfg else stored.datamodule
     node = OmegaConf.merge(node, {"tokenizer": str(subject.weights), "download": cfg.download})
     data = build.data(OmegaConf.create({"datamodule": node}))
     known = subject.labels
@@ -123,7 +123,7 @@ def _alone(config: DictConfig) -> dict[str, Any]:
 
 
 def _place(cfg: DictConfig, subject: Trained) -> str:
-    asked = json.dumps([OmegaConf.to_container(cfg.datamodule) if cfg.datamodule else None, cfg.split, cfg.baseline])
+    asked = json.dumps([OmegaConf.to_container(cfg.datamodule) if "datamodule" in cfg else None, cfg.split, cfg.baseline])
     return f"{subject.id}-{cfg.split}-{hashlib.sha256(asked.encode()).hexdigest()[:6]}"
 
 
@@ -137,12 +137,14 @@ def _print(console: Console, subject: Trained, split: str, results: dict[str, di
     console.print(table)
     own = results.get("distilled") or results["trained"]
     per_class = Table(title="per class")
-    for title in ("label", "precision", "recall", "F1", "support", *[f"said {label}" for label in labels]):
+    said = ["no", "yes"] if isinstance(own["confusion"][0][0], list) else labels
+    for title in ("label", "precision", "recall", "F1", "support", *[f"said {label}" for label in said]):
         per_class.add_column(title, justify="left" if title == "label" else "right")
     for index, label in enumerate(labels):
-        row = own["per_class"][label]
+        row, counts = own["class"][label], own["confusion"][index]
         cells = [_number(row[key]) for key in ("precision", "recall", "f1", "support")]
-        per_class.add_row(label, *cells, *[str(count) for count in own["confusion"][index]])
+        counts = [sum(column) for column in zip(*counts, strict=True)] if isinstance(counts[0], list) else counts
+        per_class.add_row(label, *cells, *[str(count) for count in counts])
     console.print(per_class)
 
 

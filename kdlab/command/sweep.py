@@ -24,7 +24,7 @@ class Sweep(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         os.environ[SWEEP] = uuid.uuid4().hex[:12]
-        _begun.append(Path(config.hydra.sweep.dir))
+        _begun.append(Path(config.outputs) / config.hydra.job.config_name)
 
 
 def conclude() -> None:

@@ -125,7 +125,7 @@ def _cost(run: Run, learner: Learner, data: Any) -> dict[str, float]:
     model = learner.model.eval()
     batches = list(data.test_dataloader())
     return {
-        "model/parameters": parameters(model),
+        "model/parameters": parameters(model)["parameters"],
         "model/trainable_parameters": sum(row["trainable"] for row in learner.table()),
         "model/size_mb": size_bytes(run.folder / "model") / 1e6,
         "perf/latency_ms": latency(model, batches[len(batches) // 2]),

@@ -128,10 +128,22 @@ class TextData(LightningDataModule, ABC):
     def test_dataloader(self) -> EvalLoader:
         return EvalLoader(self._deck(), self.splits["test"], self.eval_batch_size, *self._place())
 
+    @property
+    def used(self) -> np.ndarray:
+        """The ids of all rows that are in a split, in order."""
+        return np.unique(np.concatenate(list(self.splits.values())))
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """How many tokens each row of the data has, by row id; 0 for the rows in no split."""
+        lengths = np.zeros_like(self._deck().rows.lengths)
+        lengths[self.used] = self._deck().rows.lengths[self.used]
+        return lengths
+
     def every_row(self, tokens_per_batch: int = 16384) -> Iterator[Batch]:
         """All rows of all splits once, longest first; a batch has at most so many tokens, padding included."""
-        deck = self._deck()
-        return map(deck.batch, within(deck.rows.lengths, tokens_per_batch))
+        deck, used = self._deck(), self.used
+        return (deck.batch(used[places]) for places in within(deck.rows.lengths[used], tokens_per_batch))
 
     def describe(self) -> dict:
         """What is good to know about the data of a run: flat, plain values."""

@@ -8,7 +8,7 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 
 from kdlab.loss.objective import Objective
-from kdlab.metric.fidelity import Fidelity
+from kdlab.metric.fidelity import fidelity
 from kdlab.module.base import Learner
 from kdlab.output import Batch, Output
 from kdlab.teacher.base import Teacher
@@ -25,8 +25,9 @@ class Distill(Learner):
         super().__init__(**shared)
         self.loss = loss
         self._teacher = (teacher,)
-        self.val_fidelity = Fidelity("val")
-        self.test_fidelity = Fidelity("test")
+        multi_label = self.task.multi_label
+        self.val_fidelity = fidelity(multi_label).clone(prefix="val/")
+        self.test_fidelity = fidelity(multi_label).clone(prefix="test/")
         self.teacher_metric = self.test_metric.clone(prefix="teacher/test/")
 
     @property
@@ -42,16 +43,17 @@ class Distill(Learner):
         teacher = self.teacher.read(self.task, batch)
         supervised = self.task.supervised(student, batch)
         total, values = self.loss(supervised, student, teacher, self.progress)
-        self.log_dict({"train/loss": total} | {f"train/loss/{name}": value for name, value in values.items()})
+        named = {"train/loss": total} | {f"train/loss/{name}": value for name, value in values.items()}
+        self.log_dict(named, batch_size=len(batch["row"]))
         return total
 
     def evaluation_step(self, batch: Batch, split: str, metric: MetricCollection) -> Output:
         student = super().evaluation_step(batch, split, metric)
         teacher = self.teacher.read(self.task, batch)
-        fidelity = self.val_fidelity if split == "val" else self.test_fidelity
-        fidelity.update(student.logits, teacher.logits)
-        self.log_dict(fidelity, on_step=False, on_epoch=True, batch_size=len(batch["row"]))
+        comparison = self.val_fidelity if split == "val" else self.test_fidelity
+        comparison.update(student.logits, teacher.logits)
+        self.log_dict(comparison, on_step=False, on_epoch=True, batch_size=len(batch["row"]))
         if split == "test":
             self.teacher_metric.update(self.task.probabilities(teacher.logits), batch["label"])
-            self.log_dict(self.teacher_metric, on_step=False, on_epoch=True)
+            self.log_dict(self.teacher_metric, on_step=False, on_epoch=True, batch_size=len(batch["row"]))
         return student

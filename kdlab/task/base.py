@@ -11,7 +11,13 @@ from kdlab.output import Batch, Output
 
 
 class Task(ABC):
-    """Reads models, knows labels, padding and heads, and holds the supervised loss."""
+    """Reads models, knows labels, padding and heads, and holds the supervised loss.
+
+    Attributes:
+        multi_label: whether a row may have several labels.
+    """
+
+    multi_label: bool
 
     @abstractmethod
     def prepare(self, labels: Sequence[str], counts: Sequence[int]) -> None:

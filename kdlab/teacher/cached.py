@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, final
@@ -58,12 +59,17 @@ class Cached(Teacher):
         return {name: self.store.arrays[name].shape[-1] for name in self.taps}
 
 
+def rows_digest(data: Any) -> str:
+    """A hash of which rows of the data are in use."""
+    return hashlib.sha256(data.used.astype(np.int64).tobytes()).hexdigest()[:16]
+
+
 def stored_targets(root: Path, model: nn.Module, task: Task, data: Any, taps: Collection[str], tokens: int) -> Store:
     """The store of a teacher's logits and taps over all rows of a data set, built where it is missing."""
     storable(taps)
     names = sorted(taps)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    describe = {"teacher": weights_sha256(model), "taps": names, "data": data.fingerprint}
+    describe = {"teacher": weights_sha256(model), "taps": names, "data": data.fingerprint, "rows": rows_digest(data)}
 
     @torch.inference_mode()
     def build() -> Iterable[Part]:

@@ -135,7 +135,7 @@ def test_evaluate_shows_before_against_after(kdlab, tiny):
         assert name in out
 
 
-def test_help_of_every_verb_is_quick_and_needs_no_torch(tmp_path):
+def test_help_of_every_verb_is_quick_and_needs_no_torch():
     import subprocess
     import sys
 
@@ -147,6 +147,6 @@ def test_help_of_every_verb_is_quick_and_needs_no_torch(tmp_path):
         "assert 'torch' not in sys.modules and 'lightning' not in sys.modules"
     )
     for arguments in ([], *[[verb, "--help"] for verb in VERBS]):
-        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, cwd=tmp_path)
+        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         assert "kdlab" in done.stdout
