@@ -24,7 +24,7 @@ class Labelled(MetricCollection):
     ``update`` takes probabilities ``[B, C]`` and targets ``[B]``, or multi-label ``[B, C]`` of any number type.
     """
 
-    def update(self, probabilities: Tensor, target: Tensor) -> None:
+    def update(self, probabilities: Tensor, target: Tensor) -> None:  # type: ignore[override]
         probabilities, target = labelled(probabilities, target)
         if len(target):
             super().update(probabilities, target)

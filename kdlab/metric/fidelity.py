@@ -47,7 +47,7 @@ class Comparison(Metric):
     def __init__(self, compare: Compare) -> None:
         super().__init__()
         self.compare = compare
-        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("total", torch.zeros(()), dist_reduce_fx="sum")
         self.add_state("rows", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, student: Tensor, teacher: Tensor) -> None:
