@@ -44,7 +44,7 @@ class Objective(nn.Module):
         positive(temperature, "loss.temperature")
         terms = dict(terms or {})
         for name, term in terms.items():
-            if name in RESERVED or "." in name or hasattr(nn.ModuleDict, name):
+            if name in RESERVED or "." in name or hasattr(nn.ModuleDict(), name):
                 raise UserError(f"loss.terms has a term named '{name}', which has a meaning of its own: rename it.")
             if not isinstance(term, Term):
                 raise UserError(

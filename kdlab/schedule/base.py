@@ -56,9 +56,10 @@ def number(value: float, name: str) -> float:
     raise UserError(f"{name} is {value!r}, but must be a finite number: give it in the override, such as {name}=0.5.")
 
 
-def clamp(progress: float) -> float:
-    """``progress``, held inside [0, 1]."""
-    return min(max(progress, 0.0), 1.0)
+def between(start: float, end: float, share: float) -> float:
+    """``share`` of the way from ``start`` to ``end``, never beyond either, not even by rounding."""
+    low, high = min(start, end), max(start, end)
+    return end if share >= 1 else min(max(start + (end - start) * max(share, 0.0), low), high)
 
 
 def positive(temperature: float | Schedule, name: str) -> float | Schedule:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import cos, pi
 
-from kdlab.schedule.base import Schedule, clamp, number
+from kdlab.schedule.base import Schedule, between, number
 
 
 class Cosine(Schedule):
@@ -18,5 +18,4 @@ class Cosine(Schedule):
         self.end = number(end, "schedule.end")
 
     def __call__(self, progress: float) -> float:
-        p = (1 - cos(pi * clamp(progress))) / 2
-        return self.start * (1 - p) + self.end * p
+        return between(self.start, self.end, (1 - cos(pi * min(max(progress, 0.0), 1.0))) / 2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kdlab.schedule.base import Schedule, clamp, number
+from kdlab.schedule.base import Schedule, between, number
 
 
 class Linear(Schedule):
@@ -13,5 +13,4 @@ class Linear(Schedule):
         self.end = number(end, "schedule.end")
 
     def __call__(self, progress: float) -> float:
-        p = clamp(progress)
-        return self.start * (1 - p) + self.end * p
+        return between(self.start, self.end, progress)

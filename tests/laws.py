@@ -1,0 +1,156 @@
+"""What every loss keeps to, whatever it computes; each law takes the loss and fails with an assertion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from kdlab.loss.term import Term
+from kdlab.output import Output
+
+Pure = Callable[[Tensor, Tensor], Tensor]
+TAPS = ("embedding", "hidden.0", "hidden.-1", "pooled")
+LENGTH = 5
+HEADS = 2
+
+
+def output(
+    rows: int = 4,
+    classes: int = 3,
+    seed: int = 0,
+    width: int = 6,
+    scale: float = 1.0,
+    dtype: torch.dtype = torch.float64,
+    mask: Sequence[bool] | None = None,
+    taps: Iterable[str] = TAPS,
+) -> Output:
+    """Random logits and taps that ask for gradients; every row has at least one real token, most have padding."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def leaf(*shape: int) -> Tensor:
+        values = scale * torch.randn(shape, generator=generator, dtype=torch.float64)
+        return values.to(dtype).requires_grad_()
+
+    tokens = torch.arange(LENGTH) < torch.tensor([1 + (3 * i + 1) % LENGTH for i in range(rows)])[:, None]
+    return Output(
+        logits=leaf(rows, classes),
+        mask=torch.ones(rows, dtype=torch.bool) if mask is None else torch.tensor(mask),
+        taps={name: leaf(rows, *shape(name, width)) for name in taps},
+        tokens=tokens,
+    )
+
+
+def shape(tap: str, width: int) -> tuple[int, ...]:
+    """The shape of a tap without its rows."""
+    if tap.startswith("attention."):
+        return HEADS, LENGTH, LENGTH
+    return (width,) if tap == "pooled" else (LENGTH, width)
+
+
+def leaves(out: Output) -> dict[str, Tensor]:
+    """Everything in an output that a gradient can reach."""
+    return {"logits": out.logits, **out.taps}
+
+
+def gradients(value: Tensor, out: Output) -> dict[str, Tensor]:
+    """The gradient by leaf; zeros where there is none."""
+    if not value.requires_grad:
+        return {name: torch.zeros_like(leaf) for name, leaf in leaves(out).items()}
+    found = torch.autograd.grad(value, list(leaves(out).values()), allow_unused=True, retain_graph=True)
+    return {
+        n: torch.zeros_like(leaf) if g is None else g for (n, leaf), g in zip(leaves(out).items(), found, strict=True)
+    }
+
+
+def cut(out: Output, start: int, stop: int, count: float) -> Output:
+    """The rows from start to stop as a micro-batch of its own."""
+    return replace(
+        out,
+        logits=out.logits[start:stop],
+        mask=out.mask[start:stop],
+        taps={name: tap[start:stop] for name, tap in out.taps.items()},
+        tokens=None if out.tokens is None else out.tokens[start:stop],
+        count=count,
+    )
+
+
+def zero_at_equality(pure: Pure, values: Tensor) -> None:
+    """Nothing to learn from a copy: value and gradient are 0."""
+    student = values.detach().clone().requires_grad_()
+    loss = pure(student, values.detach())
+    torch.testing.assert_close(loss, torch.zeros_like(loss), atol=1e-12, rtol=0)
+    (gradient,) = torch.autograd.grad(loss.sum(), student)
+    torch.testing.assert_close(gradient, torch.zeros_like(gradient), atol=1e-10, rtol=0)
+
+
+def never_negative(pure: Pure, student: Tensor, teacher: Tensor) -> None:
+    """A divergence is at least 0, and above it where the two differ."""
+    loss = pure(student, teacher)
+    assert (loss > -1e-9).all()
+    assert loss.sum() > 0
+
+
+def gradient_is_right(pure: Pure, student: Tensor, teacher: Tensor) -> None:
+    """The gradient agrees with finite differences in float64, on both sides."""
+    assert torch.autograd.gradcheck(pure, (student.double(), teacher.double()), atol=1e-6)
+
+
+def stays_finite(pure: Pure, student: Tensor, teacher: Tensor) -> None:
+    """Values and gradients are finite at inputs up to 1e4 of either sign; half precision is computed in float32."""
+    for dtype in (torch.float32, torch.bfloat16):
+        for s, t in ((1e4, 1e4), (1e4, -1e4), (1e4, 0.0), (0.0, 1e4), (1.0, 1.0)):
+            own = (s * student.tanh()).to(dtype).detach().requires_grad_()
+            goal = (t * teacher.tanh()).to(dtype).detach()
+            loss = pure(own, goal)
+            (gradient,) = torch.autograd.grad(loss.sum(), own)
+            assert loss.dtype == torch.float32, "computed in half precision"
+            torch.testing.assert_close(loss, pure(own.float(), goal.float()))
+            assert loss.isfinite().all() and gradient.isfinite().all(), (dtype, s, t)
+
+
+def masked_rows_do_not_matter(term: Term, student: Output, teacher: Output) -> None:
+    """What stands in rows outside the mask, and in padding, changes neither value nor gradient, and gets none."""
+    assert not student.mask.all(), "the law needs a masked row"
+    value = term(student, teacher, 0.5)
+    before = gradients(value, student)
+
+    def spoil(out: Output) -> Output:
+        def garbage(name: str, leaf: Tensor) -> Tensor:
+            noise = 7 * torch.ones_like(leaf) + torch.arange(leaf.shape[-1], dtype=leaf.dtype) ** 2
+            keep = student.mask.view(-1, *[1] * (leaf.ndim - 1))
+            if leaf.ndim == 3 and out.tokens is not None:
+                keep = keep & out.tokens[..., None]
+            return leaf.detach().where(keep, noise).requires_grad_()
+
+        return replace(
+            out, logits=garbage("logits", out.logits), taps={name: garbage(name, tap) for name, tap in out.taps.items()}
+        )
+
+    changed = spoil(student)
+    other = term(changed, spoil(teacher), 0.5)
+    torch.testing.assert_close(other, value)
+    for name, gradient in gradients(other, changed).items():
+        torch.testing.assert_close(gradient, before[name], msg=lambda m, name=name: f"{name}: {m}")
+        assert (gradient[~student.mask] == 0).all(), f"{name}: a masked row gets a gradient"
+        if gradient.ndim == 3 and student.tokens is not None:
+            assert (gradient[~student.tokens] == 0).all(), f"{name}: padding gets a gradient"
+
+
+def micro_batches_add_up(term: Term, student: Output, teacher: Output, sizes: Sequence[int]) -> None:
+    """The mean over micro-batches, however unequal, is the loss of the whole, and so is its gradient."""
+    rows = len(student.mask)
+    assert sum(sizes) == rows and student.mask.all()
+    whole = term(student, teacher, 0.5)
+    count, start, parts = rows / len(sizes), 0, []
+    for size in sizes:
+        ends = start, start + size
+        parts.append(term(cut(student, *ends, count), cut(teacher, *ends, count), 0.5))
+        start += size
+    mean = torch.stack(parts).mean()
+    torch.testing.assert_close(mean, whole)
+    after = gradients(mean, student)
+    for name, gradient in gradients(whole, student).items():
+        torch.testing.assert_close(after[name], gradient)

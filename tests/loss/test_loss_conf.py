@@ -1,0 +1,135 @@
+"""Every recipe and every term on disk composes, and gives a finite loss and gradient."""
+
+from pathlib import Path
+
+import laws
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kdlab.error import UserError
+from kdlab.loss.objective import Objective
+from kdlab.loss.relation.distance import Distance
+from kdlab.schedule.base import Schedule
+from kdlab.schedule.cosine import Cosine
+from kdlab.schedule.linear import Linear
+
+CONF = Path(__file__).parents[2] / "conf"
+RECIPES = sorted(path.stem for path in (CONF / "loss").glob("*.yaml"))
+TERMS = sorted(path.stem for path in (CONF / "loss/term").glob("*.yaml"))
+SCHEDULES = sorted(path.stem for path in (CONF / "schedule").glob("*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """A root config with nothing but a loss, so that the test depends on no command."""
+    folder = tmp_path_factory.mktemp("conf")
+    (folder / "root.yaml").write_text(
+        f"defaults: [loss: kd, _self_]\nhydra: {{searchpath: ['file://{CONF}']}}\n", encoding="utf-8"
+    )
+    with initialize_config_dir(str(folder), version_base="1.3"):
+        yield
+
+
+def objective(*overrides) -> Objective:
+    return instantiate(compose("root", list(overrides)).loss)
+
+
+def only(term) -> Objective:
+    return objective("loss=ce", "loss.alpha=1", f"+loss/term@loss.terms.extra={term}")
+
+
+def outputs(built, width=4, wider=6, **kind):
+    student = laws.output(seed=0, width=width, taps=sorted(built.taps["student"]), **kind)
+    return student, laws.output(seed=1, width=wider, taps=sorted(built.taps["teacher"]), **kind)
+
+
+def connected(built, width=4, wider=6):
+    torch.manual_seed(0)
+    built.connect(dict.fromkeys(built.taps["student"], width), dict.fromkeys(built.taps["teacher"], wider))
+    return built
+
+
+@pytest.mark.parametrize("width", [4, 6])
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_gives_a_finite_loss_and_gradient(root, recipe, width):
+    built = connected(objective(f"loss={recipe}"), width)
+    student, teacher = outputs(built, width, dtype=torch.float32)
+    supervised = student.logits.square().mean()
+    total, parts = built(supervised, student, teacher if built.needs_teacher else None, 0.5)
+    total.backward()
+    assert total.isfinite() and set(parts) == {"supervised", *built.terms}
+    for name, leaf in laws.leaves(student).items():
+        assert leaf.grad.isfinite().all() and leaf.grad.abs().sum() > 0, name
+    assert all(p.grad.isfinite().all() and p.grad.abs().sum() > 0 for p in built.parameters())
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_every_term_obeys_the_laws_of_masks(root, term):
+    built = connected(only(term)).double()
+    student, teacher = outputs(built, mask=[True, False, True, True])
+    laws.masked_rows_do_not_matter(built.terms["extra"], student, teacher)
+
+
+@pytest.mark.parametrize("term", TERMS)
+@settings(max_examples=5, deadline=None)
+@given(sizes=st.lists(st.integers(1, 4), min_size=1, max_size=4))
+def test_every_row_wise_term_adds_up_over_micro_batches(root, term, sizes):
+    built = connected(only(term)).double()
+    if isinstance(built.terms["extra"], Distance):
+        pytest.skip("relates the rows of a batch")
+    student, teacher = outputs(built, rows=sum(sizes))
+    laws.micro_batches_add_up(built.terms["extra"], student, teacher, sizes)
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_every_term_computes_wide_under_half_precision(root, term):
+    built = connected(only(term)).bfloat16()
+    for scale in (1.0, 1e4):
+        student, teacher = outputs(built, dtype=torch.bfloat16, scale=scale)
+        value = built.terms["extra"](student, teacher, 0.5)
+        assert value.dtype == torch.float32 and value.isfinite()
+        assert all(gradient.isfinite().all() for gradient in laws.gradients(value, student).values())
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_every_term_on_disk_can_join_a_recipe(root, term):
+    built = objective("loss=kd", f"+loss/term@loss.terms.extra={term}", "loss.terms.extra.weight=0.25")
+    assert set(built.terms) == {"kl", "extra"} and built.terms["extra"].weight == 0.25
+
+
+def test_one_temperature_sets_them_all(root):
+    built = objective("loss=kd", "loss.temperature=7")
+    assert built.temperature == built.terms["kl"].temperature == 7
+
+
+def test_a_schedule_takes_the_place_of_a_number(root):
+    built = objective("+schedule@loss.alpha=linear", "loss.alpha.start=0.9", "loss.alpha.end=0.1")
+    assert isinstance(built.alpha, Linear) and (built.alpha(0), built.alpha(1)) == (0.9, 0.1)
+    assert set(compose("root", ["+schedule@loss.alpha=linear"]).loss.alpha) == {"_target_", "start", "end"}
+
+
+def test_a_scheduled_temperature_reaches_the_terms(root):
+    built = objective("+schedule@loss.temperature=cosine", "loss.temperature.start=8", "loss.temperature.end=1")
+    for temperature in (built.temperature, built.terms["kl"].temperature):
+        assert isinstance(temperature, Cosine) and (temperature(0), temperature(1)) == (8, 1)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_every_schedule_mounts_on_a_weight(root, schedule):
+    built = objective(f"+schedule@loss.terms.kl.weight={schedule}")
+    assert isinstance(built.terms["kl"].weight, Schedule) and "kl.weight" in built.current(0.0)
+
+
+def test_a_typo_in_an_override_fails(root):
+    with pytest.raises(Exception, match="alhpa"):
+        objective("loss.alhpa=0.3")
+
+
+def test_the_error_of_a_bad_argument_survives_instantiation(root):
+    with pytest.raises(Exception, match="alpha") as caught:
+        objective("loss.alpha=3")
+    assert isinstance(caught.value, UserError) or isinstance(caught.value.__cause__, UserError)
