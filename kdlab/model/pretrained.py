@@ -151,6 +151,6 @@ def _head_names(model: PreTrainedModel) -> set[str]:
 
 
 def _first(error: BaseException) -> str:
-    """The first line of an error, short enough for a sentence."""
+    """The first sentence of an error, short enough for a sentence."""
     lines = str(error).strip().splitlines() or [""]
-    return f"{type(error).__name__}: {lines[0][:160]}"
+    return f"{type(error).__name__}: {lines[0].split('. ')[0][:160]}"

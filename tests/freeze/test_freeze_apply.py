@@ -119,6 +119,13 @@ def test_a_model_that_comes_in_eval_mode_learns_in_train_mode():
     assert all(module.training for part in model.parts for module in part.modules())
 
 
+def test_a_gradient_from_before_freezing_is_dropped():
+    model = Net()
+    model(torch.randn(8, 6)).sum().backward()
+    apply(Head(), blocks(model), 0.0)
+    assert [part[0].weight.grad is None for part in model.parts] == [True, True, True, False]
+
+
 def test_refreezing_stops_momentum():
     class Once(Freeze):
         def scales(self, blocks, progress):

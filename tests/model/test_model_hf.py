@@ -141,10 +141,17 @@ def test_a_pickle_with_code_is_never_run(saved, tokenizer, labels, tmp_path):
     torch.save({"classifier.weight": Code()}, folder / "pytorch_model.bin")
     with pytest.raises(UserError):
         hf(str(folder), tokenizer, labels)
-    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Code()))
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Code(), protocol=2))
     with pytest.raises(UserError):
         hf(str(folder), tokenizer, labels)
     assert not mark.exists()
+
+
+def test_a_pickle_of_tensors_is_read(saved, make, tokenizer, labels):
+    folder = saved("bert")
+    (folder / "model.safetensors").unlink()
+    torch.save(make("bert").state_dict(), folder / "pytorch_model.bin")
+    assert torch.equal(hf(str(folder), tokenizer, labels).classifier.weight, make("bert").classifier.weight)
 
 
 def test_code_in_the_directory_is_never_run(saved, tokenizer, labels, tmp_path):
