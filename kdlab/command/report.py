@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +33,7 @@ def run(
     path = writable(file)
     draft = path.with_name(path.name + ".part")
     draft.write_text(page(found, metric, heading, str(Path(outputs))), encoding="utf-8")
-    os.replace(draft, path)
+    draft.replace(path)
     print(f"{len(found)} runs in {path} ({path.stat().st_size / 1e3:.0f} kB)")
     if open:
         webbrowser.open(path.absolute().as_uri())

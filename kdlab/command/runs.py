@@ -71,13 +71,15 @@ def chosen(outputs: str, names: str | Sequence[str] | None) -> list[Record]:
         raise UserError(f"There is no folder {place}: name the one that holds <command>/<id>/ with outputs=FOLDER.")
     every = records(place)
     if not every:
-        raise UserError(f"No run in {place}: a run is a folder <command>/<id>/ there; name another place with outputs=FOLDER.")
+        raise UserError(
+            f"No run in {place}: a run is a folder <command>/<id>/ there; name another place with outputs=FOLDER."
+        )
     found = select(every, names)
     if not found:
         groups = sorted({record.group for record in every if record.group})
         raise UserError(
-            f"select={names} fits none of the {len(every)} runs in {place}: give an id, a glob such as '*{every[0].id[-9:]}', "
-            f"or a sweep{' (' + ', '.join(groups[:5]) + ')' if groups else ''}."
+            f"select={names} fits none of the {len(every)} runs in {place}: give an id, a glob such as "
+            f"'*{every[0].id[-9:]}', or a sweep{' (' + ', '.join(groups[:5]) + ')' if groups else ''}."
         )
     return found
 

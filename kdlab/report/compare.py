@@ -10,7 +10,18 @@ from kdlab.report.read import Record
 from kdlab.report.setting import Setting, is_number, setting, short, swept, text
 from kdlab.report.statistic import Difference, Mean, average, paired
 
-LESS_IS_BETTER = ("loss", "ece", "brier", "nll", "perplexity", "error", "latency_ms", "seconds", "parameters", "size_mb")
+LESS_IS_BETTER = (
+    "loss",
+    "ece",
+    "brier",
+    "nll",
+    "perplexity",
+    "error",
+    "latency_ms",
+    "seconds",
+    "parameters",
+    "size_mb",
+)
 
 
 @dataclass
@@ -34,6 +45,7 @@ class Comparison:
     Attributes:
         subject: the runs that are compared (distill, else the command with most runs); keys: what differs in them.
         rows: settings, the best mean first; teachers: metrics by teacher label.
+        best: for each problem (data set) its best setting and the metric that it was chosen by.
     """
 
     metric: str
@@ -42,8 +54,7 @@ class Comparison:
     names: dict[str, str]
     rows: list[Row] = field(default_factory=list)
     teachers: dict[str, dict[str, float]] = field(default_factory=dict)
-    best: Row | None = None
-    chosen_by: str = ""
+    best: dict[str, tuple[Row, str]] = field(default_factory=dict)
 
 
 def less_is_better(metric: str) -> bool:
@@ -82,7 +93,8 @@ def compare(records: Sequence[Record], metric: str) -> Comparison:
     result.teachers = teachers(subject, records)
     for row in result.rows:
         _hold_against(row, result)
-    result.best, result.chosen_by = _best(result)
+    for problem in dict.fromkeys(_problem(row) for row in result.rows):
+        _choose([row for row in result.rows if row.mean and _problem(row) == problem], result, problem)
     return result
 
 
@@ -91,7 +103,9 @@ def teachers(subject: Sequence[Record], records: Sequence[Record]) -> dict[str, 
     by_id = {record.id: record for record in records if record.state == "finished"}
     found: dict[str, dict[str, float]] = {}
     for record in subject:
-        metrics = {name.removeprefix("teacher/"): v for name, v in record.metrics.items() if name.startswith("teacher/")}
+        metrics = {
+            name.removeprefix("teacher/"): v for name, v in record.metrics.items() if name.startswith("teacher/")
+        }
         run = teacher_run(record)
         if run in by_id:
             metrics = by_id[run].metrics | metrics
@@ -155,7 +169,7 @@ def _baseline_for(row: Row, rows: Sequence[Row]) -> Row | None:
         return sum(value == ours.get(key) for key, value in other.setting if not _of_teacher(key))
 
     def same_problem(other: Row) -> bool:
-        mine, its = row.runs[0].choice, other.runs[0].choice
+        mine, its = row.runs[0].choice, other.runs[0].choice  # the same student, task and data
         return all(mine.get(name) == its.get(name) for name in ("task", "datamodule", "student"))
 
     fitting = [other for other in rows if other.baseline and other.mean and same_problem(other)]
@@ -171,18 +185,22 @@ def _by_seed(runs: Sequence[Record], metric: str) -> dict[int | str, float]:
     return {seed: average(values).mean for seed, values in found.items()}
 
 
-def _best(result: Comparison) -> tuple[Row | None, str]:
-    """The best setting by the validation twin of a test metric where all have one, so that the choice stays blind."""
-    rows = [row for row in result.rows if row.mean and not row.baseline]
-    rows = rows or [row for row in result.rows if row.mean]
+def _problem(row: Row) -> str:
+    return row.runs[0].choice.get("datamodule", "")
+
+
+def _choose(rows: Sequence[Row], result: Comparison, problem: str) -> None:
+    """The best taught setting by the validation twin of a test metric where all have one: the choice stays blind."""
+    rows = [row for row in rows if not row.baseline] or rows
     twin = result.metric.replace("test/", "val/", 1)
     by = twin if all(twin in run.metrics for row in rows for run in row.runs) else result.metric
     sign = -1 if less_is_better(by) else 1
 
     def value(row: Row) -> float:
-        return sign * average([run.metrics[by] for run in row.runs if by in run.metrics]).mean
+        return sign * average(list(_by_seed(row.runs, by).values())).mean
 
-    return (max(rows, key=value), by) if rows else (None, by)
+    if rows:
+        result.best[problem] = (max(rows, key=value), by)
 
 
 def counts(records: Sequence[Record]) -> dict[str, int]:

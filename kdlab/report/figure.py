@@ -20,7 +20,7 @@ def figure(value: float | None, name: str = "") -> str:
         return f"{value:.1f} s" if value < 120 else f"{value / 60:.1f} min" if value < 7200 else f"{value / 3600:.1f} h"
     if last in ("latency_ms", "size_mb"):
         return f"{value:.3g} {last[-2:].replace('mb', 'MB')}"
-    return f"{value:.4f}" if 1e-3 <= abs(value) < 10 or value == 0 else f"{value:.4g}"
+    return f"{value:.4f}" if 1e-4 <= abs(value) < 10 or value == 0 else f"{value:.4g}"
 
 
 def cell(value: object) -> str:
@@ -45,7 +45,8 @@ def interval(difference: Difference, reach: float) -> str:
         tips += '<path d="M1 9l5-4v8z" class="bar-end"/>'
     if high > reach:
         tips += '<path d="M139 9l-5-4v8z" class="bar-end"/>'
-    kind = "plus" if low > 0 else "minus" if high < 0 else "open"
+    known = difference.low is not None
+    kind = "plus" if known and low > 0 else "minus" if known and high < 0 else "open"
     return (
         f'<svg class="interval {kind}" viewBox="0 0 140 18" width="140" height="18" aria-hidden="true">'
         '<line x1="70" x2="70" y1="0" y2="18" class="zero"/>'

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import math
 import re
 from pathlib import Path
 
@@ -14,10 +13,11 @@ import yaml
 LARGEST_FILE = 64 * 2**20  # bytes
 DEEPEST = 40  # levels of lists and mappings
 LONGEST = 20_000  # leaves of one config
+LARGEST = 1e100  # a number beyond it measures nothing, and its square is no number
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # would steer a terminal or turn text
 
 
-class Unreadable(ValueError):
+class UnreadableError(ValueError):
     """A file that is there and does not say what it should; the message is one line for the table."""
 
 
@@ -34,23 +34,23 @@ def text_of(path: Path) -> str | None:
         if not path.is_file():
             return None
         if path.stat().st_size > LARGEST_FILE:
-            raise Unreadable(f"{path.name} is larger than {LARGEST_FILE // 2**20} MiB")
+            raise UnreadableError(f"{path.name} is larger than {LARGEST_FILE // 2**20} MiB")
         return path.read_bytes().decode("utf-8")
     except UnicodeDecodeError:
-        raise Unreadable(f"{path.name} is not UTF-8 text") from None
+        raise UnreadableError(f"{path.name} is not UTF-8 text") from None
     except OSError as error:
-        raise Unreadable(f"{path.name} cannot be read: {error.strerror}") from None
+        raise UnreadableError(f"{path.name} cannot be read: {error.strerror}") from None
 
 
 def clean(value: object, depth: int = 0) -> object:
-    """Plain values only, texts without control characters and lone surrogates. Errors: Unreadable when too deep."""
+    """Plain values only, texts without control characters and lone surrogates. Errors: UnreadableError if too deep."""
     if depth > DEEPEST:
-        raise Unreadable(f"nested deeper than {DEEPEST} levels")
+        raise UnreadableError(f"nested deeper than {DEEPEST} levels")
     if isinstance(value, dict):
         return {str(clean(str(key))): clean(item, depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple, set)):
         return [clean(item, depth + 1) for item in value]
-    if value is None or isinstance(value, (bool, int, float)):
+    if value is None or isinstance(value, (bool, float)) or (isinstance(value, int) and abs(value) < 2**63):
         return value
     return CONTROL.sub("\ufffd", str(value)).encode("utf-8", "replace").decode()
 
@@ -62,7 +62,7 @@ def leaves(value: object) -> int:
         node = open_nodes.pop()
         count += 1
         if count > LONGEST:
-            raise Unreadable(f"more than {LONGEST} values")
+            raise UnreadableError(f"more than {LONGEST} values")
         if isinstance(node, dict):
             open_nodes.extend(node.values())
         elif isinstance(node, (list, tuple, set)):
@@ -71,33 +71,33 @@ def leaves(value: object) -> int:
 
 
 def parse_yaml(text: str, name: str, kind: type) -> object:
-    """A mapping or a list (`kind`) from YAML. Errors: Unreadable."""
+    """A mapping or a list (`kind`) from YAML. Errors: UnreadableError."""
     try:
         depth = 0
         for event in yaml.parse(text, Loader=Loader):  # first flat: the C loader overflows its stack on deep nesting
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > DEEPEST:
-                raise Unreadable(f"nested deeper than {DEEPEST} levels")
-        value = yaml.load(text, Loader=Loader)  # noqa: S506 (a safe loader)
+                raise UnreadableError(f"nested deeper than {DEEPEST} levels")
+        value = yaml.load(text, Loader=Loader)  # Loader is a safe one
         leaves(value)
         value = clean(value)
     except (yaml.YAMLError, ValueError, TypeError, OverflowError, AttributeError, RecursionError) as error:
-        raise Unreadable(f"{name} is not plain YAML: {one_line(error)}") from None
+        raise UnreadableError(f"{name} is not plain YAML: {one_line(error)}") from None
     if not isinstance(value, kind):
-        raise Unreadable(f"{name} is not a {'mapping' if kind is dict else 'list'}")
+        raise UnreadableError(f"{name} is not a {'mapping' if kind is dict else 'list'}")
     return value
 
 
 def parse_json(text: str, name: str) -> dict:
-    """A mapping from JSON. Errors: Unreadable."""
+    """A mapping from JSON. Errors: UnreadableError."""
     try:
         value = json.loads(text)
         leaves(value)
         value = clean(value)
     except (ValueError, RecursionError) as error:
-        raise Unreadable(f"{name} is not JSON: {one_line(error)}") from None
+        raise UnreadableError(f"{name} is not JSON: {one_line(error)}") from None
     if not isinstance(value, dict):
-        raise Unreadable(f"{name} is not a mapping")
+        raise UnreadableError(f"{name} is not a mapping")
     return value
 
 
@@ -108,12 +108,12 @@ def parse_history(text: str, name: str) -> dict[str, list[float | None]]:
     try:
         rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
     except csv.Error as error:
-        raise Unreadable(f"{name} is not CSV: {one_line(error)}") from None
+        raise UnreadableError(f"{name} is not CSV: {one_line(error)}") from None
     if not rows:
         return {}
     header, *body = rows
     if len(set(header)) != len(header):
-        raise Unreadable(f"{name} names a column twice")
+        raise UnreadableError(f"{name} names a column twice")
     return {
         str(clean(column)): [number(row[index]) if index < len(row) else None for row in body]
         for index, column in enumerate(header)
@@ -121,14 +121,14 @@ def parse_history(text: str, name: str) -> dict[str, list[float | None]]:
 
 
 def number(value: object) -> float | None:
-    """A finite number, or None for anything else."""
+    """A finite number of at most 1e100, or None for anything else."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:
         found = float(value)
     except (ValueError, OverflowError):
         return None
-    return found if math.isfinite(found) else None
+    return found if abs(found) <= LARGEST else None
 
 
 def one_line(error: object, width: int = 200) -> str:

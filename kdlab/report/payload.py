@@ -55,8 +55,7 @@ def _key(key: str, comparison: Comparison) -> dict[str, Any]:
 
 def _run(run: Record, comparison: Comparison) -> dict[str, Any]:
     values = {
-        key: value if is_number(value) or value is None else text(value)
-        for key, value in setting(run, comparison.keys)
+        key: value if is_number(value) or value is None else text(value) for key, value in setting(run, comparison.keys)
     }
     loss = run.config.get("loss")
     taught = not (run.choice.get("loss") == "ce" or (isinstance(loss, dict) and not loss.get("terms")))

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from kdlab.report.parse import Unreadable, number, one_line, parse_history, parse_json, parse_yaml, text_of
+from kdlab.report.parse import UnreadableError, number, one_line, parse_history, parse_json, parse_yaml, text_of
 
 STATES = ("finished", "running", "crashed", "failed", "unreadable")
 MARKS = ("config.yaml", "done.json", "failed.json", ".lock", "metrics.json", "history.csv", "environment.json")
@@ -21,7 +21,7 @@ class Record:
     """One run directory.
 
     Attributes:
-        state: finished | running | crashed (neither finished nor failed, and nobody holds its lock) | failed | unreadable.
+        state: one of STATES; crashed means neither finished nor failed, and nobody holds its lock.
         reason: why it is not finished, or what could not be read; "" where there is nothing to say.
         config, choice: the resolved config, and the names of its selected options.
         metrics: finite numbers by name; history: columns of the log, None where a step did not log that name.
@@ -71,7 +71,7 @@ def record(folder: Path) -> Record:
         try:
             text = text_of(folder / name)
             return empty if text is None else parse(text, name)
-        except Unreadable as error:
+        except UnreadableError as error:
             trouble.append(str(error))
             return empty
 

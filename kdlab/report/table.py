@@ -32,7 +32,9 @@ COLOURS = {"finished": "green", "running": "cyan", "crashed": "yellow", "failed"
 Rows = list[dict[str, Any]]
 
 
-def rows(records: Sequence[Record], columns: Sequence[str] | None = None, every: bool = False) -> tuple[list[str], Rows]:
+def rows(
+    records: Sequence[Record], columns: Sequence[str] | None = None, every: bool = False
+) -> tuple[list[str], Rows]:
     """Column names and one mapping a run.
 
     Args:
@@ -88,10 +90,12 @@ def to_terminal(columns: Sequence[str], lines: Rows, console: Console, title: st
     table = Table(box=box.SIMPLE_HEAD, title=Text(title), title_justify="left", pad_edge=False)
     for name in columns:
         right = any(isinstance(line[name], (int, float)) for line in lines)
-        justify = "right" if right else "left"
-        table.add_column(Text(names.get(name, name)), justify=justify, overflow="fold", no_wrap=name == "id")
+        heading = Text(names.get(name, name))
+        table.add_column(heading, justify="right" if right else "left", overflow="fold", no_wrap=name == "id")
     for line in lines:
-        table.add_row(*(Text(_cell(line[name]), style=COLOURS.get(line[name], "") if name == "state" else "") for name in columns))
+        table.add_row(
+            *(Text(_cell(line[name]), style=COLOURS.get(line[name], "") if name == "state" else "") for name in columns)
+        )
     console.print(table)
 
 

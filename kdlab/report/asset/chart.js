@@ -14,7 +14,10 @@ function viridis(part) {
   return a.map((v, i) => Math.round(v + (b[i] - v) * (at - low)));
 }
 const css = parts => `rgb(${parts.join(",")})`;
-const light = ([r, g, b]) => (0.299 * r + 0.587 * g + 0.114 * b) > 140;
+const light = parts => {  // whether dark text reads better on it: WCAG's relative luminance
+  const [r, g, b] = parts.map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4);
+  return .2126 * r + .7152 * g + .0722 * b > .19;
+};
 const token = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
 function figure(value, name = "") {
@@ -24,10 +27,11 @@ function figure(value, name = "") {
   if (last === "seconds") return size < 120 ? value.toFixed(1) + " s" : size < 7200 ? (value / 60).toFixed(1) + " min" : (value / 3600).toFixed(1) + " h";
   if (last === "latency_ms") return +value.toPrecision(3) + " ms";
   if (last === "size_mb") return +value.toPrecision(3) + " MB";
-  return (size >= 1e-3 && size < 10) || size === 0 ? value.toFixed(4) : String(+value.toPrecision(4));
+  return (size >= 1e-4 && size < 10) || size === 0 ? value.toFixed(4) : String(+value.toPrecision(4));
 }
 const show = value => value == null ? "not set" : typeof value === "number" ? String(+value.toPrecision(6)) : String(value);
-const describe = run => [run.baseline ? "no teacher" : "", ...data.keys.filter(k => run.values[k.key] != null).map(k => `${k.name}=${show(run.values[k.key])}`)].filter(Boolean).join(" ");
+const ofTeacher = key => /^(choice\.)?(loss|teacher)(\.|$)/.test(key);
+const describe = run => [run.baseline ? "no teacher" : "", ...data.keys.filter(k => run.values[k.key] != null && !(run.baseline && ofTeacher(k.key))).map(k => `${k.name}=${show(run.values[k.key])}`)].filter(Boolean).join(" ");
 function stats(values) {
   const n = values.length, mean = values.reduce((a, b) => a + b, 0) / n;
   return {n, mean, sd: n > 1 ? Math.sqrt(values.reduce((a, b) => a + (b - mean) ** 2, 0) / (n - 1)) : null};
@@ -38,9 +42,11 @@ function groups(items, name) {
   return found;
 }
 const teacherValues = metric => data.teachers.filter(t => t.metrics[metric] != null);
-function baselineValue(metric) {
-  const values = finished.filter(run => run.baseline && run.metrics[metric] != null).map(run => run.metrics[metric]);
-  return values.length ? stats(values) : null;
+function references(metric) {  // teachers and baselines, each setting on its own; the best of each kind carries the name
+  const sign = data.less.includes(metric) ? -1 : 1, order = list => list.sort((a, b) => sign * (b.value - a.value));
+  const bases = [...groups(finished.filter(run => run.baseline && run.metrics[metric] != null), describe)].map(([told, runs]) => ({told, value: stats(runs.map(r => r.metrics[metric])).mean}));
+  const named = (list, kind, colour) => order(list).slice(0, 8).map((one, i) => ({...one, kind, colour, name: i ? "" : list.length > 1 ? `${kind} (best of ${list.length})` : kind}));
+  return [...named(teacherValues(metric).map(t => ({told: `teacher: ${t.name}`, value: t.metrics[metric]})), "teacher", "--teacher"), ...named(bases, "no teacher", "--base")];
 }
 
 function el(tag, attributes = {}, ...children) {
@@ -102,7 +108,7 @@ function frame(width, height, xs, ys, xname, yname, log) {
   const X = v => left + ((log ? Math.log10(v) : v) - x0) / (x1 - x0) * (width - left - right);
   const Y = v => height - bottom - (v - y0) / (y1 - y0) * (height - top - bottom);
   const svg = el("svg", {width, height, viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${yname} against ${xname}`});
-  const marks = ticks(y0, y1, 5), gap = marks.length > 1 ? marks[1] - marks[0] : 1, digits = Math.max(0, Math.min(6, -Math.floor(Math.log10(gap) + 1e-9) + (/^[25]\.5|2\.5/.test(gap.toExponential()) ? 1 : 0)));
+  const marks = ticks(y0, y1, 7), gap = marks.length > 1 ? marks[1] - marks[0] : 1, digits = Math.max(0, Math.min(6, -Math.floor(Math.log10(gap) + 1e-9) + (/^[25]\.5|2\.5/.test(gap.toExponential()) ? 1 : 0)));
   for (const v of marks) svg.append(el("line", {x1: left, x2: width - right, y1: Y(v), y2: Y(v), class: "grid"}), el("text", {x: left - 8, y: Y(v) + 4, "text-anchor": "end"}, v.toFixed(digits)));
   for (const v of ticks(log ? 10 ** x0 : x0, log ? 10 ** x1 : x1, Math.max(2, width / 130), log)) svg.append(el("text", {x: X(v), y: height - bottom + 18, "text-anchor": "middle"}, figure(v, xname).replace(/(\.\d*?)0+(?=\D|$)/, "$1").replace(/\.(?=\D|$)/, "")));
   svg.append(el("text", {x: left, y: 14, class: "strong"}, yname), el("text", {x: width - right, y: height - 6, "text-anchor": "end", class: "strong"}, xname));

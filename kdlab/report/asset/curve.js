@@ -37,7 +37,7 @@
     };
     f.svg.addEventListener("pointermove", seek); f.svg.addEventListener("pointerdown", seek); f.svg.addEventListener("pointerleave", off);
     const dash = el("i", {class: "mark", style: `border-color:${token("--base")}`}), open = series.filter(s => s.run.state !== "finished").length;
-    body.append(f.svg, legend(key, [...(series.some(s => s.run.baseline) ? [[dash, "no teacher"]] : []), ...(open ? [["×", `ends early: ${open} not finished`]] : [])]));
+    body.append(f.svg, legend(key, [...(series.some(s => s.run.baseline) ? [[dash, "no teacher"]] : []), ...(open ? [[el("b", {class: "cross"}, "×"), `${open} not finished, drawn as far as they came`]] : [])]));
     section.querySelector(".note").textContent = `${series.length} runs, one line each` + (data.thinned > 1 ? `; every ${data.thinned}th logged point is drawn.` : "; every logged point is drawn.");
   });
 })();

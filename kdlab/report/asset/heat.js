@@ -35,10 +35,11 @@
     if (out) body.append(el("p", {class: "muted"}, `${out} finished runs do not set both keys and are not drawn.`));
 
     function table(facet) {
-      const head = el("tr", {}, el("th", {}, ""), ...across.values.map(v => el("th", {scope: "col"}, `${across.name} ${show(v)}`)));
-      const lines = (down ? down.values : [null]).map(r => el("tr", {}, el("th", {scope: "row"}, down ? `${down.name} ${show(r)}` : ""), ...across.values.map(c => cell(cells.get(JSON.stringify([facet, r, c]))))));
+      const over = el("tr", {}, el("th", {}), el("th", {colspan: across.values.length}, across.name));
+      const head = el("tr", {}, el("th", {}, down ? down.name : ""), ...across.values.map(v => el("th", {scope: "col"}, show(v))));
+      const lines = (down ? down.values : [null]).map(r => el("tr", {}, el("th", {scope: "row"}, down ? show(r) : ""), ...across.values.map(c => cell(cells.get(JSON.stringify([facet, r, c]))))));
       const title = rest.map((k, i) => `${k.name} ${show(facet[i])}`).join(", ");
-      return el("div", {class: "facet"}, title ? el("h3", {}, title) : null, el("div", {}, el("table", {class: "heat"}, el("thead", {}, head), el("tbody", {}, ...lines))));
+      return el("div", {class: "facet"}, title ? el("h3", {}, title) : null, el("div", {}, el("table", {class: "heat"}, el("thead", {}, over, head), el("tbody", {}, ...lines))));
     }
     function cell(found) {
       if (!found) return tipped(el("td", {class: "none"}, el("b", {}, "–"), el("small", {}, "not run")), "No run has these settings.");
@@ -50,17 +51,18 @@
     }
   });
   function bar(width, low, high, part) {  // colours cover the cells' range; teacher and baseline stand where they are on the same axis
-    const marks = [...teacherValues(metric).map(t => ["teacher", t.metrics[metric], "--teacher", true]), ...(baselineValue(metric) ? [["no teacher", baselineValue(metric).mean, "--base", false]] : [])];
-    const ends = [low, high, ...marks.map(m => m[1])], a = Math.min(...ends), b = Math.max(...ends), wide = Math.min(width, 560);
-    const X = v => 34 + (b > a ? (v - a) / (b - a) : .5) * (wide - 68);
-    const svg = el("svg", {width: wide, height: 66, style: "margin-bottom:12px", role: "img", "aria-label": "colour scale"});
-    svg.append(el("line", {x1: 34, x2: wide - 34, y1: 33, y2: 33, class: "grid"}));
+    const marks = references(metric), ends = [low, high, ...marks.map(m => m.value)], a = Math.min(...ends), b = Math.max(...ends), wide = Math.min(width, 560);
+    const X = v => 8 + (b > a ? (v - a) / (b - a) : .5) * (wide - 16);
+    const anchor = v => X(v) < 120 ? "start" : X(v) > wide - 120 ? "end" : "middle";
+    const svg = el("svg", {width: wide, height: 72, style: "margin-bottom:12px", role: "img", "aria-label": "colour scale"});
+    svg.append(el("line", {x1: 8, x2: wide - 8, y1: 27, y2: 27, class: "grid"}));
     const slices = 48, span = X(high) - X(low);
-    for (let i = 0; i < slices; i++) svg.append(el("rect", {x: X(low) + span * i / slices, y: 26, width: span / slices + .6, height: 14, fill: css(viridis(part(low + (high - low) * (i + .5) / slices)))}));
-    for (const [v, anchor] of high > low ? [[low, "start"], [high, "end"]] : [[low, "middle"]]) svg.append(el("text", {x: X(v), y: 21, "text-anchor": X(v) < 60 ? "start" : X(v) > wide - 60 ? "end" : anchor}, figure(v, metric)));
-    for (const [told, v, colour, above] of marks) {
-      const anchor = X(v) < 110 ? "start" : X(v) > wide - 110 ? "end" : "middle";
-      svg.append(el("line", {x1: X(v), x2: X(v), y1: 22, y2: 46, stroke: token(colour), "stroke-width": 2.5}), el("text", {x: X(v), y: 60, "text-anchor": anchor, style: `fill:${token(colour)};font-weight:600`}, `${told} ${figure(v, metric)}`));
+    for (let i = 0; i < slices; i++) svg.append(el("rect", {x: X(low) + span * i / slices, y: 20, width: span / slices + .6, height: 14, fill: css(viridis(part(low + (high - low) * (i + .5) / slices)))}));
+    for (const [v, side] of high > low && span > 90 ? [[low, "start"], [high, "end"]] : [[high, anchor(high)]]) svg.append(el("text", {x: X(v), y: 48, "text-anchor": side}, figure(v, metric)));
+    for (const {value, kind, name, told, colour} of marks) {
+      const above = kind === "teacher", x = X(value);
+      svg.append(tipped(el("rect", {x: x - 1.5, y: above ? 15 : 20, width: 3, height: above ? 19 : 34, fill: token(colour)}), `${told}\n${metric}: ${figure(value, metric)}`));
+      if (name) svg.append(el("text", {x, y: above ? 11 : 67, "text-anchor": anchor(value), style: `fill:${token(colour)};font-weight:600`}, `${name} ${figure(value, metric)}`));
     }
     return svg;
   }

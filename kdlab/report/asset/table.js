@@ -12,6 +12,8 @@
     th.setAttribute("aria-sort", order);
     table.tBodies[0].append(...filled, ...empty);
   });
+  for (const table of document.querySelectorAll(".scroll > table")) for (const th of table.querySelectorAll("thead th"))
+    if (table.tBodies[0].querySelector(`td.num:nth-child(${th.cellIndex + 1})`)) th.classList.add("num");
   const section = document.getElementById("runs"), input = document.getElementById("filter"), chips = [...section.querySelectorAll(".chip input")];
   const rows = [...section.querySelectorAll("tbody tr")];
   const filter = () => {
