@@ -16,12 +16,13 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from kdlab.error import UserError
 from kdlab.logger.base import Recorder, RunInfo, Source
-from kdlab.logger.wandb_log import verify
+from kdlab.logger.wandb_log import settled
 
 log = logging.getLogger(__name__)
 
 STEP = "trainer/global_step"
 MODES = ("auto", "offline", "online", "disabled")
+SETTLE_SECONDS = 10.0  # how long W&B may write after a run was finished
 LONGEST_NAME, LONGEST_TAG = 128, 64  # what the server takes
 
 
@@ -32,9 +33,10 @@ class WandB(Recorder):
     training: going online falls back to offline, and what is lost while logging is told once.
 
     Args:
-        mode: ``auto`` (online where a key and a server are found, else offline; if set, WANDB_MODE decides), ``offline``,
+        mode: ``auto`` (WANDB_MODE if set, else online where a key and a server are found, else offline), ``offline``,
             ``online`` (offline with a warning where it fails) or ``disabled``.
-        entity: the W&B team or user; None: the key's own.
+        entity: the W&B team or user; None: the variable WANDB_ENTITY, or the key's own. An offline run keeps what it is
+            given here, and a sync can link a student to its teacher only where it is known.
         probe_seconds: how long to wait for the server before going on offline.
         start_seconds, finish_seconds: how long an online run may take to start and to end.
     """
@@ -56,7 +58,7 @@ class WandB(Recorder):
         self.rows = 0
         self.problems: list[str] = []
         root = place(info.outputs)
-        mode = "disabled" if rank_zero_only.rank else choose(mode, probe_seconds)
+        mode = "disabled" if getattr(rank_zero_only, "rank", 0) else choose(mode, probe_seconds)
         self.run = start(
             mode,
             {"start": start_seconds, "finish": finish_seconds},
@@ -124,9 +126,9 @@ class WandB(Recorder):
         self.run.finish(exit_code=exit_code)
         if file is None:
             return
-        self.problems += verify(file, self.rows)
+        self.problems += settled(file, self.rows, SETTLE_SECONDS)
         for problem in self.problems:
-            log.warning("W&B's log %s is not whole: %s. The run directory's history.csv has the curves.", file, problem)
+            log.warning("W&B's log %s is not whole: %s The curves are in history.csv.", file, problem)
 
     def _log(self, row: dict[str, Any]) -> None:
         try:
@@ -205,15 +207,15 @@ def start(mode: str, seconds: Mapping[str, float], **options: Any) -> wandb.Run:
         options: arguments of ``wandb.init``.
     """
     options |= {"reinit": "create_new", "resume": "allow"}
-    quiet = {"console": "off", "x_disable_stats": True, "silent": True, "disable_git": True}
+    quiet: dict[str, Any] = {"console": "off", "x_disable_stats": True, "silent": True, "disable_git": True}
     limits = {"init_timeout": seconds["start"], "finish_timeout": seconds["finish"], "x_graphql_retry_max": 2}
     if mode == "online":
         try:
-            return wandb.init(mode=mode, settings=wandb.Settings(**quiet, **limits), **options)
+            return wandb.init(mode="online", settings=wandb.Settings(**quiet | limits), **options)
         except (wandb.errors.Error, TimeoutError, OSError) as error:
             log.warning("W&B is not reachable, the run is logged offline (`kdlab sync` sends it later): %s", error)
-            mode = "offline"
-    return wandb.init(mode=mode, settings=wandb.Settings(**quiet), **options)
+            wandb.teardown()  # the failed start still holds the run's id
+    return wandb.init(mode="disabled" if mode == "disabled" else "offline", settings=wandb.Settings(**quiet), **options)
 
 
 def _config(info: RunInfo) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import struct
+import time
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from wandb.proto import wandb_internal_pb2 as proto
 
 HEADER = struct.pack("<4sHB", b":W&B", 0xBEE1, 0)
 BLOCK = 32768
+RECORD: Any = proto.Record  # type: ignore[attr-defined]  # the generated module has no stubs
 CHUNK = struct.Struct("<IHB")  # checksum, length, type
 FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
 
@@ -89,7 +91,7 @@ def read(path: Path) -> Log:
     log = Log(Path(path))
     for raw in records(log.path.read_bytes(), log.problems):
         try:
-            record = proto.Record.FromString(raw)
+            record = RECORD.FromString(raw)
             _fold(log, record)
         except Exception as error:
             log.problems.append(f"a record could not be read: {error}")
@@ -97,7 +99,7 @@ def read(path: Path) -> Log:
     return log
 
 
-def _fold(log: Log, record: proto.Record) -> None:
+def _fold(log: Log, record: Any) -> None:
     kind = record.WhichOneof("record_type")
     if kind == "run":
         run = record.run
@@ -118,7 +120,7 @@ def _fold(log: Log, record: proto.Record) -> None:
         log.exit_code = record.exit.exit_code
 
 
-def _artifact(log: Log, artifact: proto.ArtifactRecord) -> None:
+def _artifact(log: Log, artifact: Any) -> None:
     references = {entry.path: entry.ref for entry in artifact.manifest.contents if entry.ref}
     log.artifacts[artifact.name] = {
         "type": artifact.type,
@@ -152,6 +154,15 @@ def missing_files(run_dir: Path) -> list[Path]:
     return [file for path in logs(run_dir) for file in read(path).staged if not file.exists()]
 
 
+def settled(path: Path, rows: int, seconds: float) -> list[str]:
+    """:func:`verify`, once the log is whole or the time is over: W&B still writes for a moment after ``finish()``."""
+    deadline, pause = time.monotonic() + seconds, 0.02
+    while (found := verify(path, rows)) and time.monotonic() < deadline:
+        time.sleep(pause)
+        pause = min(2 * pause, 0.5)
+    return found
+
+
 def verify(path: Path, rows: int) -> list[str]:
     """What is wrong with a finished run's log, one sentence each; empty: it is whole.
 
@@ -159,11 +170,11 @@ def verify(path: Path, rows: int) -> list[str]:
         rows: how many rows were logged.
     """
     if not path.exists():
-        return [f"{path} does not exist"]
+        return [f"{path} does not exist."]
     log = read(path)
     found = list(log.problems)
     if len(log.history) < rows:
         found.append(f"{len(log.history)} of {rows} logged rows are on disk: is the disk full?")
     if log.exit_code is None:
-        found.append("the end of the run was not written")
+        found.append("the end of the run was not written.")
     return found

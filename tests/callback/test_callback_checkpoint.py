@@ -1,0 +1,126 @@
+"""Checkpoints: whole after a kill at any moment, the first of equals, nothing in them but plain data."""
+
+import signal
+from pathlib import Path
+
+import lightning.pytorch as pl
+import pytest
+import torch
+from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor
+from toy import EPOCHS, Kill, Loader, Module, fit, in_child, trainer
+
+from kdlab.callback.checkpoint import Checkpoint
+from kdlab.callback.finite import Finite
+from kdlab.callback.speed import Speed
+from kdlab.error import UserError
+from kdlab.logger.base import RunInfo, opened
+
+
+def run(folder: Path, every_n_steps: int = 0, kill: pl.Callback | None = None) -> pl.Trainer:
+    """Train to the end, from last.ckpt where there is one, and test, as a command does."""
+    checkpoint = Checkpoint(folder, every_n_steps=every_n_steps)
+    last = checkpoint.last if checkpoint.last.exists() else None
+    step = torch.load(last, weights_only=True)["global_step"] if last else 0
+    info = RunInfo(id=folder.name, folder=folder, outputs=folder.parent, command="distill", resumed_step=step)
+    with opened(info, {}) as journal:
+        callbacks = [
+            Finite(),
+            Speed(),
+            LearningRateMonitor("step"),
+            EarlyStopping("val/accuracy", mode="max", patience=9),
+        ]
+        module = Module()
+        made = fit(
+            trainer(journal.loggers, [*callbacks, checkpoint, *([kill] if kill else [])]), module, ckpt_path=last
+        )
+        made.test(module, Loader(), ckpt_path="best", verbose=False, weights_only=True)
+    return made
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    run(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("hook", "step", "every_n_steps"),
+    [("on_train_batch_start", 6, 0), ("on_train_batch_end", 9, 4), ("on_validation_end", 12, 0), ("on_test_end", 0, 4)],
+)
+def test_killed_and_resumed_run_has_the_same_history_and_weights(tmp_path, undisturbed, hook, step, every_n_steps):
+    folder = tmp_path / "run"
+    assert in_child(lambda: run(folder, every_n_steps, Kill(hook, step))) == signal.SIGKILL
+    run(folder, every_n_steps)
+    assert (folder / "history.csv").read_text() == (undisturbed / "history.csv").read_text()
+    for name in ("last.ckpt", "best.ckpt"):
+        mine, other = (torch.load(where / "checkpoints" / name, weights_only=True) for where in (folder, undisturbed))
+        assert mine["global_step"] == other["global_step"]
+        for key, weight in other["state_dict"].items():
+            torch.testing.assert_close(mine["state_dict"][key], weight, rtol=0, atol=0)
+
+
+def test_files_are_two_and_plain(undisturbed):
+    assert sorted(file.name for file in (undisturbed / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+    last = torch.load(undisturbed / "checkpoints" / "last.ckpt", weights_only=True)
+    assert {"Checkpoint", "EarlyStopping", "Speed"} <= {name.split("{")[0] for name in last["callbacks"]}
+    assert last["optimizer_states"]
+    assert "optimizer_states" not in torch.load(undisturbed / "checkpoints" / "best.ckpt", weights_only=True)
+
+
+@pytest.mark.parametrize(
+    ("mode", "values", "epoch"),
+    [
+        ("max", [0.5, 0.5, 0.25], 0),
+        ("max", [0.25, 0.5, 0.5], 1),
+        ("min", [0.5, 0.25, 0.25], 1),
+        ("max", [0.1, 0.2, 0.3], 2),
+    ],
+)
+def test_best_is_the_first_of_equals(tmp_path, mode, values, epoch):
+    checkpoint = Checkpoint(tmp_path, mode=mode)
+    fit(trainer(False, [checkpoint]), Module(accuracy=values))
+    assert torch.load(checkpoint.best, weights_only=True)["epoch"] == epoch
+    assert checkpoint.best_value == pytest.approx(values[epoch])
+    assert torch.load(checkpoint.last, weights_only=True)["epoch"] == EPOCHS - 1
+
+
+def test_a_kill_while_writing_leaves_the_file_before(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    run(folder)
+    before = (folder / "checkpoints" / "last.ckpt").read_bytes()
+
+    def torn(self, path, weights_only=False):
+        Path(path).write_bytes(before[:100])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pl.Trainer, "save_checkpoint", torn)
+    checkpoint = Checkpoint(folder)
+    with pytest.raises(BaseException):  # noqa: B017
+        checkpoint._save(pl.Trainer(logger=False, enable_progress_bar=False, accelerator="cpu"), checkpoint.last)
+    assert (folder / "checkpoints" / "last.ckpt").read_bytes() == before
+
+
+def test_unknown_monitor_names_the_choices(tmp_path):
+    with pytest.raises(UserError, match=r"val/f1.*val/accuracy"):
+        fit(trainer(False, [Checkpoint(tmp_path, monitor="val/f1")]), Module())
+
+
+def test_without_monitor_only_last(tmp_path):
+    fit(trainer(False, [Checkpoint(tmp_path, monitor=None)]), Module())
+    assert [file.name for file in (tmp_path / "checkpoints").iterdir()] == ["last.ckpt"]
+
+
+def test_early_stopping_counts_on_after_a_resume(tmp_path):
+    folder = tmp_path / "run"
+    values = [0.5, 0.4, 0.3, 0.2, 0.1]
+
+    def go(kill=None):
+        checkpoint = Checkpoint(folder)
+        last = checkpoint.last if checkpoint.last.exists() else None
+        stop = EarlyStopping("val/accuracy", mode="max", patience=2)
+        callbacks = [stop, checkpoint, *([kill] if kill else [])]
+        return fit(trainer(False, callbacks, max_epochs=5), Module(accuracy=values), ckpt_path=last)
+
+    assert in_child(lambda: go(Kill("on_train_batch_start", 12))) == signal.SIGKILL
+    assert go().current_epoch == 3  # the best epoch and two that were not better, counted over the restart

@@ -1,0 +1,212 @@
+"""W&B offline and online: every job its own run, nothing lost in silence, nothing that stops a training."""
+
+import logging
+import os
+import shutil
+import socket
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+from lightning.pytorch.loggers import Logger
+
+from kdlab.error import UserError
+from kdlab.logger import wandb as module
+from kdlab.logger.base import Source, opened
+from kdlab.logger.wandb import WandB
+from kdlab.logger.wandb_log import logs, missing_files, read, settled
+
+KEY = "local" + "5ec7e7" * 6 + "0000"
+
+
+def runs(outputs):
+    return sorted(
+        (read(logs(folder)[0]) for folder in outputs.glob("wandb/*run-*")), key=lambda log: log.path.parent.name
+    )
+
+
+@pytest.fixture
+def teacher(tmp_path):
+    weights = tmp_path / "finetune" / "teacher-9f8e7d6c" / "model" / "model.safetensors"
+    weights.parent.mkdir(parents=True)
+    weights.write_bytes(b"weights" * 100)
+    return Source("teacher-9f8e7d6c", weights, "abc")
+
+
+def test_says_everything_about_a_run(info, tmp_path, teacher):
+    about = info(group="sweep", name="a=1", tags=["movies"], config={"loss": {"alpha": 0.5}}, teacher=teacher)
+    with opened(about, {"wandb": partial(WandB, project="kd")}) as journal:
+        for step in range(3):
+            journal.loggers[1].log_metrics({"train/loss": 1.0 / (step + 1), "epoch": 0}, step=step)
+        journal.table("confusion", ["negative", "positive"], [[8, 2], [1, 9]])
+        journal.curve("roc", {"fpr": [0, 0.5, 1]}, {"tpr": [0, 0.9, 1]})
+        journal.summary({"best/val_accuracy": 0.75, "test/accuracy": 0.5})
+    (log,) = runs(tmp_path)
+    assert not log.problems
+    expected = {
+        "id": about.id,
+        "name": "a=1",
+        "project": "kd",
+        "group": "sweep",
+        "job_type": "distill",
+        "tags": ["movies"],
+    }
+    assert log.run.items() >= expected.items()
+    assert log.config == {"loss": {"alpha": 0.5}, "teacher": {"run_id": teacher.id, "sha256": "abc"}}
+    assert [row["trainer/global_step"] for row in log.history[:3]] == [0, 1, 2]
+    assert [row["train/loss"] for row in log.history[:3]] == [1.0, 0.5, pytest.approx(1 / 3)]
+    assert (log.summary["best/val_accuracy"], log.summary["test/accuracy"]) == (0.75, 0.5)
+    assert log.artifacts["model-" + teacher.id]["input"]
+    assert log.exit_code == 0
+    assert journal.recorders[0].problems == []
+    assert not missing_files(log.path.parent)
+
+
+def test_jobs_of_one_process_never_share_a_run(info, tmp_path):
+    with pytest.raises(ZeroDivisionError), opened(info("a-00000001"), {"wandb": WandB}) as journal:
+        journal.loggers[1].log_metrics({"train/loss": 1.0}, step=0)
+        raise ZeroDivisionError
+    left_open = WandB(info("b-00000002"))  # what a job leaves that dies outside of the context manager
+    with opened(info("c-00000003"), {"wandb": WandB}) as journal:
+        for step in range(2):
+            journal.loggers[1].log_metrics({"train/loss": 3.0}, step=step)
+    left_open.close(1)
+    found = {log.run["id"]: (log.exit_code, len(log.history)) for log in runs(tmp_path)}
+    assert found == {"a-00000001": (1, 1), "b-00000002": (1, 0), "c-00000003": (0, 2)}
+
+
+def test_a_restart_has_the_same_id_and_its_own_directory(info, tmp_path):
+    for _ in range(2):
+        with opened(info(), {"wandb": WandB}) as journal:
+            journal.loggers[1].log_metrics({"train/loss": 1.0}, step=0)
+        time.sleep(1.1)  # W&B names directories by the second
+    assert [log.run["id"] for log in runs(tmp_path)] == [info().id] * 2
+
+
+def test_a_full_disk_is_told(info, monkeypatch, caplog):
+    logger = WandB(info())
+    for step in range(300):
+        logger.log_metrics({"train/loss": 0.1, "val/a-metric-with-a-long-name": 0.2}, step=step)
+    file = Path(logger.run.settings.sync_file)
+    finish = logger.run.finish
+
+    monkeypatch.setattr(module, "SETTLE_SECONDS", 0.1)
+
+    def finish_short(exit_code):
+        finish(exit_code=exit_code)
+        assert settled(file, 300, 10) == []
+        os.truncate(file, file.stat().st_size // 2)
+
+    logger.run.finish = finish_short
+    with caplog.at_level(logging.WARNING, "kdlab"):
+        logger.close(0)
+    assert any("of 300 logged rows are on disk: is the disk full?" in problem for problem in logger.problems)
+    assert "curves are in history.csv" in caplog.text
+
+
+def test_a_missing_staging_folder_is_found_before_a_sync(info, tmp_path, teacher):
+    with opened(info(teacher=teacher), {"wandb": WandB}) as journal:
+        journal.table("confusion", ["a"], [[1]])
+    (log,) = runs(tmp_path)
+    assert tmp_path / "wandb" / "data" in [parent for file in log.staged for parent in file.parents]
+    assert missing_files(log.path.parent) == []
+    shutil.rmtree(tmp_path / "wandb" / "data", onerror=lambda f, path, e: (Path(path).chmod(0o700), f(path)))
+    teacher.weights.unlink()
+    gone = missing_files(log.path.parent)
+    assert teacher.weights in gone
+    assert len(gone) == 2
+
+
+def test_a_changed_private_call_leaves_the_config(info, tmp_path, teacher, monkeypatch, caplog):
+    def changed(self, *args, **kwargs):
+        raise TypeError("unexpected keyword argument 'use_after_commit'")
+
+    monkeypatch.setattr("wandb.Run._log_artifact", changed)
+    with opened(info(teacher=teacher), {"wandb": WandB}):
+        pass
+    (log,) = runs(tmp_path)
+    assert log.config["teacher"] == {"run_id": teacher.id, "sha256": "abc"}
+    assert "in W&B's config only" in caplog.text
+
+
+def test_a_dead_service_does_not_stop_a_training(info, monkeypatch, caplog):
+    logger = WandB(info())
+    log = logger.run.log
+    monkeypatch.setattr(logger.run, "log", lambda row: (_ for _ in ()).throw(ConnectionResetError("gone")))
+    for step in range(3):
+        logger.log_metrics({"train/loss": 1.0}, step=step)
+    monkeypatch.setattr(logger.run, "log", log)
+    monkeypatch.setattr(module, "SETTLE_SECONDS", 0.1)
+    logger.close(0)
+    assert caplog.text.count("takes no more rows") == 1
+    assert any("0 of 3" in problem for problem in logger.problems)
+
+
+@pytest.fixture
+def closed_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@pytest.mark.parametrize("mode", ["auto", "online"])
+def test_without_a_server_offline_soon_and_the_key_stays_secret(
+    info, tmp_path, monkeypatch, closed_port, mode, capfd, caplog
+):
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{closed_port}")
+    start = time.perf_counter()
+    with opened(info(), {"wandb": partial(WandB, mode=mode, start_seconds=2)}) as journal:
+        journal.loggers[1].log_metrics({"train/loss": 1.0}, step=0)
+    assert time.perf_counter() - start < 15
+    (log,) = [log for log in runs(tmp_path) if log.history]
+    assert log.path.parent.name.startswith("offline-run-")
+    assert ("not reachable" in caplog.text) == (mode == "online")
+    written = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+    assert KEY.encode() not in written
+    out = capfd.readouterr()
+    assert KEY not in out.out + out.err + caplog.text
+
+
+def test_mode_is_chosen_from_key_and_server(monkeypatch, tmp_path, closed_port):
+    monkeypatch.delenv("WANDB_MODE")
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        monkeypatch.setenv("WANDB_BASE_URL", url)
+        assert module.choose("auto", 1) == "offline"  # a server, no key
+        (tmp_path / "netrc").write_text(f"machine 127.0.0.1\n login user\n password {KEY}\n")
+        monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+        assert module.choose("auto", 1) == "online"
+        monkeypatch.setenv("WANDB_MODE", "disabled")
+        assert module.choose("auto", 1) == "disabled"
+        monkeypatch.delenv("WANDB_MODE")
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{closed_port}")
+        assert module.choose("auto", 1) == "offline"  # a key, no server
+
+
+def test_disabled_writes_nothing(info, tmp_path):
+    with opened(info(), {"wandb": partial(WandB, mode="disabled")}) as journal:
+        journal.loggers[1].log_metrics({"train/loss": 1.0}, step=0)
+        journal.table("t", ["a"], [[1]])
+    assert not list(tmp_path.glob("wandb/*run-*"))
+
+
+def test_unknown_mode_is_refused(info):
+    with pytest.raises(UserError, match="auto, offline, online, disabled"):
+        WandB(info(), mode="onlin")
+
+
+def test_a_logger_that_cannot_close_hides_no_error(info, caplog):
+    class Broken(WandB):
+        def close(self, exit_code):
+            super().close(exit_code)
+            raise OSError("no space left")
+
+    with pytest.raises(ZeroDivisionError), opened(info(), {"wandb": Broken}) as journal:
+        assert all(isinstance(logger, Logger) for logger in journal.loggers)
+        raise ZeroDivisionError
+    assert "closing Broken failed" in caplog.text
