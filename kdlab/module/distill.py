@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, final
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
+from kdlab.freeze.base import Freeze
 from kdlab.loss.objective import Objective
 from kdlab.metric.fidelity import fidelity
 from kdlab.module.base import Learner
 from kdlab.output import Batch, Output
+from kdlab.schedule.base import Schedule
+from kdlab.task.base import Task
 from kdlab.teacher.base import Teacher
 
 
@@ -21,8 +26,19 @@ class Distill(Learner):
     The teacher is no registered submodule: it reaches neither the checkpoint, nor the optimizer, nor ``.train()``.
     """
 
-    def __init__(self, *, loss: Objective, teacher: Teacher, **shared: Any) -> None:
-        super().__init__(**shared)
+    def __init__(
+        self,
+        model: nn.Module,
+        teacher: Teacher,
+        task: Task,
+        loss: Objective,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        scheduler: Schedule,
+        freeze: Freeze,
+        metric: MetricCollection,
+        seed: int,
+    ) -> None:
+        super().__init__(model, task, optimizer, scheduler, freeze, metric, seed)
         self.loss = loss
         self._teacher = (teacher,)
         multi_label = self.task.multi_label
@@ -44,6 +60,7 @@ class Distill(Learner):
         supervised = self.task.supervised(student, batch)
         total, values = self.loss(supervised, student, teacher, self.progress)
         named = {"train/loss": total} | {f"train/loss/{name}": value for name, value in values.items()}
+        named |= {f"train/schedule/{name}": value for name, value in self.loss.current(self.progress).items()}
         self.log_dict(named, batch_size=len(batch["row"]))
         return total
 
