@@ -93,8 +93,8 @@ def compare(records: Sequence[Record], metric: str) -> Comparison:
     result.teachers = teachers(subject, records)
     for row in result.rows:
         _hold_against(row, result)
-    for problem in dict.fromkeys(_problem(row) for row in result.rows):
-        _choose([row for row in result.rows if row.mean and _problem(row) == problem], result, problem)
+    for problem in dict.fromkeys(problem_of(row) for row in result.rows):
+        _choose([row for row in result.rows if row.mean and problem_of(row) == problem], result, problem)
     return result
 
 
@@ -185,7 +185,8 @@ def _by_seed(runs: Sequence[Record], metric: str) -> dict[int | str, float]:
     return {seed: average(values).mean for seed, values in found.items()}
 
 
-def _problem(row: Row) -> str:
+def problem_of(row: Row) -> str:
+    """The data set of a setting: values on different data do not compare."""
     return row.runs[0].choice.get("datamodule", "")
 
 

@@ -26,11 +26,12 @@ def pairs(comparison: Comparison) -> str:
     named = ["", *head, "seeds", "mean", "sd", "pairs", "difference", "95% interval", "", "kept"]
     body = [_pair(row, comparison, reach) for row in rows]
     against = sorted({row.against for row in rows if row.against})
-    told = (
-        f"Differences are to <b>{escape('; '.join(against))}</b>, seed by seed."
-        if against
-        else "There is no baseline (loss=ce) to compare with."
-    )
+    told = "There is no baseline (loss=ce) to compare with."
+    if against:
+        which = (
+            against[0] if len(against) == 1 else "the baseline of the same student and data (each interval names it)"
+        )
+        told = f"Differences are to <b>{escape(which)}</b>, seed by seed."
     compared = sum(row.difference is not None and row.difference.low is not None for row in rows)
     note = (
         f"{told} Interval: Student's t over the seeds; with two seeds it is very wide. "

@@ -7,7 +7,7 @@ from datetime import datetime
 from html import escape
 from importlib.resources import files
 
-from kdlab.report.compare import Comparison, absent, compare, counts
+from kdlab.report.compare import Comparison, absent, compare, counts, problem_of
 from kdlab.report.figure import figure, signed
 from kdlab.report.grid import pairs, runs
 from kdlab.report.payload import payload, script
@@ -82,7 +82,7 @@ def cards(comparison: Comparison) -> list[str]:
             low, high = best.difference.low, best.difference.high
             note = "one pair: no interval" if low is None or high is None else f"95% {signed(low)} to {signed(high)}"
             note += f"; keeps {best.kept:.1f}% of the teacher" if best.kept else ""
-            tried = sum(not row.baseline for row in comparison.rows)
+            tried = sum(not row.baseline and problem_of(row) == problem for row in comparison.rows)
             told = f"best of {tried} settings against no teacher, seed by seed"
             found.append(_card(f"Gain{on}", signed(best.difference.mean), told, note, "gain"))
     bases = [row for row in comparison.rows if row.baseline and row.mean]

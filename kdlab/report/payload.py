@@ -28,7 +28,10 @@ def payload(comparison: Comparison, metric: str) -> dict[str, Any]:
         "less": [name for name in [*names, "seconds"] if less_is_better(name)],
         "keys": [_key(key, comparison) for key in comparison.keys],
         "runs": [_run(run, comparison) for run in runs],
-        "teachers": [{"name": name, "metrics": metrics} for name, metrics in comparison.teachers.items()],
+        "teachers": [
+            {"name": name, "problem": name.partition(" on ")[2], "metrics": metrics}
+            for name, metrics in comparison.teachers.items()
+        ],
         "curves": curves,
         "thinned": thinned,
     }
@@ -66,6 +69,7 @@ def _run(run: Record, comparison: Comparison) -> dict[str, Any]:
         "baseline": is_baseline(run),
         "map": taught or run.command != "distill",
         "seed": run.seed,
+        "problem": run.choice.get("datamodule", ""),
         "values": values,
         "metrics": metrics | ({} if run.seconds is None else {"seconds": run.seconds}),
     }

@@ -10,6 +10,7 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -85,18 +86,40 @@ def ordered(records: Sequence[Record], by: str) -> list[Record]:
 
 
 def to_terminal(columns: Sequence[str], lines: Rows, console: Console, title: str) -> None:
-    """Print with rich; every value as plain text, so that a name cannot style or steer the terminal."""
+    """Print with rich; every value as plain text, so that a name cannot style or steer the terminal.
+
+    Where the whole does not fit, ids are cut to their hash, columns of one value left out and reasons put underneath.
+    Columns are never squeezed: a table that is still too wide is for a pager.
+    """
+    full = _table(columns, lines)
+    if _width(full, console) <= console.width:
+        console.print(Text(title), full)
+        return
+    apart = [name for name in columns if name not in ("state", "id") and len({text(line[name]) for line in lines}) == 1]
+    few = [name for name in columns if name not in apart and name != "reason"]
+    brief = [{**line, "id": str(line["id"])[-8:]} if "id" in line else line for line in lines]
+    table = _table(few, brief)
+    console.width = max(console.width, _width(table, console))
+    console.print(Text(title), table)
+    for line in brief:
+        if line.get("reason"):
+            console.print(Text(f"{line.get('id', '')} {line['reason']}".strip()))
+
+
+def _table(columns: Sequence[str], lines: Rows) -> Table:
     names = short([name for name in columns if "/" not in name])
-    table = Table(box=box.SIMPLE_HEAD, title=Text(title), title_justify="left", pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     for name in columns:
         right = any(isinstance(line[name], (int, float)) for line in lines)
-        heading = Text(names.get(name, name))
-        table.add_column(heading, justify="right" if right else "left", overflow="fold", no_wrap=name == "id")
+        table.add_column(Text(names.get(name, name)), justify="right" if right else "left", no_wrap=True)
     for line in lines:
-        table.add_row(
-            *(Text(_cell(line[name]), style=COLOURS.get(line[name], "") if name == "state" else "") for name in columns)
-        )
-    console.print(table)
+        styles = {"state": COLOURS.get(str(line.get("state")), "")}
+        table.add_row(*(Text(_cell(line[name]), style=styles.get(name, "")) for name in columns))
+    return table
+
+
+def _width(table: Table, console: Console) -> int:
+    return Measurement.get(console, console.options.update(max_width=10_000), table).maximum
 
 
 def to_csv(columns: Sequence[str], lines: Rows) -> str:

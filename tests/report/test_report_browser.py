@@ -67,7 +67,8 @@ def test_drawings_are_there(browser, sweep):
     assert "teacher" in texts(browser, "#scatter svg text")
     assert any(told.startswith("no teacher 0.8") for told in texts(browser, "#heat svg text"))
     browser.execute_script(
-        "s = document.querySelector('select[name=rows]'); s.value = 'choice.freeze'; s.dispatchEvent(new Event('change'))"
+        "const rows = document.querySelector('select[name=rows]'); rows.value = 'choice.freeze';"
+        "rows.dispatchEvent(new Event('change'))"
     )
     assert texts(browser, ".facet h3") == ["alpha 0.5", "alpha 0.9"]
 

@@ -1,5 +1,6 @@
 """The page stands alone, tells of every run, and nothing in a run's names or values becomes markup."""
 
+import io
 import json
 import re
 import subprocess
@@ -7,6 +8,7 @@ import sys
 
 import pytest
 from hydra import compose, initialize_config_dir
+from rich.console import Console
 from synthetic_run import distill_config, write_run
 
 from kdlab.command import report as report_command
@@ -14,6 +16,7 @@ from kdlab.command import runs as runs_command
 from kdlab.error import UserError
 from kdlab.report import records
 from kdlab.report.page import page
+from kdlab.report.table import ordered, rows, to_terminal
 
 EVIL = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
 
@@ -74,6 +77,18 @@ def test_table_in_all_formats(sweep, tmp_path, capsys, pytestconfig):
     assert flat["test/accuracy"].tolist()[:24] == sorted(packed["test/accuracy"].dropna(), reverse=True)
     runs_command.main(config(root, "runs", f"outputs={sweep}", "format=csv", "columns=[id,loss.temperature,seed]"))
     assert capsys.readouterr().out.splitlines()[-27] == "id,loss.temperature,seed"
+
+
+@pytest.mark.parametrize("width", [40, 90, 400])
+def test_no_terminal_is_too_narrow_for_a_value(sweep, width):
+    found = ordered(records(sweep), "test/accuracy")
+    columns, lines = rows(found)
+    console = Console(file=io.StringIO(), width=width)
+    to_terminal(columns, lines, console, "title")
+    told = console.file.getvalue()
+    for run in found:
+        (line,) = [line for line in told.splitlines() if run.id[-8:] in line and run.state in line]
+        assert f"{run.metrics['test/accuracy']:.4f}" in line if run.metrics else run.reason in told
 
 
 @pytest.mark.parametrize(

@@ -26,10 +26,15 @@
     const log = Math.min(...xs) > 0 && Math.max(...xs) / Math.min(...xs) > 4;
     const f = frame(width, Math.min(430, Math.max(320, width * .42)), xs, ys, cost === "seconds" ? "seconds" : cost, metric, log);
     const costSign = data.less.includes(cost) ? 1 : -1, sign = data.less.includes(metric) ? -1 : 1;
-    const points = [...means.map(m => [m.x.mean, m.y.mean]), ...teachers.map(t => [t.metrics[cost], t.metrics[metric]])].sort((a, b) => costSign * (a[0] - b[0]) || sign * (b[1] - a[1]));
-    let top = -Infinity; const front = points.filter(([, y]) => sign * y > top && ((top = sign * y), true));
-    f.svg.append(el("path", {class: "front", d: front.map(([x, y], i) => (i ? `H${f.X(x)}V${f.Y(y)}` : `M${f.X(x)} ${f.Y(y)}`)).join("") + `H${costSign > 0 ? f.right : f.left}`}));
-    const bases = references(metric).filter(one => one.kind === "no teacher" && f.Y(one.value) < f.bottom);
+    const points = [...means.map(m => [m.x.mean, m.y.mean, m.members[0].problem]), ...teachers.map(t => [t.metrics[cost], t.metrics[metric], t.problem])];
+    const problems = groups(points, point => point[2]);  // a front for each data set: values on different data do not compare
+    for (const some of problems.values()) {
+      some.sort((a, b) => costSign * (a[0] - b[0]) || sign * (b[1] - a[1]));
+      let top = -Infinity; const front = some.filter(([, y]) => sign * y > top && ((top = sign * y), true));
+      f.svg.append(el("path", {class: "front", d: front.map(([x, y], i) => (i ? `H${f.X(x)}V${f.Y(y)}` : `M${f.X(x)} ${f.Y(y)}`)).join("") + `H${costSign > 0 ? f.right : f.left}`}));
+    }
+    const standing = references(metric).filter(one => one.kind === "no teacher" && f.Y(one.value) < f.bottom);
+    const bases = standing.length > 2 ? [] : standing;  // with many, the squares say it better than a grid of lines
     for (const base of bases) f.svg.append(el("line", {x1: f.left, x2: f.right, y1: f.Y(base.value), y2: f.Y(base.value), stroke: token("--base"), "stroke-dasharray": "6 5"}));
     for (const run of runs) f.svg.append(el("circle", {cx: f.X(run.metrics[cost]), cy: f.Y(run.metrics[metric]), r: 2.5, fill: run.baseline ? token("--base") : colour(run.values[key]), opacity: .4}));
     for (const {name, members, x, y} of means) {
@@ -46,7 +51,7 @@
     }
     for (const base of bases) f.svg.append(el("text", {x: f.right - 4, y: f.Y(base.value) - 6, "text-anchor": "end", style: `fill:${token("--base")};font-weight:600`}, base.name));
     const dash = (colour, style) => el("i", {class: "mark", style: `border-color:${colour};border-top-style:${style}`});
-    body.append(f.svg, legend(key, [[dash(token("--muted"), "dotted"), "Pareto front of the means"], [dash(token("--base"), "dashed"), "no teacher"]]));
+    body.append(f.svg, legend(key, [[dash(token("--muted"), "dotted"), "Pareto front of the means" + (problems.size > 1 ? ", one for each data set" : "")], [bases.length ? dash(token("--base"), "dashed") : el("i", {style: `background:${token("--base")};border-radius:0`}), "no teacher"]]));
     const without = finished.length - runs.length;
     section.querySelector(".note").textContent = "Large: mean over seeds, with ± one standard deviation; small: each run." + (log ? " The cost axis is logarithmic." : "") + (without ? ` ${without} finished runs did not measure both.` : "");
   });
