@@ -14,7 +14,7 @@ NEVER = torch.iinfo(torch.int64).max
 
 
 class Finite(pl.Callback):
-    """Raises UserError with the first step and the terms where the training loss was NaN or infinite.
+    """Raises UserError with the first step (as in history.csv) and the terms where the loss was NaN or infinite.
 
     What each step brought is kept on the device; the host asks every ``every_n_steps`` steps, after each epoch, at the
     end of training and before a checkpoint is written, so no checkpoint ever holds a broken model. The last two
@@ -26,8 +26,14 @@ class Finite(pl.Callback):
 
     def __init__(self, every_n_steps: int = 50) -> None:
         self.every_n_steps = every_n_steps
+        self.step = 0  # as history.csv counts: the steps done before this one
         self.names: list[str] = []
         self.first: Tensor | None = None  # per name, the first broken step, or NEVER
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self.step = trainer.global_step
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -40,7 +46,7 @@ class Finite(pl.Callback):
             self.names, self.first = list(values), None
         if values:
             now = torch.stack([value.detach().float().reshape(()) for value in values.values()])
-            step = torch.where(now.isfinite(), NEVER, trainer.global_step)
+            step = torch.where(now.isfinite(), NEVER, self.step)
             self.first = step if self.first is None else torch.minimum(self.first, step)
         if (batch_idx + 1) % self.every_n_steps == 0:
             self.check()

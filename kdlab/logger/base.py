@@ -88,33 +88,31 @@ class Journal:
         self.recorders = [logger for logger in loggers if isinstance(logger, Recorder)]
 
     def summary(self, values: Mapping[str, float | str]) -> None:
-        for recorder in self.recorders:
-            recorder.summary(values)
+        self._tell("summary", values)
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        for recorder in self.recorders:
-            recorder.table(name, columns, rows)
+        self._tell("table", name, columns, rows)
 
     def curve(self, name: str, x: Mapping[str, Sequence[float]], y: Mapping[str, Sequence[float]]) -> None:
-        for recorder in self.recorders:
-            recorder.curve(name, x, y)
+        self._tell("curve", name, x, y)
 
     def produce(self, source: Source) -> None:
-        for recorder in self.recorders:
-            recorder.produce(source)
+        self._tell("produce", source)
 
     def close(self, exit_code: int) -> None:
-        """Close every recorder; a failure of one is told and neither hides the job's own error nor stops the others."""
-        for recorder in self.recorders:
-            try:
-                recorder.close(exit_code)
-            except Exception:
-                log.exception(
-                    "closing %s failed; the results in the run directory are not touched", type(recorder).__name__
-                )
+        """End the record of this job; what fails is told and never hides the job's own error."""
+        self._tell("close", exit_code)
         for logger in self.loggers:
             if logger not in self.recorders:
                 logger.finalize("success" if exit_code == 0 else "failed")
+
+    def _tell(self, call: str, *values: Any) -> None:
+        """A recorder that fails must not undo hours of training: the run directory has the results."""
+        for recorder in self.recorders:
+            try:
+                getattr(recorder, call)(*values)
+            except Exception:
+                log.exception("%s.%s failed; the run directory is whole all the same", type(recorder).__name__, call)
 
 
 @contextmanager

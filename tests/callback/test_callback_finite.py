@@ -12,7 +12,7 @@ from kdlab.error import UserError
 @pytest.mark.parametrize("every_n_steps", [1, 4, 1000])
 def test_names_the_first_step_and_its_terms(tmp_path, every_n_steps):
     checkpoint = Checkpoint(tmp_path, monitor=None)
-    with pytest.raises(UserError, match=r"train/loss, train/loss/hint became NaN or infinite at step 9;"):
+    with pytest.raises(UserError, match=r"train/loss, train/loss/hint became NaN or infinite at step 8;"):
         fit(trainer(False, [Finite(every_n_steps), checkpoint]), Module(break_at=8))
     last = torch.load(checkpoint.last, weights_only=True)
     assert last["global_step"] == 6

@@ -209,4 +209,4 @@ def test_a_logger_that_cannot_close_hides_no_error(info, caplog):
     with pytest.raises(ZeroDivisionError), opened(info(), {"wandb": Broken}) as journal:
         assert all(isinstance(logger, Logger) for logger in journal.loggers)
         raise ZeroDivisionError
-    assert "closing Broken failed" in caplog.text
+    assert "Broken.close failed" in caplog.text
