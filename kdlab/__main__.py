@@ -6,6 +6,7 @@ import os
 import sys
 from importlib import import_module
 from pathlib import Path
+from typing import Any, NoReturn
 
 from kdlab.error import UserError
 
@@ -94,8 +95,16 @@ class _Task:
         self.verb = verb
         self.__name__ = verb
 
-    def __call__(self, cfg):
-        return import_module(f"kdlab.command.{self.verb}").main(cfg)
+    def __call__(self, cfg: Any) -> Any:
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
+
+        try:
+            return import_module(f"kdlab.command.{self.verb}").main(cfg)
+        except UserError as mistake:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise  # the other jobs go on
+            _fail(str(mistake))
 
 
 def _complete(arguments: list[str]) -> None:
@@ -113,7 +122,7 @@ def _complete(arguments: list[str]) -> None:
         _run(verb, arguments)
 
 
-def _fail(sentence: str) -> None:
+def _fail(sentence: str) -> NoReturn:
     print(f"error: {sentence}", file=sys.stderr)
     sys.exit(2)
 

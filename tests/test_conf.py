@@ -51,7 +51,7 @@ def overrides(option: Path) -> list[tuple[str, str]]:
         if any(isinstance(entry, DictConfig) and role in entry for entry in defaults):
             found.append((verb, f"{role}={name}"))
     if group.startswith("task/"):
-        found.append(("distill", f"+{group}@{group.replace('/', '.')}={name}"))
+        found.append(("distill", f"{group}={name}"))
     return found
 
 
