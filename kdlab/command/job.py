@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from kdlab.error import UserError
 from kdlab.run import run_id
 
 SWEEP = "KDLAB_SWEEP"  # names the multirun that a job belongs to, in the environment that all its workers inherit
+SWEPT = "KDLAB_SWEPT"  # the keys that the multirun varies, with a space between
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class Job:
         cfg: the composed config.
         choices: group -> name of the selected option.
         overrides: the job's command line.
-        sweep: name and number within a multirun, or None.
+        sweep: name and number within a multirun and the keys that it varies, or None.
     """
 
     command: str
@@ -41,23 +43,24 @@ class Job:
     def config(self) -> dict[str, Any]:
         """The resolved config as plain data, with the names of the selected options."""
         try:
-            plain = OmegaConf.to_container(self.cfg, resolve=True, throw_on_missing=False)
+            plain: Any = OmegaConf.to_container(self.cfg, resolve=True, throw_on_missing=False)
         except Exception as problem:
             raise UserError(" ".join(str(problem).split())) from problem
         names = {group.split("@")[-1].replace("/", "_").replace(".", "_"): name for group, name in self.choices.items()}
-        return plain | {"command": self.command, "group": self.group, "choice": names}  # type: ignore[operator]
+        return plain | {"command": self.command, "group": self.group, "choice": names}
 
     @property
     def group(self) -> str:
         """What the runs of a comparison share: the ``group`` key, else the experiment, else the data set."""
         return self.cfg.group or self.choices.get("experiment") or self.choices.get("datamodule") or self.command
 
-
     @property
     def name(self) -> str:
-        """What sets the job apart from its group: its overrides, without those that all runs of a comparison share."""
+        """What sets the job apart: the overrides that its sweep varies; outside a sweep, all that say what it does."""
+        swept = self.sweep["swept"] if self.sweep else []
         common = ("experiment", "group", "outputs", "download", "rerun", "logger", "cluster", "hydra")
-        return ",".join(word for word in self.overrides if not word.lstrip("+~").startswith(common))
+        words = [word for word in self.overrides if word.split("=")[0] in swept]
+        return ",".join(words or [word for word in self.overrides if not word.lstrip("+~").startswith(common)])
 
     @property
     def tags(self) -> list[str]:
@@ -69,7 +72,7 @@ def current(command: str, cfg: DictConfig) -> Job:
     hydra = HydraConfig.get()
     sweep = None
     if hydra.mode == RunMode.MULTIRUN:
-        sweep = {"sweep": os.environ.get(SWEEP, ""), "job": hydra.job.num}
+        sweep = {"sweep": os.environ.get(SWEEP, ""), "job": hydra.job.num, "swept": os.environ.get(SWEPT, "").split()}
     choices = _chosen(hydra.runtime.choices)
     return Job(command, Path(hydra.runtime.output_dir), cfg, choices, list(hydra.overrides.task), sweep)
 
@@ -83,9 +86,9 @@ def composed(command: str, overrides: list[str], **nodes: DictConfig) -> Job:
         cfg[name] = node
     folder = Path(cfg.outputs) / command / run_id(cfg)
     choices = _chosen(cfg.hydra.runtime.choices)
-    plain = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
+    plain = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     return Job(command, folder, plain, choices, overrides)
 
 
-def _chosen(choices: DictConfig) -> dict[str, str]:
-    return {k: str(v) for k, v in choices.items() if v not in (None, "null") and not str(k).startswith("hydra/")}
+def _chosen(choices: Mapping[Any, Any]) -> dict[str, str]:
+    return {str(k): str(v) for k, v in choices.items() if v not in (None, "null") and not str(k).startswith("hydra/")}
