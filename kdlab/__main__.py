@@ -69,7 +69,7 @@ def _run(verb: str, overrides: list[str]) -> None:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    import kdlab.run  # noqa: F401  registers the resolvers
+    import kdlab.identity  # noqa: F401  registers the resolver of run ids
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     sys.argv = [f"kdlab {verb}", *overrides]

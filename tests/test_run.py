@@ -13,10 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdlab.error import UserError
-from kdlab.run import claim, identity, read_config, read_done
+from kdlab.identity import identity
+from kdlab.run import claim, read_config, read_done
 
-leaves = st.one_of(st.integers(-9, 9), st.floats(allow_nan=False, allow_infinity=False), st.text("ab1", max_size=5), st.booleans(), st.none())
-configs = st.dictionaries(st.text("abcxyz", min_size=1, max_size=4), leaves | st.dictionaries(st.text("pqr", min_size=1), leaves), max_size=5)
+leaves = st.one_of(
+    st.integers(-9, 9),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text("ab1", max_size=5),
+    st.booleans(),
+    st.none(),
+)
+configs = st.dictionaries(
+    st.text("abcxyz", min_size=1, max_size=4), leaves | st.dictionaries(st.text("pqr", min_size=1), leaves), max_size=5
+)
 
 
 @given(configs)
@@ -90,7 +99,10 @@ with claim(Path(sys.argv[1])) as run:
 
 
 def test_two_concurrent_jobs_of_one_run_do_it_once(tmp_path):
-    jobs = [subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path / "run")], stdout=subprocess.PIPE) for _ in range(3)]
+    jobs = [
+        subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path / "run")], stdout=subprocess.PIPE)
+        for _ in range(3)
+    ]
     assert [job.wait() for job in jobs] == [0, 0, 0]
     assert (tmp_path / "run/log").read_text() == "begin\nend\n"
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -47,13 +46,15 @@ def task(cfg: DictConfig, data: Any) -> Task:
     return task
 
 
-def model(node: DictConfig, task: Task, data: Any, teacher: Callable[[], nn.Module] | None = None) -> nn.Module:
+def model(node: DictConfig, task: Task, data: Any, teacher: nn.Module | None = None) -> nn.Module:
     """A model with the task's head; a factory that has an argument named ``teacher`` is given the teacher's model."""
     given: dict[str, Any] = {"labels": list(data.labels), "tokenizer": data.tokenizer}
     if needs_teacher(node):
         if teacher is None:
-            raise UserError(f"{node._target_} starts from a teacher, which only `kdlab distill` has; choose another model")
-        given["teacher"] = teacher()
+            raise UserError(
+                f"{node._target_} starts from a teacher, which only `kdlab distill` has; choose another model"
+            )
+        given["teacher"] = teacher
     return task.attach(make(node, **given))
 
 

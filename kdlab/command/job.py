@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from kdlab.error import UserError
-from kdlab.run import run_id
+from kdlab.identity import run_id
 
 SWEEP = "KDLAB_SWEEP"  # names the multirun that a job belongs to, in the environment that all its workers inherit
 
@@ -45,13 +46,13 @@ class Job:
         except Exception as problem:
             raise UserError(" ".join(str(problem).split())) from problem
         names = {group.split("@")[-1].replace("/", "_").replace(".", "_"): name for group, name in self.choices.items()}
-        return plain | {"command": self.command, "group": self.group, "choice": names}  # type: ignore[operator]
+        known = {"command": self.command, "group": self.group, "choice": names}
+        return {str(key): value for key, value in plain.items()} | known  # type: ignore[union-attr]
 
     @property
     def group(self) -> str:
         """What the runs of a comparison share: the ``group`` key, else the experiment, else the data set."""
         return self.cfg.group or self.choices.get("experiment") or self.choices.get("datamodule") or self.command
-
 
     @property
     def name(self) -> str:
@@ -83,9 +84,9 @@ def composed(command: str, overrides: list[str], **nodes: DictConfig) -> Job:
         cfg[name] = node
     folder = Path(cfg.outputs) / command / run_id(cfg)
     choices = _chosen(cfg.hydra.runtime.choices)
-    plain = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
+    plain = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     return Job(command, folder, plain, choices, overrides)
 
 
-def _chosen(choices: DictConfig) -> dict[str, str]:
-    return {k: str(v) for k, v in choices.items() if v not in (None, "null") and not str(k).startswith("hydra/")}
+def _chosen(choices: Mapping[Any, Any]) -> dict[str, str]:
+    return {str(k): str(v) for k, v in choices.items() if v not in (None, "null") and not str(k).startswith("hydra/")}

@@ -57,7 +57,7 @@ def members(folder: Path, name: str) -> list[Record]:
 
 
 def print_table(jobs: list[Record]) -> None:
-    """Job, what sets it apart, what it reached or why it failed; best first is the reader's affair, order is the sweep's."""
+    """Each job: what sets it apart, and what it reached or why it failed."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -65,12 +65,20 @@ def print_table(jobs: list[Record]) -> None:
     shared = set.intersection(*[set(job.overrides) for job in jobs]) if len(jobs) > 1 else set()
     states = {state: sum(job.state == state for job in jobs) for state in dict.fromkeys(job.state for job in jobs)}
     table = Table(title=f"{len(jobs)} runs: " + ", ".join(f"{count} {state}" for state, count in states.items()))
-    for title, justify in (("job", "right"), ("differs in", "left"), ("val", "right"), ("test", "right"), ("agreement", "right")):
+    for title, justify in (
+        ("job", "right"),
+        ("differs in", "left"),
+        ("val", "right"),
+        ("test", "right"),
+        ("agreement", "right"),
+    ):
         table.add_column(title, justify=justify)  # type: ignore[arg-type]
     table.add_column("state")
     for job in jobs:
         numbers = [job.metrics.get(name) for name in ("best/val/accuracy", "test/accuracy", "test/fidelity/agreement")]
         cells = ["-" if number is None else f"{number:.3f}" for number in numbers]
         state = job.state if job.state == "finished" else f"{job.state}: {job.reason} ({job.folder}/run.log)"
-        table.add_row(str(job.job), escape(", ".join(word for word in job.overrides if word not in shared)), *cells, escape(state))
+        table.add_row(
+            str(job.job), escape(", ".join(word for word in job.overrides if word not in shared)), *cells, escape(state)
+        )
     Console().print(table)

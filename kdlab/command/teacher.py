@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-
 from omegaconf import DictConfig
 from torch import nn
 
@@ -57,7 +56,9 @@ class Trained:
 
     def _load(self) -> tuple[nn.Module, Any]:
         if self._loaded is None:
-            custom = self._stored is not None and (self._stored.task.get("head") or not (self.weights / "config.json").exists())
+            custom = self._stored is not None and (
+                self._stored.task.get("head") or not (self.weights / "config.json").exists()
+            )
             self._loaded = load(self.weights, build=self._rebuild if custom else None)
         return self._loaded
 
@@ -73,7 +74,9 @@ class Trained:
         node = cfg.student if "student" in cfg else cfg.model
         given: dict[str, Any] = {"labels": labels, "tokenizer": load_tokenizer(self.weights)}
         if build.needs_teacher(node):
-            given["teacher"] = named(json.loads((self.folder / "teacher.json").read_text())["folder"], Path(cfg.outputs)).model
+            given["teacher"] = named(
+                json.loads((self.folder / "teacher.json").read_text())["folder"], Path(cfg.outputs)
+            ).model
         task = build.make(cfg.task)
         task.prepare(labels, [1] * len(labels))
         return task.attach(build.make(node, **given))
@@ -84,15 +87,19 @@ def named(name: str, outputs: Path) -> Trained:
     candidates = [Path(name)] + [outputs / command / name for command in ("finetune", "distill")]
     for folder in candidates:
         if folder.suffix == ".ckpt" and folder.is_file():
-            folder = folder.parent.parent  # noqa: PLW2901  a checkpoint stands for the run that wrote it
+            folder = folder.parent.parent
         if (folder / "config.yaml").is_file():
             if read_done(folder) is None:
-                raise UserError(f"run {folder} is not finished, so it cannot serve as a trained model; run its command again first")
+                raise UserError(
+                    f"run {folder} is not finished, so it cannot serve as a trained model; run its command again first"
+                )
             return Trained(folder, folder / "model", folder.name)
         if (folder / "config.json").is_file():
             return Trained(folder, folder, folder.name)
     where = ", ".join(str(folder) for folder in candidates)
-    raise UserError(f"no trained model '{name}': none of {where} is a run or model directory; `kdlab runs` lists the runs")
+    raise UserError(
+        f"no trained model '{name}': none of {where} is a run or model directory; `kdlab runs` lists the runs"
+    )
 
 
 def resolve(job: Job, train: Callable[[Job], Any]) -> Trained:
@@ -131,7 +138,6 @@ def check(teacher: Trained, data: Any) -> None:
         )
     if tokenizer_fingerprint(teacher.tokenizer) != tokenizer_fingerprint(data.tokenizer):
         raise UserError(
-            f"teacher {teacher.id} and the student have different tokenizers; set student.tokenizer to the teacher's ({teacher.weights})"
+            f"teacher {teacher.id} and the student have different tokenizers; "
+            f"set student.tokenizer={teacher.weights}, the teacher's"
         )
-
-

@@ -19,11 +19,12 @@ from kdlab.command import build
 from kdlab.command.job import Job
 from kdlab.command.teacher import Trained
 from kdlab.error import UserError
+from kdlab.file import sha256, write_json
 from kdlab.logger.base import Journal, RunInfo, Source, opened
 from kdlab.metric.cost import latency, parameters
 from kdlab.model.save import save, size_bytes
 from kdlab.module.base import Learner
-from kdlab.run import Run, claim, file_sha256, write_json
+from kdlab.run import Run, claim
 
 log = logging.getLogger(__name__)
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its tips and limits say nothing of the run
@@ -49,7 +50,9 @@ def carry_out(job: Job, prepare: Callable[[Job, Any], Prepared]) -> float | None
         if job.sweep:
             write_json(job.folder / "sweep.json", job.sweep | {"group": job.group})
         if run.done:
-            print(f"{run.id} is finished: {run.done['metric']} {run.done['value']} (rerun=true does it again)", flush=True)
+            print(
+                f"{run.id} is finished: {run.done['metric']} {run.done['value']} (rerun=true does it again)", flush=True
+            )
             return run.done["value"]
         if cfg.cluster.threads:
             torch.set_num_threads(cfg.cluster.threads)
@@ -78,15 +81,17 @@ def _train(job: Job, run: Run, prepare: Callable[[Job, Any], Prepared]) -> float
         if trainer.interrupted:
             raise KeyboardInterrupt
         measured = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("perf/")}
-        keeper = next((c for c in trainer.callbacks if isinstance(c, Checkpoint)), None)
+        keeper = next((callback for callback in callbacks if isinstance(callback, Checkpoint)), None)
         best = _load_best(keeper, learner)
         tested = trainer.test(learner, datamodule=data, verbose=False)[0]
         save(learner.model, data.tokenizer, run.folder / "model")
         write_json(run.folder / "model" / "labels.json", list(data.labels))
-        known = measured | best | prepared.metrics | _cost(run, learner, data) | {k: float(v) for k, v in tested.items()}
+        known = (
+            measured | best | prepared.metrics | _cost(run, learner, data) | {k: float(v) for k, v in tested.items()}
+        )
         journal.summary(known)
         weights = run.folder / "model" / "model.safetensors"
-        journal.produce(Source(run.id, weights, file_sha256(weights)))
+        journal.produce(Source(run.id, weights, sha256(weights)))
     metric = (keeper and keeper.monitor) or "val/accuracy"
     value = best.get(f"best/{metric}")
     run.finish(value, metric, time.perf_counter() - start, known)
@@ -136,7 +141,7 @@ def _info(job: Job, run: Run, teacher: Trained | None) -> RunInfo:
     config, source = job.config, None
     if teacher is not None:
         weights = teacher.weights / "model.safetensors"
-        source = Source(teacher.id, weights, file_sha256(weights))
+        source = Source(teacher.id, weights, sha256(weights))
         config["teacher_run"] = {"id": teacher.id, "sha256": source.sha256}
     resumed = 0 if run.last_checkpoint is None else int(_checkpoint(run.last_checkpoint)["global_step"])
     return RunInfo(
@@ -155,5 +160,3 @@ def shared(job: Job, data: Any, task: Any) -> Mapping[str, Any]:
         "freeze": build.make(cfg.freeze),
         "metric": build.make(cfg.metric, labels=list(data.labels), multi_label=data.multi_label),
     }
-
-

@@ -73,11 +73,12 @@ class Learner(LightningModule, ABC):
         apply(self.freezing, blocks(self.model), self.progress)
 
     def table(self) -> list[dict[str, Any]]:
-        """One row a block: its parameters, how many of them learn at the end of the run, and their learning-rate factor."""
+        """One row a block: its parameters, how many of them learn at the end, and their learning-rate factor."""
         return trainable_table(self.freezing, blocks(self.model), progress=1.0)
 
     @abstractmethod
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor: ...
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of one batch."""
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self.evaluation_step(batch, "val", self.val_metric)

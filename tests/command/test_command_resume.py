@@ -31,7 +31,10 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_history(tmp_path, tiny, fr
 
     killed = start(words, "killed", tmp_path)
     deadline = time.monotonic() + 90
-    while not (found := list((tmp_path / "killed/distill").glob("*/checkpoints/last.ckpt"))) and time.monotonic() < deadline:
+    while (
+        not (found := list((tmp_path / "killed/distill").glob("*/checkpoints/last.ckpt")))
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.02)
     time.sleep(0.3)
     os.kill(killed.pid, 9)
