@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,7 +28,10 @@ from kdlab.module.base import Learner
 from kdlab.run import Run, claim
 
 log = logging.getLogger(__name__)
-logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its tips and limits say nothing of the run
+# Lightning's tips and limits say nothing of the run, and frozen blocks are in eval mode on purpose
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
+warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
 
 
 @dataclass

@@ -46,6 +46,7 @@ class Learner(LightningModule, ABC):
         self.seed = seed
         self.val_metric = metric.clone(prefix="val/")
         self.test_metric = metric.clone(prefix="test/")
+        self.blocks = blocks(model)  # a plain list: the modules are registered under `model` alone
         self.steps = 1
 
     @property
@@ -57,7 +58,7 @@ class Learner(LightningModule, ABC):
         self.steps = int(self.trainer.estimated_stepping_batches)
         settings = getattr(self.optimizer, "keywords", {})
         groups = parameter_groups(
-            self.freezing, blocks(self.model), settings.get("lr", 1e-3), settings.get("weight_decay", 0.0)
+            self.freezing, self.blocks, settings.get("lr", 1e-3), settings.get("weight_decay", 0.0)
         )
         groups += self.extra_groups()
         optimizer = self.optimizer(groups)
@@ -70,11 +71,11 @@ class Learner(LightningModule, ABC):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         torch.manual_seed(hash((self.seed, self.global_step, batch_idx, self.global_rank)) % 2**63)
-        apply(self.freezing, blocks(self.model), self.progress)
+        apply(self.freezing, self.blocks, self.progress)
 
     def table(self) -> list[dict[str, Any]]:
         """One row a block: its parameters, how many of them learn at the end, and their learning-rate factor."""
-        return trainable_table(self.freezing, blocks(self.model), progress=1.0)
+        return trainable_table(self.freezing, self.blocks, progress=1.0)
 
     @abstractmethod
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
