@@ -51,7 +51,7 @@ def reviews(tmp_path_factory) -> Path:
 TINY = ("hidden_size=16", "layers=2", "heads=2", "intermediate_size=32", "tokenizer=train:wordpiece:200")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny(reviews) -> dict[str, list[str]]:
     """Overrides that make each verb small: a table of made-up reviews, two narrow layers, two epochs."""
     shared = ["datamodule=table", f"datamodule.path={reviews}", "datamodule.batch_size=16", "trainer.max_epochs=2"]

@@ -30,16 +30,21 @@ def prepare(job: Job, data: Any) -> Prepared:
     task = build.task(cfg, data)
     loss: Objective = build.make(cfg.loss)
     loss.check(data.multi_label)
-    trained = find_teacher(job, data) if loss.needs_teacher or build.needs_teacher(cfg.student) else None
-    torch.manual_seed(cfg.seed)  # whether the teacher was trained or found, the student starts from the same weights
-    student = build.model(cfg.student, task, data, teacher=None if trained is None else trained.model)
-    if trained is None or not loss.needs_teacher:
-        return Prepared(Finetune(model=student, seed=cfg.seed, **shared(job, data, task)), teacher=trained)
+    settings = shared(job, data, task)
     taps, store = loss.taps, Path(cfg.outputs) / "store"
+    rows = next(iter(data.every_row(256)))
+    trained = find_teacher(job, data) if build.needs_teacher(cfg.student) else None
+    torch.manual_seed(cfg.seed)
+    student = build.model(cfg.student, task, data, teacher=None if trained is None else trained.model)
+    probe = task.read(student.eval(), rows, taps["student"])  # what it lacks is told before a teacher is trained
+    student.train()
+    if not loss.needs_teacher:
+        return Prepared(Finetune(model=student, seed=cfg.seed, **settings), teacher=trained)
+    with torch.random.fork_rng(devices=[]):  # found or trained, the teacher leaves the adapters' first weights alone
+        trained = trained or find_teacher(job, data)
     teacher = build.make(how(cfg.teacher), model=trained.model, task=task, data=data, taps=taps["teacher"], store=store)
-    probe = task.read(student.eval(), next(iter(data.every_row(256))), taps["student"])
     loss.connect({name: tap.shape[-1] for name, tap in probe.taps.items()}, teacher.widths())
-    learner = build.make(cfg.module, model=student, loss=loss, teacher=teacher, **shared(job, data, task))
+    learner = build.make(cfg.module, model=student, loss=loss, teacher=teacher, **settings)
     known = {name: value for name, value in trained.metrics.items() if name.startswith(("model/", "perf/latency"))}
     metrics = {f"teacher/{name}": value for name, value in known.items()}
     return Prepared(learner, metrics | {"perf/teacher_seconds": teacher.seconds}, trained)

@@ -54,8 +54,12 @@ class Learner(LightningModule, ABC):
         """How far the run is: 0 at the first step, 1 at the last."""
         return min(1.0, self.global_step / max(1, self.steps - 1))
 
-    def configure_optimizers(self) -> Any:
+    def on_train_start(self) -> None:
+        # not in configure_optimizers: asking makes the train loader, and before a checkpoint is restored that would be
+        # one that starts its epoch again
         self.steps = int(self.trainer.estimated_stepping_batches)
+
+    def configure_optimizers(self) -> Any:
         settings = getattr(self.optimizer, "keywords", {})
         groups = parameter_groups(
             self.freezing, self.blocks, settings.get("lr", 1e-3), settings.get("weight_decay", 0.0)
