@@ -57,6 +57,9 @@ def main() -> None:
         _run(arguments[0], arguments[1:])
     except UserError as mistake:
         _fail(str(mistake))
+    except BrokenPipeError:  # such as `kdlab runs | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except OSError as problem:
         if problem.filename is None or os.environ.get("KDLAB_TRACEBACK"):
             raise
@@ -74,6 +77,11 @@ def _run(verb: str, overrides: list[str]) -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     sys.argv = [f"kdlab {verb}", *overrides]
     try:
+        if not {"-h", "--help"}.isdisjoint(overrides):
+            page = import_module("kdlab.command.help").page(verb, conf(), overrides)
+            if page is not None:
+                print(page)
+                return
         hydra.main(version_base="1.3", config_path=str(conf()), config_name=verb)(_Task(verb))()
     except (HydraException, OmegaConfBaseException) as mistake:
         if os.environ.get("KDLAB_TRACEBACK"):
