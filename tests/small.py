@@ -64,11 +64,11 @@ def shrink(node: DictConfig, path: Path | str | None = None) -> DictConfig:
     return node
 
 
-def tiny_teacher(job: Job, folder: Path) -> Path:
+def tiny_teacher(job: Job, folder: Path, seed: int = 1) -> Path:
     """A model directory with random weights that fits the data and the task of ``job``; bigger than the students."""
     data = build.data(job.cfg)
     task = build.task(job.cfg, data)
-    torch.manual_seed(1)
+    torch.manual_seed(seed)
     model = task.attach(bert(24, 3, 2, 32, dropout=0.0, max_length=64, tokenizer=data.tokenizer, labels=data.labels))
     for parameter in model.parameters():
         parameter.data *= 4  # random weights of the usual scale say the same of every text
