@@ -16,10 +16,9 @@ from kdlab.task.base import Task
 
 def make(node: DictConfig, **given: Any) -> Any:
     """Instantiate a config node; a user's mistake below it comes out as itself."""
-    missing = sorted(OmegaConf.missing_keys(node) - set(given))
+    missing = sorted(OmegaConf.missing_keys(node) - {node._get_full_key(name) for name in given})
     if missing:
-        where = node._get_full_key(missing[0])
-        raise UserError(f"{where} has no value; give it one on the command line: {where}=VALUE")
+        raise UserError(f"{missing[0]} has no value; give it one on the command line: {missing[0]}=VALUE")
     try:
         target = instantiate(node, _partial_=True)  # called below: Hydra would turn given dict-like objects into config
         return target if node.get("_partial_") and not given else target(**given)

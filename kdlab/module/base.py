@@ -69,6 +69,20 @@ class Learner(LightningModule, ABC):
         factor = LambdaLR(optimizer, lambda step: self.scheduler(min(1.0, step / max(1, self.steps))))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": factor, "interval": "step"}}
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        # under mixed precision Lightning refuses to clip for a fused optimizer, whose step would unscale the gradients;
+        # in bfloat16 nothing is scaled
+        if gradient_clip_val and self.trainer.precision == "bf16-mixed" and gradient_clip_algorithm in (None, "norm"):
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            torch.nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+
     def extra_groups(self) -> list[dict[str, Any]]:
         """Parameter groups besides the model's."""
         return []
