@@ -8,10 +8,12 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from kdlab.command.job import SWEEP
+from kdlab.error import UserError
 
 if TYPE_CHECKING:
     from kdlab.report.read import Record
@@ -25,6 +27,18 @@ class Sweep(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         os.environ[SWEEP] = uuid.uuid4().hex[:12]
         _begun.append(Path(config.outputs) / config.hydra.job.config_name)
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        if job_return.status is JobStatus.FAILED and isinstance(job_return._return_value, UserError):
+            job_return.__class__ = Failed
+
+
+class Failed(JobReturn):
+    """A job that met a user's mistake: raises it without a line of Hydra's own, as the sweep's table names the job."""
+
+    @property  # type: ignore[misc]
+    def return_value(self) -> Any:
+        raise self._return_value
 
 
 def conclude() -> None:
