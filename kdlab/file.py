@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from kdlab.error import UserError
+
 
 def write_text(path: Path, text: str) -> None:
     """Write atomically: the file is whole, or as it was."""
@@ -25,6 +27,21 @@ def write_text(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path, remedy: str) -> Any:
+    """What a small file holds.
+
+    Args:
+        remedy: what to do where it is damaged.
+
+    Raises:
+        UserError: it is not there, or no JSON.
+    """
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as problem:
+        raise UserError(f"{path} is damaged or missing ({problem}); {remedy}") from problem
 
 
 def sha256(path: Path) -> str:

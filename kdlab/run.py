@@ -6,7 +6,6 @@ one goes on.
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shutil
@@ -25,7 +24,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from kdlab.error import UserError
-from kdlab.file import lock, write_json, write_text
+from kdlab.file import lock, read_json, write_json, write_text
 
 
 @dataclass(frozen=True)
@@ -106,10 +105,10 @@ def read_done(folder: Path) -> dict[str, Any] | None:
     path = folder / "done.json"
     if not path.exists():
         return None
-    try:
-        return json.loads(path.read_text())
-    except ValueError as problem:
-        raise UserError(f"{path} is damaged ({problem}); delete it to run this run again") from problem
+    done = read_json(path, remedy := "delete it, and the same command goes on to the end")
+    if not isinstance(done, dict) or "value" not in done:
+        raise UserError(f"{path} is damaged (it holds no result); {remedy}")
+    return done
 
 
 def read_config(folder: Path) -> DictConfig:
@@ -121,7 +120,7 @@ def read_config(folder: Path) -> DictConfig:
         raise UserError(f"{folder} is no run directory: it has no config.yaml") from problem
     except Exception as problem:
         raise UserError(f"{path} cannot be read ({type(problem).__name__}); restore it or delete the run") from problem
-    if not isinstance(config, DictConfig):
+    if not isinstance(config, DictConfig) or not config:
         raise UserError(f"{path} holds no config: a mapping was expected; restore it or delete the run")
     return config
 

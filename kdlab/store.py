@@ -60,7 +60,7 @@ def key(**parts: object) -> str:
 
 
 def ensure(root: Path, address: str, describe: dict, lengths: np.ndarray, build: Callable[[], Iterable[Part]]) -> Store:
-    """Open the store, building it first where it is missing; however many processes ask, one builds.
+    """Open the store, building it first where it is missing or damaged; however many processes ask, one builds.
 
     Args:
         root: ``outputs/store``.
@@ -70,11 +70,15 @@ def ensure(root: Path, address: str, describe: dict, lengths: np.ndarray, build:
         build: yields the parts, rows in any order, each row once.
     """
     root.mkdir(parents=True, exist_ok=True)
-    folder = root / address
+    folder = root.absolute() / address
     with lock(root / f".{address}.lock", f"teacher targets {address}"):
-        if not (folder / "meta.json").exists():
-            _write(folder, describe, lengths, build)
-    return _open(folder)
+        if (folder / "meta.json").exists():
+            try:
+                return _open(folder)
+            except UserError as problem:
+                print(f"{problem}: built again", flush=True)
+        _write(folder, describe, lengths, build)
+        return _open(folder)
 
 
 def _write(folder: Path, describe: dict, lengths: np.ndarray, build: Callable[[], Iterable[Part]]) -> None:
@@ -123,12 +127,10 @@ def _open(folder: Path) -> Store:
             if sha256(folder / name) != checksum:
                 raise ValueError(f"{name} was altered or cut short")
         arrays = {Path(name).stem: np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in meta["files"]}
-    except (OSError, ValueError, KeyError) as problem:
-        raise UserError(
-            f"the teacher targets in {folder} are damaged ({problem}); delete that folder: they are built again"
-        ) from problem
-    offsets = arrays.pop("offsets")
-    return Store(folder, arrays, offsets, frozenset(meta["token_level"]), meta["seconds"])
+        offsets = arrays.pop("offsets")
+        return Store(folder, arrays, offsets, frozenset(meta["token_level"]), float(meta["seconds"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+        raise UserError(f"the teacher targets in {folder} are damaged ({problem})") from problem
 
 
 def storable(taps: Collection[str]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
+from kdlab.check import reading
 from kdlab.command import build, finetune
 from kdlab.command.job import Job, current
 from kdlab.command.teacher import Trained, check, resolve
@@ -31,18 +32,24 @@ def prepare(job: Job, data: Any) -> Prepared:
     loss: Objective = build.make(cfg.loss)
     loss.check(data.multi_label)
     settings = shared(job, data, task)
+    with reading(loss, "teacher"):
+        build.teacher_kind(cfg.teacher).accept(loss.taps["teacher"])
     taps, store = loss.taps, Path(cfg.outputs) / "store"
     rows = next(iter(data.every_row(256)))
     trained = find_teacher(job, data) if build.needs_teacher(cfg.student) else None
     torch.manual_seed(cfg.seed)
     student = build.model(cfg.student, task, data, teacher=None if trained is None else trained.model)
-    probe = task.read(student.eval(), rows, taps["student"])  # what it lacks is told before a teacher is trained
+    with reading(loss, "student"):  # before a teacher is trained
+        probe = task.read(student.eval(), rows, taps["student"])
     student.train()
     if not loss.needs_teacher:
         return Prepared(Finetune(model=student, seed=cfg.seed, **settings), teacher=trained)
     with torch.random.fork_rng(devices=[]):  # found or trained, the teacher leaves the adapters' first weights alone
         trained = trained or find_teacher(job, data)
-    teacher = build.make(how(cfg.teacher), model=trained.model, task=task, data=data, taps=taps["teacher"], store=store)
+    with reading(loss, "teacher"):
+        teacher = build.make(
+            how(cfg.teacher), model=trained.model, task=task, data=data, taps=taps["teacher"], store=store
+        )
     loss.connect({name: tap.shape[-1] for name, tap in probe.taps.items()}, teacher.widths())
     learner = build.make(cfg.module, model=student, loss=loss, teacher=teacher, **settings)
     known = {name: value for name, value in trained.metrics.items() if name.startswith(("model/", "perf/latency"))}

@@ -15,7 +15,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from kdlab.command import build
-from kdlab.command.teacher import Trained, named
+from kdlab.command.teacher import Trained, named, taught_by
 from kdlab.error import UserError
 from kdlab.file import write_json, write_text
 from kdlab.metric.cost import latency, parameters, throughput
@@ -24,6 +24,7 @@ from kdlab.metric.report import report
 from kdlab.run import read_config, read_done
 from kdlab.task.base import Task
 
+SPLITS = ("train", "val", "test")
 COLUMNS = {
     "accuracy": "accuracy", "f1_macro": "F1 macro", "ece": "ECE", "agreement": "agreement",
     "parameters": "parameters", "size_mb": "MB", "latency_ms": "ms a row", "rows_per_second": "rows/s",
@@ -36,6 +37,8 @@ def main(cfg: DictConfig) -> Path:
         raise UserError(
             "run has no value; give a run id or a run directory: kdlab evaluate run=ID (`kdlab runs` lists them)"
         )
+    if cfg.split not in SPLITS:
+        raise UserError(f"split={cfg.split} is unknown: choose one of {', '.join(SPLITS)}")
     outputs = Path(cfg.outputs)
     subject = named(cfg.run, outputs)
     stored = read_config(subject.folder)
@@ -80,7 +83,8 @@ def predict(task: Task, model: nn.Module, batches: list[dict[str, Any]]) -> tupl
 
 def _data(cfg: DictConfig, stored: DictConfig, subject: Trained) -> Any:
     node = cfg.datamodule if "datamodule" in cfg else stored.datamodule
-    node = OmegaConf.merge(node, {"tokenizer": str(subject.weights), "download": cfg.download})
+    plain: dict[str, Any] = OmegaConf.to_container(node, resolve=True)  # type: ignore[assignment]
+    node = plain | {"tokenizer": str(subject.weights), "download": cfg.download}
     data = build.data(OmegaConf.create({"datamodule": node}))
     known = subject.labels
     if known is not None and list(data.labels) != known:
@@ -97,7 +101,7 @@ def _models(
     outputs = Path(cfg.outputs)
     role = "student" if "student" in stored else "model"
     taught = subject.folder / "teacher.json"
-    teacher = named(json.loads(taught.read_text())["folder"], outputs) if taught.exists() else None
+    teacher = named(taught_by(subject.folder), outputs) if taught.exists() else None
     torch.manual_seed(stored.seed)
     yield "untrained", build.model(stored[role], task, data, teacher=None if teacher is None else teacher.model)
     if teacher is not None:

@@ -48,7 +48,7 @@ class Job:
             raise UserError(" ".join(str(problem).split())) from problem
         names = {group.split("@")[-1].replace("/", "_").replace(".", "_"): name for group, name in self.choices.items()}
         known = {"command": self.command, "group": self.group, "choice": names}
-        return {str(key): value for key, value in plain.items()} | known  # type: ignore[union-attr]
+        return {str(key): value for key, value in plain.items()} | known
 
     @property
     def group(self) -> str:

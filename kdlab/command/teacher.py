@@ -8,14 +8,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import HydraException
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from kdlab.command import build
 from kdlab.command.job import Job, composed
 from kdlab.error import UserError
+from kdlab.file import read_json
 from kdlab.model.save import load, load_tokenizer, tokenizer_fingerprint
 from kdlab.run import read_config, read_done
+
+AGAIN = "delete the folder of its run, and the same command trains it again"
 
 
 @dataclass
@@ -54,7 +59,7 @@ class Trained:
     def metrics(self) -> dict[str, float]:
         """``metrics.json`` of the run, or nothing."""
         path = self.folder / "metrics.json"
-        return json.loads(path.read_text()) if path.exists() else {}
+        return read_json(path, AGAIN) if path.exists() else {}
 
     @property
     def outputs(self) -> int | None:
@@ -71,7 +76,12 @@ class Trained:
             custom = self._stored is not None and (
                 self._stored.task.get("head") or not (self.weights / "config.json").exists()
             )
-            self._loaded = load(self.weights, build=self._rebuild if custom else None)
+            try:
+                self._loaded = load(self.weights, build=self._rebuild if custom else None)
+            except UserError as problem:
+                if self._stored is None:
+                    raise
+                raise UserError(f"{problem} Or {AGAIN.replace('its run', str(self.folder))}") from problem
         return self._loaded
 
     @property
@@ -82,16 +92,19 @@ class Trained:
     def _rebuild(self) -> nn.Module:
         """The run's model as its config describes it, for what ``save_pretrained`` alone cannot restore."""
         cfg = read_config(self.folder)
-        labels = json.loads((self.weights / "labels.json").read_text())
+        labels = read_json(self.weights / "labels.json", AGAIN)
         node = cfg.student if "student" in cfg else cfg.model
         given: dict[str, Any] = {"labels": labels, "tokenizer": load_tokenizer(self.weights)}
         if build.needs_teacher(node):
-            given["teacher"] = named(
-                json.loads((self.folder / "teacher.json").read_text())["folder"], Path(cfg.outputs)
-            ).model
+            given["teacher"] = named(taught_by(self.folder), Path(cfg.outputs)).model
         task = build.make(cfg.task)
         task.prepare(labels, [1] * len(labels))
         return task.attach(build.make(node, **given))
+
+
+def taught_by(folder: Path) -> str:
+    """The folder of the teacher of a finished run."""
+    return str(read_json(folder / "teacher.json", AGAIN)["folder"])
 
 
 def named(name: str, outputs: Path) -> Trained:
@@ -133,7 +146,10 @@ def recipe_job(job: Job) -> Job:
     overrides += [f"model={option}"] if option else []
     overrides += [f"{key}={cfg[key]}" for key in ("outputs", "download")] + [f"group={job.group}"]
     overrides += [f"{group}={job.choices[group]}" for group in ("logger",) if group in job.choices]
-    teacher = composed("finetune", overrides, model=cfg.teacher.model)
+    try:
+        teacher = composed("finetune", overrides, model=cfg.teacher.model)
+    except (HydraException, OmegaConfBaseException) as problem:
+        raise UserError(f"teacher.recipe: {' '.join(str(problem).split())}") from problem
     if teacher.cfg.task._target_ != cfg.task._target_:
         raise UserError("teacher.recipe trains another task than the student's; choose the same task option in both")
     return teacher

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import signal
 import time
 import warnings
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -30,8 +32,12 @@ from kdlab.run import Run, claim
 log = logging.getLogger(__name__)
 # Lightning's tips and limits say nothing of the run, and frozen blocks are in eval mode on purpose
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
-warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
+for told in (
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+    "The number of training batches",
+    ".*in eval mode at",
+):
+    warnings.filterwarnings("ignore", told)
 
 
 @dataclass
@@ -81,9 +87,13 @@ def _train(job: Job, run: Run, prepare: Callable[[Job, Any], Prepared]) -> float
             enable_model_summary=False, enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),
         )  # fmt: skip
         _tell_trainable(learner, journal)
-        trainer.fit(learner, datamodule=data, ckpt_path=run.last_checkpoint, weights_only=True)
-        if trainer.interrupted:
-            raise KeyboardInterrupt
+        if trainer.max_epochs == trainer.max_steps == -1:
+            raise UserError("training would never end: set trainer.max_epochs or trainer.max_steps to more than -1")
+        try:
+            trainer.fit(learner, datamodule=data, ckpt_path=run.last_checkpoint, weights_only=True)
+        except SystemExit as stop:  # what Lightning makes of Ctrl-C, after which it is deaf to it
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            raise KeyboardInterrupt from stop
         measured = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("perf/")}
         keeper = next((callback for callback in callbacks if isinstance(callback, Checkpoint)), None)
         best = _load_best(keeper, learner)
@@ -112,8 +122,11 @@ def _tell_trainable(learner: Learner, journal: Journal) -> None:
 
 
 def _checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint, read without running code from it."""
+    """A checkpoint, read without running code from it; torch itself does not look at the checksums."""
     try:
+        with zipfile.ZipFile(path) as records:
+            if broken := records.testzip():
+                raise ValueError(f"{broken} was altered")
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as problem:
         raise UserError(
@@ -159,7 +172,7 @@ def shared(job: Job, data: Any, task: Any) -> Mapping[str, Any]:
     cfg = job.cfg
     return {
         "task": task,
-        "optimizer": build.make(cfg.optimizer),
+        "optimizer": build.optimizer(cfg.optimizer),
         "scheduler": build.make(cfg.scheduler),
         "freeze": build.make(cfg.freeze),
         "metric": build.make(cfg.metric, labels=list(data.labels), multi_label=data.multi_label),

@@ -40,6 +40,10 @@ class Cached(Teacher):
         self.store = stored_targets(store, model, task, data, self.taps, tokens_per_batch)
         self.seconds = self.store.seconds
 
+    @classmethod
+    def accept(cls, taps: Collection[str]) -> None:
+        storable(taps)
+
     def read(self, task: Task, batch: Batch) -> Output:
         device = batch["input_ids"].device
         rows, length = batch["row"].cpu().numpy(), batch["input_ids"].shape[1]

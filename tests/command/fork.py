@@ -26,16 +26,16 @@ server.set_forkserver_preload(
 )
 
 
-def start(words: list[str], folder: Path, kill: str = "", call: int = 1) -> Any:
+def start(words: list[str], folder: Path, kill: str = "", call: int = 1, by: int = signal.SIGKILL) -> Any:
     """Start ``kdlab WORDS`` in ``folder``; what it says goes to ``folder/said.PID``.
 
     Args:
-        kill: the dotted name of a function or method; its n-th call kills the process, as ``kill -9`` would.
+        kill: the dotted name of a function or method; at its n-th call the process gets the signal ``by``.
         call: n.
     """
     os.environ["PYTHONPATH"] = str(ROOT)  # the server is started with it: kdlab may not be installed
     folder.mkdir(exist_ok=True)
-    process = server.Process(target=_run, args=(words, str(folder), kill, call))
+    process = server.Process(target=_run, args=(words, str(folder), kill, call, by))
     process.start()
     return process
 
@@ -50,20 +50,20 @@ def end(process: Any, folder: Path, timeout: float = 120) -> tuple[int, str]:
     return process.exitcode, (folder / f"said.{process.pid}").read_text()
 
 
-def _run(words: list[str], folder: str, kill: str, call: int) -> None:
+def _run(words: list[str], folder: str, kill: str, call: int, by: int) -> None:
     os.chdir(folder)
     said = os.open(f"said.{os.getpid()}", os.O_WRONLY | os.O_CREAT)
     os.dup2(said, 1)
     os.dup2(said, 2)
     if kill:
-        _arm(kill, call)
+        _arm(kill, call, by)
     from kdlab.__main__ import main
 
     sys.argv = ["kdlab", *words]
     main()
 
 
-def _arm(name: str, call: int) -> None:
+def _arm(name: str, call: int, by: int) -> None:
     owner, attribute = _find(name)
     real, calls = getattr(owner, attribute), 0
 
@@ -71,7 +71,7 @@ def _arm(name: str, call: int) -> None:
         nonlocal calls
         calls += 1
         if calls == call:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), by)
         return real(*arguments, **named)
 
     setattr(owner, attribute, deadly)

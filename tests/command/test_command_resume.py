@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -18,12 +19,12 @@ BOTH = "kdlab.module.base.Learner"  # the teacher is trained first, so its calls
 # what the process dies in (the name of a function, and in which of its calls), and what has been kept until then
 MOMENTS = {
     "in the middle of an epoch": (f"{STUDENT}.training_step", 13),
-    "in validation": (f"{BOTH}.validation_step", 4),
     "while the teacher trains": (f"{TEACHER}.training_step", 12),
     "while the store is written": ("kdlab.store.sha256", 1),
     "just before done.json": ("kdlab.run.Run.finish", 2),
 }
 MORE = {
+    "in validation": (f"{BOTH}.validation_step", 4),
     "before the first step": (f"{STUDENT}.training_step", 1),
     "at the end of an epoch": (f"{STUDENT}.training_step", 17),
     "in the last step": (f"{STUDENT}.training_step", 24),
@@ -126,6 +127,21 @@ def results(run: Path) -> dict[str, float]:
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_killed_run_goes_on_to_the_same_weights_and_history(tmp_path, tiny, undisturbed, moment):
     killed_then_resumed(tiny, tmp_path, GRADUAL, MOMENTS[moment])
+    same(undisturbed(*GRADUAL), tmp_path)
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "terminate"])
+def test_an_interrupted_run_says_so_and_goes_on(tmp_path, tiny, undisturbed, by):
+    name, call = MOMENTS["in the middle of an epoch"]
+    process = start(words(tiny, *GRADUAL), tmp_path, name, call, by)
+    code, said = end(process, tmp_path)
+    assert code == 130, said
+    assert said.splitlines()[-1] == "error: interrupted; the same command goes on from the last checkpoint"
+    assert "Traceback" not in said
+    assert not list(tmp_path.glob("outputs/distill/*/done.json"))
+    assert not list(tmp_path.glob("outputs/distill/*/failed.json"))
+    code, said = end(start(words(tiny, *GRADUAL), tmp_path), tmp_path)
+    assert code == 0, said
     same(undisturbed(*GRADUAL), tmp_path)
 
 
