@@ -43,18 +43,18 @@ def conf() -> Path:
 def main() -> None:
     """Run the verb that the command line names; exits with 2 after a user's mistake, 1 after any other failure."""
     arguments = sys.argv[1:]
-    if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(HELP.format(verbs="\n".join(f"  {verb:<10}{what}" for verb, what in VERBS.items())))
-        return None
-    if arguments[0] == "--version":
-        print(import_module("kdlab").__version__)
-        return None
     try:
-        if arguments[0] in ("--shell-completion", "-sc"):
-            return _complete(arguments[1] if len(arguments) > 1 else "")
-        if arguments[0] not in VERBS:
+        if not arguments or arguments[0] in ("-h", "--help", "help"):
+            print(HELP.format(verbs="\n".join(f"  {verb:<10}{what}" for verb, what in VERBS.items())))
+        elif arguments[0] == "--version":
+            print(import_module("kdlab").__version__)
+        elif arguments[0] in ("--shell-completion", "-sc"):
+            _complete(arguments[1] if len(arguments) > 1 else "")
+        elif arguments[0] in VERBS:
+            _run(arguments[0], arguments[1:])
+        else:
             raise UserError(f"'{arguments[0]}' is not a kdlab command; use one of: {', '.join(VERBS)}")
-        _run(arguments[0], arguments[1:])
+        sys.stdout.flush()
     except UserError as mistake:
         _fail(str(mistake))
     except KeyboardInterrupt:
@@ -66,7 +66,6 @@ def main() -> None:
         if problem.filename is None or os.environ.get("KDLAB_TRACEBACK"):
             raise
         _fail(f"{problem.strerror}: {problem.filename}; check the path and that it can be written (outputs=FOLDER)")
-    return None
 
 
 def _run(verb: str, overrides: list[str]) -> None:

@@ -129,3 +129,12 @@ def test_every_verb_has_a_root_config(verb):
 def test_a_typo_in_an_override_fails(verb):
     with pytest.raises(Exception, match="tempratur"):
         compose(verb, overrides=["optimizer.tempratur=1"])
+
+
+@pytest.mark.parametrize("debug", ["one_batch", "overfit", "profile"])
+@pytest.mark.parametrize("experiment", sorted(path.stem for path in (ROOT / "experiment").glob("*.yaml")))
+def test_debugging_trains_by_epochs_and_validates_whatever_the_experiment_does(debug, experiment):
+    verb = option_verb(Path("experiment", f"{experiment}.yaml"))
+    trainer = compose(verb, [f"experiment={experiment}", f"debug={debug}"]).trainer
+    assert (trainer.max_steps, trainer.val_check_interval, trainer.check_val_every_n_epoch) == (-1, 1.0, 1)
+    assert trainer.max_epochs > 0
