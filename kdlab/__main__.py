@@ -57,6 +57,8 @@ def main() -> None:
         sys.stdout.flush()
     except UserError as mistake:
         _fail(str(mistake))
+    except KeyboardInterrupt:
+        _fail("interrupted; the same command goes on from the last checkpoint", code=130)
     except BrokenPipeError:  # such as `kdlab runs | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -71,7 +73,7 @@ def _run(verb: str, overrides: list[str]) -> None:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    import kdlab.run  # noqa: F401  registers the resolvers
+    import kdlab.identity  # noqa: F401  registers the resolver of run ids
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     sys.argv = [f"kdlab {verb}", *overrides]
@@ -85,9 +87,7 @@ def _run(verb: str, overrides: list[str]) -> None:
     except (HydraException, OmegaConfBaseException) as mistake:
         if os.environ.get("KDLAB_TRACEBACK"):
             raise
-        cause = mistake.__cause__ if isinstance(mistake.__cause__, UserError) else mistake
-        hint = "" if cause is not mistake else f"; `kdlab {verb} --help` lists the groups, `--cfg job` the keys"
-        _fail(" ".join(str(cause).split()) + hint)
+        _fail(_sentence(verb, mistake))
     finally:
         if "kdlab.command.sweep" in sys.modules:
             sys.modules["kdlab.command.sweep"].conclude()
@@ -104,14 +104,16 @@ class _Task:
 
     def __call__(self, cfg: Any) -> Any:
         from hydra.core.hydra_config import HydraConfig
+        from hydra.errors import HydraException
         from hydra.types import RunMode
+        from omegaconf.errors import OmegaConfBaseException
 
         try:
             return import_module(f"kdlab.command.{self.verb}").main(cfg)
-        except UserError as mistake:
-            if HydraConfig.get().mode == RunMode.MULTIRUN:
+        except (UserError, HydraException, OmegaConfBaseException) as mistake:
+            if HydraConfig.get().mode == RunMode.MULTIRUN or os.environ.get("KDLAB_TRACEBACK"):
                 raise  # the other jobs go on
-            _fail(str(mistake))
+            _fail(_sentence(self.verb, mistake))
 
 
 def _complete(request: str) -> None:
@@ -125,9 +127,20 @@ def _complete(request: str) -> None:
         print(complete.script(request), end="")
 
 
-def _fail(sentence: str) -> NoReturn:
+def _sentence(verb: str, mistake: Exception) -> str:
+    """One line for a mistake of the user's; Hydra's own messages get a word and a hint more."""
+    if isinstance(mistake.__cause__, UserError) and not isinstance(mistake, UserError):
+        mistake = mistake.__cause__
+    said = " ".join(str(mistake).split())
+    if isinstance(mistake, UserError):
+        return said
+    word = getattr(mistake, "override", "")  # of a mistake in the grammar
+    return f"{word and f'{word}: '}{said}; `kdlab {verb} --help` lists the groups, `--cfg job` the keys"
+
+
+def _fail(sentence: str, code: int = 2) -> NoReturn:
     print(f"error: {sentence}", file=sys.stderr)
-    sys.exit(2)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

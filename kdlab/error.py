@@ -2,4 +2,4 @@
 
 
 class UserError(Exception):
-    """One sentence: what, where, what is allowed and what to do. Commands print it without a traceback and exit with 2."""
+    """One sentence: what, where, what is allowed, what to do. Commands print it and exit with 2."""

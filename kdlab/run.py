@@ -1,14 +1,11 @@
-"""A run: its identity, its directory, its lock, and when it is done.
+"""A run: its directory, its lock, and when it is done.
 
-A run's id is a readable slug and a hash of its resolved config, without what cannot change the result. The same
-command therefore finds the same directory: a finished run is not run again, an unfinished one goes on.
+The same command finds the same directory (see :mod:`kdlab.identity`): a finished run is not run again, an unfinished
+one goes on.
 """
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import json
 import os
 import platform
 import shutil
@@ -27,64 +24,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from kdlab.error import UserError
-
-NEUTRAL = frozenset({"hydra", "outputs", "rerun", "group", "logger", "cluster", "choice", "command"})
-NEUTRAL_ANYWHERE = frozenset({"download", "progress", "lr_monitor", "every_n_steps", "log_every_n_steps", "profiler"})
-CONTENT = frozenset({"path"})  # keys whose value, where it names a file or folder, stands for what is in it
+from kdlab.file import lock, read_json, write_json, write_text
 
 
-# ---------------------------------------------------------------- identity
-def identity(config: Mapping[str, Any]) -> str:
-    """Eight hex digits that are equal exactly where the results must be equal."""
-    kept = {key: _plain(value, key) for key, value in config.items() if key not in NEUTRAL}
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
-
-
-def _plain(value: Any, key: str = "") -> Any:
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v, str(k)) for k, v in value.items() if k not in NEUTRAL_ANYWHERE}
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, float) and value.is_integer():
-        return int(value)  # 2 and 2.0 are the same number
-    if key in CONTENT and isinstance(value, str) and Path(value).exists():
-        return _content(value)
-    return value
-
-
-def _content(path: str) -> str:
-    files = [Path(path)] if Path(path).is_file() else sorted(p for p in Path(path).rglob("*") if p.is_file())
-    stamp = tuple((str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files)
-    return _digest(stamp, path)
-
-
-@lru_cache
-def _digest(stamp: tuple[tuple[str, int, int], ...], root: str) -> str:
-    digest = hashlib.sha256()
-    for name, _, _ in stamp:
-        digest.update(os.path.relpath(name, root).encode())
-        digest.update(file_sha256(Path(name)).encode())
-    return digest.hexdigest()
-
-
-def slug(choices: Mapping[str, Any], seed: Any) -> str:
-    """The readable half of an id, from the names of the selected options."""
-    words = (choices.get(group) for group in ("datamodule", "model", "model@student", "loss", "freeze"))
-    return "-".join([str(word) for word in words if word] + [f"s{seed}"])
-
-
-def run_id(root: DictConfig) -> str:
-    """The id of the run that a composed config describes; the resolver ``${run_id:}``."""
-    plain = OmegaConf.masked_copy(root, [key for key in root if key != "hydra"])
-    resolved = OmegaConf.to_container(plain, resolve=True)
-    choices = root.hydra.runtime.choices if "hydra" in root else {}
-    return f"{slug(choices, root.get('seed'))}-{identity(resolved)}"  # type: ignore[arg-type]
-
-
-OmegaConf.register_new_resolver("run_id", lambda _root_: run_id(_root_), replace=True)
-
-
-# ---------------------------------------------------------------- directory
 @dataclass(frozen=True)
 class Run:
     """A run directory that this process may write; made by :func:`claim`."""
@@ -125,9 +67,7 @@ class Run:
         """Leave the reason where readers of the directory look for it."""
         lines = str(error).strip().splitlines()
         reason = lines[0] if lines else type(error).__name__
-        write_json(
-            self.folder / "failed.json", {"error": reason, "type": type(error).__name__, "failed_at": now()}
-        )
+        write_json(self.folder / "failed.json", {"error": reason, "type": type(error).__name__, "failed_at": now()})
 
     def clear(self) -> None:
         """Empty the directory, so that the run starts afresh."""
@@ -160,32 +100,15 @@ def claim(folder: Path | str, rerun: bool = False) -> Iterator[Run]:
             raise
 
 
-@contextmanager
-def lock(path: Path, what: str) -> Iterator[None]:
-    """Hold a file lock, which ends with the process that holds it however that dies."""
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            print(f"waiting for {what}, which {file.read().strip() or 'another process'} is working on", flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
-        file.seek(0)
-        file.truncate()
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
-        yield
-
-
 def read_done(folder: Path) -> dict[str, Any] | None:
     """``done.json`` of a run directory, or None where the run is not finished."""
     path = folder / "done.json"
     if not path.exists():
         return None
-    try:
-        return json.loads(path.read_text())
-    except ValueError as problem:
-        raise UserError(f"{path} is damaged ({problem}); delete it to run this run again") from problem
+    done = read_json(path, remedy := "delete it, and the same command goes on to the end")
+    if not isinstance(done, dict) or "value" not in done:
+        raise UserError(f"{path} is damaged (it holds no result); {remedy}")
+    return done
 
 
 def read_config(folder: Path) -> DictConfig:
@@ -197,29 +120,9 @@ def read_config(folder: Path) -> DictConfig:
         raise UserError(f"{folder} is no run directory: it has no config.yaml") from problem
     except Exception as problem:
         raise UserError(f"{path} cannot be read ({type(problem).__name__}); restore it or delete the run") from problem
-    if not isinstance(config, DictConfig):
+    if not isinstance(config, DictConfig) or not config:
         raise UserError(f"{path} holds no config: a mapping was expected; restore it or delete the run")
     return config
-
-
-# ---------------------------------------------------------------- small files
-def write_text(path: Path, text: str) -> None:
-    """Write atomically: the file is whole, or as it was."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-
-
-def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
-
-
-def file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def now() -> str:

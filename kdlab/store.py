@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterable
@@ -19,7 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from kdlab.error import UserError
-from kdlab.run import file_sha256, lock, now, write_json
+from kdlab.file import lock, sha256, write_json
+from kdlab.run import now
 
 # rows [B], {name: [B, ...]}, {name: [real tokens of these rows, ...]}
 Part = tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray]]
@@ -60,7 +60,7 @@ def key(**parts: object) -> str:
 
 
 def ensure(root: Path, address: str, describe: dict, lengths: np.ndarray, build: Callable[[], Iterable[Part]]) -> Store:
-    """Open the store, building it first where it is missing; however many processes ask, one builds.
+    """Open the store, building it first where it is missing or damaged; however many processes ask, one builds.
 
     Args:
         root: ``outputs/store``.
@@ -70,11 +70,15 @@ def ensure(root: Path, address: str, describe: dict, lengths: np.ndarray, build:
         build: yields the parts, rows in any order, each row once.
     """
     root.mkdir(parents=True, exist_ok=True)
-    folder = root / address
+    folder = root.absolute() / address
     with lock(root / f".{address}.lock", f"teacher targets {address}"):
-        if not (folder / "meta.json").exists():
-            _write(folder, describe, lengths, build)
-    return _open(folder)
+        if (folder / "meta.json").exists():
+            try:
+                return _open(folder)
+            except UserError as problem:
+                print(f"{problem}: built again", flush=True)
+        _write(folder, describe, lengths, build)
+        return _open(folder)
 
 
 def _write(folder: Path, describe: dict, lengths: np.ndarray, build: Callable[[], Iterable[Part]]) -> None:
@@ -84,7 +88,7 @@ def _write(folder: Path, describe: dict, lengths: np.ndarray, build: Callable[[]
     shutil.rmtree(folder, ignore_errors=True)
     part_folder.mkdir()
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.memmap] = {}
     token_level: set[str] = set()
 
     def put(name: str, value: np.ndarray, where: np.ndarray, size: int) -> None:
@@ -105,14 +109,14 @@ def _write(folder: Path, describe: dict, lengths: np.ndarray, build: Callable[[]
         array.flush()
     np.save(part_folder / "offsets.npy", offsets)
     meta = describe | {
-        "files": {path.name: file_sha256(path) for path in sorted(part_folder.glob("*.npy"))},
+        "files": {path.name: sha256(path) for path in sorted(part_folder.glob("*.npy"))},
         "token_level": sorted(token_level),
         "rows": len(lengths),
         "seconds": round(time.perf_counter() - start, 3),
         "built_at": now(),
     }
     write_json(part_folder / "meta.json", meta)
-    os.replace(part_folder, folder)
+    part_folder.rename(folder)
 
 
 @lru_cache(maxsize=8)
@@ -120,13 +124,13 @@ def _open(folder: Path) -> Store:
     try:
         meta = json.loads((folder / "meta.json").read_text())
         for name, checksum in meta["files"].items():
-            if file_sha256(folder / name) != checksum:
+            if sha256(folder / name) != checksum:
                 raise ValueError(f"{name} was altered or cut short")
         arrays = {Path(name).stem: np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in meta["files"]}
-    except (OSError, ValueError, KeyError) as problem:
-        raise UserError(f"the teacher targets in {folder} are damaged ({problem}); delete that folder: they are built again") from problem
-    offsets = arrays.pop("offsets")
-    return Store(folder, arrays, offsets, frozenset(meta["token_level"]), meta["seconds"])
+        offsets = arrays.pop("offsets")
+        return Store(folder, arrays, offsets, frozenset(meta["token_level"]), float(meta["seconds"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+        raise UserError(f"the teacher targets in {folder} are damaged ({problem})") from problem
 
 
 def storable(taps: Collection[str]) -> None:
@@ -134,5 +138,5 @@ def storable(taps: Collection[str]) -> None:
     for name in taps:
         if name.startswith("attention."):
             raise UserError(
-                f"teacher=cached does not store '{name}' (a map of tokens x tokens for every head and row); use teacher=live"
+                f"teacher=cached does not store '{name}', tokens x tokens for every head and row; use teacher=live"
             )

@@ -25,6 +25,10 @@ BAD = ("bad", "dull", "poor", "cold", "weak", "boring")
 FILLER = ("the", "film", "is", "a", "and", "story", "with", "actors", "this", "very", "plot")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--golden-write", action="store_true", help="write tests/golden/ anew; see its README.md")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory) -> Path:
     """One cache for the tests of a process, so that tiny tokenizers are trained once."""
@@ -51,7 +55,7 @@ def reviews(tmp_path_factory) -> Path:
 TINY = ("hidden_size=16", "layers=2", "heads=2", "intermediate_size=32", "tokenizer=train:wordpiece:200")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny(reviews) -> dict[str, list[str]]:
     """Overrides that make each verb small: a table of made-up reviews, two narrow layers, two epochs."""
     shared = ["datamodule=table", f"datamodule.path={reviews}", "datamodule.batch_size=16", "trainer.max_epochs=2"]
@@ -66,6 +70,7 @@ def tiny(reviews) -> dict[str, list[str]]:
 def kdlab(tmp_path, monkeypatch, capfd) -> Callable[..., tuple[int, str, str]]:
     """Run a kdlab command in this process, from an empty folder: (exit code, stdout, stderr)."""
     from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.hydra_config import HydraConfig
 
     from kdlab.__main__ import main
 
@@ -82,6 +87,7 @@ def kdlab(tmp_path, monkeypatch, capfd) -> Callable[..., tuple[int, str, str]]:
             code = int(stop.code or 0)
         finally:
             GlobalHydra.instance().clear()
+            HydraConfig.instance().cfg = None
         out, err = capfd.readouterr()
         return code, out, err
 

@@ -14,7 +14,9 @@ from kdlab.__main__ import VERBS, conf
 
 ROOT = conf()
 TRAINING = ("finetune", "distill")
-OPTIONS = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.yaml") if path.parent != ROOT and "hydra" not in path.parts)
+OPTIONS = sorted(
+    path.relative_to(ROOT) for path in ROOT.rglob("*.yaml") if path.parent != ROOT and "hydra" not in path.parts
+)
 ROLES = {"model": {"finetune": "model", "distill": "model@student"}}
 WHICH_TEACHER = {"run", "recipe", "model"}  # say which teacher; the rest of the node says how it is read
 # what commands give at call time, by group
@@ -102,7 +104,8 @@ def check(path: str, node: DictConfig, loose: str) -> None:
     needed = {
         name
         for name, parameter in parameters.items()
-        if parameter.default is parameter.empty and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
     }
     assert needed <= keys | given, f"{node._target_} needs {sorted(needed - keys - given)}, which {path} does not set"
 

@@ -3,33 +3,56 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
+from kdlab.check import arguments
 from kdlab.error import UserError
 from kdlab.task.base import Task
+from kdlab.teacher.base import Teacher
 
 
 def make(node: DictConfig, **given: Any) -> Any:
     """Instantiate a config node; a user's mistake below it comes out as itself."""
-    missing = sorted(OmegaConf.missing_keys(node) - set(given))
+    where = node._get_full_key(None) or "config"
+    missing = sorted(OmegaConf.missing_keys(node) - {node._get_full_key(name) for name in given})
     if missing:
-        where = node._get_full_key(missing[0])
-        raise UserError(f"{where} has no value; give it one on the command line: {where}=VALUE")
+        raise UserError(f"{missing[0]} has no value; give it one on the command line: {missing[0]}=VALUE")
+    _check(node, where)
     try:
         target = instantiate(node, _partial_=True)  # called below: Hydra would turn given dict-like objects into config
         return target if node.get("_partial_") and not given else target(**given)
     except InstantiationException as problem:
         if isinstance(problem.__cause__, UserError):
-            raise problem.__cause__ from None
+            raise _located(problem, where) from None
         raise UserError(" ".join(str(problem).split())) from problem
     except (TypeError, ValueError) as problem:
-        raise UserError(f"{node._get_full_key(None) or 'config'} ({node._target_}): {problem}") from problem
+        raise UserError(f"{where} ({node._target_}): {problem}") from problem
+
+
+def _check(node: DictConfig, where: str) -> None:
+    """The node's values against the signature of its target."""
+    values: dict[str, Any] = OmegaConf.to_container(node, resolve=True)  # type: ignore[assignment]
+    try:
+        target = get_object(node._target_)
+    except Exception as problem:
+        raise UserError(f"{where}._target_ '{node._target_}' cannot be imported: {problem}") from problem
+    arguments(target, {str(key): value for key, value in values.items() if not str(key).startswith("_")}, where)
+
+
+def _located(problem: InstantiationException, where: str) -> UserError:
+    """A user's mistake in a node inside of ``where``, with the place of that node."""
+    found = re.search(r"full_key: (\S+)", str(problem))
+    place = found[1] if found else where
+    mistake = str(problem.__cause__)
+    return UserError(mistake if mistake.startswith(place) or place == where else f"{place}: {mistake}")
 
 
 def data(cfg: DictConfig) -> Any:
@@ -42,19 +65,35 @@ def data(cfg: DictConfig) -> Any:
 
 def task(cfg: DictConfig, data: Any) -> Task:
     """The task, which has learned the label names."""
-    task = make(cfg.task)
+    task: Task = make(cfg.task)
+    if task.multi_label != data.multi_label:
+        mine, theirs = (str(several).lower() for several in (task.multi_label, data.multi_label))
+        found = "several labels" if data.multi_label else "one label"
+        raise UserError(f"task.multi_label={mine}, but a row of the data has {found}: set task.multi_label={theirs}")
     task.prepare(data.labels, data.label_counts)
     return task
 
 
-def model(node: DictConfig, task: Task, data: Any, teacher: Callable[[], nn.Module] | None = None) -> nn.Module:
+def model(node: DictConfig, task: Task, data: Any, teacher: nn.Module | None = None) -> nn.Module:
     """A model with the task's head; a factory that has an argument named ``teacher`` is given the teacher's model."""
     given: dict[str, Any] = {"labels": list(data.labels), "tokenizer": data.tokenizer}
     if needs_teacher(node):
         if teacher is None:
-            raise UserError(f"{node._target_} starts from a teacher, which only `kdlab distill` has; choose another model")
-        given["teacher"] = teacher()
+            raise UserError(
+                f"{node._target_} starts from a teacher, which only `kdlab distill` has; choose another model"
+            )
+        given["teacher"] = teacher
     return task.attach(make(node, **given))
+
+
+def optimizer(node: DictConfig) -> Callable[..., torch.optim.Optimizer]:
+    """The optimizer, still without parameters; tried on one number, since some settings are only looked at then."""
+    factory = make(node)
+    try:
+        factory([nn.Parameter(torch.zeros(1))])
+    except (TypeError, ValueError, RuntimeError) as problem:
+        raise UserError(f"{node._get_full_key(None)} ({node._target_}): {problem}") from problem
+    return factory
 
 
 def needs_teacher(node: DictConfig) -> bool:
@@ -63,6 +102,12 @@ def needs_teacher(node: DictConfig) -> bool:
         return "teacher" in inspect.signature(get_object(node._target_)).parameters
     except Exception as problem:
         raise UserError(f"model target '{node._target_}' cannot be imported: {problem}") from problem
+
+
+def teacher_kind(node: DictConfig) -> type[Teacher]:
+    """The class that a teacher node names, before there is a teacher."""
+    kind = get_object(node._target_)
+    return kind if isinstance(kind, type) and issubclass(kind, Teacher) else Teacher
 
 
 def several(nodes: DictConfig | None, **given: Any) -> list[Any]:

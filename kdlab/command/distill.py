@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
-from torch import nn
 
+from kdlab.check import reading
 from kdlab.command import build, finetune
 from kdlab.command.job import Job, current
 from kdlab.command.teacher import Trained, check, resolve
@@ -31,27 +31,29 @@ def prepare(job: Job, data: Any) -> Prepared:
     task = build.task(cfg, data)
     loss: Objective = build.make(cfg.loss)
     loss.check(data.multi_label)
-    trained: Trained | None = None
-
-    def teacher_model() -> nn.Module:
-        nonlocal trained
-        trained = trained or find_teacher(job, data)
-        return trained.model
-
-    if loss.needs_teacher:
-        teacher_model()
-    torch.manual_seed(cfg.seed)  # whether the teacher was trained or found, the student starts from the same weights
-    student = build.model(cfg.student, task, data, teacher=teacher_model)
+    settings = shared(job, data, task)
+    with reading(loss, "teacher"):
+        build.teacher_kind(cfg.teacher).accept(loss.taps["teacher"])
+    taps, store = loss.taps, Path(cfg.outputs) / "store"
+    rows = next(iter(data.every_row(256)))
+    trained = find_teacher(job, data) if build.needs_teacher(cfg.student) else None
+    torch.manual_seed(cfg.seed)
+    student = build.model(cfg.student, task, data, teacher=None if trained is None else trained.model)
+    with reading(loss, "student"):  # before a teacher is trained
+        probe = task.read(student.eval(), rows, taps["student"])
+    student.train()
     if not loss.needs_teacher:
-        return Prepared(Finetune(model=student, seed=cfg.seed, **shared(job, data, task)), teacher=trained)
-    teacher = build.make(
-        how(cfg.teacher), model=teacher_model(), task=task, data=data, taps=loss.taps["teacher"],
-        store=Path(cfg.outputs) / "store",
-    )  # fmt: skip
-    probe = task.read(student.eval(), next(iter(data.every_row(256))), loss.taps["student"])
+        return Prepared(Finetune(model=student, seed=cfg.seed, **settings), teacher=trained)
+    with torch.random.fork_rng(devices=[]):  # found or trained, the teacher leaves the adapters' first weights alone
+        trained = trained or find_teacher(job, data)
+    with reading(loss, "teacher"):
+        teacher = build.make(
+            how(cfg.teacher), model=trained.model, task=task, data=data, taps=taps["teacher"], store=store
+        )
     loss.connect({name: tap.shape[-1] for name, tap in probe.taps.items()}, teacher.widths())
-    learner = build.make(cfg.module, model=student, loss=loss, teacher=teacher, **shared(job, data, task))
-    metrics = {f"teacher/{name}": value for name, value in trained.metrics.items() if name.startswith(("model/", "perf/latency"))}
+    learner = build.make(cfg.module, model=student, loss=loss, teacher=teacher, **settings)
+    known = {name: value for name, value in trained.metrics.items() if name.startswith(("model/", "perf/latency"))}
+    metrics = {f"teacher/{name}": value for name, value in known.items()}
     return Prepared(learner, metrics | {"perf/teacher_seconds": teacher.seconds}, trained)
 
 
@@ -64,4 +66,4 @@ def find_teacher(job: Job, data: Any) -> Trained:
 
 def how(node: DictConfig) -> DictConfig:
     """How the teacher is read: its node without the keys that say which teacher it is."""
-    return OmegaConf.masked_copy(node, [key for key in node if key not in ("run", "recipe", "model")])
+    return OmegaConf.masked_copy(node, [str(key) for key in node if key not in ("run", "recipe", "model")])

@@ -15,14 +15,16 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from kdlab.command import build
-from kdlab.command.teacher import Trained, named
+from kdlab.command.teacher import Trained, named, taught_by
 from kdlab.error import UserError
+from kdlab.file import write_json, write_text
 from kdlab.metric.cost import latency, parameters, throughput
 from kdlab.metric.fidelity import agreement, binary_agreement
 from kdlab.metric.report import report
-from kdlab.run import read_config, read_done, write_json, write_text
+from kdlab.run import read_config, read_done
 from kdlab.task.base import Task
 
+SPLITS = ("train", "val", "test")
 COLUMNS = {
     "accuracy": "accuracy", "f1_macro": "F1 macro", "ece": "ECE", "agreement": "agreement",
     "parameters": "parameters", "size_mb": "MB", "latency_ms": "ms a row", "rows_per_second": "rows/s",
@@ -32,7 +34,11 @@ COLUMNS = {
 def main(cfg: DictConfig) -> Path:
     """Evaluate, print the comparison and the report per class, and return the folder with ``report.json``."""
     if OmegaConf.is_missing(cfg, "run"):
-        raise UserError("run has no value; give a run id or a run directory: kdlab evaluate run=ID (`kdlab runs` lists them)")
+        raise UserError(
+            "run has no value; give a run id or a run directory: kdlab evaluate run=ID (`kdlab runs` lists them)"
+        )
+    if cfg.split not in SPLITS:
+        raise UserError(f"split={cfg.split} is unknown: choose one of {', '.join(SPLITS)}")
     outputs = Path(cfg.outputs)
     subject = named(cfg.run, outputs)
     stored = read_config(subject.folder)
@@ -57,7 +63,9 @@ def main(cfg: DictConfig) -> Path:
             result["agreement"] = float(agree(logits[name], logits["teacher"]).mean())
     folder = outputs / "evaluate" / _place(cfg, subject)
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "report.json", {"run": subject.id, "split": cfg.split, "labels": list(data.labels), "models": results})
+    write_json(
+        folder / "report.json", {"run": subject.id, "split": cfg.split, "labels": list(data.labels), "models": results}
+    )
     console = Console(record=True, width=120)
     _print(console, subject, cfg.split, results, list(data.labels))
     write_text(folder / "report.txt", console.export_text())
@@ -75,11 +83,14 @@ def predict(task: Task, model: nn.Module, batches: list[dict[str, Any]]) -> tupl
 
 def _data(cfg: DictConfig, stored: DictConfig, subject: Trained) -> Any:
     node = cfg.datamodule if "datamodule" in cfg else stored.datamodule
-    node = OmegaConf.merge(node, {"tokenizer": str(subject.weights), "download": cfg.download})
+    plain: dict[str, Any] = OmegaConf.to_container(node, resolve=True)  # type: ignore[assignment]
+    node = plain | {"tokenizer": str(subject.weights), "download": cfg.download}
     data = build.data(OmegaConf.create({"datamodule": node}))
     known = subject.labels
     if known is not None and list(data.labels) != known:
-        raise UserError(f"run {subject.id} knows the labels {known}, the data has {list(data.labels)}; set datamodule.label_names")
+        raise UserError(
+            f"run {subject.id} knows the labels {known}, the data has {list(data.labels)}; set datamodule.label_names"
+        )
     return data
 
 
@@ -90,9 +101,9 @@ def _models(
     outputs = Path(cfg.outputs)
     role = "student" if "student" in stored else "model"
     taught = subject.folder / "teacher.json"
-    teacher = named(json.loads(taught.read_text())["folder"], outputs) if taught.exists() else None
+    teacher = named(taught_by(subject.folder), outputs) if taught.exists() else None
     torch.manual_seed(stored.seed)
-    yield "untrained", build.model(stored[role], task, data, teacher=None if teacher is None else lambda: teacher.model)
+    yield "untrained", build.model(stored[role], task, data, teacher=None if teacher is None else teacher.model)
     if teacher is not None:
         baseline = named(cfg.baseline, outputs) if cfg.baseline else find_baseline(subject.folder, outputs)
         if baseline is None:
@@ -123,11 +134,15 @@ def _alone(config: DictConfig) -> dict[str, Any]:
 
 
 def _place(cfg: DictConfig, subject: Trained) -> str:
-    asked = json.dumps([OmegaConf.to_container(cfg.datamodule) if "datamodule" in cfg else None, cfg.split, cfg.baseline])
+    asked = json.dumps(
+        [OmegaConf.to_container(cfg.datamodule) if "datamodule" in cfg else None, cfg.split, cfg.baseline]
+    )
     return f"{subject.id}-{cfg.split}-{hashlib.sha256(asked.encode()).hexdigest()[:6]}"
 
 
-def _print(console: Console, subject: Trained, split: str, results: dict[str, dict[str, Any]], labels: list[str]) -> None:
+def _print(
+    console: Console, subject: Trained, split: str, results: dict[str, dict[str, Any]], labels: list[str]
+) -> None:
     table = Table(title=f"{subject.id} on {split}")
     table.add_column("")
     for title in COLUMNS.values():
@@ -151,4 +166,10 @@ def _print(console: Console, subject: Trained, split: str, results: dict[str, di
 def _number(value: float | None) -> str:
     if value is None:
         return "-"
-    return f"{value:,.0f}" if value >= 1000 or float(value).is_integer() else f"{value:.3f}" if value < 10 else f"{value:.1f}"
+    return (
+        f"{value:,.0f}"
+        if value >= 1000 or float(value).is_integer()
+        else f"{value:.3f}"
+        if value < 10
+        else f"{value:.1f}"
+    )

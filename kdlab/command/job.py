@@ -13,7 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from kdlab.error import UserError
-from kdlab.run import run_id
+from kdlab.identity import run_id
 
 SWEEP = "KDLAB_SWEEP"  # names the multirun that a job belongs to, in the environment that all its workers inherit
 SWEPT = "KDLAB_SWEPT"  # the keys that the multirun varies, with a space between
@@ -47,7 +47,8 @@ class Job:
         except Exception as problem:
             raise UserError(" ".join(str(problem).split())) from problem
         names = {group.split("@")[-1].replace("/", "_").replace(".", "_"): name for group, name in self.choices.items()}
-        return plain | {"command": self.command, "group": self.group, "choice": names}
+        known = {"command": self.command, "group": self.group, "choice": names}
+        return {str(key): value for key, value in plain.items()} | known
 
     @property
     def group(self) -> str:
@@ -81,6 +82,9 @@ def composed(command: str, overrides: list[str], **nodes: DictConfig) -> Job:
     """Another command's job, composed inside a running one; ``nodes`` replace what the overrides composed."""
     from hydra import compose
 
+    if HydraConfig.initialized() and HydraConfig.get().searchpath:  # options of the user's own, such as in a package
+        places = ",".join(f"'{place}'" for place in HydraConfig.get().searchpath)
+        overrides = [*overrides, f"hydra.searchpath=[{places}]"]
     cfg = compose(config_name=command, overrides=overrides, return_hydra_config=True)
     for name, node in nodes.items():
         cfg[name] = node

@@ -20,19 +20,17 @@ def main(cfg: DictConfig) -> Path:
     return run(**{str(key): value for key, value in options.items()})
 
 
-def run(
-    outputs: str, select: str | Sequence[str] | None, file: str, metric: str, title: str | None, open: bool
-) -> Path:
+def run(outputs: str, select: str | Sequence[str] | None, file: str, by: str, title: str | None, open: bool) -> Path:
     """The same with plain arguments; they are explained in conf/report.yaml."""
     found = chosen(outputs, select)
     measured = sorted({name for record in found if record.state == "finished" for name in record.metrics})
-    if measured and metric not in measured:
-        raise UserError(f"metric={metric}: none of the {len(found)} runs measured it; they have {', '.join(measured)}.")
+    if measured and by not in measured:
+        raise UserError(f"by={by}: none of the {len(found)} runs measured it; they have {', '.join(measured)}.")
     groups = sorted({record.group for record in found if record.group})
     heading = title or (f"Sweep {groups[0]}" if len(groups) == 1 else f"{len(found)} runs")
     path = writable(file)
     draft = path.with_name(path.name + ".part")
-    draft.write_text(page(found, metric, heading, str(Path(outputs))), encoding="utf-8")
+    draft.write_text(page(found, by, heading, str(Path(outputs))), encoding="utf-8")
     draft.replace(path)
     print(f"{len(found)} runs in {path} ({path.stat().st_size / 1e3:.0f} kB)")
     if open:

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from kdlab.command.job import SWEEP, SWEPT
+from kdlab.error import UserError
 
 if TYPE_CHECKING:
     from kdlab.report.read import Record
@@ -28,6 +30,18 @@ class Sweep(Callback):
         words = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
         os.environ[SWEPT] = " ".join(word.get_key_element() for word in words if word.is_sweep_override())
         _begun.append(Path(config.outputs) / config.hydra.job.config_name)
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        if job_return.status is JobStatus.FAILED and isinstance(job_return._return_value, UserError):
+            job_return.__class__ = Failed
+
+
+class Failed(JobReturn):
+    """A job that met a user's mistake: raises it without a line of Hydra's own, as the sweep's table names the job."""
+
+    @property  # type: ignore[misc]
+    def return_value(self) -> Any:
+        raise self._return_value
 
 
 def conclude() -> None:
@@ -61,7 +75,7 @@ def members(folder: Path, name: str) -> list[Record]:
 
 
 def print_table(jobs: list[Record]) -> None:
-    """Job, what sets it apart, what it reached or why it failed; best first is the reader's affair, order is the sweep's."""
+    """Each job: what sets it apart, and what it reached or why it failed."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table

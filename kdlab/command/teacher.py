@@ -8,15 +8,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-
+from hydra.errors import HydraException
 from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from kdlab.command import build
 from kdlab.command.job import Job, composed
 from kdlab.error import UserError
+from kdlab.file import read_json
 from kdlab.model.save import load, load_tokenizer, tokenizer_fingerprint
 from kdlab.run import read_config, read_done
+
+AGAIN = "delete the folder of its run, and the same command trains it again"
 
 
 @dataclass
@@ -45,7 +49,9 @@ class Trained:
     @property
     def labels(self) -> list[str] | None:
         """The label names in the order of the logits, or None where the model has only numbers."""
-        names = getattr(self.model.config, "id2label", None) or {}
+        if (self.weights / "labels.json").exists():
+            return json.loads((self.weights / "labels.json").read_text())
+        names = getattr(self._config, "id2label", None) or {}
         labels = [names[index] for index in sorted(names, key=int)]
         return None if all(name == f"LABEL_{index}" for index, name in enumerate(labels)) else labels
 
@@ -53,12 +59,29 @@ class Trained:
     def metrics(self) -> dict[str, float]:
         """``metrics.json`` of the run, or nothing."""
         path = self.folder / "metrics.json"
-        return json.loads(path.read_text()) if path.exists() else {}
+        return read_json(path, AGAIN) if path.exists() else {}
+
+    @property
+    def outputs(self) -> int | None:
+        """How many logits it gives, where that is known without asking it."""
+        return len(self.labels) if self.labels else getattr(self._config, "num_labels", None)
+
+    @property
+    def _config(self) -> Any:
+        """What transformers knows of a model; None for any other module."""
+        return getattr(self.model, "config", None)
 
     def _load(self) -> tuple[nn.Module, Any]:
         if self._loaded is None:
-            custom = self._stored is not None and (self._stored.task.get("head") or not (self.weights / "config.json").exists())
-            self._loaded = load(self.weights, build=self._rebuild if custom else None)
+            custom = self._stored is not None and (
+                self._stored.task.get("head") or not (self.weights / "config.json").exists()
+            )
+            try:
+                self._loaded = load(self.weights, build=self._rebuild if custom else None)
+            except UserError as problem:
+                if self._stored is None:
+                    raise
+                raise UserError(f"{problem} Or {AGAIN.replace('its run', str(self.folder))}") from problem
         return self._loaded
 
     @property
@@ -69,14 +92,19 @@ class Trained:
     def _rebuild(self) -> nn.Module:
         """The run's model as its config describes it, for what ``save_pretrained`` alone cannot restore."""
         cfg = read_config(self.folder)
-        labels = json.loads((self.weights / "labels.json").read_text())
+        labels = read_json(self.weights / "labels.json", AGAIN)
         node = cfg.student if "student" in cfg else cfg.model
         given: dict[str, Any] = {"labels": labels, "tokenizer": load_tokenizer(self.weights)}
         if build.needs_teacher(node):
-            given["teacher"] = named(json.loads((self.folder / "teacher.json").read_text())["folder"], Path(cfg.outputs)).model
+            given["teacher"] = named(taught_by(self.folder), Path(cfg.outputs)).model
         task = build.make(cfg.task)
         task.prepare(labels, [1] * len(labels))
         return task.attach(build.make(node, **given))
+
+
+def taught_by(folder: Path) -> str:
+    """The folder of the teacher of a finished run."""
+    return str(read_json(folder / "teacher.json", AGAIN)["folder"])
 
 
 def named(name: str, outputs: Path) -> Trained:
@@ -84,15 +112,19 @@ def named(name: str, outputs: Path) -> Trained:
     candidates = [Path(name)] + [outputs / command / name for command in ("finetune", "distill")]
     for folder in candidates:
         if folder.suffix == ".ckpt" and folder.is_file():
-            folder = folder.parent.parent  # noqa: PLW2901  a checkpoint stands for the run that wrote it
+            folder = folder.parent.parent
         if (folder / "config.yaml").is_file():
             if read_done(folder) is None:
-                raise UserError(f"run {folder} is not finished, so it cannot serve as a trained model; run its command again first")
+                raise UserError(
+                    f"run {folder} is not finished, so it cannot serve as a trained model; run its command again first"
+                )
             return Trained(folder, folder / "model", folder.name)
         if (folder / "config.json").is_file():
             return Trained(folder, folder, folder.name)
     where = ", ".join(str(folder) for folder in candidates)
-    raise UserError(f"no trained model '{name}': none of {where} is a run or model directory; `kdlab runs` lists the runs")
+    raise UserError(
+        f"no trained model '{name}': none of {where} is a run or model directory; `kdlab runs` lists the runs"
+    )
 
 
 def resolve(job: Job, train: Callable[[Job], Any]) -> Trained:
@@ -114,7 +146,10 @@ def recipe_job(job: Job) -> Job:
     overrides += [f"model={option}"] if option else []
     overrides += [f"{key}={cfg[key]}" for key in ("outputs", "download")] + [f"group={job.group}"]
     overrides += [f"{group}={job.choices[group]}" for group in ("logger",) if group in job.choices]
-    teacher = composed("finetune", overrides, model=cfg.teacher.model)
+    try:
+        teacher = composed("finetune", overrides, model=cfg.teacher.model)
+    except (HydraException, OmegaConfBaseException) as problem:
+        raise UserError(f"teacher.recipe: {' '.join(str(problem).split())}") from problem
     if teacher.cfg.task._target_ != cfg.task._target_:
         raise UserError("teacher.recipe trains another task than the student's; choose the same task option in both")
     return teacher
@@ -123,15 +158,13 @@ def recipe_job(job: Job) -> Job:
 def check(teacher: Trained, data: Any) -> None:
     """Refuse a teacher that speaks of other labels or reads other tokens than the student's data."""
     labels = teacher.labels
-    outputs = getattr(teacher.model.config, "num_labels", len(data.labels))
-    if outputs != len(data.labels) or (labels is not None and labels != list(data.labels)):
+    if teacher.outputs not in (None, len(data.labels)) or (labels is not None and labels != list(data.labels)):
         raise UserError(
-            f"teacher {teacher.id} knows the labels {labels or outputs}, the data has {list(data.labels)}; "
+            f"teacher {teacher.id} knows the labels {labels or teacher.outputs}, the data has {list(data.labels)}; "
             "they must be the same in the same order: train the teacher on this data or set datamodule.label_names"
         )
     if tokenizer_fingerprint(teacher.tokenizer) != tokenizer_fingerprint(data.tokenizer):
         raise UserError(
-            f"teacher {teacher.id} and the student have different tokenizers; set student.tokenizer to the teacher's ({teacher.weights})"
+            f"teacher {teacher.id} and the student have different tokenizers; "
+            f"set student.tokenizer={teacher.weights}, the teacher's"
         )
-
-

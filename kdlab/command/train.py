@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import logging
+import signal
 import time
+import warnings
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,14 +22,22 @@ from kdlab.command import build
 from kdlab.command.job import Job
 from kdlab.command.teacher import Trained
 from kdlab.error import UserError
+from kdlab.file import sha256, write_json
 from kdlab.logger.base import Journal, RunInfo, Source, opened
 from kdlab.metric.cost import latency, parameters
 from kdlab.model.save import save, size_bytes
 from kdlab.module.base import Learner
-from kdlab.run import Run, claim, file_sha256, write_json
+from kdlab.run import Run, claim
 
 log = logging.getLogger(__name__)
-logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its tips and limits say nothing of the run
+# Lightning's tips and limits say nothing of the run, and frozen blocks are in eval mode on purpose
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+for told in (
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
+    "The number of training batches",
+    ".*in eval mode at",
+):
+    warnings.filterwarnings("ignore", told)
 
 
 @dataclass
@@ -49,7 +60,9 @@ def carry_out(job: Job, prepare: Callable[[Job, Any], Prepared]) -> float | None
         if job.sweep:
             write_json(job.folder / "sweep.json", job.sweep | {"group": job.group})
         if run.done:
-            print(f"{run.id} is finished: {run.done['metric']} {run.done['value']} (rerun=true does it again)", flush=True)
+            print(
+                f"{run.id} is finished: {run.done['metric']} {run.done['value']} (rerun=true does it again)", flush=True
+            )
             return run.done["value"]
         if cfg.cluster.threads:
             torch.set_num_threads(cfg.cluster.threads)
@@ -74,19 +87,25 @@ def _train(job: Job, run: Run, prepare: Callable[[Job, Any], Prepared]) -> float
             enable_model_summary=False, enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),
         )  # fmt: skip
         _tell_trainable(learner, journal)
-        trainer.fit(learner, datamodule=data, ckpt_path=run.last_checkpoint, weights_only=True)
-        if trainer.interrupted:
-            raise KeyboardInterrupt
+        if trainer.max_epochs == trainer.max_steps == -1:
+            raise UserError("training would never end: set trainer.max_epochs or trainer.max_steps to more than -1")
+        try:
+            trainer.fit(learner, datamodule=data, ckpt_path=run.last_checkpoint, weights_only=True)
+        except SystemExit as stop:  # what Lightning makes of Ctrl-C, after which it is deaf to it
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            raise KeyboardInterrupt from stop
         measured = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("perf/")}
-        keeper = next((c for c in trainer.callbacks if isinstance(c, Checkpoint)), None)
+        keeper = next((callback for callback in callbacks if isinstance(callback, Checkpoint)), None)
         best = _load_best(keeper, learner)
         tested = trainer.test(learner, datamodule=data, verbose=False)[0]
         save(learner.model, data.tokenizer, run.folder / "model")
         write_json(run.folder / "model" / "labels.json", list(data.labels))
-        known = measured | best | prepared.metrics | _cost(run, learner, data) | {k: float(v) for k, v in tested.items()}
+        known = (
+            measured | best | prepared.metrics | _cost(run, learner, data) | {k: float(v) for k, v in tested.items()}
+        )
         journal.summary(known)
         weights = run.folder / "model" / "model.safetensors"
-        journal.produce(Source(run.id, weights, file_sha256(weights)))
+        journal.produce(Source(run.id, weights, sha256(weights)))
     metric = (keeper and keeper.monitor) or "val/accuracy"
     value = best.get(f"best/{metric}")
     run.finish(value, metric, time.perf_counter() - start, known)
@@ -103,8 +122,11 @@ def _tell_trainable(learner: Learner, journal: Journal) -> None:
 
 
 def _checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint, read without running code from it."""
+    """A checkpoint, read without running code from it; torch itself does not look at the checksums."""
     try:
+        with zipfile.ZipFile(path) as records:
+            if broken := records.testzip():
+                raise ValueError(f"{broken} was altered")
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as problem:
         raise UserError(
@@ -136,7 +158,7 @@ def _info(job: Job, run: Run, teacher: Trained | None) -> RunInfo:
     config, source = job.config, None
     if teacher is not None:
         weights = teacher.weights / "model.safetensors"
-        source = Source(teacher.id, weights, file_sha256(weights))
+        source = Source(teacher.id, weights, sha256(weights))
         config["teacher_run"] = {"id": teacher.id, "sha256": source.sha256}
     resumed = 0 if run.last_checkpoint is None else int(_checkpoint(run.last_checkpoint)["global_step"])
     return RunInfo(
@@ -150,10 +172,8 @@ def shared(job: Job, data: Any, task: Any) -> Mapping[str, Any]:
     cfg = job.cfg
     return {
         "task": task,
-        "optimizer": build.make(cfg.optimizer),
+        "optimizer": build.optimizer(cfg.optimizer),
         "scheduler": build.make(cfg.scheduler),
         "freeze": build.make(cfg.freeze),
         "metric": build.make(cfg.metric, labels=list(data.labels), multi_label=data.multi_label),
     }
-
-

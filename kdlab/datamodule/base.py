@@ -128,6 +128,11 @@ class TextData(LightningDataModule, ABC):
     def test_dataloader(self) -> EvalLoader:
         return EvalLoader(self._deck(), self.splits["test"], self.eval_batch_size, *self._place())
 
+    def evaluate_rows(self, name: str) -> EvalLoader:
+        """The labelled rows of any split, as validation sees its own."""
+        deck, rows = self._deck(), self.splits[name]
+        return EvalLoader(deck, rows[labelled(deck.codes[rows])], self.eval_batch_size, *self._place())
+
     @property
     def used(self) -> np.ndarray:
         """The ids of all rows that are in a split, in order."""

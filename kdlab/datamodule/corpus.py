@@ -73,7 +73,8 @@ class Corpus:
     def _code(self, index: dict[str, int], label: str, row: int) -> int:
         if label not in index:
             raise UserError(
-                f"{self.where}: row {row + 1} has the unknown label '{label}'; known are {', '.join(index)}"
+                f"{self.where}: row {row + 1} has the unknown label '{label}'; known are {', '.join(index)}: correct "
+                "it, or add it to datamodule.label_names"
             )
         return index[label]
 

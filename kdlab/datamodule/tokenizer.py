@@ -38,7 +38,7 @@ def load(spec: str, texts: Sequence[str], download: bool = False) -> PreTrainedT
         return _trained(spec, texts)
     path = local(spec, download)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=not download)
+        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=not download, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise UserError(
             f"no tokenizer can be loaded from '{spec}': give a folder, package:NAME==VERSION/path, "

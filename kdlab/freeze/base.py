@@ -10,7 +10,7 @@ class Freeze(ABC):
 
     @abstractmethod
     def scales(self, blocks: int, progress: float) -> tuple[float, ...]:
-        """The learning-rate factor of each block, from the bottom (embeddings, layer 0, layer 1, …, head); 0 freezes it.
+        """The learning-rate factor of each block, from the bottom (embeddings, layer 0, …, head); 0 freezes it.
 
         Args:
             blocks: how many blocks the model has, embeddings and head included.

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from kdlab.error import UserError
 from kdlab.loss.term import Term
 from kdlab.output import Output
-from kdlab.schedule.base import Schedule, at, bounds, positive
+from kdlab.schedule.base import Schedule, at, bounds, positive, said
 
 RESERVED = {"supervised", "alpha", "temperature"}
 
@@ -37,7 +37,7 @@ class Objective(nn.Module):
         low, share = bounds(alpha, "loss.alpha")
         if not 0 <= low <= share <= 1:
             raise UserError(
-                f"loss.alpha goes from {low:g} to {share:g}, but is the teacher's share of the loss and must "
+                f"loss.alpha {said(low, share)}, but is the teacher's share of the loss and must "
                 "stay in [0, 1]: "
                 "0 is labels only, 1 teacher only; raise a term's weight to make it stronger."
             )

@@ -45,6 +45,11 @@ def bounds(value: float | Schedule, name: str) -> tuple[float, float]:
     )
 
 
+def said(low: float, high: float) -> str:
+    """The bounds of a value, in a sentence."""
+    return f"is {low:g}" if low == high else f"goes from {low:g} to {high:g}"
+
+
 def number(value: float, name: str) -> float:
     """``value`` as a finite float.
 
@@ -71,7 +76,6 @@ def positive(temperature: float | Schedule, name: str) -> float | Schedule:
     low, high = bounds(temperature, name)
     if not 0 < low <= high < float("inf"):
         raise UserError(
-            f"{name} goes from {low:g} to {high:g}, but a temperature must stay above 0: 1 softens nothing, 4 "
-            "is common."
+            f"{name} {said(low, high)}, but a temperature must stay above 0: 1 softens nothing, 4 is common."
         )
     return temperature

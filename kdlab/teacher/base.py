@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from kdlab.output import Batch, Output
 from kdlab.task.base import Task
@@ -13,6 +13,14 @@ class Teacher(ABC):
     """One call. A frozen teacher is never a registered submodule of the training module."""
 
     seconds: float = 0.0  # what a teacher pass before training took
+
+    @classmethod  # noqa: B027  most kinds take every tap
+    def accept(cls, taps: Collection[str]) -> None:
+        """Refuse taps that this kind of teacher never offers; asked before a teacher is found or trained.
+
+        Raises:
+            UserError: such a tap.
+        """
 
     @abstractmethod
     def read(self, task: Task, batch: Batch) -> Output:

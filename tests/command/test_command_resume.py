@@ -1,63 +1,169 @@
-"""kill -9 in the middle, then the same command: it goes on, and ends with the same weights, bit for bit."""
+"""kill -9 at any moment, then the same command: it goes on, and ends with the same weights, bit for bit."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import time
+import csv
+import json
+import signal
 from pathlib import Path
 
 import pytest
 import torch
+from fork import end, start
 from safetensors.torch import load_file
 
+STUDENT = "kdlab.module.distill.Distill"
+TEACHER = "kdlab.module.finetune.Finetune"
+BOTH = "kdlab.module.base.Learner"  # the teacher is trained first, so its calls count too: 2 validations, 1 test
 
-def start(words: list[str], outputs: str, folder: Path) -> subprocess.Popen:
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
-        [sys.executable, "-m", "kdlab", *words, f"outputs={outputs}"],
-        cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize("freeze", ["none", "gradual"])
-def test_a_killed_run_goes_on_to_the_same_weights_and_history(tmp_path, tiny, freeze):
-    words = ["distill", *tiny["distill"], "trainer.max_epochs=40", "trainer.log_every_n_steps=1", f"freeze={freeze}"]
-    words += ["callback.checkpoint.every_n_steps=3", "logger=none"]
-    whole = start(words, "whole", tmp_path)
-    out, _ = whole.communicate(timeout=120)
-    assert whole.returncode == 0, out
-
-    killed = start(words, "killed", tmp_path)
-    deadline = time.monotonic() + 90
-    while not (found := list((tmp_path / "killed/distill").glob("*/checkpoints/last.ckpt"))) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    time.sleep(0.3)
-    os.kill(killed.pid, 9)
-    killed.wait()
-    assert found
-    run = found[0].parents[1]
-    assert not (run / "done.json").exists(), "killed too late to prove anything"
-    stopped_at = torch.load(found[0], weights_only=True)["global_step"]
-    assert 0 < stopped_at < 40 * 8
-
-    again = start(words, "killed", tmp_path)
-    out, _ = again.communicate(timeout=120)
-    assert again.returncode == 0, out
-    other = next(iter((tmp_path / "whole/distill").glob("*")))
-    assert other.name == run.name
-    one, two = load_file(other / "model/model.safetensors"), load_file(run / "model/model.safetensors")
-    assert all(torch.equal(one[name], two[name]) for name in one)
-    last = [torch.load(place / "checkpoints/last.ckpt", weights_only=True) for place in (other, run)]
-    assert last[0]["global_step"] == last[1]["global_step"]
-    assert all(torch.equal(last[0]["state_dict"][k], last[1]["state_dict"][k]) for k in last[0]["state_dict"])
-    assert history(other) == history(run)
+# what the process dies in (the name of a function, and in which of its calls), and what has been kept until then
+MOMENTS = {
+    "in the middle of an epoch": (f"{STUDENT}.training_step", 13),
+    "while the teacher trains": (f"{TEACHER}.training_step", 12),
+    "while the store is written": ("kdlab.store.sha256", 1),
+    "just before done.json": ("kdlab.run.Run.finish", 2),
+}
+MORE = {
+    "in validation": (f"{BOTH}.validation_step", 4),
+    "before the first step": (f"{STUDENT}.training_step", 1),
+    "at the end of an epoch": (f"{STUDENT}.training_step", 17),
+    "in the last step": (f"{STUDENT}.training_step", 24),
+    "in the teacher's validation": (f"{BOTH}.validation_step", 2),
+    "just before the teacher's done.json": ("kdlab.run.Run.finish", 1),
+    "before the store is begun": ("kdlab.store.ensure", 1),
+    "in the test": (f"{BOTH}.test_step", 2),
+    "while the model is saved": ("kdlab.command.train.save", 2),
+    "as the first checkpoint is written": ("kdlab.callback.checkpoint.Checkpoint._save", 1),
+}
 
 
-def history(run: Path) -> list[str]:
-    """The loss columns; times differ."""
-    import csv
+def words(tiny, *more: str) -> list[str]:
+    changes = (
+        "trainer.max_epochs=3",
+        "trainer.log_every_n_steps=1",
+        "callback.checkpoint.every_n_steps=3",
+        "logger=none",
+    )
+    return ["distill", *tiny["distill"], *changes, *more]
 
+
+GRADUAL = (
+    "freeze=gradual",
+    "+schedule@loss.alpha=linear",
+    "+schedule@loss.temperature=cosine",
+    "loss.temperature.start=4.0",
+)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tiny, tmp_path_factory):
+    """The folder in which a command ran from beginning to end; done once for each command."""
+    done: dict[tuple[str, ...], Path] = {}
+
+    def folder(*more: str) -> Path:
+        if more not in done:
+            done[more] = tmp_path_factory.mktemp("whole")
+            code, said = end(start(words(tiny, *more), done[more]), done[more])
+            assert code == 0, said
+        return done[more]
+
+    return folder
+
+
+def killed_then_resumed(tiny, folder: Path, more: tuple[str, ...], *moments: tuple[str, int]) -> None:
+    for name, call in moments:
+        code, said = end(start(words(tiny, *more), folder, kill=name, call=call), folder)
+        assert code == -9, f"not killed: {name} is not called {call} times\n{said}"
+        assert not list(folder.glob("outputs/distill/*/done.json"))
+    code, said = end(start(words(tiny, *more), folder), folder)
+    assert code == 0, said
+
+
+def same(one: Path, two: Path) -> None:
+    """Two folders hold the same runs: weights, optimizers, curves and results, bit for bit; only times differ."""
+    runs = [
+        sorted(path.parent.relative_to(folder) for path in folder.glob("outputs/*/*/done.json"))
+        for folder in (one, two)
+    ]
+    assert runs[0] == runs[1]
+    assert {run.parent.name for run in runs[0]} == {"finetune", "distill"}
+    for run in runs[0]:
+        pairs = [load_file(folder / run / "model/model.safetensors") for folder in (one, two)]
+        assert_equal(*pairs, str(run))
+        for name in ("last.ckpt", "best.ckpt"):
+            pairs = [torch.load(folder / run / "checkpoints" / name, weights_only=True) for folder in (one, two)]
+            for key in ("global_step", "epoch", "state_dict", "optimizer_states", "lr_schedulers"):
+                if key in pairs[0]:
+                    assert_equal(pairs[0][key], pairs[1][key], f"{run.parent.name} {name} {key}")
+        assert history(one / run) == history(two / run)
+        assert results(one / run) == results(two / run)
+
+
+def assert_equal(one, two, where: str) -> None:
+    if isinstance(one, dict):
+        assert list(map(str, one)) == list(map(str, two)), where
+        for key in one:
+            assert_equal(one[key], two[key], f"{where}.{key}")
+    elif isinstance(one, (list, tuple)):
+        assert len(one) == len(two), where
+        for index, (left, right) in enumerate(zip(one, two, strict=True)):
+            assert_equal(left, right, f"{where}.{index}")
+    elif isinstance(one, torch.Tensor):
+        assert torch.equal(one, two), f"{where}: {(one - two).abs().max()} apart"
+    else:
+        assert one == two, where
+
+
+def history(run: Path) -> list[dict[str, str]]:
     rows = list(csv.DictReader((run / "history.csv").open()))
     return [{name: value for name, value in row.items() if not name.startswith("perf/")} for row in rows]
+
+
+def results(run: Path) -> dict[str, float]:
+    metrics = json.loads((run / "metrics.json").read_text())
+    return {name: value for name, value in metrics.items() if "perf/" not in name}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_killed_run_goes_on_to_the_same_weights_and_history(tmp_path, tiny, undisturbed, moment):
+    killed_then_resumed(tiny, tmp_path, GRADUAL, MOMENTS[moment])
+    same(undisturbed(*GRADUAL), tmp_path)
+
+
+@pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "terminate"])
+def test_an_interrupted_run_says_so_and_goes_on(tmp_path, tiny, undisturbed, by):
+    name, call = MOMENTS["in the middle of an epoch"]
+    process = start(words(tiny, *GRADUAL), tmp_path, name, call, by)
+    code, said = end(process, tmp_path)
+    assert code == 130, said
+    assert said.splitlines()[-1] == "error: interrupted; the same command goes on from the last checkpoint"
+    assert "Traceback" not in said
+    assert not list(tmp_path.glob("outputs/distill/*/done.json"))
+    assert not list(tmp_path.glob("outputs/distill/*/failed.json"))
+    code, said = end(start(words(tiny, *GRADUAL), tmp_path), tmp_path)
+    assert code == 0, said
+    same(undisturbed(*GRADUAL), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", MORE)
+def test_a_run_killed_at_a_rarer_moment_goes_on_too(tmp_path, tiny, undisturbed, moment):
+    killed_then_resumed(tiny, tmp_path, GRADUAL, MORE[moment])
+    same(undisturbed(*GRADUAL), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("freeze=none",),
+        ("freeze=none", "teacher=live"),
+        ("loss=hint", "freeze=bottom", "freeze.layers=1"),
+        ("trainer.accumulate_grad_batches=2",),
+    ],
+    ids=str,
+)
+def test_a_run_killed_twice_goes_on_whatever_its_options(tmp_path, tiny, undisturbed, more):
+    step = f"{STUDENT}.training_step"
+    killed_then_resumed(tiny, tmp_path, more, (step, 6), (step, 9))
+    same(undisturbed(*more), tmp_path)

@@ -108,7 +108,7 @@ def test_mistakes_are_answered_in_one_sentence(sweep, pytestconfig, overrides, s
 
 def test_unknown_metric_names_the_known(sweep, pytestconfig):
     with pytest.raises(UserError, match="test/accuracy"):
-        report_command.main(config(pytestconfig.rootpath, "report", f"outputs={sweep}", "metric=test/acuracy"))
+        report_command.main(config(pytestconfig.rootpath, "report", f"outputs={sweep}", "by=test/acuracy"))
 
 
 def test_looking_at_runs_needs_no_torch():

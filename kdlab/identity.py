@@ -1,0 +1,72 @@
+"""Which run a config describes: a readable slug and a hash of all that can change its result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from kdlab.file import sha256
+
+NEUTRAL = frozenset({"hydra", "outputs", "rerun", "group", "logger", "cluster", "choice", "command"})
+NEUTRAL_ANYWHERE = frozenset({"download", "progress", "lr_monitor", "every_n_steps", "log_every_n_steps", "profiler"})
+COUNTED = frozenset({"limit_train_batches", "limit_val_batches", "limit_test_batches", "val_check_interval"})
+CONTENT = frozenset({"path"})  # keys whose value, where it names a file or folder, stands for what is in it
+
+
+def identity(config: Mapping[str, Any]) -> str:
+    """Eight hex digits that are equal exactly where the results must be equal."""
+    kept = _plain({key: value for key, value in config.items() if key not in NEUTRAL})
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
+
+
+def _plain(value: Any, key: str = "") -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v, str(k)) for k, v in value.items() if k not in NEUTRAL_ANYWHERE}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if key in COUNTED and isinstance(value, int) and value == 1:
+        return "one batch"  # and 1.0 is all of them: the only numbers whose type says what they mean
+    if isinstance(value, float) and value.is_integer():
+        return int(value)  # 2 and 2.0 are the same number
+    if key in CONTENT and isinstance(value, str) and Path(value).exists():
+        return _content(value)
+    return value
+
+
+def _content(path: str) -> str:
+    files = [Path(path)] if Path(path).is_file() else sorted(p for p in Path(path).rglob("*") if p.is_file())
+    stamp = tuple((str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files)
+    return _digest(stamp, path)
+
+
+@lru_cache
+def _digest(stamp: tuple[tuple[str, int, int], ...], root: str) -> str:
+    digest = hashlib.sha256()
+    for name, _, _ in stamp:
+        digest.update(os.path.relpath(name, root).encode())
+        digest.update(sha256(Path(name)).encode())
+    return digest.hexdigest()
+
+
+def slug(choices: Mapping[str, Any], seed: Any) -> str:
+    """The readable half of an id, from the names of the selected options."""
+    words = (choices.get(group) for group in ("datamodule", "model", "model@student", "loss", "freeze"))
+    return "-".join([str(word) for word in words if word] + [f"s{seed}"])
+
+
+def run_id(root: DictConfig) -> str:
+    """The id of the run that a composed config describes; the resolver ``${run_id:}``."""
+    plain = OmegaConf.masked_copy(root, [str(key) for key in root if key != "hydra"])
+    resolved = OmegaConf.to_container(plain, resolve=True)
+    choices = root.hydra.runtime.choices if "hydra" in root else {}
+    return f"{slug(choices, root.get('seed'))}-{identity(resolved)}"  # type: ignore[arg-type]
+
+
+OmegaConf.register_new_resolver("run_id", lambda _root_: run_id(_root_), replace=True)
