@@ -2,6 +2,7 @@
 .DEFAULT_GOAL := help
 PYTHON ?= python3
 VENV := .venv
+OPEN ?= false
 BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
@@ -22,9 +23,11 @@ help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ \t/' | expand -t 16
 
 demo: $(VENV)/.core ## set up, train a teacher, sweep temperature x alpha x freezing policy, open the comparison
-	$(BIN)/kdlab distill -m experiment=demo 'loss.temperature=1,2,4' 'loss.alpha=0.5,0.9' 'freeze=none,bottom'
-	$(BIN)/kdlab distill experiment=demo loss=ce datamodule.unlabelled=drop
-	$(BIN)/kdlab report select=demo title='Distilling with few labels'
+	$(BIN)/kdlab finetune experiment=movie_reviews_teacher
+	$(BIN)/kdlab distill experiment=movie_reviews loss=ce datamodule.unlabelled=drop
+	$(BIN)/kdlab distill -m experiment=movie_reviews cluster=joblib loss.temperature=1,2,4 loss.alpha=0.5,0.9 freeze=none,embeddings
+	$(BIN)/kdlab report select='movie_reviews' title='Film reviews: distilling with few labels' open=$(OPEN)
+	@echo "next: $(BIN)/kdlab evaluate run=$$(ls -t outputs/distill | grep -m1 -- -kd-)"
 
 test: $(VENV)/.dev ## the fast tests
 	$(BIN)/python -m pytest -n 2 tests

@@ -59,6 +59,9 @@ def main() -> None:
         _fail(str(mistake))
     except KeyboardInterrupt:
         _fail("interrupted; the same command goes on from the last checkpoint", code=130)
+    except BrokenPipeError:  # such as `kdlab runs | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except OSError as problem:
         if problem.filename is None or os.environ.get("KDLAB_TRACEBACK"):
             raise
@@ -76,6 +79,11 @@ def _run(verb: str, overrides: list[str]) -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     sys.argv = [f"kdlab {verb}", *overrides]
     try:
+        if not {"-h", "--help"}.isdisjoint(overrides):
+            page = import_module("kdlab.command.help").page(verb, conf(), overrides)
+            if page is not None:
+                print(page)
+                return
         hydra.main(version_base="1.3", config_path=str(conf()), config_name=verb)(_Task(verb))()
     except (HydraException, OmegaConfBaseException) as mistake:
         if os.environ.get("KDLAB_TRACEBACK"):

@@ -16,12 +16,13 @@ from kdlab.file import sha256
 
 NEUTRAL = frozenset({"hydra", "outputs", "rerun", "group", "logger", "cluster", "choice", "command"})
 NEUTRAL_ANYWHERE = frozenset({"download", "progress", "lr_monitor", "every_n_steps", "log_every_n_steps", "profiler"})
+COUNTED = frozenset({"limit_train_batches", "limit_val_batches", "limit_test_batches", "val_check_interval"})
 CONTENT = frozenset({"path"})  # keys whose value, where it names a file or folder, stands for what is in it
 
 
 def identity(config: Mapping[str, Any]) -> str:
     """Eight hex digits that are equal exactly where the results must be equal."""
-    kept = {key: _plain(value, key) for key, value in config.items() if key not in NEUTRAL}
+    kept = _plain({key: value for key, value in config.items() if key not in NEUTRAL})
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
 
 
@@ -30,6 +31,8 @@ def _plain(value: Any, key: str = "") -> Any:
         return {str(k): _plain(v, str(k)) for k, v in value.items() if k not in NEUTRAL_ANYWHERE}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
+    if key in COUNTED and isinstance(value, int) and value == 1:
+        return "one batch"  # and 1.0 is all of them: the only numbers whose type says what they mean
     if isinstance(value, float) and value.is_integer():
         return int(value)  # 2 and 2.0 are the same number
     if key in CONTENT and isinstance(value, str) and Path(value).exists():

@@ -66,6 +66,7 @@ def tiny(reviews) -> dict[str, list[str]]:
 def kdlab(tmp_path, monkeypatch, capfd) -> Callable[..., tuple[int, str, str]]:
     """Run a kdlab command in this process, from an empty folder: (exit code, stdout, stderr)."""
     from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.hydra_config import HydraConfig
 
     from kdlab.__main__ import main
 
@@ -82,6 +83,7 @@ def kdlab(tmp_path, monkeypatch, capfd) -> Callable[..., tuple[int, str, str]]:
             code = int(stop.code or 0)
         finally:
             GlobalHydra.instance().clear()
+            HydraConfig.instance().cfg = None
         out, err = capfd.readouterr()
         return code, out, err
 

@@ -33,6 +33,7 @@ def test_identity_ignores_the_order_of_keys_and_what_cannot_change_the_result(co
     reversed_ = dict(reversed(config.items()))
     assert identity(config) == identity(reversed_)
     neutral = {"outputs": "/elsewhere", "logger": {"wandb": 1}, "rerun": True, "cluster": {"threads": 1}, "group": "g"}
+    neutral |= {"download": True}
     assert identity(config | neutral) == identity(config)
 
 
@@ -56,6 +57,12 @@ def test_a_file_stands_for_its_content(tmp_path):
     assert identity({"datamodule": {"path": str(two)}}) == same
     two.write_text("yy")
     assert identity({"datamodule": {"path": str(two)}}) != same
+
+
+def test_one_batch_is_not_all_batches():
+    """1.0 is a fraction to the trainer and 1 a count: the run of a debug preset must not stand for the whole one."""
+    one, whole = ({"trainer": {"limit_train_batches": value, "max_epochs": 1}} for value in (1, 1.0))
+    assert identity(one) != identity(whole)
 
 
 def test_a_failed_run_says_why_and_is_not_done(tmp_path):

@@ -22,7 +22,8 @@ from kdlab.teacher.base import Teacher
 def make(node: DictConfig, **given: Any) -> Any:
     """Instantiate a config node; a user's mistake below it comes out as itself."""
     where = node._get_full_key(None) or "config"
-    if missing := sorted(OmegaConf.missing_keys(node) - {f"{where}.{name}" for name in given}):
+    missing = sorted(OmegaConf.missing_keys(node) - {node._get_full_key(name) for name in given})
+    if missing:
         raise UserError(f"{missing[0]} has no value; give it one on the command line: {missing[0]}=VALUE")
     _check(node, where)
     try:

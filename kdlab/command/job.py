@@ -79,6 +79,9 @@ def composed(command: str, overrides: list[str], **nodes: DictConfig) -> Job:
     """Another command's job, composed inside a running one; ``nodes`` replace what the overrides composed."""
     from hydra import compose
 
+    if HydraConfig.initialized() and HydraConfig.get().searchpath:  # options of the user's own, such as in a package
+        places = ",".join(f"'{place}'" for place in HydraConfig.get().searchpath)
+        overrides = [*overrides, f"hydra.searchpath=[{places}]"]
     cfg = compose(config_name=command, overrides=overrides, return_hydra_config=True)
     for name, node in nodes.items():
         cfg[name] = node

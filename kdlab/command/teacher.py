@@ -48,7 +48,9 @@ class Trained:
     @property
     def labels(self) -> list[str] | None:
         """The label names in the order of the logits, or None where the model has only numbers."""
-        names = getattr(self.model.config, "id2label", None) or {}
+        if (self.weights / "labels.json").exists():
+            return read_json(self.weights / "labels.json", AGAIN)
+        names = getattr(self._config, "id2label", None) or {}
         labels = [names[index] for index in sorted(names, key=int)]
         return None if all(name == f"LABEL_{index}" for index, name in enumerate(labels)) else labels
 
@@ -57,6 +59,16 @@ class Trained:
         """``metrics.json`` of the run, or nothing."""
         path = self.folder / "metrics.json"
         return read_json(path, AGAIN) if path.exists() else {}
+
+    @property
+    def outputs(self) -> int | None:
+        """How many logits it gives, where that is known without asking it."""
+        return len(self.labels) if self.labels else getattr(self._config, "num_labels", None)
+
+    @property
+    def _config(self) -> Any:
+        """What transformers knows of a model; None for any other module."""
+        return getattr(self.model, "config", None)
 
     def _load(self) -> tuple[nn.Module, Any]:
         if self._loaded is None:
@@ -145,10 +157,9 @@ def recipe_job(job: Job) -> Job:
 def check(teacher: Trained, data: Any) -> None:
     """Refuse a teacher that speaks of other labels or reads other tokens than the student's data."""
     labels = teacher.labels
-    outputs = getattr(teacher.model.config, "num_labels", len(data.labels))
-    if outputs != len(data.labels) or (labels is not None and labels != list(data.labels)):
+    if teacher.outputs not in (None, len(data.labels)) or (labels is not None and labels != list(data.labels)):
         raise UserError(
-            f"teacher {teacher.id} knows the labels {labels or outputs}, the data has {list(data.labels)}; "
+            f"teacher {teacher.id} knows the labels {labels or teacher.outputs}, the data has {list(data.labels)}; "
             "they must be the same in the same order: train the teacher on this data or set datamodule.label_names"
         )
     if tokenizer_fingerprint(teacher.tokenizer) != tokenizer_fingerprint(data.tokenizer):

@@ -30,9 +30,11 @@ from kdlab.module.base import Learner
 from kdlab.run import Run, claim
 
 log = logging.getLogger(__name__)
-logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its tips and limits say nothing of the run
-for told in (r"`isinstance\(treespec, LeafSpec\)` is deprecated", "The number of training batches"):
-    warnings.filterwarnings("ignore", told)
+# Lightning's tips and limits say nothing of the run, and frozen blocks are in eval mode on purpose
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
+warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
+warnings.filterwarnings("ignore", message="The number of training batches")
 
 
 @dataclass

@@ -24,8 +24,8 @@ WEIGHTS = "model.safetensors"
 def save(model: nn.Module, tokenizer: PreTrainedTokenizerBase | None, folder: str | Path) -> Path:
     """Write ``model`` (and ``tokenizer``) into ``folder``, replacing what was there.
 
-    A transformers model gives config.json, model.safetensors and the tokenizer's files; any other module only
-    model.safetensors. Everything is written beside ``folder`` first, so a crash leaves the old one or none.
+    A transformers model gives config.json and model.safetensors, any other module only the latter. Everything is
+    written beside ``folder`` first, so a crash leaves the old one or none.
     """
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -35,10 +35,11 @@ def save(model: nn.Module, tokenizer: PreTrainedTokenizerBase | None, folder: st
         if isinstance(model, PreTrainedModel):
             with quiet():
                 model.save_pretrained(fresh)
-                if tokenizer is not None:
-                    tokenizer.save_pretrained(fresh)
         else:
             save_model(model, str(fresh / WEIGHTS), metadata={"format": "pt"})
+        if tokenizer is not None:
+            with quiet():
+                tokenizer.save_pretrained(fresh)
         if folder.exists():
             old = folder.with_name(f"{fresh.name}.old")
             folder.rename(old)

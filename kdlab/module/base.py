@@ -46,6 +46,7 @@ class Learner(LightningModule, ABC):
         self.seed = seed
         self.val_metric = metric.clone(prefix="val/")
         self.test_metric = metric.clone(prefix="test/")
+        self.blocks = blocks(model)  # a plain list: the modules are registered under `model` alone
         self.steps = 1
 
     @property
@@ -61,12 +62,26 @@ class Learner(LightningModule, ABC):
     def configure_optimizers(self) -> Any:
         settings = getattr(self.optimizer, "keywords", {})
         groups = parameter_groups(
-            self.freezing, blocks(self.model), settings.get("lr", 1e-3), settings.get("weight_decay", 0.0)
+            self.freezing, self.blocks, settings.get("lr", 1e-3), settings.get("weight_decay", 0.0)
         )
         groups += self.extra_groups()
         optimizer = self.optimizer(groups)
         factor = LambdaLR(optimizer, lambda step: self.scheduler(min(1.0, step / max(1, self.steps))))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": factor, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        # under mixed precision Lightning refuses to clip for a fused optimizer, whose step would unscale the gradients;
+        # in bfloat16 nothing is scaled
+        if gradient_clip_val and self.trainer.precision == "bf16-mixed" and gradient_clip_algorithm in (None, "norm"):
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            torch.nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def extra_groups(self) -> list[dict[str, Any]]:
         """Parameter groups besides the model's."""
@@ -74,11 +89,11 @@ class Learner(LightningModule, ABC):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         torch.manual_seed(hash((self.seed, self.global_step, batch_idx, self.global_rank)) % 2**63)
-        apply(self.freezing, blocks(self.model), self.progress)
+        apply(self.freezing, self.blocks, self.progress)
 
     def table(self) -> list[dict[str, Any]]:
         """One row a block: its parameters, how many of them learn at the end, and their learning-rate factor."""
-        return trainable_table(self.freezing, blocks(self.model), progress=1.0)
+        return trainable_table(self.freezing, self.blocks, progress=1.0)
 
     @abstractmethod
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

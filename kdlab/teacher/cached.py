@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, final
@@ -77,7 +78,8 @@ def stored_targets(root: Path, model: nn.Module, task: Task, data: Any, taps: Co
 
     @torch.inference_mode()
     def build() -> Iterable[Part]:
-        teacher = model.eval().to(device)
+        teacher, threads = model.eval().to(device), torch.get_num_threads()
+        torch.set_num_threads(len(os.sched_getaffinity(0)))  # whoever else needs these targets waits for this pass
         for batch in data.every_row(tokens):
             moved = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
             output = task.read(teacher, moved, names)
@@ -89,5 +91,6 @@ def stored_targets(root: Path, model: nn.Module, task: Task, data: Any, taps: Co
                 else:
                     per_row[name] = tap.float().cpu().numpy()
             yield batch["row"].numpy(), per_row, per_token
+        torch.set_num_threads(threads)
 
     return ensure(root, key(**describe), describe, data.lengths, build)

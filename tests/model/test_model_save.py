@@ -37,6 +37,11 @@ def test_an_mlp_comes_back_too(input, make_mlp, tokenizer, tmp_path):
     assert weights_sha256(load(save(model, tokenizer, tmp_path / "m"))[0]) == weights_sha256(model)
 
 
+def test_the_tokenizer_of_a_plain_module_is_kept(tokenizer, tmp_path):
+    _, words = load(save(Plain(), tokenizer, tmp_path / "m"), build=Plain)
+    assert tokenizer_fingerprint(words) == tokenizer_fingerprint(tokenizer)
+
+
 def test_a_plain_module_comes_back_through_build_with_buffers_and_tied_weights(tmp_path):
     model = Plain()
     model(torch.randn(8, 4))

@@ -1,0 +1,164 @@
+"""Every loss with every kind of task, student and teacher, from disk: each trains, or is refused for a known reason."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+from hydra import initialize_config_dir
+from small import crossed, knob, nodes, options, shrink, small, tiny_teacher, train
+
+from kdlab.__main__ import conf
+from kdlab.command import build
+from kdlab.command.job import Job
+from kdlab.command.teacher import named
+from kdlab.error import UserError
+from kdlab.loss.objective import Objective
+from kdlab.loss.relation.distance import Distance
+from kdlab.model.block import blocks
+from kdlab.model.tap import available
+
+LOSSES, STUDENTS, FREEZES = options("loss"), options("model"), options("freeze")
+MULTI = ["task.multi_label=true", "datamodule.multi_label=true"]
+TASKS = {
+    "single": [], "weights": ["task.class_weights=balanced"], "smoothing": ["task.label_smoothing=0.1"], "head": [],
+    "multi": MULTI, "multi-smoothing": [*MULTI, "task.label_smoothing=0.1"], "multi-head": MULTI,
+}  # fmt: skip
+VARIANTS = [task for task in TASKS if task not in ("single", "multi")]
+SPREAD = list(itertools.product(LOSSES, ["single", "multi"], STUDENTS, ["cached"]))
+SPREAD += list(itertools.product(LOSSES, VARIANTS, ["bert_tiny"], ["cached"]))
+SPREAD += list(itertools.product(LOSSES, ["single", "multi"], ["bert_tiny"], ["live"]))
+
+
+class House:
+    """Everything that the matrix crosses, each composed once."""
+
+    def __init__(self, folder: Path, data: dict[bool, Path]) -> None:
+        self.option = nodes("loss", "model", "freeze", "optimizer", "scheduler", "task/head")
+        base = small("distill", ["datamodule=table", "datamodule.path=null", f"outputs={folder}"])
+        base = crossed(base, student=shrink(self.option["model"]["bert_tiny"]))
+        self.task: dict[str, Job] = {}
+        for name, words in TASKS.items():
+            multi = name.startswith("multi")
+            job = self.task[name] = knob(base, f"datamodule.path={data[multi]}", *words)
+            teacher = folder / "teacher" / ("multi" if multi else "single")
+            job.cfg.teacher.run = str(teacher if teacher.exists() else tiny_teacher(job, teacher))
+            if name.endswith("head"):
+                job.cfg.task.head = self.option["task/head"]["mlp"]
+        self.data = {name: build.data(job.cfg) for name, job in self.task.items()}
+        self.teacher = {name: named(job.cfg.teacher.run, folder).model for name, job in self.task.items()}
+
+    def job(self, loss: str, task: str = "single", student: str = "bert_tiny", teacher: str = "cached") -> Job:
+        base = self.task[task]
+        node = shrink(self.option["model"][student], base.cfg.teacher.run)
+        job = crossed(base, loss=self.option["loss"][loss], student=node)
+        if teacher == "live":
+            job.cfg.teacher._target_ = "kdlab.teacher.live.Live"
+            del job.cfg.teacher.tokens_per_batch
+        return job
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory, reviews):
+    folder = tmp_path_factory.mktemp("house")
+    rows = reviews.read_text().splitlines()
+    several = [line.rsplit(",", 1) for line in rows[1:]]
+    marked = [f"{text},{label}{';new' if number % 3 == 0 else ''}" for number, (text, label) in enumerate(several)]
+    (folder / "several.csv").write_text("\n".join([rows[0], *marked]))
+    with initialize_config_dir(str(conf()), version_base="1.3"):
+        yield House(folder, {False: reviews, True: folder / "several.csv"})
+
+
+# what a term says of a student whose tap has no token axis where the teacher's has one
+TOKENWISE = {"Hint": "must agree in all but the width"}
+
+
+def refusal(house: House, loss: str, task_name: str = "single", student_name: str = "bert_tiny") -> str | None:
+    """What must be said of a combination that makes no sense; None: it must train. It knows kinds, not names."""
+    job, data, teacher = house.job(loss, task_name, student_name), house.data[task_name], house.teacher[task_name]
+    objective: Objective = build.make(job.cfg.loss)
+    if any(term.multi_label not in (None, data.multi_label) for term in objective.terms.values()):
+        return "does not fit a (multi|single)-label task"
+    task = build.task(job.cfg, data)
+    student = build.model(job.cfg.student, task, data, teacher)
+    offered = available(student)
+    if any(tap.partition(".")[0] not in " ".join(offered) for tap in objective.taps["student"]):
+        return "has no tap"
+    batch = next(iter(data.every_row(256)))
+    for term in objective.terms.values():
+        mine, theirs = (
+            task.read(model, batch, term.taps[role]).taps
+            for model, role in ((student, "student"), (teacher, "teacher"))
+        )
+        shapes = [{tap.shape[:-1] for tap in taps.values()} for taps in (mine, theirs)]
+        if type(term).__name__ in TOKENWISE and shapes[0] != shapes[1]:
+            return TOKENWISE[type(term).__name__]
+    return None
+
+
+@pytest.mark.parametrize(("loss", "task", "student", "teacher"), SPREAD, ids=lambda value: value)
+def test_every_combination_trains_or_is_refused_with_a_reason(house, loss, task, student, teacher):
+    job = house.job(loss, task, student, teacher)
+    reason = refusal(house, loss, task, student)
+    if reason is not None:
+        with pytest.raises(UserError, match=reason):
+            train(job)
+        return
+    result = train(job)
+    assert len(result.losses) == 3
+    assert torch.tensor(result.losses).isfinite().all()
+    assert result.changed
+
+
+def test_the_table_of_refusals_is_neither_empty_nor_everything(house):
+    """A rule that refuses all would let the matrix pass without training anything."""
+    assert all(refusal(house, "kd", "single", student) is None for student in STUDENTS)
+    assert refusal(house, "hint") is None
+    assert refusal(house, "hint", "single", "linear") == "has no tap"
+    assert refusal(house, "hint", "single", "mlp") == TOKENWISE["Hint"]
+    assert "does not fit" in (refusal(house, "kd", "multi") or "")
+    assert "does not fit" in (refusal(house, "kd_binary") or "")
+
+
+@pytest.mark.parametrize("freeze", FREEZES)
+def test_what_is_frozen_stays_bit_for_bit_and_the_rest_learns(house, freeze):
+    job = knob(crossed(house.job("kd"), freeze=house.option["freeze"][freeze]), "trainer.max_steps=6")
+    job.cfg.scheduler = house.option["scheduler"]["constant"]
+    result = train(job)
+    learner = result.learner
+    cut = blocks(learner.model)
+    names = {id(parameter): name for name, parameter in learner.model.named_parameters()}
+    for step, (old, new) in enumerate(itertools.pairwise([result.before, *result.steps])):
+        scales = learner.freezing.scales(len(cut), step / 5)
+        for block, scale in zip(cut, scales, strict=True):
+            own = [names[id(parameter)] for parameter in block.parameters]
+            moved = [name for name in own if not torch.equal(old[name], new[name])]
+            assert bool(moved) == (scale > 0), f"step {step}, {block.name}, scale {scale}: {moved}"
+    learning = {
+        name
+        for group in learner.trainer.optimizers[0].param_groups
+        for name in map(names.get, map(id, group["params"]))
+    }
+    ever = {
+        names[id(p)]
+        for index, block in enumerate(cut)
+        for p in block.parameters
+        if any(learner.freezing.scales(len(cut), step / 5)[index] for step in range(6))
+    }
+    assert learning == ever, "what never learns has no place in the optimizer"
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_micro_batches_give_the_weights_of_the_whole_batch(house, loss):
+    """The sum over micro-batches is the step; only what relates the rows of a batch to each other cannot be cut."""
+    task = "multi" if refusal(house, loss) else "single"
+    job = knob(house.job(loss, task), "trainer.gradient_clip_val=null")
+    job.cfg.optimizer = house.option["optimizer"]["sgd"]
+    whole = train(job)
+    parts = train(knob(job, "trainer.accumulate_grad_batches=4"))
+    assert len(parts.losses) == 4 * len(whole.losses)
+    difference = max(float((whole.after[name] - parts.after[name]).abs().max()) for name in whole.after)
+    related = any(isinstance(term, Distance) for term in build.make(job.cfg.loss).terms.values())
+    assert (difference > 1e-6) if related else (difference < 1e-6)
