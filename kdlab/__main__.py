@@ -27,7 +27,7 @@ usage: kdlab VERB [overrides]
 kdlab VERB --help       the config groups of a verb and the config it composes
 kdlab VERB --cfg job    the whole config, without running it
 kdlab VERB -m a=1,2     a sweep: one run a combination
-kdlab --shell-completion install=bash    prints what to eval for tab completion (also zsh, fish)
+eval "$(kdlab --shell-completion install=bash)"    tab completion (also zsh; fish: kdlab ... install=fish | source)
 
 first: kdlab distill experiment=movie_reviews
 """
@@ -43,17 +43,17 @@ def conf() -> Path:
 def main() -> None:
     """Run the verb that the command line names; exits with 2 after a user's mistake, 1 after any other failure."""
     arguments = sys.argv[1:]
-    if arguments and arguments[0] == "--shell-completion":
-        return _complete(arguments)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(HELP.format(verbs="\n".join(f"  {verb:<10}{what}" for verb, what in VERBS.items())))
         return None
     if arguments[0] == "--version":
         print(import_module("kdlab").__version__)
         return None
-    if arguments[0] not in VERBS:
-        _fail(f"'{arguments[0]}' is not a kdlab command; use one of: {', '.join(VERBS)}")
     try:
+        if arguments[0] in ("--shell-completion", "-sc"):
+            return _complete(arguments[1] if len(arguments) > 1 else "")
+        if arguments[0] not in VERBS:
+            raise UserError(f"'{arguments[0]}' is not a kdlab command; use one of: {', '.join(VERBS)}")
         _run(arguments[0], arguments[1:])
     except UserError as mistake:
         _fail(str(mistake))
@@ -117,19 +117,15 @@ class _Task:
             _fail(_sentence(self.verb, mistake))
 
 
-def _complete(arguments: list[str]) -> None:
-    """Tab completion: the verb from our list, everything after it from Hydra."""
-    line = os.environ.get("COMP_LINE", "kdlab distill ")
-    words = line.split()
-    if len(words) < 2 or (len(words) == 2 and not line.endswith(" ")):
-        prefix = words[1] if len(words) == 2 else ""
-        print("\n".join(verb for verb in VERBS if verb.startswith(prefix)))
-        return
-    verb = words[1]
-    if verb in VERBS:
-        os.environ["COMP_LINE"] = "kdlab" + line.split(verb, 1)[1]
-        os.environ["COMP_POINT"] = str(len(os.environ["COMP_LINE"]))
-        _run(verb, arguments)
+def _complete(request: str) -> None:
+    """Print a shell's completion script, or what can stand at the cursor, which the script puts into COMP_LINE."""
+    from kdlab.command import complete
+
+    if request.startswith("query="):
+        found = complete.answer(os.environ.get("COMP_LINE", "kdlab "), VERBS, conf())
+        print("\n".join(word.rstrip() if request == "query=fish" else word for word in found))  # fish adds the space
+    else:
+        print(complete.script(request), end="")
 
 
 def _sentence(verb: str, mistake: Exception) -> str:

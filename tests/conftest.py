@@ -25,6 +25,10 @@ BAD = ("bad", "dull", "poor", "cold", "weak", "boring")
 FILLER = ("the", "film", "is", "a", "and", "story", "with", "actors", "this", "very", "plot")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--golden-write", action="store_true", help="write tests/golden/ anew; see its README.md")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def cache(tmp_path_factory) -> Path:
     """One cache for the tests of a process, so that tiny tokenizers are trained once."""

@@ -16,6 +16,7 @@ from kdlab.error import UserError
 from kdlab.identity import run_id
 
 SWEEP = "KDLAB_SWEEP"  # names the multirun that a job belongs to, in the environment that all its workers inherit
+SWEPT = "KDLAB_SWEPT"  # the keys that the multirun varies, with a space between
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Job:
         cfg: the composed config.
         choices: group -> name of the selected option.
         overrides: the job's command line.
-        sweep: name and number within a multirun, or None.
+        sweep: name and number within a multirun and the keys that it varies, or None.
     """
 
     command: str
@@ -42,7 +43,7 @@ class Job:
     def config(self) -> dict[str, Any]:
         """The resolved config as plain data, with the names of the selected options."""
         try:
-            plain = OmegaConf.to_container(self.cfg, resolve=True, throw_on_missing=False)
+            plain: Any = OmegaConf.to_container(self.cfg, resolve=True, throw_on_missing=False)
         except Exception as problem:
             raise UserError(" ".join(str(problem).split())) from problem
         names = {group.split("@")[-1].replace("/", "_").replace(".", "_"): name for group, name in self.choices.items()}
@@ -56,9 +57,11 @@ class Job:
 
     @property
     def name(self) -> str:
-        """What sets the job apart from its group: its overrides, without those that all runs of a comparison share."""
+        """What sets the job apart: the overrides that its sweep varies; outside a sweep, all that say what it does."""
+        swept = self.sweep["swept"] if self.sweep else []
         common = ("experiment", "group", "outputs", "download", "rerun", "logger", "cluster", "hydra")
-        return ",".join(word for word in self.overrides if not word.lstrip("+~").startswith(common))
+        words = [word for word in self.overrides if word.split("=")[0] in swept]
+        return ",".join(words or [word for word in self.overrides if not word.lstrip("+~").startswith(common)])
 
     @property
     def tags(self) -> list[str]:
@@ -70,7 +73,7 @@ def current(command: str, cfg: DictConfig) -> Job:
     hydra = HydraConfig.get()
     sweep = None
     if hydra.mode == RunMode.MULTIRUN:
-        sweep = {"sweep": os.environ.get(SWEEP, ""), "job": hydra.job.num}
+        sweep = {"sweep": os.environ.get(SWEEP, ""), "job": hydra.job.num, "swept": os.environ.get(SWEPT, "").split()}
     choices = _chosen(hydra.runtime.choices)
     return Job(command, Path(hydra.runtime.output_dir), cfg, choices, list(hydra.overrides.task), sweep)
 

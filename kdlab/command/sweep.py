@@ -8,11 +8,12 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from kdlab.command.job import SWEEP
+from kdlab.command.job import SWEEP, SWEPT
 from kdlab.error import UserError
 
 if TYPE_CHECKING:
@@ -22,10 +23,12 @@ _begun: list[Path] = []  # the folder of the sweep that this process drives
 
 
 class Sweep(Callback):
-    """Hydra's callback that gives a multirun its name before its jobs start."""
+    """Hydra's callback that gives a multirun its name, and its jobs theirs, before they start."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         os.environ[SWEEP] = uuid.uuid4().hex[:12]
+        words = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+        os.environ[SWEPT] = " ".join(word.get_key_element() for word in words if word.is_sweep_override())
         _begun.append(Path(config.outputs) / config.hydra.job.config_name)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
@@ -46,6 +49,7 @@ def conclude() -> None:
     if not _begun:
         return
     folder = _begun.pop()
+    os.environ.pop(SWEPT, None)
     jobs = members(folder, os.environ.pop(SWEEP, ""))
     if not jobs:
         return

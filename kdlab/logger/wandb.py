@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 STEP = "trainer/global_step"
 MODES = ("auto", "offline", "online", "disabled")
-SETTLE_SECONDS = 10.0  # how long W&B may write after a run was finished
+SETTLE_SECONDS = 30.0  # how long W&B may write after finish(): over a second where 8 jobs share 2 cores
 LONGEST_NAME, LONGEST_TAG = 128, 64  # what the server takes
 
 

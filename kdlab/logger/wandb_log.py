@@ -23,6 +23,7 @@ BLOCK = 32768
 RECORD: Any = proto.Record  # type: ignore[attr-defined]  # the generated module has no stubs
 CHUNK = struct.Struct("<IHB")  # checksum, length, type
 FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
+UNENDED = "the end of the run was not written."
 
 
 @dataclass
@@ -155,9 +156,9 @@ def missing_files(run_dir: Path) -> list[Path]:
 
 
 def settled(path: Path, rows: int, seconds: float) -> list[str]:
-    """:func:`verify`, once the log is whole or the time is over: W&B still writes for a moment after ``finish()``."""
+    """:func:`verify`, once the run's end is in the log or the time is over: W&B still writes after ``finish()``."""
     deadline, pause = time.monotonic() + seconds, 0.02
-    while (found := verify(path, rows)) and time.monotonic() < deadline:
+    while (found := verify(path, rows)) and (UNENDED in found or not path.exists()) and time.monotonic() < deadline:
         time.sleep(pause)
         pause = min(2 * pause, 0.5)
     return found
@@ -176,5 +177,5 @@ def verify(path: Path, rows: int) -> list[str]:
     if len(log.history) < rows:
         found.append(f"{len(log.history)} of {rows} logged rows are on disk: is the disk full?")
     if log.exit_code is None:
-        found.append("the end of the run was not written.")
+        found.append(UNENDED)
     return found

@@ -1,0 +1,88 @@
+"""What a verb offers: its config groups, their options, and what is chosen; for its help and for tab completion."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+import yaml
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+
+
+@dataclass(frozen=True)
+class Menu:
+    """The groups of a verb.
+
+    Attributes:
+        cfg: the composed config, with Hydra's own node.
+        options: group -> names of its options.
+        chosen: key of a group on the command line, such as ``model@student``, -> the chosen option; "" for a list.
+        more: groups that a config can be given more of: ``+schedule@loss.alpha=linear``.
+    """
+
+    cfg: DictConfig
+    options: dict[str, list[str]]
+    chosen: dict[str, str]
+    more: list[str]
+
+    def of(self, key: str) -> list[str]:
+        """The options that the key of a group can be given."""
+        return self.options.get(key.split("@")[0], [])
+
+
+def menu(conf: Path, name: str, overrides: list[str], own: Path | None = None) -> Menu:
+    """Compose a config and see what could have been chosen instead.
+
+    Args:
+        conf: the folder with the verbs' configs.
+        name: the verb, or another config beside it.
+        own: a folder with the user's own groups, as ``--config-dir`` takes it.
+    """
+    if own is not None:
+        overrides = [*overrides, f"hydra.searchpath=['{own.absolute().as_uri()}']"]
+    with initialize_config_dir(str(conf), version_base="1.3"):
+        cfg = compose(name, overrides, return_hydra_config=True)
+    folders = [folder for source in cfg.hydra.runtime.config_sources if (folder := _folder(source)) is not None]
+    options = groups(folders)
+    choices = {str(key): str(option or "null") for key, option in cfg.hydra.runtime.choices.items()}
+    lists = dict.fromkeys(_defaults(conf / f"{name}.yaml"), "")
+    chosen = {key: option for key, option in (lists | choices).items() if key.split("@")[0] in options}
+    tops = {_top(key) for key in chosen}
+    elsewhere = {_top(key) for path in conf.glob("*.yaml") for key in _defaults(path)}
+    free = [group for group in options if "module" in tops and _top(group) not in elsewhere]  # only a verb that trains
+    below = [group for group in options if "/" in group and _top(group) in tops and group not in chosen]
+    return Menu(cfg, options, dict(sorted(chosen.items())), sorted({*free, *below}))
+
+
+def groups(folders: list[Path]) -> dict[str, list[str]]:
+    """Group -> options, over all folders that configs are searched in."""
+    found: dict[str, set[str]] = {}
+    for folder in folders:
+        for file in folder.rglob("*.yaml"):
+            group = file.parent.relative_to(folder).as_posix()
+            if group != "." and _top(group) != "hydra":
+                found.setdefault(group, set()).add(file.stem)
+    return {group: sorted(options) for group, options in found.items()}
+
+
+def _folder(source: DictConfig) -> Path | None:
+    """Where a source of configs keeps its files; None for Hydra's own, and for those that are no files."""
+    if source.provider == "hydra":
+        return None
+    if source.schema == "file":
+        return Path(unquote(urlparse(source.path).path) if source.path.startswith("file:") else source.path)
+    return Path(str(files(source.path))) if source.schema == "pkg" else None
+
+
+def _defaults(root: Path) -> list[str]:
+    """The groups that a verb's config chooses from."""
+    entries = (yaml.safe_load(root.read_text(encoding="utf-8")) or {}).get("defaults", []) if root.is_file() else []
+    keys = [key for entry in entries if isinstance(entry, dict) for key in entry]
+    return [key for key in keys if not key.startswith("override ")]
+
+
+def _top(key: str) -> str:
+    return key.split("@")[0].split("/")[0]

@@ -1,0 +1,210 @@
+"""The command line: verbs, Hydra's own flags for each of them, help within a second, completion in a real shell."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kdlab.__main__ import VERBS, conf
+from kdlab.command.complete import INSTALL, answer
+
+TRAINING = ("finetune", "distill")
+
+
+def test_the_list_of_verbs(kdlab):
+    for arguments in ([], ["--help"], ["-h"], ["help"]):
+        code, out, _ = kdlab(*arguments)
+        assert code == 0
+        assert all(verb in out for verb in VERBS)
+    assert kdlab("--version")[0] == 0
+    code, _, err = kdlab("destill")
+    assert code == 2
+    assert err.startswith("error: 'destill' is not a kdlab command; use one of: finetune, distill")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_hydras_flags_work_for_every_verb(kdlab, verb, tmp_path):
+    code, out, err = kdlab(verb, "--cfg", "job")
+    assert code == 0, err
+    assert yaml.safe_load(out)["outputs"] == "outputs"
+    for arguments, told in (
+        (["--cfg", "hydra"], "config_name: " + verb),
+        (["--info", "searchpath"], str(conf())),
+        (["--hydra-help"], "--config-dir"),
+        (["--help"], f"kdlab {verb}"),
+    ):
+        code, out, err = kdlab(verb, *arguments)
+        assert code == 0, err
+        assert told in out
+    assert not list(tmp_path.glob("*"))
+
+
+def test_help_lists_the_verbs_own_groups_and_what_is_chosen(kdlab):
+    out = kdlab("distill", "freeze=head", "--help")[1]
+    assert "freeze                     [head], bottom" in out
+    for name in (
+        "model@student",
+        "model@teacher.model",
+        "callback",
+        "loss",
+        "task/head",
+        "loss/term",
+        "schedule",
+        "lr: ",
+    ):
+        assert f"  {name}" in out, name
+    assert "hydra/" not in out
+    out = kdlab("finetune", "--help", "--resolve")[1]
+    assert "teacher" not in out.split("The composed config")[0].replace("_teacher", "")
+    assert "${" not in out
+    out = kdlab("evaluate", "--help")[1]
+    assert "  datamodule " in out
+    assert "schedule" not in out
+    code, _, err = kdlab("distill", "freeze=melt", "--help")
+    assert code == 2
+    assert "melt" in err
+
+
+def test_the_users_own_config_dir(kdlab, tiny, tmp_path):
+    for folder in ("own/loss", "own/mine"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "own/loss/soft.yaml").write_text("defaults: [kd]\ntemperature: 7.5\n")
+    (tmp_path / "own/mine/thing.yaml").write_text("a: 1\n")
+    code, out, err = kdlab("distill", "--config-dir", "own", "loss=soft", "--cfg", "job")
+    assert code == 0, err
+    assert yaml.safe_load(out)["loss"]["temperature"] == 7.5
+    out = kdlab("distill", "--config-dir", "own", "loss=soft", "--help")[1]
+    assert "[soft], ce" in out
+    assert "  mine " in out
+    code, _, err = kdlab("distill", "--config-dir", "nowhere", "--help")
+    assert code == 2
+    assert "nowhere" in err
+
+
+def run(*arguments: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    variables = os.environ | {"PYTHONPATH": str(conf().parent)} | variables
+    return subprocess.run([sys.executable, *arguments], cwd=folder, env=variables, capture_output=True, text=True)
+
+
+def test_python_m_kdlab_is_the_same_command_and_a_closed_pipe_is_no_traceback(tmp_path):
+    done = run("-m", "kdlab", "distill", "--cfg", "job", folder=tmp_path)
+    assert done.returncode == 0
+    assert "temperature: 2.0" in done.stdout
+    command = f"{sys.executable} -m kdlab distill --help | head -n 1"
+    piped = subprocess.run(
+        ["bash", "-c", command], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(conf().parent)},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert (piped.stdout, piped.stderr) == ("kdlab distill [overrides]\n", "")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], *[[verb, "--help"] for verb in VERBS]], ids=" ".join)
+def test_help_takes_less_than_a_second(arguments, tmp_path):
+    """Of processor time, the best of three: what else the machine does is not ours."""
+    run("-m", "kdlab", *arguments, folder=tmp_path)  # fills the cache of compiled modules
+    seconds = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert run("-m", "kdlab", *arguments, folder=tmp_path).returncode == 0
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+        if seconds[-1] < 1:
+            break
+    assert min(seconds) < 1
+
+
+def complete(line: str) -> list[str]:
+    return answer(line, VERBS, conf())
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("kdlab di", ["distill "]),
+        ("kdlab r", ["report ", "runs "]),
+        ("kdlab nothing lo", []),
+        ("kdlab distill fre", ["freeze.", "freeze="]),
+        ("kdlab distill freeze=no", ["freeze=none"]),
+        ("kdlab distill -m freeze=none,he", ["freeze=none,head"]),
+        ("kdlab distill model@st", ["model@student="]),
+        ("kdlab distill model@teacher.model=bert", ["model@teacher.model=bert_tiny"]),
+        ("kdlab distill loss.temp", ["loss.temperature="]),
+        ("kdlab distill loss.temperature=", ["loss.temperature=2.0"]),
+        ("kdlab distill freeze=bottom freeze.la", ["freeze.layers="]),
+        ("kdlab distill -m freeze=none,head seed=1 optimizer.l", ["optimizer.lr="]),
+        ("kdlab distill optimizer=none_such trainer.max_e", ["trainer.max_epochs="]),
+        ("kdlab distill rerun=", ["rerun=false", "rerun=true"]),
+        ("kdlab distill +sch", ["+schedule@"]),
+        ("kdlab distill +schedule@loss.al", ["+schedule@loss.alpha="]),
+        ("kdlab distill +schedule@loss.alpha=lin", ["+schedule@loss.alpha=linear"]),
+        ("kdlab distill +loss/term@loss.terms.x=kl", ["+loss/term@loss.terms.x=kl"]),
+        ("kdlab distill --conf", ["--config-dir ", "--config-name "]),
+        ("kdlab distill --cfg j", ["job "]),
+        ("kdlab runs so", ["sort="]),
+    ],
+)
+def test_completion(line, expected):
+    assert complete(line) == expected
+
+
+def test_completion_of_every_group_and_of_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("reviews.csv").touch()
+    Path("real/loss").mkdir(parents=True)
+    Path("real/loss/mine.yaml").write_text("defaults: [kd]\n")
+    assert complete("kdlab distill datamodule=table datamodule.path=re") == [
+        "datamodule.path=real/",
+        "datamodule.path=reviews.csv",
+    ]
+    assert complete("kdlab distill --config-dir re") == ["real/", "reviews.csv"]
+    assert complete("kdlab distill --config-dir real loss=mi") == ["loss=mine"]
+    options = {path.stem for path in (conf() / "loss").glob("*.yaml")}
+    assert set(complete("kdlab distill loss=")) == {f"loss={name}" for name in options}
+    assert {"loss=", "freeze=", "callback=", "outputs=", "student.", "trainer."} <= set(complete("kdlab distill "))
+
+
+def test_completion_in_a_real_bash(tmp_path):
+    """With its own splitting of words at = : and @, which COMP_WORDBREAKS lists."""
+    program = tmp_path / "kdlab"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m kdlab "$@"\n')
+    program.chmod(0o755)
+    script = """
+        eval "$(kdlab --shell-completion install=bash)"
+        complete -p kdlab
+        try() {
+            COMP_LINE="$1"; COMP_POINT=${#COMP_LINE}; COMPREPLY=()
+            _kdlab kdlab; printf '<%s>' "${COMPREPLY[@]}"; echo
+        }
+        try 'kdlab dis'; try 'kdlab distill freeze=he'; try 'kdlab distill model@student=bert'
+        try 'kdlab distill loss.al'
+        eval "$(kdlab --shell-completion uninstall=bash)"
+        complete -p kdlab 2>&1
+    """
+    variables = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(conf().parent)}
+    done = subprocess.run(["bash", "--norc", "-c", script], env=variables, cwd=tmp_path, capture_output=True, text=True)
+    lines = done.stdout.splitlines()
+    assert lines[0] == "complete -o nospace -F _kdlab kdlab", done.stderr
+    assert lines[1:5] == ["<distill >", "<head>", "<bert_tiny>", "<loss.alpha=>"]
+    assert "no completion specification" in lines[5]
+
+
+@pytest.mark.parametrize("shell", INSTALL)
+def test_completion_scripts_are_valid(kdlab, shell):
+    code, out, _ = kdlab("--shell-completion", f"install={shell}")
+    assert code == 0
+    if shutil.which(shell):
+        done = subprocess.run([shell, "-n"], input=out, capture_output=True, text=True)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_unknown_shell_is_named(kdlab):
+    code, _, err = kdlab("--shell-completion", "install=csh")
+    assert code == 2
+    assert "install=csh: use install=SHELL" in err
