@@ -32,12 +32,9 @@ from kdlab.run import Run, claim
 log = logging.getLogger(__name__)
 # Lightning's tips and limits say nothing of the run, and frozen blocks are in eval mode on purpose
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-for told in (
-    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
-    "The number of training batches",
-    ".*in eval mode at",
-):
-    warnings.filterwarnings("ignore", told)
+warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
+warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
+warnings.filterwarnings("ignore", message="The number of training batches")
 
 
 @dataclass
