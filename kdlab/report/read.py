@@ -25,7 +25,7 @@ class Record:
         reason: why it is not finished, or what could not be read; "" where there is nothing to say.
         config, choice: the resolved config, and the names of its selected options.
         metrics: finite numbers by name; history: columns of the log, None where a step did not log that name.
-        done: done.json; group, job: the sweep it belongs to and its number there.
+        done: done.json; group: the comparison it belongs to; job: its number in a sweep, None outside.
         started: ISO 8601, or ""; seconds: how long it ran, None where that is not known.
     """
 
@@ -101,7 +101,7 @@ def record(folder: Path) -> Record:
         metrics={name: value for name, value in metrics.items() if value is not None},
         history=history,
         done=done,
-        group=str(sweep.get("group") or ""),
+        group=str(sweep.get("group") or config.get("group") or ""),
         job=None if job is None else int(job),
         started=started,
         seconds=_seconds(state, done, failed, started),

@@ -146,6 +146,13 @@ def test_selection(sweep):
     assert select(every) == every
 
 
+def test_a_single_run_joins_its_group_without_being_a_job_of_it(tmp_path):
+    write_run(tmp_path, "distill", "a", distill_config(1) | {"group": "pilot"}, {"test/accuracy": 0.8})
+    write_run(tmp_path, "distill", "b", distill_config(2), {"test/accuracy": 0.8}, group="pilot", job=3)
+    found = select(records(tmp_path), "pilot")
+    assert [(run.id, run.job) for run in found] == [("a", None), ("b", 3)]
+
+
 def test_what_differs_is_what_was_swept(sweep):
     runs = select(records(sweep), command="distill")
     assert {"choice.freeze", "loss.alpha", "loss.temperature", "freeze.start"} <= set(differing(runs))
