@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,7 +49,7 @@ class Trained:
     def labels(self) -> list[str] | None:
         """The label names in the order of the logits, or None where the model has only numbers."""
         if (self.weights / "labels.json").exists():
-            return json.loads((self.weights / "labels.json").read_text())
+            return read_json(self.weights / "labels.json", AGAIN)
         names = getattr(self._config, "id2label", None) or {}
         labels = [names[index] for index in sorted(names, key=int)]
         return None if all(name == f"LABEL_{index}" for index, name in enumerate(labels)) else labels

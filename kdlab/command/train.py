@@ -20,6 +20,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from kdlab.callback.checkpoint import Checkpoint
 from kdlab.command import build
 from kdlab.command.job import Job
+from kdlab.command.rank import companions
 from kdlab.command.teacher import Trained
 from kdlab.error import UserError
 from kdlab.file import sha256, write_json
@@ -32,12 +33,9 @@ from kdlab.run import Run, claim
 log = logging.getLogger(__name__)
 # Lightning's tips and limits say nothing of the run, and frozen blocks are in eval mode on purpose
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-for told in (
-    r"`isinstance\(treespec, LeafSpec\)` is deprecated",
-    "The number of training batches",
-    ".*in eval mode at",
-):
-    warnings.filterwarnings("ignore", told)
+warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
+warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
+warnings.filterwarnings("ignore", message="The number of training batches")
 
 
 @dataclass
@@ -79,16 +77,36 @@ def _train(job: Job, run: Run, prepare: Callable[[Job, Any], Prepared]) -> float
     if prepared.teacher is not None:
         write_json(run.folder / "teacher.json", {"id": prepared.teacher.id, "folder": str(prepared.teacher.folder)})
     loggers = {name: partial(build.make, node) for name, node in (cfg.logger or {}).items()}
-    with opened(_info(job, run, prepared.teacher), loggers) as journal:
-        callbacks = build.several(cfg.callback, folder=run.folder)
-        trainer: Trainer = build.make(
-            cfg.trainer, callbacks=callbacks, logger=journal.loggers, default_root_dir=str(run.folder),
-            enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
-            enable_model_summary=False, enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),
-        )  # fmt: skip
+    with opened(info(job, run, prepared.teacher), loggers) as journal:
         _tell_trainable(learner, journal)
-        if trainer.max_epochs == trainer.max_steps == -1:
-            raise UserError("training would never end: set trainer.max_epochs or trainer.max_steps to more than -1")
+        measured, metric = fit(job, run, learner, data, journal)
+        save(learner.model, data.tokenizer, run.folder / "model")
+        write_json(run.folder / "model" / "labels.json", list(data.labels))
+        known = measured | prepared.metrics | _cost(run, learner, data)
+        journal.summary(known)
+        weights = run.folder / "model" / "model.safetensors"
+        journal.produce(Source(run.id, weights, sha256(weights)))
+    value = known.get(f"best/{metric}")
+    run.finish(value, metric, time.perf_counter() - start, known)
+    return value
+
+
+def fit(job: Job, run: Run, learner: Learner, data: Any, journal: Journal) -> tuple[dict[str, float], str]:
+    """Train, go back to the best weights, and test; every process of a run on several devices calls it.
+
+    Returns:
+        What was measured, and the name of the metric that decided which weights are best.
+    """
+    callbacks = build.several(job.cfg.callback, folder=run.folder)
+    trainer: Trainer = build.make(
+        job.cfg.trainer, callbacks=callbacks, logger=journal.loggers, default_root_dir=str(run.folder),
+        enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
+        enable_model_summary=False, enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),
+    )  # fmt: skip
+    if trainer.max_epochs == trainer.max_steps == -1:
+        raise UserError("training would never end: set trainer.max_epochs or trainer.max_steps to more than -1")
+    learner.check(trainer)
+    with companions(trainer, run.folder):
         try:
             trainer.fit(learner, datamodule=data, ckpt_path=run.last_checkpoint, weights_only=True)
         except SystemExit as stop:  # what Lightning makes of Ctrl-C, after which it is deaf to it
@@ -96,20 +114,10 @@ def _train(job: Job, run: Run, prepare: Callable[[Job, Any], Prepared]) -> float
             raise KeyboardInterrupt from stop
         measured = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("perf/")}
         keeper = next((callback for callback in callbacks if isinstance(callback, Checkpoint)), None)
-        best = _load_best(keeper, learner)
+        measured |= _load_best(keeper, learner)
         tested = trainer.test(learner, datamodule=data, verbose=False)[0]
-        save(learner.model, data.tokenizer, run.folder / "model")
-        write_json(run.folder / "model" / "labels.json", list(data.labels))
-        known = (
-            measured | best | prepared.metrics | _cost(run, learner, data) | {k: float(v) for k, v in tested.items()}
-        )
-        journal.summary(known)
-        weights = run.folder / "model" / "model.safetensors"
-        journal.produce(Source(run.id, weights, sha256(weights)))
-    metric = (keeper and keeper.monitor) or "val/accuracy"
-    value = best.get(f"best/{metric}")
-    run.finish(value, metric, time.perf_counter() - start, known)
-    return value
+    decides = keeper.monitor if keeper is not None and keeper.monitor else "val/accuracy"
+    return measured | {name: float(value) for name, value in tested.items()}, decides
 
 
 def _tell_trainable(learner: Learner, journal: Journal) -> None:
@@ -154,7 +162,7 @@ def _cost(run: Run, learner: Learner, data: Any) -> dict[str, float]:
     }
 
 
-def _info(job: Job, run: Run, teacher: Trained | None) -> RunInfo:
+def info(job: Job, run: Run, teacher: Trained | None) -> RunInfo:
     config, source = job.config, None
     if teacher is not None:
         weights = teacher.weights / "model.safetensors"

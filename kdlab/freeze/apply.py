@@ -50,7 +50,7 @@ def parameter_groups(
         UserError: nothing would ever learn.
     """
     runs: list[tuple[float, list[Block]]] = []
-    for block, scale in zip(model_blocks, _highest(policy, len(model_blocks)), strict=True):
+    for block, scale in zip(model_blocks, highest(policy, len(model_blocks)), strict=True):
         if scale and runs and runs[-1][0] == scale:
             runs[-1][1].append(block)
         else:
@@ -85,7 +85,20 @@ def trainable_table(policy: Freeze, model_blocks: Sequence[Block], progress: flo
     ]
 
 
-def _highest(policy: Freeze, blocks: int) -> list[float]:
+def prepare(policy: Freeze, model_blocks: Sequence[Block]) -> None:
+    """Let gradients reach what learns at some time and nothing else: what a distributed wrapper is to count on."""
+    for block, scale in zip(model_blocks, highest(policy, len(model_blocks)), strict=True):
+        for parameter in block.parameters:
+            parameter.requires_grad_(scale > 0)
+
+
+def changes(policy: Freeze, blocks: int) -> bool:
+    """Whether a block learns at one time and is frozen at another."""
+    over_time = [policy.scales(blocks, moment / MOMENTS) for moment in range(MOMENTS + 1)]
+    return any(min(column) == 0 < max(column) for column in zip(*over_time, strict=True))
+
+
+def highest(policy: Freeze, blocks: int) -> list[float]:
     """Each block's scale at progress 1, or, where that is 0, its largest at any time."""
     over_time = [policy.scales(blocks, moment / MOMENTS) for moment in range(MOMENTS + 1)]
     return [last or max(column) for last, column in zip(over_time[-1], zip(*over_time, strict=True), strict=True)]

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MetricCollection
 
-from kdlab.freeze.apply import apply, parameter_groups, trainable_table
+from kdlab.error import UserError
+from kdlab.freeze.apply import apply, changes, parameter_groups, prepare, trainable_table
 from kdlab.freeze.base import Freeze
 from kdlab.model.block import blocks
 from kdlab.output import Batch, Output
@@ -53,6 +54,20 @@ class Learner(LightningModule, ABC):
     def progress(self) -> float:
         """How far the run is: 0 at the first step, 1 at the last."""
         return min(1.0, self.global_step / max(1, self.steps - 1))
+
+    def check(self, trainer: Trainer) -> None:
+        """Refuse what this trainer cannot do, before it starts."""
+        settings = getattr(trainer.strategy, "_ddp_kwargs", None)
+        if settings is None or settings.get("find_unused_parameters") or not changes(self.freezing, len(self.blocks)):
+            return
+        raise UserError(
+            f"freeze={type(self.freezing).__name__.lower()} changes what learns in the middle of the run, which "
+            "trainer.strategy=ddp cannot follow; use trainer.strategy=ddp_find_unused_parameters_true"
+        )
+
+    def setup(self, stage: str) -> None:
+        if stage == "fit":
+            prepare(self.freezing, self.blocks)
 
     def on_train_start(self) -> None:
         # not in configure_optimizers: asking makes the train loader, and before a checkpoint is restored that would be
@@ -111,5 +126,5 @@ class Learner(LightningModule, ABC):
         metric.update(self.task.probabilities(output.logits), batch["label"])
         loss = self.task.supervised(output, batch)
         self.log_dict(metric, on_step=False, on_epoch=True, batch_size=len(batch["row"]))
-        self.log(f"{split}/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["row"]))
+        self.log(f"{split}/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["row"]), sync_dist=True)
         return output

@@ -61,7 +61,7 @@ class Distill(Learner):
         total, values = self.loss(supervised, student, teacher, self.progress)
         named = {"train/loss": total} | {f"train/loss/{name}": value for name, value in values.items()}
         named |= {f"train/schedule/{name}": value for name, value in self.loss.current(self.progress).items()}
-        self.log_dict(named, batch_size=len(batch["row"]))
+        self.log_dict(named, batch_size=len(batch["row"]), sync_dist=True)
         return total
 
     def evaluation_step(self, batch: Batch, split: str, metric: MetricCollection) -> Output:

@@ -11,7 +11,7 @@ from kdlab.report.read import Record
 
 Setting = tuple[tuple[str, Any], ...]
 PLACES = ("paths", "hydra", "logger", "launcher", "callback", "outputs", "id", "wandb", "seed", "cluster")
-PLACE_ENDS = ("dir", "dirpath", "folder", "root", "save_dir", "default_root_dir", "num_workers", "output_dir")
+PLACE_ENDS = ("dir", "dirpath", "folder", "root", "save_dir", "default_root_dir", "num_workers", "output_dir", "seed")
 MISSING = None
 
 
@@ -126,7 +126,7 @@ def _agree(column: tuple, other: tuple) -> bool:
 
 def _place(key: str, column: Iterable[tuple[str, str]]) -> bool:
     """Whether a key says where something lies and not what is computed."""
-    if key.split(".", 1)[0] in PLACES or _last(key) in PLACE_ENDS:
+    if key.removeprefix("choice.").split(".", 1)[0] in PLACES or _last(key) in PLACE_ENDS:
         return True
     texts = [value for kind, value in column if kind == "str"]
     return bool(texts) and all(re.match(r"(/|[A-Za-z]:\\|file:)", value) for value in texts)

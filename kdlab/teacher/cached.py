@@ -80,17 +80,21 @@ def stored_targets(root: Path, model: nn.Module, task: Task, data: Any, taps: Co
     def build() -> Iterable[Part]:
         teacher, threads = model.eval().to(device), torch.get_num_threads()
         torch.set_num_threads(len(os.sched_getaffinity(0)))  # whoever else needs these targets waits for this pass
-        for batch in data.every_row(tokens):
-            moved = {name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()}
-            output = task.read(teacher, moved, names)
-            real = moved["attention_mask"].bool()
-            per_row, per_token = {"logits": output.logits.float().cpu().numpy()}, {}
-            for name, tap in output.taps.items():
-                if tap.dim() == 3 and tap.shape[:2] == real.shape:
-                    per_token[name] = tap[real].float().cpu().numpy()
-                else:
-                    per_row[name] = tap.float().cpu().numpy()
-            yield batch["row"].numpy(), per_row, per_token
-        torch.set_num_threads(threads)
+        try:
+            for batch in data.every_row(tokens):
+                moved = {
+                    name: value.to(device) if isinstance(value, Tensor) else value for name, value in batch.items()
+                }
+                output = task.read(teacher, moved, names)
+                real = moved["attention_mask"].bool()
+                per_row, per_token = {"logits": output.logits.float().cpu().numpy()}, {}
+                for name, tap in output.taps.items():
+                    if tap.dim() == 3 and tap.shape[:2] == real.shape:
+                        per_token[name] = tap[real].float().cpu().numpy()
+                    else:
+                        per_row[name] = tap.float().cpu().numpy()
+                yield batch["row"].numpy(), per_row, per_token
+        finally:
+            torch.set_num_threads(threads)
 
     return ensure(root, key(**describe), describe, data.lengths, build)

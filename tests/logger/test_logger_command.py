@@ -12,9 +12,9 @@ import pytest
 import yaml
 
 from kdlab.callback.finite import Finite
+from kdlab.file import sha256
 from kdlab.logger import wandb as module
 from kdlab.logger.wandb_log import Log, logs, missing_files, read, settled
-from kdlab.run import file_sha256
 
 KEY = "local" + "5ec7e7" * 6 + "0000"
 
@@ -70,7 +70,7 @@ def test_a_sweep_is_one_whole_wandb_run_a_job_and_one_of_the_teacher(kdlab, tiny
     assert names == {f"loss.temperature={t},freeze={f}" for t in (1, 2) for f in ("none", "head")}
     assert all(log.run["tags"] == ["table"] and log.exit_code == 0 for log in found)
 
-    weights = {"id": teacher.name, "sha256": file_sha256(teacher / "model/model.safetensors")}
+    weights = {"id": teacher.name, "sha256": sha256(teacher / "model/model.safetensors")}
     made = {
         log.run["id"]: {name: one for name, one in log.artifacts.items() if one["type"] == "model"} for log in found
     }

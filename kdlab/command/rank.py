@@ -1,0 +1,103 @@
+"""A run on several devices: the process that owns its directory starts one more for each further device.
+
+Lightning would start the command line again; that would compose the config again and wait for the run's lock for good.
+These processes read the run directory instead, and write nothing but their own log.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from importlib import import_module
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Trainer
+
+from kdlab.error import UserError
+
+READY = "ready\n"
+
+
+@contextmanager
+def companions(trainer: Trainer, folder: Path) -> Iterator[None]:
+    """The other processes of the run in ``folder``: started here, each ready to train, and gone in the end.
+
+    Nothing happens on one device, nor where this process was itself started for one device of several.
+
+    Raises:
+        UserError: one of them failed; its log says why.
+    """
+    if trainer.num_devices == 1 or "LOCAL_RANK" in os.environ:
+        yield
+        return
+    before = dict(os.environ)
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_port()), "NODE_RANK": "0", "LOCAL_RANK": "0"}
+    processes = []
+    try:
+        with ExitStack() as logs:
+            for rank in range(1, trainer.num_devices):
+                log = logs.enter_context((folder / f"rank-{rank}.log").open("w"))
+                command = [sys.executable, "-m", "kdlab.command.rank", str(folder)]
+                environment = os.environ | {"LOCAL_RANK": str(rank)}
+                processes.append(
+                    subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
+                )
+        for rank, process in enumerate(processes, 1):  # else this process would wait half an hour for a dead one
+            if process.stdout is None or process.stdout.readline() != READY:
+                raise _failed(folder, rank)
+        yield
+        for rank, process in enumerate(processes, 1):
+            if process.wait():
+                raise _failed(folder, rank)
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()  # the next job of a sweep makes its own
+        os.environ.clear()
+        os.environ |= before
+
+
+def follow(folder: Path) -> None:
+    """Train as one process of the run in ``folder``; its teacher and stores are there already."""
+    from kdlab.command import build, train
+    from kdlab.command.job import Job
+    from kdlab.logger.base import opened
+    from kdlab.run import Run, read_config
+
+    told, sys.stdout = sys.stdout, sys.stderr
+    cfg = read_config(folder)
+    if (folder / "teacher.json").exists():
+        cfg.teacher.run = json.loads((folder / "teacher.json").read_text())["folder"]
+    job, run = Job(cfg.command, folder, cfg, {}, []), Run(folder)
+    torch.manual_seed(cfg.seed)
+    data = build.data(cfg)
+    prepared = import_module(f"kdlab.command.{cfg.command}").prepare(job, data)
+    with opened(train.info(job, run, prepared.teacher), {}) as journal:
+        print(READY, end="", file=told, flush=True)
+        train.fit(job, run, prepared.learner, data, journal)
+
+
+def _failed(folder: Path, rank: int) -> UserError:
+    lines = (folder / f"rank-{rank}.log").read_text().strip().splitlines()
+    reason = lines[-1] if lines else "it said nothing"
+    return UserError(f"the process of device {rank} failed: {reason} (all of it is in {folder}/rank-{rank}.log)")
+
+
+def _port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+if __name__ == "__main__":
+    follow(Path(sys.argv[1]))
