@@ -23,6 +23,8 @@ class Output:
         count: what :meth:`mean` divides by: the positions of the whole optimizer step divided by its number of
             micro-batches (over accumulation and devices), so that the mean of micro-batch losses is the loss of the
             whole. None: the positions in ``mask``.
+        label: class numbers ``[...]``, or several labels ``[..., C]`` of 0 and 1; -1 where a position has none.
+        row: ``[B]`` int64, the ids of the rows.
     """
 
     logits: Tensor
@@ -30,6 +32,16 @@ class Output:
     taps: dict[str, Tensor] = field(default_factory=dict)
     tokens: Tensor | None = None
     count: float | None = None
+    label: Tensor | None = None
+    row: Tensor | None = None
+
+    @property
+    def labelled(self) -> Tensor:
+        """``[...]`` bool: the positions that count and have a label."""
+        if self.label is None:
+            return torch.zeros_like(self.mask)
+        known = self.label >= 0
+        return self.mask & (known if known.shape == self.mask.shape else known.all(-1))
 
     def mean(self, values: Tensor) -> Tensor:
         """The masked mean: a scalar.

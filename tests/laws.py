@@ -40,6 +40,8 @@ def output(
         mask=torch.ones(rows, dtype=torch.bool) if mask is None else torch.tensor(mask),
         taps={name: leaf(rows, *shape(name, width)) for name in taps},
         tokens=tokens,
+        label=torch.arange(rows) % classes,
+        row=torch.arange(rows) + 1,
     )
 
 
@@ -74,6 +76,8 @@ def cut(out: Output, start: int, stop: int, count: float) -> Output:
         taps={name: tap[start:stop] for name, tap in out.taps.items()},
         tokens=None if out.tokens is None else out.tokens[start:stop],
         count=count,
+        label=None if out.label is None else out.label[start:stop],
+        row=None if out.row is None else out.row[start:stop],
     )
 
 

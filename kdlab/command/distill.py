@@ -14,6 +14,8 @@ from kdlab.command.job import Job, current
 from kdlab.command.teacher import Trained, check, resolve
 from kdlab.command.train import Prepared, carry_out, shared
 from kdlab.loss.objective import Objective
+from kdlab.loss.term import Side
+from kdlab.model.tap import depth
 from kdlab.module.finetune import Finetune
 
 
@@ -34,12 +36,16 @@ def prepare(job: Job, data: Any) -> Prepared:
     settings = shared(job, data, task)
     with reading(loss, "teacher"):
         build.teacher_kind(cfg.teacher).accept(loss.taps["teacher"])
-    taps, store = loss.taps, Path(cfg.outputs) / "store"
+    store = Path(cfg.outputs) / "store"
     rows = next(iter(data.every_row(256)))
-    trained = find_teacher(job, data) if build.needs_teacher(cfg.student) else None
+    early = build.needs_teacher(cfg.student) or loss.maps_layers
+    trained = find_teacher(job, data) if early else None
     torch.manual_seed(cfg.seed)
     student = build.model(cfg.student, task, data, teacher=None if trained is None else trained.model)
-    with reading(loss, "student"):  # before a teacher is trained
+    if trained is not None:
+        loss.place(depth(student) or 0, depth(trained.model) or 0)
+    taps = loss.taps
+    with reading(loss, "student"), torch.no_grad():  # before a teacher is trained
         probe = task.read(student.eval(), rows, taps["student"])
     student.train()
     if not loss.needs_teacher:
@@ -50,7 +56,16 @@ def prepare(job: Job, data: Any) -> Prepared:
         teacher = build.make(
             how(cfg.teacher), model=trained.model, task=task, data=data, taps=taps["teacher"], store=store
         )
-    loss.connect({name: tap.shape[-1] for name, tap in probe.taps.items()}, teacher.widths())
+    classes = probe.logits.shape[-1]
+    widths = {name: tap.shape[-1] for name, tap in probe.taps.items()}
+    loss.connect(
+        Side(widths, depth(student) or 0, classes),
+        Side(teacher.widths(), depth(trained.model) or 0, classes),
+        rows=len(data.lengths),
+    )
+    with torch.random.fork_rng(devices=[]), torch.no_grad():  # what does not fit together is told before training
+        loss.eval()(task.supervised(probe, rows), probe, teacher.read(task, rows), 0.0)
+    loss.train()
     learner = build.make(cfg.module, model=student, loss=loss, teacher=teacher, **settings)
     known = {name: value for name, value in trained.metrics.items() if name.startswith(("model/", "perf/latency"))}
     metrics = {f"teacher/{name}": value for name, value in known.items()}

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from kdlab.error import UserError
-from kdlab.loss.term import Term
+from kdlab.loss.term import Side, Term
 from kdlab.output import Output
 from kdlab.schedule.base import Schedule, at, bounds, positive, said
 
@@ -95,10 +95,23 @@ class Objective(nn.Module):
                     f"such as {fitting}."
                 )
 
-    def connect(self, student: Mapping[str, int], teacher: Mapping[str, int]) -> None:
-        """Make the adapters of all terms. Called once before the optimizer is made, with the width of each tap."""
+    @property
+    def maps_layers(self) -> bool:
+        """Whether some term has to know the numbers of layers before its taps can be read."""
+        return any(term.maps_layers for term in self._terms())
+
+    def place(self, student: int, teacher: int) -> None:
+        """Decide the taps of the terms that map layers, given how many layers the two models have."""
+        for name, term in self.terms.items():
+            try:
+                term.place(student, teacher)  # type: ignore[operator]
+            except UserError as problem:
+                raise UserError(f"loss.terms.{name}: {problem}") from problem
+
+    def connect(self, student: Side, teacher: Side, rows: int) -> None:
+        """Make the adapters of all terms. Called once before the optimizer is made."""
         for term in self._terms():
-            term.connect(student, teacher)
+            term.connect(student, teacher, rows)
 
     def current(self, progress: float) -> dict[str, float]:
         """What is scheduled, at ``progress``, for the log: ``alpha``, ``temperature``, ``<term>.weight``."""

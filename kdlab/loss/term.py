@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
@@ -12,21 +13,54 @@ from kdlab.output import Output
 from kdlab.schedule.base import Schedule
 
 
+@dataclass(frozen=True)
+class Side:
+    """What a term can know of a model before training.
+
+    Attributes:
+        widths: the width (last dimension) of each tap that terms read of it.
+        layers: how many layers it has; 0 where it is no stack of layers.
+        classes: how many logits it gives; 0 where that is not known.
+    """
+
+    widths: Mapping[str, int] = field(default_factory=dict)
+    layers: int = 0
+    classes: int = 0
+
+
 class Term(nn.Module, ABC):
     """A scalar function of what the student and the teacher said, plus the adapters (projections) that it owns.
+
+    What a term needs of the labels and of the rows' ids stands in the outputs too: ``student.label``, ``student.row``.
 
     Attributes:
         weight: factor in the objective, a number or a schedule.
         taps: the tap names that the term reads, by role: ``{"student": (...), "teacher": (...)}``.
         multi_label: True where the term only fits multi-label tasks, False where it only fits single-label ones.
+        row_wise: whether the rows of a batch are looked at one by one, so that micro-batches add up to the whole.
+        maps_layers: whether :meth:`place` decides the taps from the numbers of layers.
     """
 
     weight: float | Schedule
     taps: Mapping[str, tuple[str, ...]] = {"student": (), "teacher": ()}
     multi_label: bool | None = None
+    row_wise: bool = True
+    maps_layers: bool = False
 
-    def connect(self, student: Mapping[str, int], teacher: Mapping[str, int]) -> None:
-        """Make the adapters. Called once before the optimizer is made, with the width (last dimension) of each tap."""
+    def place(self, student: int, teacher: int) -> None:  # noqa: B027  most terms name their taps in the config
+        """Decide the taps, given how many layers the two models have. Called once, before taps are read.
+
+        Raises:
+            UserError: a layer that one of them lacks; the sentence shows both lists of layers.
+        """
+
+    def connect(self, student: Side, teacher: Side, rows: int) -> None:  # noqa: B027  most terms have no adapter
+        """Make the adapters. Called once before the optimizer is made.
+
+        Args:
+            student, teacher: what is known of both models.
+            rows: how many rows the data has; row ids are below it.
+        """
 
     @abstractmethod
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
@@ -61,18 +95,18 @@ def read(output: Output, name: str, role: str) -> Tensor:
     return output.taps[name]
 
 
-def width(widths: Mapping[str, int], name: str, role: str) -> int:
+def width(side: Side, name: str, role: str) -> int:
     """The width of the tap ``name``.
 
     Raises:
         UserError: the model does not offer it.
     """
-    if name not in widths:
-        offered = ", ".join(widths) or "none"
+    if name not in side.widths:
+        offered = ", ".join(side.widths) or "none"
         raise UserError(
             f"A loss term reads the {role}'s tap '{name}', but the {role} offers {offered}; change its taps.{role}."
         )
-    return widths[name]
+    return side.widths[name]
 
 
 def same_classes(student: Output, teacher: Output) -> None:

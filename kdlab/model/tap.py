@@ -62,7 +62,7 @@ def read(model: nn.Module, batch: Batch, taps: Collection[str] = ()) -> tuple[Te
 
 def available(model: nn.Module) -> list[str]:
     """The named taps of ``model``, from the bottom; besides these, ``module:<path>`` reads any submodule."""
-    layers = _layers(model)
+    layers = depth(model)
     names = ["embedding", *(f"hidden.{index}" for index in range(layers))] if layers is not None else []
     if layers is not None and hasattr(model.config, "num_attention_heads"):
         names += [f"attention.{index}" for index in range(layers)]
@@ -90,7 +90,8 @@ def _find_final_linear(model: nn.Module) -> tuple[str, nn.Linear] | None:
     return found
 
 
-def _layers(model: nn.Module) -> int | None:
+def depth(model: nn.Module) -> int | None:
+    """How many layers the model has; None where it is no stack of layers."""
     return getattr(getattr(model, "config", None), "num_hidden_layers", None)
 
 
@@ -103,7 +104,7 @@ def _place(model: nn.Module, tap: str) -> tuple[str, Any]:
     elif tap == "pooled":
         if (found := _find_final_linear(model)) is not None:
             return "pooled", found[0]
-    elif (layers := _layers(model)) is not None:
+    elif (layers := depth(model)) is not None:
         kind, _, number = tap.partition(".")
         if tap == "embedding":
             return "hidden", 0

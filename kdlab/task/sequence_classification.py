@@ -80,7 +80,10 @@ class SequenceClassification(Task):
                 f"({', '.join(self.labels[:8])}): use a model that was trained on these labels, or a fresh head."
             )
         mask = torch.ones(logits.shape[:-1], dtype=torch.bool, device=logits.device)
-        return Output(logits, mask, found, tokens=batch["attention_mask"].bool(), count=batch.get("rows"))
+        return Output(
+            logits, mask, found, tokens=batch["attention_mask"].bool(), count=batch.get("rows"),
+            label=batch.get("label"), row=batch.get("row"),
+        )  # fmt: skip
 
     def supervised(self, output: Output, batch: Batch) -> Tensor:
         label, logits = batch["label"], widen(output.logits)

@@ -58,6 +58,8 @@ class Cached(Teacher):
             taps={name: stored(name) for name in self.taps},
             tokens=batch["attention_mask"].bool(),
             count=batch.get("rows"),
+            label=batch.get("label"),
+            row=batch.get("row"),
         )
 
     def widths(self) -> Mapping[str, int]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kdlab.error import UserError
 from kdlab.loss.objective import Objective
-from kdlab.loss.relation.distance import Distance
+from kdlab.loss.term import Side
 from kdlab.schedule.base import Schedule
 from kdlab.schedule.cosine import Cosine
 from kdlab.schedule.linear import Linear
@@ -20,6 +20,7 @@ from kdlab.schedule.linear import Linear
 CONF = Path(__file__).parents[2] / "conf"
 RECIPES = sorted(path.stem for path in (CONF / "loss").glob("*.yaml"))
 TERMS = sorted(path.stem for path in (CONF / "loss/term").glob("*.yaml"))
+LAYERS = {"student": 2, "teacher": 4}
 SCHEDULES = sorted(path.stem for path in (CONF / "schedule").glob("*.yaml"))
 
 
@@ -49,7 +50,12 @@ def outputs(built, width=4, wider=6, **kind):
 
 def connected(built, width=4, wider=6):
     torch.manual_seed(0)
-    built.connect(dict.fromkeys(built.taps["student"], width), dict.fromkeys(built.taps["teacher"], wider))
+    built.place(LAYERS["student"], LAYERS["teacher"])
+    sides = [
+        Side(dict.fromkeys(built.taps[role], wide), layers=LAYERS[role], classes=3)
+        for role, wide in (("student", width), ("teacher", wider))
+    ]
+    built.connect(*sides, rows=64)
     return built
 
 
@@ -79,7 +85,7 @@ def test_every_term_obeys_the_laws_of_masks(root, term):
 @given(sizes=st.lists(st.integers(1, 4), min_size=1, max_size=4))
 def test_every_row_wise_term_adds_up_over_micro_batches(root, term, sizes):
     built = connected(only(term)).double()
-    if isinstance(built.terms["extra"], Distance):
+    if not built.terms["extra"].row_wise:
         pytest.skip("relates the rows of a batch")
     student, teacher = outputs(built, rows=sum(sizes))
     laws.micro_batches_add_up(built.terms["extra"], student, teacher, sizes)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from kdlab.error import UserError
-from kdlab.loss.term import Term, pair, read, width
+from kdlab.loss.term import Side, Term, pair, read, width
 from kdlab.output import Output, widen
 from kdlab.schedule.base import Schedule
 
@@ -42,7 +42,7 @@ class Hint(Term):
         self.taps = pair(taps or {"student": "hidden.-1", "teacher": "hidden.-1"})
         self.adapter: nn.Module = nn.Identity()
 
-    def connect(self, student: Mapping[str, int], teacher: Mapping[str, int]) -> None:
+    def connect(self, student: Side, teacher: Side, rows: int) -> None:
         source = width(student, self.taps["student"][0], "student")
         target = width(teacher, self.taps["teacher"][0], "teacher")
         self.adapter = nn.Identity() if source == target else nn.Linear(source, target)

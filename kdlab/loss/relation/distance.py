@@ -60,6 +60,8 @@ class Distance(Term):
         taps: ``{student: NAME, teacher: NAME}``, each ``[B, D]``, or ``[B, L, D]``, averaged over the real tokens.
     """
 
+    row_wise = False
+
     def __init__(self, weight: float | Schedule = 1.0, taps: Mapping[str, str] | None = None) -> None:
         super().__init__()
         self.weight = weight
