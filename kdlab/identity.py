@@ -12,6 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+import kdlab.precision  # noqa: F401  registers ${cpu_precision:}
 from kdlab.file import sha256
 
 NEUTRAL = frozenset({"hydra", "outputs", "rerun", "group", "logger", "cluster", "choice", "command"})

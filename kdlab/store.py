@@ -1,7 +1,8 @@
-"""Teacher targets on disk: content-addressed, written once under a lock, memory-mapped, checked on open.
+"""What a frozen model said of every row, on disk: content-addressed, written once under a lock, memory-mapped, checked.
 
-A store holds one array a tap (and one of logits) for every row of a data set. Arrays with a token axis are stored flat,
-the rows' real tokens one after the other.
+A store holds one array a name (``logits``, a tap, …) for every row of a data set. Values of fixed shape are stored row
+after row; those with a token axis flat, the rows' real tokens one after the other; attention maps as the pairs of a
+row's real tokens. Nothing is padded.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,11 +20,24 @@ from pathlib import Path
 import numpy as np
 
 from kdlab.error import UserError
-from kdlab.file import lock, sha256, write_json
+from kdlab.file import lock, read_json, sha256, write_json
 from kdlab.run import now
 
-# rows [B], {name: [B, ...]}, {name: [real tokens of these rows, ...]}
-Part = tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray]]
+KINDS = ("row", "token", "pair")  # [N, ...], [T, ...], [sum of L * L, ...]
+FLUSH_SECONDS = 10.0  # between two moments that an interrupted build can go on from
+
+
+@dataclass(frozen=True)
+class Part:
+    """What was said of some rows.
+
+    Attributes:
+        rows: ``[B]`` row ids.
+        values: by name, its kind and an array with a line a row, a real token or a pair of real tokens of these rows.
+    """
+
+    rows: np.ndarray
+    values: dict[str, tuple[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -31,26 +46,43 @@ class Store:
 
     Attributes:
         folder: ``outputs/store/<key>``.
-        arrays: memory-mapped, by name; ``logits`` is ``[N, C]``, a token-level tap ``[T, D]``.
-        offsets: ``[N + 1]``, where each row's tokens begin in a token-level array.
-        seconds: what the teacher pass took.
+        arrays: memory-mapped, by name.
+        offsets: by kind ``[N + 1]``, where each row's lines begin.
+        meta: what ``meta.json`` says: what the store is of, the kind and type of each array, how long it took.
     """
 
     folder: Path
     arrays: dict[str, np.ndarray]
-    offsets: np.ndarray
-    token_level: frozenset[str]
-    seconds: float
+    offsets: dict[str, np.ndarray]
+    meta: dict
+
+    @property
+    def seconds(self) -> float:
+        return float(self.meta["seconds"])
+
+    def kind(self, name: str) -> str:
+        return self.meta["arrays"][name]["kind"]
+
+    def dtype(self, name: str) -> str:
+        """``float32``, ``float16`` or ``bfloat16`` (which numpy lacks: such an array holds the bits as int16)."""
+        return self.meta["arrays"][name]["dtype"]
 
     def gather(self, name: str, rows: np.ndarray, length: int) -> np.ndarray:
-        """The stored values of some rows: ``[B, ...]``, or ``[B, length, ...]`` padded with 0 for a token-level tap."""
-        array = self.arrays[name]
-        if name not in self.token_level:
+        """The stored values of some rows: ``[B, ...]``, ``[B, length, ...]`` or ``[B, ..., length, length]``, 0-padded."""
+        array, kind = self.arrays[name], self.kind(name)
+        if kind == "row":
             return array[rows]
-        out = np.zeros((len(rows), length, *array.shape[1:]), array.dtype)
-        for place, row in enumerate(rows):
-            begin, end = self.offsets[row], self.offsets[row + 1]
-            out[place, : end - begin] = array[begin:end]
+        starts, ends = self.offsets[kind][rows], self.offsets[kind][rows + 1]
+        if kind == "token":
+            out = np.zeros((len(rows), length, *array.shape[1:]), array.dtype)
+            for place, (begin, end) in enumerate(zip(starts, ends, strict=True)):
+                out[place, : end - begin] = array[begin:end]
+            return out
+        out = np.zeros((len(rows), *array.shape[1:], length, length), array.dtype)
+        for place, (begin, end) in enumerate(zip(starts, ends, strict=True)):
+            real = round((end - begin) ** 0.5)
+            square = array[begin:end].reshape(real, real, *array.shape[1:])
+            out[place, ..., :real, :real] = np.moveaxis(square, (0, 1), (-2, -1))
         return out
 
 
@@ -59,7 +91,9 @@ def key(**parts: object) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def ensure(root: Path, address: str, describe: dict, lengths: np.ndarray, build: Callable[[], Iterable[Part]]) -> Store:
+def ensure(
+    root: Path, address: str, describe: dict, lengths: np.ndarray, build: Callable[[int], Iterator[Part]]
+) -> Store:
     """Open the store, building it first where it is missing or damaged; however many processes ask, one builds.
 
     Args:
@@ -67,76 +101,153 @@ def ensure(root: Path, address: str, describe: dict, lengths: np.ndarray, build:
         address: from :func:`key`.
         describe: what the store is of, for its ``meta.json``.
         lengths: ``[N]``, how many real tokens each row has.
-        build: yields the parts, rows in any order, each row once.
+        build: ``build(done)`` yields the parts after the first ``done``, in an order that is always the same; each row
+            is in one part.
     """
     root.mkdir(parents=True, exist_ok=True)
     folder = root.absolute() / address
     with lock(root / f".{address}.lock", f"teacher targets {address}"):
         if (folder / "meta.json").exists():
             try:
-                return _open(folder)
+                return opened(folder)
             except UserError as problem:
                 print(f"{problem}: built again", flush=True)
         _write(folder, describe, lengths, build)
-        return _open(folder)
+        return opened(folder)
 
 
-def _write(folder: Path, describe: dict, lengths: np.ndarray, build: Callable[[], Iterable[Part]]) -> None:
-    start = time.perf_counter()
-    part_folder = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part_folder, ignore_errors=True)
+def _offsets(lengths: np.ndarray) -> dict[str, np.ndarray]:
+    sizes = {"row": np.ones_like(lengths), "token": lengths, "pair": lengths**2}
+    return {kind: np.concatenate([[0], np.cumsum(size)]).astype(np.int64) for kind, size in sizes.items()}
+
+
+def _write(folder: Path, describe: dict, lengths: np.ndarray, build: Callable[[int], Iterator[Part]]) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-    part_folder.mkdir()
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    arrays: dict[str, np.memmap] = {}
-    token_level: set[str] = set()
-
-    def put(name: str, value: np.ndarray, where: np.ndarray, size: int) -> None:
-        if name not in arrays:
-            shape = (size, *value.shape[1:])
-            arrays[name] = np.lib.format.open_memmap(part_folder / f"{name}.npy", "w+", value.dtype, shape)
-        arrays[name][where] = value
-
-    for rows, per_row, per_token in build():
-        for name, value in per_row.items():
-            put(name, value, rows, len(lengths))
-        if per_token:
-            tokens = np.concatenate([np.arange(offsets[row], offsets[row + 1]) for row in rows])
-            token_level |= set(per_token)
-        for name, value in per_token.items():
-            put(name, value, tokens, int(offsets[-1]))
-    for array in arrays.values():
-        array.flush()
-    np.save(part_folder / "offsets.npy", offsets)
+    draft = folder.with_name(f".{folder.name}.part")
+    state = _unfinished(draft)
+    if not state:
+        shutil.rmtree(draft, ignore_errors=True)
+        draft.mkdir()
+    done, spent, known = state.get("done", 0), state.get("seconds", 0.0), state.get("arrays", {})
+    offsets = _offsets(lengths)
+    arrays = {name: np.load(draft / f"{name}.npy", mmap_mode="r+", allow_pickle=False) for name in known}
+    start = flushed = time.perf_counter()
+    for part in build(done):
+        if not arrays:
+            arrays, known = _allocate(draft, part, offsets)
+        for name, (kind, value) in part.values.items():
+            where = offsets[kind]
+            lines = part.rows if kind == "row" else np.concatenate([np.arange(where[r], where[r + 1]) for r in part.rows])
+            arrays[name][lines] = value
+        done += 1
+        if time.perf_counter() - flushed > FLUSH_SECONDS:
+            flushed = _flush(arrays)
+            write_json(draft / "state.json", {"done": done, "seconds": spent + flushed - start, "arrays": known})
+    _flush(arrays)
+    np.save(draft / "lengths.npy", lengths)
+    (draft / "state.json").unlink(missing_ok=True)
     meta = describe | {
-        "files": {path.name: sha256(path) for path in sorted(part_folder.glob("*.npy"))},
-        "token_level": sorted(token_level),
+        "files": {path.name: sha256(path) for path in sorted(draft.glob("*.npy"))},
+        "arrays": known,
         "rows": len(lengths),
-        "seconds": round(time.perf_counter() - start, 3),
+        "seconds": round(spent + time.perf_counter() - start, 3),
         "built_at": now(),
     }
-    write_json(part_folder / "meta.json", meta)
-    part_folder.rename(folder)
+    write_json(draft / "meta.json", meta)
+    draft.rename(folder)
 
 
-@lru_cache(maxsize=8)
-def _open(folder: Path) -> Store:
+def _unfinished(draft: Path) -> dict:
+    """Where an interrupted build of the same store got to; nothing where there is none or it cannot be trusted."""
     try:
-        meta = json.loads((folder / "meta.json").read_text())
-        for name, checksum in meta["files"].items():
-            if sha256(folder / name) != checksum:
-                raise ValueError(f"{name} was altered or cut short")
-        arrays = {Path(name).stem: np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in meta["files"]}
-        offsets = arrays.pop("offsets")
-        return Store(folder, arrays, offsets, frozenset(meta["token_level"]), float(meta["seconds"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+        state = read_json(draft / "state.json", "")
+        whole = all((draft / f"{name}.npy").is_file() for name in state["arrays"])
+        return state if whole and int(state["done"]) >= 0 else {}
+    except (UserError, KeyError, TypeError, ValueError):
+        return {}
+
+
+def _allocate(draft: Path, part: Part, offsets: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], dict]:
+    """The files at their full size, which the first part tells.
+
+    Raises:
+        UserError: the disk has not enough room.
+    """
+    arrays: dict[str, np.ndarray] = {}
+    shapes = {name: (int(offsets[kind][-1]), *value.shape[1:]) for name, (kind, value) in part.values.items()}
+    needed = sum(int(np.prod(shape)) * part.values[name][1].itemsize for name, shape in shapes.items())
+    free = shutil.disk_usage(draft).free
+    if needed > free:
+        raise UserError(
+            f"the teacher targets need {needed / 1e6:,.0f} MB in {draft.parent}, where {free / 1e6:,.0f} MB are free: "
+            "make room, set outputs=FOLDER on a larger disk, or store less (teacher.dtype=bfloat16, fewer taps)"
+        )
+    if needed > 1e8:
+        print(f"teacher targets: {needed / 1e6:,.0f} MB in {draft.parent}", flush=True)
+    for name, shape in shapes.items():
+        value = part.values[name][1]
+        arrays[name] = np.lib.format.open_memmap(draft / f"{name}.npy", "w+", value.dtype, shape)
+    return arrays, {
+        name: {"kind": kind, "dtype": "bfloat16" if value.dtype == np.int16 else str(value.dtype)}
+        for name, (kind, value) in part.values.items()
+    }
+
+
+def _flush(arrays: dict[str, np.ndarray]) -> float:
+    for array in arrays.values():
+        if isinstance(array, np.memmap):
+            array.flush()
+    return time.perf_counter()
+
+
+@lru_cache(maxsize=32)
+def _checked(folder: Path, stamp: tuple) -> dict:
+    """``meta.json``, after every file was compared with its checksum; asked once a process while nothing changes."""
+    meta = json.loads((folder / "meta.json").read_text("utf-8"))
+    for name, checksum in meta["files"].items():
+        if Path(name).name != name or sha256(folder / name) != checksum:
+            raise ValueError(f"{name} was altered or cut short")
+    return meta
+
+
+def opened(folder: Path) -> Store:
+    """The store in ``folder``, compared with its checksums.
+
+    Raises:
+        UserError: it is damaged.
+    """
+    try:
+        files = sorted(folder.iterdir())
+        stamp = tuple((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files if path.name != "used")
+        meta = _checked(folder, stamp)
+        if missing := {f"{name}.npy" for name in [*meta["arrays"], "lengths"]} - set(meta["files"]):
+            raise ValueError(f"no checksum of {', '.join(sorted(missing))}")
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in meta["arrays"]}
+        offsets = _offsets(np.load(folder / "lengths.npy", allow_pickle=False))
+        for name, known in meta["arrays"].items():
+            if len(arrays[name]) != offsets[known["kind"]][-1]:
+                raise ValueError(f"{name}.npy has another length")
+        store = Store(folder, arrays, offsets, meta)
+        float(store.seconds)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, EOFError) as problem:
         raise UserError(f"the teacher targets in {folder} are damaged ({problem})") from problem
+    with suppress(OSError):  # a store that may only be read is as good
+        (folder / "used").touch()
+    return store
 
 
-def storable(taps: Collection[str]) -> None:
-    """Refuse what a store cannot hold at a reasonable size."""
-    for name in taps:
-        if name.startswith("attention."):
-            raise UserError(
-                f"teacher=cached does not store '{name}', tokens x tokens for every head and row; use teacher=live"
-            )
+def size_bytes(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+
+
+def unused_days(folder: Path) -> float:
+    """Days since a run opened the store."""
+    used = folder / "used"
+    return max(0.0, time.time() - (used if used.exists() else folder).stat().st_mtime) / 86400
+
+
+def remove(folder: Path) -> None:
+    """Delete a store under its lock; one that is being written is waited for."""
+    address = folder.name.removeprefix(".").removesuffix(".part")
+    with lock(folder.with_name(f".{address}.lock"), f"teacher targets {address}"):
+        shutil.rmtree(folder, ignore_errors=True)  # the lock file stays: others may wait for it

@@ -59,6 +59,7 @@ TINY = ("hidden_size=16", "layers=2", "heads=2", "intermediate_size=32", "tokeni
 def tiny(reviews) -> dict[str, list[str]]:
     """Overrides that make each verb small: a table of made-up reviews, two narrow layers, two epochs."""
     shared = ["datamodule=table", f"datamodule.path={reviews}", "datamodule.batch_size=16", "trainer.max_epochs=2"]
+    shared += ["trainer.precision=32-true"]  # the same numbers on every machine
     teacher = [*shared, "model=bert_tiny", *[f"model.{word}" for word in TINY]]
     recipe = ",".join(f"'{word}'" for word in teacher)
     student = [f"student.{word}" for word in TINY] + ["model@teacher.model=bert_tiny"]

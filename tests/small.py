@@ -25,7 +25,9 @@ SIZE = {
     "hidden_size": 16, "layers": 2, "heads": 2, "intermediate_size": 32, "width": 16, "embedding_size": 8,
     "dropout": 0.0, "max_length": 64, "tokenizer": TOKENIZER,
 }  # fmt: skip
-STEPS = ["trainer.max_epochs=-1", "trainer.max_steps=3", "datamodule.batch_size=16", "logger=none"]
+STEPS = [
+    "trainer.max_epochs=-1", "trainer.max_steps=3", "trainer.precision=32-true", "datamodule.batch_size=16", "logger=none",
+]  # fmt: skip
 
 
 @dataclass

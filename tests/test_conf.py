@@ -23,7 +23,7 @@ WHICH_TEACHER = {"run", "recipe", "model"}  # say which teacher; the rest of the
 GIVEN = {
     "model": {"labels", "tokenizer", "teacher"},
     "module": {"model", "task", "loss", "teacher", "optimizer", "scheduler", "freeze", "metric", "shared"},
-    "teacher": {"model", "task", "data", "taps", "store"},
+    "teacher": {"model", "trained", "task", "data", "taps", "store"},
     "metric": {"labels", "multi_label"},
     "optimizer": {"params"},
     "callback": {"folder"},

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from kdlab.check import reading
@@ -17,6 +19,7 @@ from kdlab.loss.objective import Objective
 from kdlab.loss.term import Side
 from kdlab.model.tap import depth
 from kdlab.module.finetune import Finetune
+from kdlab.precision import computing
 
 
 def main(cfg: DictConfig) -> float | None:
@@ -43,27 +46,29 @@ def prepare(job: Job, data: Any) -> Prepared:
     torch.manual_seed(cfg.seed)
     student = build.model(cfg.student, task, data, teacher=None if trained is None else trained.model)
     if trained is not None:
-        loss.place(depth(student) or 0, depth(trained.model) or 0)
+        loss.place(depth(student) or 0, trained.depth)
     taps = loss.taps
-    with reading(loss, "student"), torch.no_grad():  # before a teacher is trained
+    with reading(loss, "student"), torch.no_grad(), computing(cfg.trainer.precision):  # before a teacher is trained
         probe = task.read(student.eval(), rows, taps["student"])
     student.train()
     if not loss.needs_teacher:
         return Prepared(Finetune(model=student, seed=cfg.seed, **settings), teacher=trained)
     with torch.random.fork_rng(devices=[]):  # found or trained, the teacher leaves the adapters' first weights alone
         trained = trained or find_teacher(job, data)
-    with reading(loss, "teacher"):
-        teacher = build.make(
-            how(cfg.teacher), model=trained.model, task=task, data=data, taps=taps["teacher"], store=store
-        )
+    with reading(loss, "teacher"), computing(cfg.trainer.precision):
+        given = {"task": task, "data": data, "taps": taps["teacher"], "store": store}
+        if "trained" in inspect.signature(get_object(cfg.teacher._target_)).parameters:
+            teacher = build.make(how(cfg.teacher), trained=trained, **given)
+        else:
+            teacher = build.make(how(cfg.teacher), model=trained.model, **given)
     classes = probe.logits.shape[-1]
     widths = {name: tap.shape[-1] for name, tap in probe.taps.items()}
     loss.connect(
         Side(widths, depth(student) or 0, classes),
-        Side(teacher.widths(), depth(trained.model) or 0, classes),
+        Side(teacher.widths(), trained.depth, classes),
         rows=len(data.lengths),
     )
-    with torch.random.fork_rng(devices=[]), torch.no_grad():  # what does not fit together is told before training
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), computing(cfg.trainer.precision):  # what does not fit together is told before training
         loss.eval()(task.supervised(probe, rows), probe, teacher.read(task, rows), 0.0)
     loss.train()
     learner = build.make(cfg.module, model=student, loss=loss, teacher=teacher, **settings)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,8 @@ from kdlab.command import build
 from kdlab.command.job import Job, composed
 from kdlab.error import UserError
 from kdlab.file import read_json
-from kdlab.model.save import load, load_tokenizer, tokenizer_fingerprint
+from kdlab.model.pretrained import read_config as read_shape
+from kdlab.model.save import fingerprint, load, load_tokenizer, tokenizer_fingerprint
 from kdlab.run import read_config, read_done
 
 AGAIN = "delete the folder of its run, and the same command trains it again"
@@ -41,9 +44,9 @@ class Trained:
     def model(self) -> nn.Module:
         return self._load()[0]
 
-    @property
+    @cached_property
     def tokenizer(self) -> Any:
-        return self._load()[1]
+        return load_tokenizer(self.weights)
 
     @property
     def labels(self) -> list[str] | None:
@@ -61,27 +64,45 @@ class Trained:
         return read_json(path, AGAIN) if path.exists() else {}
 
     @property
+    def fingerprint(self) -> str:
+        """A hash of the files with its weights and its shape, known without loading it."""
+        with self._remedied():
+            return fingerprint(self.weights)
+
+    @property
     def outputs(self) -> int | None:
         """How many logits it gives, where that is known without asking it."""
         return len(self.labels) if self.labels else getattr(self._config, "num_labels", None)
 
     @property
+    def depth(self) -> int:
+        """How many layers it has; 0 where it is no stack of layers."""
+        return getattr(self._config, "num_hidden_layers", None) or 0
+
+    @cached_property
     def _config(self) -> Any:
         """What transformers knows of a model; None for any other module."""
-        return getattr(self.model, "config", None)
+        with self._remedied():
+            return read_shape(str(self.weights)) if (self.weights / "config.json").exists() else None
 
     def _load(self) -> tuple[nn.Module, Any]:
         if self._loaded is None:
             custom = self._stored is not None and (
                 self._stored.task.get("head") or not (self.weights / "config.json").exists()
             )
-            try:
+            with self._remedied():
                 self._loaded = load(self.weights, build=self._rebuild if custom else None)
-            except UserError as problem:
-                if self._stored is None:
-                    raise
-                raise UserError(f"{problem} Or {AGAIN.replace('its run', str(self.folder))}") from problem
         return self._loaded
+
+    @contextmanager
+    def _remedied(self) -> Iterator[None]:
+        """What cannot be read of a run can be had again by training it again."""
+        try:
+            yield
+        except UserError as problem:
+            if self._stored is None:
+                raise
+            raise UserError(f"{problem} Or {AGAIN.replace('its run', str(self.folder))}") from problem
 
     @property
     def _stored(self) -> DictConfig | None:

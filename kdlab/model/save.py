@@ -7,6 +7,7 @@ import json
 import shutil
 import uuid
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from kdlab.error import UserError
+from kdlab.file import sha256
 from kdlab.model.pretrained import UNREADABLE, quiet, read_config, read_model
 
 WEIGHTS = "model.safetensors"
@@ -96,6 +98,24 @@ def weights_sha256(model: nn.Module) -> str:
             digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
             digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def fingerprint(folder: Path) -> str:
+    """A hash of the weights and the shape of the model saved in ``folder``; nothing is loaded.
+
+    Raises:
+        UserError: there are no weights.
+    """
+    files = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin"))
+    if not files:
+        raise UserError(f"The weights at '{folder}' cannot be read: model.safetensors is missing; give the model/ directory of a finished run.")
+    shape = [path for path in (folder / "config.json",) if path.exists()]
+    return _digest(tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in [*files, *shape]))
+
+
+@lru_cache
+def _digest(stamp: tuple[tuple[str, int, int], ...]) -> str:
+    return hashlib.sha256(" ".join(sha256(Path(name)) for name, _, _ in stamp).encode()).hexdigest()
 
 
 def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:

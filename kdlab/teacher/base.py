@@ -4,9 +4,26 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
+from typing import Protocol
+
+from torch import nn
 
 from kdlab.output import Batch, Output
 from kdlab.task.base import Task
+
+
+class Saved(Protocol):
+    """A trained model on disk, which is loaded when it is first asked for."""
+
+    @property
+    def model(self) -> nn.Module:
+        """The model, in eval mode."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of its weights and its shape, known without loading it."""
+        ...
 
 
 class Teacher(ABC):

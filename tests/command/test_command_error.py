@@ -177,10 +177,6 @@ CASES: dict[str, dict[str, Case]] = {
             ("loss.terms.hint of the teacher", "'hidden.9'", "hidden.1"),
             prepare=known,
         ),
-        "a tap that is never stored": Case(
-            ("loss=hint", f"{HINT}={{student: attention.0, teacher: attention.0}}", "teacher=cached"),
-            ("loss.terms.hint of the teacher", "'attention.0'", "use teacher=live"),
-        ),
         "no such teacher": Case(("teacher.run=nobody",), ("'nobody'", "`kdlab runs` lists")),
         "a typo in the teacher's recipe": Case(
             ("teacher.recipe=['optimiser=adamw']",), ("teacher.recipe", "'optimiser'")
@@ -347,7 +343,7 @@ def test_a_mistake_in_the_recipe_fails_every_job_of_a_sweep_and_is_named(kdlab, 
 
 @pytest.mark.parametrize(
     ("file", "how"),
-    [("logits.npy", "altered"), ("logits.npy", "cut"), ("offsets.npy", "removed"), ("meta.json", "cut")],
+    [("logits.npy", "altered"), ("logits.npy", "cut"), ("lengths.npy", "removed"), ("meta.json", "cut")],
 )
 def test_a_damaged_store_is_named_and_built_again(kdlab, tiny, base, file, how):
     shutil.copytree(base / "outputs", "outputs")

@@ -1,0 +1,116 @@
+"""What a frozen model says of every row of a data set, computed at full speed for a :mod:`store <kdlab.store>`."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+from collections import deque
+from collections.abc import Collection, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from kdlab.output import Batch
+from kdlab.precision import computing, current
+from kdlab.store import Part
+from kdlab.task.base import Task
+
+TYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def say(
+    model: nn.Module, task: Task, data: Any, taps: Collection[str], tokens: int, dtype: str, done: int = 0
+) -> Iterator[Part]:
+    """What ``model`` says of all rows: its logits in float32, and its taps.
+
+    Every GPU reads with a copy of the model; without one every core reads by itself, which is faster than all of them
+    on one batch. Batches are sorted by length and computed in the precision of the caller.
+
+    Args:
+        tokens: of a batch, padding included.
+        dtype: of the taps.
+        done: parts to leave out, as they were written before; the order is always the same.
+    """
+    devices = [f"cuda:{index}" for index in range(torch.cuda.device_count())] or ["cpu"] * cores()
+    precision, threads = current(), torch.get_num_threads()
+    readers: SimpleQueue[tuple[nn.Module, str]] = SimpleQueue()
+    for device in devices:
+        readers.put((replica(model.eval(), device), device))
+
+    def read(batch: Batch) -> Part:
+        torch.set_num_threads(1)
+        reader, device = readers.get()
+        try:
+            moved = {name: v.to(device) if isinstance(v, Tensor) else v for name, v in batch.items()}
+            with torch.inference_mode(), computing(precision):
+                output = task.read(reader, moved, taps)
+                real = moved["attention_mask"].bool()
+                values = {name: lines(tap.to(TYPES[dtype]), real) for name, tap in output.taps.items()}
+                return Part(batch["row"].numpy(), {"logits": ("row", plain(output.logits.float()))} | values)
+        finally:
+            readers.put((reader, device))
+
+    batches = data.every_row(tokens)
+    before = sum(len(batch["row"]) for batch in islice(batches, done))
+    bar = tqdm(total=len(data.used), initial=before, desc="teacher pass", unit="row", disable=None, leave=False)
+    try:
+        with ThreadPoolExecutor(len(devices)) as pool:
+            coming: deque[Future[Part]] = deque(pool.submit(read, batch) for batch in islice(batches, 2 * len(devices)))
+            while coming:
+                part = coming.popleft().result()
+                coming.extend(pool.submit(read, batch) for batch in islice(batches, 1))
+                bar.update(len(part.rows))
+                yield part
+    finally:
+        bar.close()
+        torch.set_num_threads(threads)
+
+
+def replica(model: nn.Module, device: str) -> nn.Module:
+    """A copy of the module tree for one reader, which may hang its own hooks on it; on the CPU all share the weights."""
+    tensors = [*model.parameters(), *model.buffers()]
+    shared = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors} if device == "cpu" else {})
+    return shared.to(device)
+
+
+def lines(tap: Tensor, real: Tensor) -> tuple[str, np.ndarray]:
+    """A tap as a store keeps it: its kind, and a line a row, a real token, or a pair of real tokens.
+
+    Args:
+        tap: ``[B, ...]``, ``[B, L, ...]`` or attention maps ``[B, H, L, L]``.
+        real: ``[B, L]`` bool.
+    """
+    if tap.ndim == 4 and tap.shape[2:] == (real.shape[1], real.shape[1]):
+        return "pair", plain(tap.movedim(1, -1)[real[:, :, None] & real[:, None, :]])
+    if tap.ndim >= 3 and tap.shape[:2] == real.shape:
+        return "token", plain(tap[real])
+    return "row", plain(tap)
+
+
+def plain(values: Tensor) -> np.ndarray:
+    """As a numpy array; bfloat16, which numpy lacks, as the int16 with the same bits."""
+    values = values.detach().cpu()
+    return (values.view(torch.int16) if values.dtype == torch.bfloat16 else values).numpy()
+
+
+def tensor(values: np.ndarray, dtype: str) -> Tensor:
+    """A stored array as a float32 tensor."""
+    found = torch.from_numpy(np.ascontiguousarray(values))
+    return (found.view(torch.bfloat16) if dtype == "bfloat16" else found).float()
+
+
+def rows_digest(data: Any) -> str:
+    """A hash of which rows of the data are in use."""
+    return hashlib.sha256(data.used.astype(np.int64).tobytes()).hexdigest()[:16]
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0))

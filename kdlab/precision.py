@@ -1,0 +1,50 @@
+"""Which number format a machine computes fastest in without losing accuracy, and how to compute in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import lru_cache
+from pathlib import Path
+from omegaconf import OmegaConf
+
+BF16_FLAGS = {"avx512_bf16", "amx_bf16"}  # CPU instructions that multiply bfloat16 matrices
+
+
+@lru_cache
+def fastest(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """``bf16-mixed`` where the CPU has instructions for it, else ``32-true``; the resolver ``${cpu_precision:}``."""
+    try:
+        flags = next(line for line in cpuinfo.read_text().splitlines() if line.startswith("flags"))
+    except (OSError, StopIteration):
+        return "32-true"
+    return "32-true" if BF16_FLAGS.isdisjoint(flags.split()) else "bf16-mixed"
+
+
+@contextmanager
+def computing(precision: str) -> Iterator[None]:
+    """Compute as the trainer does with ``precision``; the state is the thread's own.
+
+    Args:
+        precision: as Lightning names it (``bf16-mixed``), or as :func:`current` does.
+    """
+    import torch
+
+    halves = {"bf16-mixed": torch.bfloat16, "bfloat16": torch.bfloat16, "16-mixed": torch.float16}
+    dtype = (halves | {"float16": torch.float16}).get(str(precision))
+    with ExitStack() as contexts:
+        if dtype is not None:
+            contexts.enter_context(torch.autocast("cpu", dtype))
+            if torch.cuda.is_available():
+                contexts.enter_context(torch.autocast("cuda", dtype))
+        yield
+
+
+def current() -> str:
+    """The precision that is being computed in: ``float32``, ``bfloat16`` or ``float16``."""
+    import torch
+
+    return str(torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32).split(".")[-1]
+
+
+OmegaConf.register_new_resolver("cpu_precision", fastest, replace=True)
