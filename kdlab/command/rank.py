@@ -108,7 +108,7 @@ def tell(folder: Path | None) -> None:
 
 
 def follow_all(shared: Path) -> None:
-    """Train as one process of each run that the first process tells of in ``shared``, until it says that there is none."""
+    """Train as one process of each run that the first process tells of in ``shared``, until there is none any more."""
     place = 0
     while True:
         list(shared.parent.iterdir())  # a network file system looks again

@@ -1,4 +1,4 @@
-"""Engines of sweeps. Hydra takes them from the namespace package ``hydra_plugins`` alone: what ``plugin`` holds joins it."""
+"""Engines of sweeps. Hydra takes them from the namespace package ``hydra_plugins`` alone, which ``plugin`` joins."""
 
 import sys
 from pathlib import Path

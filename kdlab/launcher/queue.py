@@ -65,7 +65,7 @@ def announced(folder: Path, key: str) -> list[Path]:
 
 
 def ending(job: str) -> str:
-    """How a job that left the queue ended, in SLURM's words, such as ``OUT_OF_MEMORY on n1``; "" where it is not known."""
+    """How a job that left the queue ended, such as ``OUT_OF_MEMORY on n1``; "" where SLURM does not know."""
     said = _ask(["sacct", "--noheader", "--parsable2", "--allocations", "--format=State,ExitCode,NodeList", "-j", job])
     lines = (said or "").strip().splitlines()
     if not lines:

@@ -124,7 +124,9 @@ def _submit(
         for folder in {point.submissions for point in runs.values()}:
             found = queue.pending(folder)
             if found is None:
-                raise UserError("cluster=slurm: the queue cannot be asked (`squeue --me` failed); nothing was submitted")
+                raise UserError(
+                    "cluster=slurm: the queue cannot be asked (`squeue --me` failed); nothing was submitted"
+                )
             waiting |= found
         jobs = {folder: waiting[folder].id for folder in runs if folder in waiting}
         todo = [p for p in runs.values() if p.folder not in jobs and (p.job.cfg.rerun or not p.finished)]
@@ -133,7 +135,10 @@ def _submit(
             jobs |= _array(context, function, config, batch)
     for point in runs.values():
         _enroll(point)
-    print(f"{len(runs)} runs: {finished} finished before, {len(jobs) - len(todo)} joined, {len(todo)} submitted", flush=True)
+    print(
+        f"{len(runs)} runs: {finished} finished before, {len(jobs) - len(todo)} joined, {len(todo)} submitted",
+        flush=True,
+    )
     return jobs
 
 
@@ -142,16 +147,14 @@ def _alike(points: list[Point]) -> list[list[Point]]:
     groups: dict[str, list[Point]] = {}
     for point in points:
         groups.setdefault(json.dumps(point.settings, sort_keys=True), []).append(point)
-    return [
-        group[begin : begin + (size := group[0].settings["array_size"])]
-        for group in groups.values()
-        for begin in range(0, len(group), group[0].settings["array_size"])
-    ]
+    batches = []
+    for group in groups.values():
+        size = group[0].settings["array_size"]
+        batches += [group[begin : begin + size] for begin in range(0, len(group), size)]
+    return batches
 
 
-def _array(
-    context: HydraContext, function: TaskFunction, config: DictConfig, points: list[Point]
-) -> dict[Path, str]:
+def _array(context: HydraContext, function: TaskFunction, config: DictConfig, points: list[Point]) -> dict[Path, str]:
     """Submit one job array."""
     import submitit
     from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmititLauncher

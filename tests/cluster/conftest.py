@@ -1,26 +1,16 @@
-"""A real SLURM cluster of two nodes for the tests, and commands that start sweeps on it."""
+"""A real SLURM cluster of two nodes for the tests of this folder."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sandbox import Cluster, running, wait
-
-ROOT = Path(__file__).parents[2]
-PLACE = ["export MASTER_ADDR=127.0.0.1", "export GLOO_SOCKET_IFNAME=lo"]  # the nodes are one machine
-QUICK = [
-    "cluster=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.poll_seconds=0.5",
-    "hydra.launcher.settle_seconds=2", f"hydra.launcher.setup={PLACE}",
-]  # fmt: skip
+from sandbox import Cluster, running
+from sweeps import QUICK, ROOT, TWO_SEEDS, Sweep, local
 
 
 @pytest.fixture(scope="session")
@@ -34,83 +24,6 @@ def slurm() -> Iterator[Cluster]:
         del os.environ["SLURM_CONF"]
 
 
-@dataclass
-class Sweep:
-    """One folder, and the command lines that run in it."""
-
-    slurm: Cluster
-    folder: Path
-    words: list[str]
-    drivers: list[subprocess.Popen] = field(default_factory=list)
-
-    def start(self, *more: str, verb: str = "distill") -> subprocess.Popen[str]:
-        """A driver that is not waited for."""
-        command = [sys.executable, "-m", "kdlab", verb, "-m", *self.words, *more]
-        log = (self.folder / f"driver-{len(self.drivers)}.log").open("w")
-        self.drivers.append(subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, text=True))
-        return self.drivers[-1]
-
-    def end(self, timeout: float = 300) -> tuple[int, str]:
-        """Exit code and words of the last driver."""
-        code = self.drivers[-1].wait(timeout)
-        return code, (self.folder / f"driver-{len(self.drivers) - 1}.log").read_text()
-
-    def run(self, *more: str, **named: str) -> tuple[int, str]:
-        self.start(*more, **named)
-        return self.end()
-
-    @property
-    def runs(self) -> list[Path]:
-        return sorted(path.parent for path in self.folder.glob("outputs/distill/*/overrides.yaml"))
-
-    @property
-    def done(self) -> list[Path]:
-        return sorted(path.parent for path in self.folder.glob("outputs/distill/*/done.json"))
-
-    def when(self, run: Callable[[Path], bool], rows: int, seconds: float = 120) -> Path:
-        """The first run that ``run`` accepts, once its history has so many rows: it is in the middle of training."""
-        found: list[Path] = []
-
-        def there() -> bool:
-            found[:] = [one for one in self.runs if run(one) and length(one) >= rows]
-            return bool(found)
-
-        wait(there, f"a run in {self.folder} has {rows} rows of history", seconds)
-        return found[0]
-
-    def job(self, run: Path) -> str:
-        """SLURM's id of the job that does a run now."""
-        from kdlab.launcher.queue import pending
-
-        return (pending(self.folder / "outputs/distill/.submitit") or {})[run].id
-
-    def sacct(self, fields: str = "JobID,State,NodeList") -> list[list[str]]:
-        """The jobs of this folder."""
-        done = self.slurm.ask("sacct", "-n", "-P", "-X", f"--format=WorkDir,{fields}")
-        return [line.split("|")[1:] for line in done.stdout.splitlines() if line.split("|")[0] == str(self.folder)]
-
-
-def length(run: Path) -> int:
-    try:
-        return len((run / "history.csv").read_text().splitlines())
-    except OSError:
-        return 0
-
-
-def processes(job: str) -> list[int]:
-    """The Python processes of a job, by rank."""
-    from sandbox import commands, environment
-
-    found = {}
-    for pid, line in commands().items():
-        if "submitit.core._submit" in line and "python" in line.split(" ")[0]:
-            known = environment(pid)
-            ids = (known.get("SLURM_JOB_ID"), f"{known.get('SLURM_ARRAY_JOB_ID')}_{known.get('SLURM_ARRAY_TASK_ID')}")
-            if job in ids and "SLURM_PROCID" in known:
-                found[int(known["SLURM_PROCID"])] = pid
-    return [found[rank] for rank in sorted(found)]
-
-
 @pytest.fixture
 def sweep(slurm, tmp_path, tiny) -> Iterator[Sweep]:
     """Short runs of tiny models; what they still do at the end of the test is ended."""
@@ -122,5 +35,20 @@ def sweep(slurm, tmp_path, tiny) -> Iterator[Sweep]:
             driver.send_signal(signal.SIGKILL)
             driver.wait()
     slurm.ask("scancel", "--user=root")
-    wait(lambda: not slurm.ask("squeue", "-h").stdout.strip(), "the queue is empty", 30)
-    time.sleep(0.2)
+    one.settle()
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tiny, tmp_path_factory) -> Path:
+    """The folder of the sweep over two seeds that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    local(folder, *tiny["distill"], *TWO_SEEDS)
+    return folder
+
+
+@pytest.fixture
+def taught(sweep, undisturbed) -> Sweep:
+    """A sweep whose teacher is trained and asked already, to save time."""
+    for name in ("finetune", "store"):
+        shutil.copytree(undisturbed / "outputs" / name, sweep.folder / "outputs" / name)
+    return sweep

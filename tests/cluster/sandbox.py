@@ -229,8 +229,8 @@ class Cluster:
         client = ["mariadb", "--no-defaults", "-S", f"{db}/sock", "-u", "root", "-e"]
         wait(lambda: self.ask(*client, "SELECT 1").returncode == 0, "mariadbd answers")
         grants = "".join(
-            f"CREATE USER 'slurm'@'{host}' IDENTIFIED BY '{self.password}'; GRANT ALL ON slurm_acct.* TO 'slurm'@'{host}';"
-            for host in ("localhost", "127.0.0.1")
+            f"CREATE USER {user} IDENTIFIED BY '{self.password}'; GRANT ALL ON slurm_acct.* TO {user};"
+            for user in ("'slurm'@'localhost'", "'slurm'@'127.0.0.1'")
         )
         subprocess.run([*client, f"CREATE DATABASE slurm_acct; {grants}"], check=True)
 

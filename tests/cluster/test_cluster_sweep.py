@@ -20,6 +20,7 @@ def test_twelve_runs_on_two_nodes_and_the_same_command_again(sweep, record_prope
     assert "12 runs: 0 finished before, 0 joined, 12 submitted" in said
     assert "12 runs: 12 finished" in said
     assert len(sweep.done) == len(sweep.runs) == 12
+    sweep.settle()
     jobs = sweep.sacct()
     assert [state for _, state, _ in jobs] == ["COMPLETED"] * 12
     assert {node for _, _, node in jobs} == {"n1", "n2"}
