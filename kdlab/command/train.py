@@ -19,6 +19,7 @@ from lightning.pytorch.callbacks import ProgressBar
 
 from kdlab.callback.checkpoint import Checkpoint
 from kdlab.callback.leave import Leave
+from kdlab.callback.prune import TRIAL, Prune
 from kdlab.command import build
 from kdlab.command.job import Job
 from kdlab.command.rank import companions
@@ -101,6 +102,7 @@ def fit(job: Job, run: Run, learner: Learner, data: Any, journal: Journal) -> tu
     callbacks = build.several(job.cfg.callback, folder=run.folder)
     keeper = next((callback for callback in callbacks if isinstance(callback, Checkpoint)), None)
     callbacks.append(Leave(keeper))
+    callbacks += [Prune(run.folder)] if (run.folder / TRIAL).exists() else []
     trainer: Trainer = build.make(
         job.cfg.trainer, callbacks=callbacks, logger=journal.loggers, default_root_dir=str(run.folder),
         enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),

@@ -12,55 +12,23 @@ import time
 import uuid
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, OmegaConf
 
-from kdlab.command.job import Job, current
 from kdlab.command.sweep import Failed
 from kdlab.error import JobError, UserError
 from kdlab.file import lock, write_json, write_text
 from kdlab.launcher import queue
+from kdlab.launcher.point import Point, composed
 from kdlab.run import Run, claim, read_done
 
 OURS = ("_target_", "submitit_folder", "array_size", "poll_seconds", "settle_seconds", "max_num_timeout")
 COMMON = ("timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb", "nodes", "name")
-
-
-@dataclass(frozen=True)
-class Point:
-    """One point of the sweep.
-
-    Attributes:
-        number: of the job in the sweep.
-        settings: ``hydra.launcher`` of its own config, resolved.
-    """
-
-    number: int
-    overrides: list[str]
-    job: Job
-    hydra: DictConfig
-    settings: dict[str, Any]
-
-    @property
-    def folder(self) -> Path:
-        return self.job.folder
-
-    @property
-    def submissions(self) -> Path:
-        """Where what submitit writes of the sweep's jobs lies, and which runs they do."""
-        return Path(str(self.settings["submitit_folder"]).partition("%")[0]).absolute()
-
-    @property
-    def finished(self) -> bool:
-        return read_done(self.folder) is not None
 
 
 def launch(
@@ -70,7 +38,7 @@ def launch(
     if find_spec("submitit") is None or find_spec("hydra_plugins.hydra_submitit_launcher") is None:
         raise UserError("cluster=slurm needs submitit: pip install 'kdlab[slurm]'")
     queue.check()
-    points = [composed(context, config, list(words), first + place) for place, words in enumerate(overrides)]
+    points = [_checked(composed(context, config, list(words), first + place)) for place, words in enumerate(overrides)]
     runs = {point.folder: point for point in reversed(points)}  # two points can be one run, such as t=2 and t=2.0
     for folder in {point.submissions for point in points}:
         folder.mkdir(parents=True, exist_ok=True)
@@ -81,33 +49,14 @@ def launch(
     return [_result(point, failed.get(point.folder, "")) for point in points]
 
 
-def composed(context: HydraContext, config: DictConfig, overrides: list[str], number: int) -> Point:
-    """The point as its job will compose it: where it writes, and what it asks SLURM for."""
-    hydra = context.config_loader.load_sweep_config(config, overrides)
-    with open_dict(hydra.hydra):
-        hydra.hydra.job.num, hydra.hydra.job.id = number, "?"
-    before = HydraConfig.instance().cfg
-    try:
-        HydraConfig.instance().set_config(hydra)
-        folder = Path(str(hydra.hydra.sweep.dir)) / str(hydra.hydra.sweep.subdir)
-        with read_write(hydra.hydra.runtime), open_dict(hydra.hydra.runtime):
-            hydra.hydra.runtime.output_dir = str(folder.absolute())
-        HydraConfig.instance().set_config(hydra)
-        cfg = OmegaConf.masked_copy(hydra, [str(key) for key in hydra if key != "hydra"])
-        job = current(str(hydra.hydra.job.config_name), cfg)
-        settings: Any = OmegaConf.to_container(hydra.hydra.launcher, resolve=True)
-        return Point(number, overrides, job, hydra, _checked(settings, cfg))
-    finally:
-        HydraConfig.instance().cfg = before
-
-
-def _checked(settings: dict[str, Any], cfg: DictConfig) -> dict[str, Any]:
+def _checked(point: Point) -> Point:
+    settings = point.settings
     if not isinstance(settings["tasks_per_node"], int) or settings["tasks_per_node"] < 1:
         raise UserError(f"cluster=slurm needs trainer.devices as a number, and not '{settings['tasks_per_node']}'")
     other = any(settings.get(key) for key in ("gpus_per_node", "gres", "gpus_per_task"))
-    if cfg.trainer.accelerator in ("gpu", "cuda") and not other:
+    if point.job.cfg.trainer.accelerator in ("gpu", "cuda") and not other:
         settings["gpus_per_node"] = settings["tasks_per_node"]
-    return settings
+    return point
 
 
 def _submit(
@@ -128,6 +77,7 @@ def _submit(
                     "cluster=slurm: the queue cannot be asked (`squeue --me` failed); nothing was submitted"
                 )
             waiting |= found
+        waiting = {folder: one for folder, one in waiting.items() if one.state != "COMPLETING"}  # on its way out
         jobs = {folder: waiting[folder].id for folder in runs if folder in waiting}
         todo = [p for p in runs.values() if p.folder not in jobs and (p.job.cfg.rerun or not p.finished)]
         finished = len(runs) - len(jobs) - len(todo)

@@ -63,7 +63,9 @@ class Task:
 
 def _leave(requeue: Any) -> None:
     """Back into the queue if SLURM only takes the place away, and not if somebody cancelled the job."""
-    if queue.state(os.environ["SLURM_JOB_ID"]) != "RUNNING":
+    from submitit import JobEnvironment
+
+    if queue.state(JobEnvironment().job_id) != "RUNNING":  # not SLURM_JOB_ID, which may mean a whole array
         sys.exit("left: the job was cancelled")
     requeue(signal.SIGUSR2, None)
 

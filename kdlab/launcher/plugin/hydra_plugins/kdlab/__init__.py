@@ -7,8 +7,9 @@ from typing import Any, final
 
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 
 @final
@@ -25,3 +26,27 @@ class Slurm(Launcher):
         from kdlab.launcher.slurm import launch
 
         return launch(self.context, self.function, self.config, job_overrides, initial_job_idx)
+
+
+@final
+class Optuna(Sweeper):
+    """See :mod:`kdlab.launcher.search` and conf/hydra/sweeper/optuna.yaml."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings = {
+            name: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+            for name, value in settings.items()
+        }
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        from hydra.core.plugins import Plugins
+
+        self.hydra_context, self.config = hydra_context, config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Any:
+        from kdlab.launcher.search import sweep
+
+        return sweep(self.settings, self.hydra_context, self.config, self.launcher, arguments)
