@@ -27,7 +27,7 @@ def pruner(name: str) -> optuna.pruners.BasePruner:
     return {"none": NopPruner, "asha": SuccessiveHalvingPruner, "hyperband": HyperbandPruner}[name]()
 
 
-class Pruned(Exception):
+class Pruned(Exception):  # noqa: N818  nothing went wrong
     """The search has given up this trial; the run can be gone on with all the same, from its last checkpoint."""
 
 

@@ -38,6 +38,7 @@ logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
 warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
 warnings.filterwarnings("ignore", message="The number of training batches")
+warnings.filterwarnings("ignore", message="The `srun` command is available")  # on a login node; cluster=slurm uses it
 
 
 @dataclass

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
@@ -74,7 +73,6 @@ def _gather() -> None:
     """Make the processes of this job one group, in which Lightning sees the ranks that we say and not SLURM's."""
     nodes, tasks = int(os.environ["SLURM_NNODES"]), int(os.environ["SLURM_NTASKS"])
     del os.environ["SLURM_NTASKS"]  # else Lightning takes even a teacher on one device for one of many ranks
-    warnings.filterwarnings("ignore", message=".*`srun` command is available.*")
     shared = Path(os.environ["SUBMITIT_FOLDER"]) / f"ranks-{os.environ.get('SLURM_RESTART_COUNT', '0')}.json"
     os.environ[SHARED] = str(shared).replace("%j", os.environ["SLURM_JOB_ID"])
     if int(os.environ["SLURM_PROCID"]) > 0:
