@@ -90,7 +90,7 @@ class Leave(pl.Callback):
     ) -> None:
         stepped = trainer.global_step != self.step
         self.step = trainer.global_step
-        due = trainer.is_last_batch or (batch_idx + 1) % trainer.val_check_batch == 0
+        due = trainer.is_last_batch or (batch_idx + 1) % (trainer.val_check_batch or 1) == 0
         if stepped and not due and trainer.global_step != trainer.max_steps and self._asked(trainer, batch_idx):
             if self.keeper is not None:
                 self.keeper.keep(trainer)

@@ -45,7 +45,7 @@ def sweep(
         import optuna
     except ImportError:
         raise UserError("sweep=optuna needs optuna: pip install 'kdlab[optuna]'") from None
-    _check(settings)
+    settings = _checked(settings)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     overrides = OverridesParser.create(config_loader=context.config_loader).parse_overrides(words)
     space = {one.get_key_element(): distribution(one) for one in overrides if one.is_sweep_override()}
@@ -81,7 +81,7 @@ def distribution(override: Override) -> optuna.distributions.BaseDistribution:
         low, high, log = float(value.start or 0), float(value.end or 0), "log" in value.tags
         if not low < high or (log and low <= 0):
             raise UserError(f"sweep=optuna: {name}=interval({low},{high}) is empty, or has no logarithm")
-        if isinstance(value.start, int) and isinstance(value.end, int) and "int" in value.tags:
+        if isinstance(value.start, int) and isinstance(value.end, int):  # int(interval(1,8)); else both are floats
             return IntDistribution(value.start, value.end, log=log)
         return FloatDistribution(low, high, log=log)
     if isinstance(value, RangeSweep) and isinstance(value.start, int) and isinstance(value.step, int):
@@ -101,17 +101,23 @@ def best(study: optuna.Study, names: list[str]) -> str:
     return "\n".join([f"{len(states)} trials: {counts}; {title}:", *(lines or ["  none"])])
 
 
-def _check(settings: dict[str, Any]) -> None:
+def _checked(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings, with the objectives as metric -> direction."""
     for name, known in (("sampler", SAMPLERS), ("pruner", PRUNERS)):
         if settings[name] not in known:
             raise UserError(f"hydra.sweeper.{name}={settings[name]} is unknown: choose one of {', '.join(known)}")
-    objectives = settings["objectives"]
-    if not objectives or not set(objectives.values()) <= set(DIRECTIONS):
-        raise UserError(f"hydra.sweeper.objectives={objectives}: name metrics, each with maximize or minimize")
+    told = [str(word).split() for word in settings["objectives"]]
+    if not told or any(len(words) != 2 or words[0] not in DIRECTIONS for words in told):
+        raise UserError(
+            f"hydra.sweeper.objectives={settings['objectives']} must be such as [maximize best/val/accuracy], "
+            "or two or more: [maximize test/accuracy, minimize perf/latency_ms]"
+        )
+    objectives = {metric: direction for direction, metric in told}
     if settings["pruner"] != "none" and len(objectives) > 1:
         raise UserError("hydra.sweeper.pruner needs one objective, since no order says which of two trials is worse")
     if settings["n_jobs"] < 1 or settings["n_trials"] < 1:
         raise UserError("hydra.sweeper.n_jobs and n_trials must be 1 or more")
+    return settings | {"objectives": objectives}
 
 
 def _study(settings: dict[str, Any], config: DictConfig, what: dict[str, Any]) -> optuna.Study:
@@ -150,7 +156,11 @@ def _ended(study: optuna.Study) -> int:
 
 
 def _enroll(folder: Path, settings: dict[str, Any], study: optuna.Study, trial: optuna.Trial) -> None:
+    """Tell the run which trial it is, where it can be pruned."""
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / TRIAL).unlink(missing_ok=True)
+    if settings["pruner"] == "none":
+        return
     where = {"storage": settings["storage"], "study": settings["study"], "trial": trial._trial_id}
     monitor = next(iter(settings["objectives"])).removeprefix("best/")
     write_json(folder / TRIAL, where | {"pruner": settings["pruner"], "monitor": monitor})
@@ -165,13 +175,13 @@ def _tell(study: optuna.Study, trial: Any, folder: Path, result: JobReturn, sett
     from optuna.trial import TrialState
 
     ended = record(folder)
-    values = [ended.metrics.get(name) for name in settings["objectives"]]
-    if ended.state == "finished" and None not in values:
-        study.tell(trial, values)
+    values = {name: ended.metrics[name] for name in settings["objectives"] if name in ended.metrics}
+    if ended.state == "finished" and len(values) == len(settings["objectives"]):
+        study.tell(trial, list(values.values()))
         return ""
     if ended.reason.startswith("Pruned:"):
         study.tell(trial, state=TrialState.PRUNED)
         return ""
     study.tell(trial, state=TrialState.FAIL)
-    missing = [name for name, value in zip(settings["objectives"], values, strict=True) if value is None]
-    return ended.reason or f"no {', '.join(missing)} in {folder}/metrics.json, which has {', '.join(ended.metrics)}"
+    missing = ", ".join(name for name in settings["objectives"] if name not in values)
+    return ended.reason or f"no {missing} in {folder}/metrics.json, which has {', '.join(ended.metrics)}"

@@ -43,7 +43,7 @@ class Task:
                 follow_all(Path(os.environ[SHARED]))
                 return
             job = os.environ.get("SLURM_JOB_ID", "")
-            done = self.work(overrides, "hydra.sweep.dir", number, job, state)  # type: ignore[arg-type]
+            done = self.work(overrides, "hydra.sweep.dir", number, job, state)
             tell(None)
             done.return_value  # noqa: B018  raises what the run raised, so that SLURM calls the job failed
         except Leaving:

@@ -12,6 +12,35 @@ import pytest
 from sandbox import Cluster, running
 from sweeps import QUICK, ROOT, TWO_SEEDS, Sweep, local
 
+rows: list[tuple[str, int, int, bool]] = []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
+    report = yield
+    mark = item.get_closest_marker("fault")
+    if mark is not None and report.when == "call" and not report.skipped:
+        name = mark.kwargs["name"]
+        rows.append((name, mark.kwargs.get("injected", 1), mark.kwargs["runs"], report.passed))
+    return report
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """What was done to sweeps, and how many runs were lost: none where its test passed, since it looked at each."""
+    if not rows:
+        return
+    merged: dict[str, list[int]] = {}
+    for name, injected, runs, passed in rows:
+        one = merged.setdefault(name, [0, 0, 0])
+        one[0], one[1], one[2] = one[0] + injected, one[1] + runs, one[2] + (0 if passed else runs)
+    total = [sum(column) for column in zip(*merged.values(), strict=True)]
+    write = terminalreporter.write_line
+    terminalreporter.section("faults")
+    write("| fault | injected | runs | lost |")
+    write("|---|---|---|---|")
+    for name, numbers in [*merged.items(), ("**all**", total)]:
+        write(f"| {name} | {' | '.join(map(str, numbers))} |")
+
 
 @pytest.fixture(scope="session")
 def slurm() -> Iterator[Cluster]:

@@ -54,6 +54,7 @@ def whole(slurm, tiny, tmp_path_factory) -> Path:
     return one.folder
 
 
+@pytest.mark.fault(name="`kill -9` of one rank of two nodes", runs=1)
 @pytest.mark.parametrize("rank", [0, 1])
 def test_kill_9_of_one_rank(taught, whole, rank):
     taught.start(*LONG, *NODES)
@@ -70,6 +71,7 @@ def test_kill_9_of_one_rank(taught, whole, rank):
     same_run(expected, victim)
 
 
+@pytest.mark.fault(name="preemption signal to two ranks", runs=1)
 def test_preemption_of_two_ranks(taught, whole):
     taught.start(*LONG, *NODES)
     victim = taught.when(lambda run: True, rows=20)

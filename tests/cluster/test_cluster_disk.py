@@ -41,6 +41,7 @@ def equal_to(undisturbed: Path, runs: list[Path]) -> None:
         same_run(undisturbed / "outputs/distill" / run.name, run)
 
 
+@pytest.mark.fault(name="disk full", runs=1)
 def test_a_full_disk(tiny, undisturbed, disk, tmp_path):
     words = [*tiny["distill"], *LONG, "student.intermediate_size=32", "outputs=disk"]
     for name in ("finetune", "store"):
@@ -62,6 +63,7 @@ def test_a_full_disk(tiny, undisturbed, disk, tmp_path):
     equal_to(undisturbed, [path.parent for path in disk.glob("distill/*/done.json")])
 
 
+@pytest.mark.fault(name="read-only file system", runs=1)
 def test_a_read_only_file_system(tiny, disk, tmp_path):
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
     code, said = distill(tmp_path, *tiny["distill"], "outputs=disk")
@@ -71,6 +73,7 @@ def test_a_read_only_file_system(tiny, disk, tmp_path):
     assert "outputs=FOLDER" in line
 
 
+@pytest.mark.fault(name="locks of dead processes, clocks that disagree", runs=1)
 def test_locks_of_the_dead_and_clocks_that_disagree(tiny, undisturbed, tmp_path):
     """The files of another node come from the future or the past, and the locks from a process that died."""
     shutil.copytree(undisturbed / "outputs", tmp_path / "outputs")

@@ -9,6 +9,7 @@ import pytest
 pytestmark = pytest.mark.cluster
 
 
+@pytest.mark.fault(name="bad config, NaN and out of memory beside a good run", runs=6, injected=5)
 def test_a_bad_config_a_nan_and_too_little_memory(sweep):
     """16 wide is right, 15 does not divide by two heads, 100,000 wide is 40 GB a matrix; a rate of 1e30 breaks it."""
     words = ["student.hidden_size=16,15,100000", "optimizer.lr=0.001,1e30", "trainer.gradient_clip_val=null"]

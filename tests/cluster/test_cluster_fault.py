@@ -25,6 +25,7 @@ def undisturbed_ones(sweep: Sweep, undisturbed: Path) -> None:
         same_run(undisturbed / "outputs/distill" / run.name, run)
 
 
+@pytest.mark.fault(name="`kill -9` of a job in mid-training", runs=2)
 def test_kill_9_of_a_job(taught, undisturbed):
     taught.start(*TWO_SEEDS)
     victim = taught.when(seed(0), rows=20)
@@ -45,6 +46,7 @@ def test_kill_9_of_a_job(taught, undisturbed):
     undisturbed_ones(taught, undisturbed)
 
 
+@pytest.mark.fault(name="`kill -9` of the driver; the relaunch joins its jobs", runs=2)
 def test_kill_9_of_the_driver(taught, undisturbed):
     driver = taught.start(*TWO_SEEDS)
     taught.when(seed(0), rows=10)
@@ -57,6 +59,7 @@ def test_kill_9_of_the_driver(taught, undisturbed):
     undisturbed_ones(taught, undisturbed)
 
 
+@pytest.mark.fault(name="the same command twice at the same instant", runs=2)
 def test_two_drivers_at_the_same_instant(taught, undisturbed):
     first, second = taught.start(*TWO_SEEDS), taught.start(*TWO_SEEDS)
     assert [first.wait(300), second.wait(300)] == [0, 0]
@@ -75,6 +78,7 @@ def test_a_cancelled_job_is_not_put_back(taught):
     assert len(taught.sacct()) == 1
 
 
+@pytest.mark.fault(name="a node loses power", runs=2)
 def test_a_node_loses_power(taught, undisturbed):
     taught.start(*TWO_SEEDS)
     victim = taught.when(seed(0), rows=20)
@@ -90,6 +94,7 @@ def test_a_node_loses_power(taught, undisturbed):
     undisturbed_ones(taught, undisturbed)
 
 
+@pytest.mark.fault(name="a node loses its network, its job runs on", runs=1)
 def test_a_node_loses_its_network_and_its_job_runs_on(taught, undisturbed):
     """SLURM starts the job on the other node, where it waits until the first writer is done."""
     taught.start(*LONG, "trainer.max_epochs=300", "seed=0")
@@ -106,6 +111,7 @@ def test_a_node_loses_its_network_and_its_job_runs_on(taught, undisturbed):
     assert rows == sorted(set(rows), key=int), "one writer"
 
 
+@pytest.mark.fault(name="preemption by a job of a higher partition", runs=2, injected=2)
 def test_preemption(taught, undisturbed):
     taught.start(*TWO_SEEDS)
     taught.when(seed(0), rows=20)
@@ -122,6 +128,7 @@ def test_preemption(taught, undisturbed):
     assert logs.count("Requeued job") == 2
 
 
+@pytest.mark.fault(name="walltime reached", runs=1)
 def test_the_walltime_is_reached(taught, tiny, tmp_path):
     words = [*LONG, "trainer.max_epochs=400", "trainer.check_val_every_n_epoch=20"]
     limits = ["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=20"]

@@ -11,6 +11,7 @@ pytestmark = pytest.mark.cluster
 TWELVE = ["loss.temperature=1,2,4", "loss.alpha=0.1,0.5", "freeze=none,head"]
 
 
+@pytest.mark.fault(name="none: 12 runs that ask for one teacher at once", runs=12, injected=0)
 def test_twelve_runs_on_two_nodes_and_the_same_command_again(sweep, record_property):
     words = [*TWELVE, "logger=wandb"]
     begin = time.monotonic()

@@ -41,12 +41,13 @@ class Optuna(Sweeper):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         from hydra.core.plugins import Plugins
 
-        self.hydra_context, self.config = hydra_context, config
-        self.launcher = Plugins.instance().instantiate_launcher(
+        launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
+        self.hydra_context, self.config, self.launcher = hydra_context, config, launcher
+        self.given = hydra_context, config, launcher
 
     def sweep(self, arguments: list[str]) -> Any:
         from kdlab.launcher.search import sweep
 
-        return sweep(self.settings, self.hydra_context, self.config, self.launcher, arguments)
+        return sweep(self.settings, *self.given, arguments)
