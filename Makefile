@@ -18,7 +18,7 @@ $(VENV)/.dev: $(VENV)/.core
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-.PHONY: help demo test test-slow test-browser test-wheel lint claims clean
+.PHONY: help demo test test-slow test-browser test-wheel test-cluster lint claims clean
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ \t/' | expand -t 16
 
@@ -41,6 +41,10 @@ test-browser: $(VENV)/.dev ## the report in headless Chromium; installs Debian's
 
 test-wheel: $(VENV)/.dev ## build the wheel, install it into an empty environment, distil from an empty folder
 	$(BIN)/python -m pytest -m wheel tests
+
+test-cluster: $(VENV)/.dev ## sweeps on a real SLURM cluster of two nodes, started on this machine (Debian, root)
+	$(BIN)/python tests/cluster/sandbox.py install
+	$(BIN)/python -m pytest -m cluster tests/cluster
 
 lint: $(VENV)/.dev ## ruff and mypy
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

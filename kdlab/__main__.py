@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
-from kdlab.error import UserError
+from kdlab.error import JobError, UserError
 
 VERBS = {
     "finetune": "fine-tune one model on one task: a teacher, or a student without a teacher",
@@ -57,6 +57,8 @@ def main() -> None:
         sys.stdout.flush()
     except UserError as mistake:
         _fail(str(mistake))
+    except JobError as lost:
+        _fail(str(lost), code=1)
     except KeyboardInterrupt:
         _fail("interrupted; the same command goes on from the last checkpoint", code=130)
     except BrokenPipeError:  # such as `kdlab runs | head`
@@ -73,7 +75,8 @@ def _run(verb: str, overrides: list[str]) -> None:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    import kdlab.identity  # noqa: F401  registers the resolver of run ids
+    import kdlab.identity  # registers the resolver of run ids
+    import kdlab.launcher  # noqa: F401  lets Hydra find our engines
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     sys.argv = [f"kdlab {verb}", *overrides]

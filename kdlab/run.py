@@ -147,6 +147,7 @@ def environment() -> dict[str, Any]:
         "git": _git(),
         "host": socket.gethostname(),
         "cpu_count": os.cpu_count(),
+        "visible_gpus": os.environ.get("CUDA_VISIBLE_DEVICES"),
         "pid": os.getpid(),
         "command": sys.argv,
         "started": now(),

@@ -78,9 +78,13 @@ class Checkpoint(LightningCheckpoint):
     ) -> None:
         step = trainer.global_step
         if self.every_n_steps and step > self.written and step % self.every_n_steps == 0:
-            self._save(trainer, self.last)
+            self.keep(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.keep(trainer)
+
+    def keep(self, trainer: pl.Trainer) -> None:
+        """Write last.ckpt now; every rank calls it, at the end of an optimizer step."""
         self._save(trainer, self.last)
 
     def _save(self, trainer: pl.Trainer, path: Path, weights_only: bool = False) -> None:

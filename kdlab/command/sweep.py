@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from kdlab.command.job import SWEEP, SWEPT
 from kdlab.error import UserError
+from kdlab.launcher.share import take_gpus
 
 if TYPE_CHECKING:
     from kdlab.report.read import Record
@@ -30,6 +31,10 @@ class Sweep(Callback):
         words = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
         os.environ[SWEPT] = " ".join(word.get_key_element() for word in words if word.is_sweep_override())
         _begun.append(Path(config.outputs) / config.hydra.job.config_name)
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        devices = OmegaConf.select(config, "trainer.devices")
+        take_gpus(devices if isinstance(devices, int) and devices > 0 else 1)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         if job_return.status is JobStatus.FAILED and isinstance(job_return._return_value, UserError):

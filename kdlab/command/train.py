@@ -18,6 +18,8 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ProgressBar
 
 from kdlab.callback.checkpoint import Checkpoint
+from kdlab.callback.leave import Leave
+from kdlab.callback.prune import TRIAL, Prune
 from kdlab.command import build
 from kdlab.command.job import Job
 from kdlab.command.rank import companions
@@ -36,6 +38,7 @@ logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
 warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
 warnings.filterwarnings("ignore", message="The number of training batches")
+warnings.filterwarnings("ignore", message="The `srun` command is available")  # on a login node; cluster=slurm uses it
 
 
 @dataclass
@@ -98,10 +101,13 @@ def fit(job: Job, run: Run, learner: Learner, data: Any, journal: Journal) -> tu
         What was measured, and the name of the metric that decided which weights are best.
     """
     callbacks = build.several(job.cfg.callback, folder=run.folder)
+    keeper = next((callback for callback in callbacks if isinstance(callback, Checkpoint)), None)
+    callbacks.append(Leave(keeper))
+    callbacks += [Prune(run.folder)] if (run.folder / TRIAL).exists() else []
     trainer: Trainer = build.make(
         job.cfg.trainer, callbacks=callbacks, logger=journal.loggers, default_root_dir=str(run.folder),
         enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
-        enable_model_summary=False, enable_checkpointing=any(isinstance(c, Checkpoint) for c in callbacks),
+        enable_model_summary=False, enable_checkpointing=keeper is not None,
     )  # fmt: skip
     if trainer.max_epochs == trainer.max_steps == -1:
         raise UserError("training would never end: set trainer.max_epochs or trainer.max_steps to more than -1")
@@ -113,7 +119,6 @@ def fit(job: Job, run: Run, learner: Learner, data: Any, journal: Journal) -> tu
             signal.signal(signal.SIGINT, signal.default_int_handler)
             raise KeyboardInterrupt from stop
         measured = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("perf/")}
-        keeper = next((callback for callback in callbacks if isinstance(callback, Checkpoint)), None)
         measured |= _load_best(keeper, learner)
         tested = trainer.test(learner, datamodule=data, verbose=False)[0]
     decides = keeper.monitor if keeper is not None and keeper.monitor else "val/accuracy"

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import signal
 from pathlib import Path
 
 import pytest
-import torch
+from bits import same
 from fork import end, start
-from safetensors.torch import load_file
 
 STUDENT = "kdlab.module.distill.Distill"
 TEACHER = "kdlab.module.finetune.Finetune"
@@ -77,51 +74,6 @@ def killed_then_resumed(tiny, folder: Path, more: tuple[str, ...], *moments: tup
         assert not list(folder.glob("outputs/distill/*/done.json"))
     code, said = end(start(words(tiny, *more), folder), folder)
     assert code == 0, said
-
-
-def same(one: Path, two: Path) -> None:
-    """Two folders hold the same runs: weights, optimizers, curves and results, bit for bit; only times differ."""
-    runs = [
-        sorted(path.parent.relative_to(folder) for path in folder.glob("outputs/*/*/done.json"))
-        for folder in (one, two)
-    ]
-    assert runs[0] == runs[1]
-    assert {run.parent.name for run in runs[0]} == {"finetune", "distill"}
-    for run in runs[0]:
-        pairs = [load_file(folder / run / "model/model.safetensors") for folder in (one, two)]
-        assert_equal(*pairs, str(run))
-        for name in ("last.ckpt", "best.ckpt"):
-            pairs = [torch.load(folder / run / "checkpoints" / name, weights_only=True) for folder in (one, two)]
-            for key in ("global_step", "epoch", "state_dict", "optimizer_states", "lr_schedulers"):
-                if key in pairs[0]:
-                    assert_equal(pairs[0][key], pairs[1][key], f"{run.parent.name} {name} {key}")
-        assert history(one / run) == history(two / run)
-        assert results(one / run) == results(two / run)
-
-
-def assert_equal(one, two, where: str) -> None:
-    if isinstance(one, dict):
-        assert list(map(str, one)) == list(map(str, two)), where
-        for key in one:
-            assert_equal(one[key], two[key], f"{where}.{key}")
-    elif isinstance(one, (list, tuple)):
-        assert len(one) == len(two), where
-        for index, (left, right) in enumerate(zip(one, two, strict=True)):
-            assert_equal(left, right, f"{where}.{index}")
-    elif isinstance(one, torch.Tensor):
-        assert torch.equal(one, two), f"{where}: {(one - two).abs().max()} apart"
-    else:
-        assert one == two, where
-
-
-def history(run: Path) -> list[dict[str, str]]:
-    rows = list(csv.DictReader((run / "history.csv").open()))
-    return [{name: value for name, value in row.items() if not name.startswith("perf/")} for row in rows]
-
-
-def results(run: Path) -> dict[str, float]:
-    metrics = json.loads((run / "metrics.json").read_text())
-    return {name: value for name, value in metrics.items() if "perf/" not in name}
 
 
 @pytest.mark.parametrize("moment", MOMENTS)

@@ -1,0 +1,110 @@
+"""A process that is asked to leave, by SLURM or an operator, saves what it has where the next step ends, and goes.
+
+Nothing is saved inside a signal handler, where the weights may be half updated: the handler leaves a notice.
+"""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+from typing import Any, final
+
+import lightning.pytorch as pl
+
+from kdlab.callback.checkpoint import Checkpoint
+
+TOGETHER = 4  # batches between two questions to all ranks, each of which is a collective
+
+
+class Leaving(BaseException):
+    """The process was asked to leave; what it had done is on disk, and the same command goes on from there."""
+
+
+@final
+class Notice:
+    """Whether this process was asked to leave.
+
+    Attributes:
+        asked: it was.
+        heeded: training looks at ``asked`` after every step; at any other time :class:`Leaving` is raised at once.
+        patience: seconds that training has to come to the end of a step; None: nobody listens for signals.
+    """
+
+    def __init__(self) -> None:
+        self.asked = self.heeded = False
+        self.patience: float | None = None
+
+    def listen(self, patience: float) -> None:
+        """Take SIGUSR2 and SIGTERM as a request to leave."""
+        self.asked, self.patience = False, patience
+        self.take_over()
+
+    def take_over(self) -> None:
+        """Put the handlers (back) in place; Lightning sets some of its own when training begins."""
+        if self.patience is not None:
+            for number in (signal.SIGUSR2, signal.SIGTERM):
+                signal.signal(number, self._hear)
+            signal.signal(signal.SIGALRM, self._hurry)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            return
+        self.asked = True
+        if not self.heeded:
+            raise Leaving
+        signal.setitimer(signal.ITIMER_REAL, self.patience or 0.0)
+
+    def _hurry(self, number: int, frame: FrameType | None) -> None:
+        raise Leaving
+
+    def obeyed(self) -> None:
+        """No more hurry: the process is on its way."""
+        self.heeded = False
+        signal.setitimer(signal.ITIMER_REAL, 0.0)
+
+
+notice = Notice()
+
+
+@final
+class Leave(pl.Callback):
+    """Looks at :data:`notice` where a step ends, and then writes ``last.ckpt`` and raises :class:`Leaving`.
+
+    Not at a step after which a validation is due: a checkpoint from before it would never come back to it.
+
+    Args:
+        keeper: who writes last.ckpt; None: nothing is written.
+    """
+
+    def __init__(self, keeper: Checkpoint | None) -> None:
+        self.keeper = keeper
+        self.step = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        notice.take_over()
+        notice.heeded = True
+        self.step = trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        stepped = trainer.global_step != self.step
+        self.step = trainer.global_step
+        due = trainer.is_last_batch or (batch_idx + 1) % (trainer.val_check_batch or 1) == 0
+        if stepped and not due and trainer.global_step != trainer.max_steps and self._asked(trainer, batch_idx):
+            if self.keeper is not None:
+                self.keeper.keep(trainer)
+            notice.obeyed()
+            raise Leaving
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        notice.heeded = False  # the test is over soon; if not, the timer still runs
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        notice.obeyed()
+
+    def _asked(self, trainer: pl.Trainer, batch_idx: int) -> bool:
+        """Whether any rank was asked; all ranks hear the same."""
+        if trainer.world_size == 1 or notice.patience is None:
+            return notice.asked
+        return batch_idx % TOGETHER == 0 and trainer.strategy.reduce_boolean_decision(notice.asked, all=False)

@@ -1,0 +1,187 @@
+"""``sweep=optuna``: a search over what a multirun lists, kept on disk, so that the same command goes on with it.
+
+Trials are jobs of any launcher. What a trial is worth stands in its run's metrics.json, whatever number that is and
+however many; a trial of one objective can be pruned while it trains (see :mod:`kdlab.callback.prune`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from hydra.types import HydraContext
+from omegaconf import DictConfig
+
+from kdlab.callback.prune import TRIAL, pruner
+from kdlab.error import JobError, UserError
+from kdlab.file import write_json
+from kdlab.launcher.point import composed
+from kdlab.report.read import record
+
+if TYPE_CHECKING:
+    import optuna
+
+SAMPLERS = ("tpe", "random", "nsgaii")
+PRUNERS = ("none", "asha", "hyperband")
+DIRECTIONS = ("maximize", "minimize")
+
+
+def sweep(
+    settings: dict[str, Any], context: HydraContext, config: DictConfig, launcher: Launcher, words: list[str]
+) -> None:
+    """Do ``n_trials`` trials, those of earlier commands counted.
+
+    Raises:
+        UserError: settings or ranges that cannot be.
+        JobError: a trial failed; the others are kept.
+    """
+    try:
+        import optuna
+    except ImportError:
+        raise UserError("sweep=optuna needs optuna: pip install 'kdlab[optuna]'") from None
+    settings = _checked(settings)
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    overrides = OverridesParser.create(config_loader=context.config_loader).parse_overrides(words)
+    space = {one.get_key_element(): distribution(one) for one in overrides if one.is_sweep_override()}
+    if not space:
+        raise UserError("sweep=optuna: nothing to search; give a key several values or an interval(low,high)")
+    fixed = [str(one.input_line) for one in overrides if not one.is_sweep_override()]
+    study = _study(settings, config, {"space": {key: repr(value) for key, value in space.items()}, "fixed": fixed})
+    _recover(study)
+    failed: list[str] = []
+    left = max(0, settings["n_trials"] - _ended(study))
+    for size in [settings["n_jobs"]] * (left // settings["n_jobs"]) + [left % settings["n_jobs"]] * (left > 0):
+        if size == 0:
+            break
+        trials = [study.ask(space) for _ in range(size)]
+        batch = [[*fixed, *[f"{key}={value}" for key, value in trial.params.items()]] for trial in trials]
+        folders = []
+        for trial, job in zip(trials, batch, strict=True):
+            folders.append(composed(context, config, job, trial.number).folder)
+            _enroll(folders[-1], settings, study, trial)
+        results = launcher.launch(batch, initial_job_idx=trials[0].number)
+        failed += [_tell(study, *each, settings) for each in zip(trials, folders, results, strict=True)]
+    print(best(study, list(settings["objectives"])), flush=True)
+    if reasons := [reason for reason in failed if reason]:
+        raise JobError(f"{len(reasons)} of {len(study.trials)} trials failed, the first because of {reasons[0]}")
+
+
+def distribution(override: Override) -> optuna.distributions.BaseDistribution:
+    """What Hydra's grammar says of a key: ``a,b``, ``range(1,5)``, ``interval(0,1)``, ``tag(log,interval(1e-5,1))``."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    value, name = override.value(), override.get_key_element()
+    if isinstance(value, IntervalSweep):
+        low, high, log = float(value.start or 0), float(value.end or 0), "log" in value.tags
+        if not low < high or (log and low <= 0):
+            raise UserError(f"sweep=optuna: {name}=interval({low},{high}) is empty, or has no logarithm")
+        if isinstance(value.start, int) and isinstance(value.end, int):  # int(interval(1,8)); else both are floats
+            return IntDistribution(value.start, value.end, log=log)
+        return FloatDistribution(low, high, log=log)
+    if isinstance(value, RangeSweep) and isinstance(value.start, int) and isinstance(value.step, int):
+        return CategoricalDistribution(list(value.range()))
+    return CategoricalDistribution(list(override.sweep_string_iterator()))
+
+
+def best(study: optuna.Study, names: list[str]) -> str:
+    """The best trial, or those of the Pareto front, a line each."""
+    lines = []
+    for trial in study.best_trials:
+        reached = ", ".join(f"{name} {value:.4g}" for name, value in zip(names, trial.values, strict=True))
+        lines.append(f"  trial {trial.number}: {reached}  " + " ".join(f"{k}={v}" for k, v in trial.params.items()))
+    states = [trial.state.name.lower() for trial in study.trials]
+    counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+    title = "best" if len(names) == 1 else "none is better in all of " + ", ".join(names)
+    return "\n".join([f"{len(states)} trials: {counts}; {title}:", *(lines or ["  none"])])
+
+
+def _checked(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings, with the objectives as metric -> direction."""
+    for name, known in (("sampler", SAMPLERS), ("pruner", PRUNERS)):
+        if settings[name] not in known:
+            raise UserError(f"hydra.sweeper.{name}={settings[name]} is unknown: choose one of {', '.join(known)}")
+    told = [str(word).split() for word in settings["objectives"]]
+    if not told or any(len(words) != 2 or words[0] not in DIRECTIONS for words in told):
+        raise UserError(
+            f"hydra.sweeper.objectives={settings['objectives']} must be such as [maximize best/val/accuracy], "
+            "or two or more: [maximize test/accuracy, minimize perf/latency_ms]"
+        )
+    objectives = {metric: direction for direction, metric in told}
+    if settings["pruner"] != "none" and len(objectives) > 1:
+        raise UserError("hydra.sweeper.pruner needs one objective, since no order says which of two trials is worse")
+    if settings["n_jobs"] < 1 or settings["n_trials"] < 1:
+        raise UserError("hydra.sweeper.n_jobs and n_trials must be 1 or more")
+    return settings | {"objectives": objectives}
+
+
+def _study(settings: dict[str, Any], config: DictConfig, what: dict[str, Any]) -> optuna.Study:
+    """The study of this search; another space, other fixed words or objectives are another study."""
+    from optuna import create_study, samplers
+
+    asked = what | {"objectives": settings["objectives"], "pruner": settings["pruner"]}
+    key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
+    made = {
+        "tpe": lambda: samplers.TPESampler(seed=settings["seed"], constant_liar=settings["n_jobs"] > 1),
+        "random": lambda: samplers.RandomSampler(seed=settings["seed"]),
+        "nsgaii": lambda: samplers.NSGAIISampler(seed=settings["seed"]),
+    }
+    Path(str(config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
+    settings["study"] = f"{settings['name']}-{key}"
+    return create_study(
+        storage=settings["storage"], study_name=settings["study"], load_if_exists=True,
+        sampler=made[settings["sampler"]](), pruner=pruner(settings["pruner"]),
+        directions=list(settings["objectives"].values()),
+    )  # fmt: skip
+
+
+def _recover(study: optuna.Study) -> None:
+    """Trials of a command that died are tried again: their runs go on from their checkpoints."""
+    from optuna.trial import TrialState
+
+    for trial in study.get_trials(states=[TrialState.RUNNING]):
+        study.tell(trial.number, state=TrialState.FAIL)
+        study.enqueue_trial(trial.params)
+
+
+def _ended(study: optuna.Study) -> int:
+    from optuna.trial import TrialState
+
+    return len(study.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.PRUNED]))
+
+
+def _enroll(folder: Path, settings: dict[str, Any], study: optuna.Study, trial: optuna.Trial) -> None:
+    """Tell the run which trial it is, where it can be pruned."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / TRIAL).unlink(missing_ok=True)
+    if settings["pruner"] == "none":
+        return
+    where = {"storage": settings["storage"], "study": settings["study"], "trial": trial._trial_id}
+    monitor = next(iter(settings["objectives"])).removeprefix("best/")
+    write_json(folder / TRIAL, where | {"pruner": settings["pruner"], "monitor": monitor})
+
+
+def _tell(study: optuna.Study, trial: Any, folder: Path, result: JobReturn, settings: dict[str, Any]) -> str:
+    """Tell the study how a trial ended.
+
+    Returns:
+        Why it failed, or "".
+    """
+    from optuna.trial import TrialState
+
+    ended = record(folder)
+    values = {name: ended.metrics[name] for name in settings["objectives"] if name in ended.metrics}
+    if ended.state == "finished" and len(values) == len(settings["objectives"]):
+        study.tell(trial, list(values.values()))
+        return ""
+    if ended.reason.startswith("Pruned:"):
+        study.tell(trial, state=TrialState.PRUNED)
+        return ""
+    study.tell(trial, state=TrialState.FAIL)
+    missing = ", ".join(name for name in settings["objectives"] if name not in values)
+    return ended.reason or f"no {missing} in {folder}/metrics.json, which has {', '.join(ended.metrics)}"

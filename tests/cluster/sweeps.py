@@ -1,0 +1,120 @@
+"""Sweeps of short runs, and what can be asked of them while they run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from sandbox import Cluster, commands, environment, wait
+
+from kdlab.launcher.queue import Queued, pending
+
+ROOT = Path(__file__).parents[2]
+PLACE = ["export MASTER_ADDR=127.0.0.1", "export GLOO_SOCKET_IFNAME=lo"]  # the nodes are one machine
+QUICK = [
+    "cluster=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.poll_seconds=0.5",
+    "hydra.launcher.settle_seconds=2", f"hydra.launcher.setup={PLACE}",
+]  # fmt: skip
+
+
+@dataclass
+class Sweep:
+    """One folder, and the command lines that run in it."""
+
+    slurm: Cluster
+    folder: Path
+    words: list[str]
+    drivers: list[subprocess.Popen] = field(default_factory=list)
+
+    def start(self, *more: str, verb: str = "distill") -> subprocess.Popen[str]:
+        """A driver that is not waited for."""
+        command = [sys.executable, "-m", "kdlab", verb, "-m", *self.words, *more]
+        log = (self.folder / f"driver-{len(self.drivers)}.log").open("w")
+        self.drivers.append(subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, text=True))
+        return self.drivers[-1]
+
+    def end(self, timeout: float = 300) -> tuple[int, str]:
+        """Exit code and words of the last driver."""
+        code = self.drivers[-1].wait(timeout)
+        return code, (self.folder / f"driver-{len(self.drivers) - 1}.log").read_text()
+
+    def run(self, *more: str, **named: str) -> tuple[int, str]:
+        self.start(*more, **named)
+        return self.end()
+
+    @property
+    def runs(self) -> list[Path]:
+        return sorted(path.parent for path in self.folder.glob("outputs/distill/*/overrides.yaml"))
+
+    @property
+    def done(self) -> list[Path]:
+        return sorted(path.parent for path in self.folder.glob("outputs/distill/*/done.json"))
+
+    def when(self, run: Callable[[Path], bool], rows: int, seconds: float = 120) -> Path:
+        """The first run that ``run`` accepts, once its history has so many rows: it is in the middle of training."""
+        found: list[Path] = []
+
+        def there() -> bool:
+            found[:] = [one for one in self.runs if run(one) and length(one) >= rows]
+            return bool(found)
+
+        wait(there, f"a run in {self.folder} has {rows} rows of history", seconds)
+        return found[0]
+
+    def node(self, run: Path) -> str:
+        """The node on which a run is done now."""
+        return self.queued[run].why
+
+    @property
+    def queued(self) -> dict[Path, Queued]:
+        return pending(self.folder / "outputs/distill/.submitit") or {}
+
+    def settle(self) -> None:
+        """Until the queue is empty: a driver does not wait for processes that have written their result."""
+        wait(lambda: not self.slurm.ask("squeue", "-h").stdout.strip(), "the queue is empty", 60)
+
+    def job(self, run: Path) -> str:
+        """SLURM's id of the job that does a run now."""
+        return self.queued[run].id
+
+    def sacct(self, fields: str = "JobID,State,NodeList") -> list[list[str]]:
+        """The jobs of this folder."""
+        done = self.slurm.ask("sacct", "-n", "-P", "-X", f"--format=WorkDir,{fields}")
+        return [line.split("|")[1:] for line in done.stdout.splitlines() if line.split("|")[0] == str(self.folder)]
+
+
+def length(run: Path) -> int:
+    try:
+        return len((run / "history.csv").read_text().splitlines())
+    except OSError:
+        return 0
+
+
+def processes(job: str) -> list[int]:
+    """The Python processes of a job, by rank."""
+    found = {}
+    for pid, line in commands().items():
+        if "submitit.core._submit" in line and "python" in line.split(" ")[0]:
+            known = environment(pid)
+            ids = (known.get("SLURM_JOB_ID"), f"{known.get('SLURM_ARRAY_JOB_ID')}_{known.get('SLURM_ARRAY_TASK_ID')}")
+            if job in ids and "SLURM_PROCID" in known:
+                found[int(known["SLURM_PROCID"])] = pid
+    return [found[rank] for rank in sorted(found)]
+
+
+LONG = ["trainer.max_epochs=12", "trainer.log_every_n_steps=1", "callback.checkpoint.every_n_steps=3"]
+TWO_SEEDS = [*LONG, "seed=0,1"]
+
+
+def local(folder: Path, *words: str) -> None:
+    """A sweep on this machine, without SLURM."""
+    words = ("distill", "-m", *words, "logger=none", "cluster=local", "cluster.threads=1")
+    done = subprocess.run(
+        [sys.executable, "-m", "kdlab", *words], cwd=folder, capture_output=True, text=True, timeout=300,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
