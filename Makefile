@@ -25,7 +25,7 @@ help: ## this list
 demo: $(VENV)/.core ## set up, train a teacher, sweep temperature x alpha x freezing policy, open the comparison
 	$(BIN)/kdlab finetune experiment=movie_reviews_teacher
 	$(BIN)/kdlab distill experiment=movie_reviews loss=ce datamodule.unlabelled=drop
-	$(BIN)/kdlab distill -m experiment=movie_reviews cluster=joblib loss.temperature=1,2,4 loss.alpha=0.5,0.9 freeze=none,embeddings
+	$(BIN)/kdlab distill -m experiment=movie_reviews loss.temperature=1,2,4 loss.alpha=0.5,0.9 freeze=none,embeddings
 	$(BIN)/kdlab report select='movie_reviews' title='Film reviews: distilling with few labels' open=$(OPEN)
 	@echo "next: $(BIN)/kdlab evaluate run=$$(ls -t outputs/distill | grep -m1 -- -kd-)"
 

@@ -30,6 +30,8 @@ from kdlab.logger.base import Journal, RunInfo, Source, opened
 from kdlab.metric.cost import latency, parameters
 from kdlab.model.save import save, size_bytes
 from kdlab.module.base import Learner
+from kdlab.module.reader import reader
+from kdlab.precision import computing
 from kdlab.run import Run, claim
 
 log = logging.getLogger(__name__)
@@ -112,6 +114,12 @@ def fit(job: Job, run: Run, learner: Learner, data: Any, journal: Journal) -> tu
     if trainer.max_epochs == trainer.max_steps == -1:
         raise UserError("training would never end: set trainer.max_epochs or trainer.max_steps to more than -1")
     learner.check(trainer)
+    if job.cfg.reuse_frozen:
+        with computing(job.cfg.trainer.precision):
+            learner.reader = reader(
+                learner.model, learner.freezing, learner.task, data, learner.taps, Path(job.cfg.outputs) / "store",
+                passes(trainer, data),
+            )  # fmt: skip
     with companions(trainer, run.folder):
         try:
             trainer.fit(learner, datamodule=data, ckpt_path=run.last_checkpoint, weights_only=True)
@@ -123,6 +131,13 @@ def fit(job: Job, run: Run, learner: Learner, data: Any, journal: Journal) -> tu
         tested = trainer.test(learner, datamodule=data, verbose=False)[0]
     decides = keeper.monitor if keeper is not None and keeper.monitor else "val/accuracy"
     return measured | {name: float(value) for name, value in tested.items()}, decides
+
+
+def passes(trainer: Trainer, data: Any) -> float:
+    """How often a training row is read, on average, at most."""
+    limits = [float(trainer.max_epochs)] if trainer.max_epochs and trainer.max_epochs > 0 else []
+    limits += [trainer.max_steps * data.batch_size / len(data.splits["train"])] if trainer.max_steps > 0 else []
+    return min(limits)
 
 
 def _tell_trainable(learner: Learner, journal: Journal) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from kdlab.error import UserError
 from kdlab.freeze.apply import apply, changes, parameter_groups, prepare, trainable_table
 from kdlab.freeze.base import Freeze
 from kdlab.model.block import blocks
+from kdlab.module.reader import Reader, Whole
 from kdlab.output import Batch, Output
 from kdlab.schedule.base import Schedule
 from kdlab.task.base import Task
@@ -40,6 +41,7 @@ class Learner(LightningModule, ABC):
     ) -> None:
         super().__init__()
         self.model = model
+        self.reader: Reader = Whole(model)
         self.task = task
         self.optimizer = optimizer
         self.scheduler = scheduler
@@ -98,6 +100,15 @@ class Learner(LightningModule, ABC):
         else:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
+    @property
+    def taps(self) -> Collection[str]:
+        """The taps that the loss reads of the student."""
+        return ()
+
+    def read(self, batch: Batch) -> Output:
+        """What the student says of a batch."""
+        return self.reader.read(self.task, batch, self.taps)
+
     def extra_groups(self) -> list[dict[str, Any]]:
         """Parameter groups besides the model's."""
         return []
@@ -122,7 +133,7 @@ class Learner(LightningModule, ABC):
 
     def evaluation_step(self, batch: Batch, split: str, metric: MetricCollection) -> Output:
         """Score one batch of a split."""
-        output = self.task.read(self.model, batch)
+        output = self.read(batch)
         metric.update(self.task.probabilities(output.logits), batch["label"])
         loss = self.task.supervised(output, batch)
         self.log_dict(metric, on_step=False, on_epoch=True, batch_size=len(batch["row"]))

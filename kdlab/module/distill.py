@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, final
 
 import torch
@@ -50,12 +50,16 @@ class Distill(Learner):
     def teacher(self) -> Teacher:
         return self._teacher[0]
 
+    @property
+    def taps(self) -> Collection[str]:
+        return self.loss.taps["student"]
+
     def extra_groups(self) -> list[dict[str, Any]]:
         adapters = [parameter for parameter in self.loss.parameters() if parameter.requires_grad]
         return [{"params": adapters, "name": "adapters"}] if adapters else []
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        student = self.task.read(self.model, batch, self.loss.taps["student"])
+        student = self.read(batch)
         teacher = self.teacher.read(self.task, batch)
         supervised = self.task.supervised(student, batch)
         total, values = self.loss(supervised, student, teacher, self.progress)

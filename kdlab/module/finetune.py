@@ -15,6 +15,6 @@ class Finetune(Learner):
     """The supervised rule."""
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        loss = self.task.supervised(self.task.read(self.model, batch), batch)
+        loss = self.task.supervised(self.read(batch), batch)
         self.log("train/loss", loss, batch_size=len(batch["row"]), sync_dist=True)
         return loss

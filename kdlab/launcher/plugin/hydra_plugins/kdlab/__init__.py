@@ -13,6 +13,22 @@ from omegaconf import DictConfig, OmegaConf
 
 
 @final
+class Local(Launcher):
+    """See :mod:`kdlab.launcher.local` and conf/hydra/launcher/local.yaml."""
+
+    def __init__(self, **settings: Any) -> None:
+        """The settings are read from the config of the sweep."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.given = hydra_context, task_function, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from kdlab.launcher.local import launch
+
+        return launch(*self.given, job_overrides, initial_job_idx)
+
+
+@final
 class Slurm(Launcher):
     """See :mod:`kdlab.launcher.slurm` and conf/hydra/launcher/slurm.yaml."""
 

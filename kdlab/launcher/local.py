@@ -1,0 +1,144 @@
+"""``cluster=local``: this machine, as many jobs at a time as it does fastest, each a fork of the driver.
+
+A fork begins with all imports done, so that a job starts at once; one that is killed is a failed job among others, and
+what it held goes with it. Several jobs of one thread are faster than one job of several wherever models are small.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import traceback
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup_globals
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from kdlab.command.sweep import Failed
+from kdlab.error import JobError
+from kdlab.launcher.point import composed
+from kdlab.launcher.share import visible
+from kdlab.run import Run, read_done
+
+
+def launch(
+    context: HydraContext, function: TaskFunction, config: DictConfig, overrides: Sequence[Sequence[str]], first: int
+) -> list[JobReturn]:
+    """Do every job of a batch, in the order of ``overrides``."""
+    setup_globals()
+    configure_log(config.hydra.hydra_logging, config.hydra.verbose)
+    Path(str(config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
+    todo = [(first + place, list(words)) for place, words in enumerate(overrides)]
+    cores = len(os.sched_getaffinity(0))
+    asked = OmegaConf.select(config, "hydra.launcher.jobs")
+    side_by_side = min(len(todo), at_a_time(asked, cores))
+    if side_by_side <= 1:
+        return [_do(context, function, config, words, number) for number, words in todo]
+    warm(config)
+    threads = max(1, cores // side_by_side)
+    done: dict[int, JobReturn] = {}
+    running: dict[Any, tuple[multiprocessing.process.BaseProcess, Connection, int, list[str]]] = {}
+    fork = multiprocessing.get_context("fork")
+    waiting = iter(todo)
+    try:
+        while len(done) < len(todo):
+            for number, words in waiting if len(running) < side_by_side else ():
+                mine, theirs = fork.Pipe(duplex=False)
+                job = (context, function, config, words, number)
+                process = fork.Process(target=_child, args=(theirs, threads, job), name=f"job-{number}")
+                process.start()
+                theirs.close()
+                running[mine] = process, mine, number, words
+                if len(running) == side_by_side:
+                    break
+            for ready in wait(list(running)):
+                process, mine, number, words = running.pop(ready)
+                try:
+                    done[number] = mine.recv()
+                except EOFError:
+                    process.join()
+                    done[number] = _lost(context, config, words, number, process.exitcode or 0)
+                process.join()
+                mine.close()
+    finally:
+        for process, _, _, _ in running.values():  # interrupted: each leaves at the end of its step, or has left
+            process.join()
+    return [done[number] for number, _ in todo]
+
+
+def at_a_time(asked: int | None, cores: int) -> int:
+    """How many jobs run side by side: as asked, else one a GPU, else one a core."""
+    return asked or len(visible()) or cores
+
+
+def warm(config: DictConfig) -> None:
+    """Import what the jobs need, once for all of them; no thread is started, which a fork would lose."""
+    import_module(f"kdlab.command.{config.hydra.job.config_name}")
+    for target in sorted(set(_targets(OmegaConf.to_container(config, resolve=False)))):
+        module = target.rpartition(".")[0]
+        if module.startswith(("kdlab.", "torch.", "lightning.")):
+            import_module(module)
+    import_module("transformers.models.bert.modeling_bert")
+
+
+def _targets(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        if isinstance(node.get("_target_"), str):
+            yield node["_target_"]
+        node = list(node.values())
+    if isinstance(node, list):
+        for inner in node:
+            yield from _targets(inner)
+
+
+def _do(
+    context: HydraContext, function: TaskFunction, config: DictConfig, words: list[str], number: int
+) -> JobReturn:
+    """One job in this process."""
+    job = context.config_loader.load_sweep_config(config, words)
+    with open_dict(job):
+        job.hydra.job.id, job.hydra.job.num = str(number), number
+    done = run_job(
+        hydra_context=context, task_function=function, config=job, job_dir_key="hydra.sweep.dir",
+        job_subdir_key="hydra.sweep.subdir",
+    )  # fmt: skip
+    configure_log(config.hydra.hydra_logging, config.hydra.verbose)
+    return done
+
+
+def _child(result: Connection, threads: int, job: tuple) -> None:
+    """A fork's whole life."""
+    import torch
+
+    torch.set_num_threads(threads)
+    try:
+        done = _do(*job)
+        try:
+            result.send(done)
+        except Exception:  # what cannot be pickled is told in words
+            done._return_value = JobError("".join(traceback.format_exception_only(done._return_value)).strip())  # type: ignore[arg-type]
+            result.send(done)
+    except KeyboardInterrupt:
+        os._exit(130)
+
+
+def _lost(context: HydraContext, config: DictConfig, words: list[str], number: int, code: int) -> JobReturn:
+    """The result of a job whose process ended without one."""
+    point = composed(context, config, words, number)
+    if (done := read_done(point.folder)) is not None:
+        result = JobReturn(overrides=words, cfg=point.hydra, status=JobStatus.COMPLETED)
+        result.working_dir, result._return_value = str(point.folder), done["value"]
+        return result
+    name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    hint = ", perhaps for lack of memory" if name == "SIGKILL" else ""
+    reason = JobError(f"its process was ended by {name}{hint}; the same command goes on from the last checkpoint")
+    Run(point.folder).fail(reason)
+    lost: JobReturn = Failed(overrides=words, cfg=point.hydra, status=JobStatus.FAILED)
+    lost._return_value = JobError(f"run {point.folder.name} failed: {reason}")
+    return lost

@@ -1,0 +1,93 @@
+"""What a frozen bottom said is recalled, and nothing but rounding changes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hydra import initialize_config_dir
+from small import crossed, knob, nodes, shrink, small, tiny_teacher, train
+
+from kdlab.__main__ import conf
+from kdlab.command import build, distill
+from kdlab.module.reader import Recall, Whole, reader
+
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory, reviews):
+    folder = tmp_path_factory.mktemp("reader")
+    with initialize_config_dir(str(conf()), version_base="1.3"):
+        job = small("distill", ["datamodule=table", f"datamodule.path={reviews}", f"outputs={folder}"])
+        option = nodes("model", "freeze", "loss")
+        job = crossed(job, student=shrink(option["model"]["bert_tiny"]))
+        job.cfg.student.dropout = 0.1
+        job.cfg.teacher.run = str(tiny_teacher(job, folder / "teacher"))
+        yield job, option, folder
+
+
+def made(base, freeze: str, *words: str, steps: float = 3.0, taps=()):
+    """A learner, its data and the reader of its student."""
+    job, option, folder = base
+    job = knob(crossed(job, freeze=option["freeze"][freeze]), *words)
+    data = build.data(job.cfg)
+    torch.manual_seed(0)
+    learner = distill.prepare(job, data).learner
+    found = reader(learner.model, learner.freezing, learner.task, data, taps, folder / "store", steps)
+    return learner, data, found
+
+
+@pytest.mark.parametrize("freeze", ["head", "bottom"])
+def test_what_is_recalled_is_what_the_whole_model_says_in_any_batch(base, freeze):
+    learner, data, found = made(base, freeze)
+    assert isinstance(found, Recall)
+    for batch in [*data.train_dataloader(), *data.test_dataloader()]:
+        learner.model.eval()
+        whole = learner.task.read(learner.model, batch, ["pooled"])
+        again = found.read(learner.task, batch, ["pooled"])
+        torch.testing.assert_close(again.logits, whole.logits, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(again.taps["pooled"], whole.taps["pooled"], rtol=1e-5, atol=1e-6)
+
+
+def test_the_frozen_layers_are_not_run(base):
+    learner, data, found = made(base, "head")
+    layers = learner.model.bert.encoder.layer
+    for layer in layers:
+        layer.register_forward_hook(lambda *_: pytest.fail("a frozen layer was run"))
+    found.read(learner.task, next(iter(data.train_dataloader())))
+    assert learner.model.bert.encoder.layer is layers, "the model is whole again"
+
+
+def test_it_learns_the_same_weights(base):
+    """Step by step in the real training loop, dropout above the cut and all."""
+    job, option, folder = base
+    job = knob(crossed(job, freeze=option["freeze"]["bottom"]), "freeze.layers=1", "trainer.max_steps=12")
+    whole = train(job)
+
+    class Begin(pytest.importorskip("lightning.pytorch").Callback):
+        def on_fit_start(self, trainer, learner):
+            learner.reader = reader(
+                learner.model, learner.freezing, learner.task, trainer.datamodule, (), folder / "store", 3.0
+            )
+            assert isinstance(learner.reader, Recall)
+
+    again = train(job, Begin())
+    assert again.losses == pytest.approx(whole.losses, rel=1e-5)
+    for name, weight in whole.after.items():
+        torch.testing.assert_close(again.after[name], weight, rtol=1e-4, atol=1e-5)
+    assert again.changed
+
+
+@pytest.mark.parametrize(
+    ("freeze", "case"),
+    [("none", {}), ("embeddings", {}), ("gradual", {}), ("head", {"steps": 1.0}), ("head", {"taps": ["hidden.0"]})],
+)
+def test_what_cannot_be_recalled_is_run(base, freeze, case):
+    assert isinstance(made(base, freeze, **case)[2], Whole)
+
+
+def test_another_seed_is_another_bottom(base):
+    one, _, first = made(base, "head")
+    torch.nn.init.normal_(one.model.bert.encoder.layer[0].output.dense.weight)
+    data = made(base, "head")[1]
+    other = reader(one.model, one.freezing, one.task, data, (), base[2] / "store", 3.0)
+    assert other.store.folder != first.store.folder
