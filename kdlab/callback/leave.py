@@ -68,7 +68,7 @@ notice = Notice()
 
 @final
 class Leave(pl.Callback):
-    """Looks at :data:`notice` where a step ends; then writes ``last.ckpt``, and raises :class:`Leaving` before the next.
+    """Looks at :data:`notice` where a step ends; writes ``last.ckpt``, and raises :class:`Leaving` before the next.
 
     Not at a step after which a validation is due: a checkpoint from before it would never come back to it.
 
