@@ -17,7 +17,7 @@ from kdlab.error import UserError
 
 def write_text(path: Path, text: str) -> None:
     """Write atomically: the file is whole, or as it was."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.part")  # nodes share the folder
     with part.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
@@ -51,7 +51,12 @@ def sha256(path: Path) -> str:
 
 @contextmanager
 def lock(path: Path, what: str) -> Iterator[None]:
-    """Hold a file lock, which ends with the process that holds it however that dies."""
+    """Hold a file lock, which ends with the process that holds it however that dies.
+
+    It is a ``flock``. Between nodes it holds where their shared file system passes it on: NFS 4, NFS 3 with its lock
+    service, Lustre mounted with ``flock``, GPFS, BeeGFS with its tuning option; not NFS mounted ``nolock`` or
+    ``local_lock=flock``. A node that dies gives its locks back when the server's lease ends.
+    """
     with path.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -68,7 +68,7 @@ notice = Notice()
 
 @final
 class Leave(pl.Callback):
-    """Looks at :data:`notice` where a step ends, and then writes ``last.ckpt`` and raises :class:`Leaving`.
+    """Looks at :data:`notice` where a step ends; writes ``last.ckpt``, and raises :class:`Leaving` before the next.
 
     Not at a step after which a validation is due: a checkpoint from before it would never come back to it.
 
@@ -79,11 +79,19 @@ class Leave(pl.Callback):
     def __init__(self, keeper: Checkpoint | None) -> None:
         self.keeper = keeper
         self.step = 0
+        self.packed = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         notice.take_over()
         notice.heeded = True
         self.step = trainer.global_step
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if self.packed:  # only now has the trainer logged the step that the checkpoint ends with
+            notice.obeyed()
+            raise Leaving
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -94,8 +102,7 @@ class Leave(pl.Callback):
         if stepped and not due and trainer.global_step != trainer.max_steps and self._asked(trainer, batch_idx):
             if self.keeper is not None:
                 self.keeper.keep(trainer)
-            notice.obeyed()
-            raise Leaving
+            self.packed = True
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         notice.heeded = False  # the test is over soon; if not, the timer still runs

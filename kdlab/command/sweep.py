@@ -96,7 +96,7 @@ def print_table(jobs: list[Record]) -> None:
         ("agreement", "right"),
     ):
         table.add_column(title, justify=justify)  # type: ignore[arg-type]
-    table.add_column("state")
+    table.add_column("state", overflow="fold")  # the whole path of the log
     for job in jobs:
         numbers = [job.metrics.get(name) for name in ("best/val/accuracy", "test/accuracy", "test/fidelity/agreement")]
         cells = ["-" if number is None else f"{number:.3f}" for number in numbers]

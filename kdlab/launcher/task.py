@@ -52,6 +52,7 @@ class Task:
             _leave(requeue)
         finally:
             notice.obeyed()
+            notice.asked = True  # there is nothing left to leave: a late signal must not end what submitit writes
 
     def checkpoint(self, *arguments: Any) -> Any:
         """What submitit puts back into the queue: the same again, which goes on from the run's own checkpoint."""

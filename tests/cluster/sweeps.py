@@ -34,7 +34,11 @@ class Sweep:
         """A driver that is not waited for."""
         command = [sys.executable, "-m", "kdlab", verb, "-m", *self.words, *more]
         log = (self.folder / f"driver-{len(self.drivers)}.log").open("w")
-        self.drivers.append(subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log, text=True))
+        self.drivers.append(
+            subprocess.Popen(
+                command, cwd=self.folder, stdout=log, stderr=log, text=True, env=os.environ | {"COLUMNS": "400"}
+            )
+        )
         return self.drivers[-1]
 
     def end(self, timeout: float = 300) -> tuple[int, str]:
