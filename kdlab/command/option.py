@@ -57,6 +57,11 @@ def menu(conf: Path, name: str, overrides: list[str], own: Path | None = None) -
     return Menu(cfg, options, dict(sorted(chosen.items())), sorted({*free, *below}))
 
 
+def trains(conf: Path) -> list[str]:
+    """The verbs that train: those with a training rule to choose."""
+    return sorted(path.stem for path in conf.glob("*.yaml") if "module" in _defaults(path))
+
+
 def groups(folders: list[Path]) -> dict[str, list[str]]:
     """Group -> options, over all folders that configs are searched in."""
     found: dict[str, set[str]] = {}

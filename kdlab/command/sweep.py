@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,11 +30,24 @@ class Sweep(Callback):
         os.environ[SWEEP] = uuid.uuid4().hex[:12]
         words = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
         os.environ[SWEPT] = " ".join(word.get_key_element() for word in words if word.is_sweep_override())
+        if config.check:
+            refuse(config)
         _begun.append(Path(config.outputs) / config.hydra.job.config_name)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         if job_return.status is JobStatus.FAILED and isinstance(job_return._return_value, UserError):
             job_return.__class__ = Failed
+
+
+def refuse(config: DictConfig) -> None:
+    """End here where a point of the sweep cannot run: what Hydra's callbacks raise, Hydra only warns of."""
+    from kdlab.command.precheck import sweep
+
+    try:
+        sweep(config)
+    except UserError as mistake:
+        print(f"error: {mistake}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 class Failed(JobReturn):
