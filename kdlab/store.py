@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterable
@@ -18,8 +19,10 @@ from pathlib import Path
 import numpy as np
 
 from kdlab.error import UserError
-from kdlab.file import lock, sha256, write_json
+from kdlab.file import lock, sha256, text_inside, write_json
 from kdlab.run import now
+
+FILE = re.compile(r"[\w.:-]+\.npy")  # of a store: in its own folder
 
 # rows [B], {name: [B, ...]}, {name: [real tokens of these rows, ...]}
 Part = tuple[np.ndarray, dict[str, np.ndarray], dict[str, np.ndarray]]
@@ -122,15 +125,35 @@ def _write(folder: Path, describe: dict, lengths: np.ndarray, build: Callable[[]
 @lru_cache(maxsize=8)
 def _open(folder: Path) -> Store:
     try:
-        meta = json.loads((folder / "meta.json").read_text())
+        meta = json.loads(text_inside(folder / "meta.json"))
         for name, checksum in meta["files"].items():
+            if not FILE.fullmatch(name) or (folder / name).is_symlink():
+                raise ValueError(f"{name!r} is no file of a store")
             if sha256(folder / name) != checksum:
                 raise ValueError(f"{name} was altered or cut short")
-        arrays = {Path(name).stem: np.load(folder / name, mmap_mode="r", allow_pickle=False) for name in meta["files"]}
-        offsets = arrays.pop("offsets")
-        return Store(folder, arrays, offsets, frozenset(meta["token_level"]), float(meta["seconds"]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
-        raise UserError(f"the teacher targets in {folder} are damaged ({problem})") from problem
+        # np.load would also open archives
+        arrays: dict[str, np.ndarray] = {
+            name.removesuffix(".npy"): np.lib.format.open_memmap(folder / name, mode="r") for name in meta["files"]
+        }
+        offsets, token_level = arrays.pop("offsets"), frozenset(meta["token_level"])
+        _agree(arrays, offsets, token_level)
+        return Store(folder, arrays, offsets, token_level, float(meta["seconds"]))
+    except Exception as problem:  # whatever is wrong in a file, the store is damaged, and can be built again
+        said = str(problem) or type(problem).__name__
+        raise UserError(f"the teacher targets in {folder} are damaged ({said})") from problem
+
+
+def _agree(arrays: dict[str, np.ndarray], offsets: np.ndarray, token_level: frozenset[str]) -> None:
+    """Refuse arrays that do not belong together: reading them would give wrong targets, or fail in mid-training."""
+    whole = offsets.ndim == 1 and offsets.dtype == np.int64 and len(offsets) > 0 and offsets[0] == 0
+    if not whole or (np.diff(offsets) < 0).any():
+        raise ValueError("offsets.npy does not count up")
+    if "logits" not in arrays or not token_level <= set(arrays):
+        raise ValueError("an array is missing")
+    for name, array in arrays.items():
+        rows = int(offsets[-1]) if name in token_level else len(offsets) - 1
+        if array.dtype.kind != "f" or array.ndim == 0 or len(array) != rows:
+            raise ValueError(f"{name}.npy is no array of numbers for {rows} rows")
 
 
 def storable(taps: Collection[str]) -> None:

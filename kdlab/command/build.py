@@ -60,7 +60,7 @@ def bind(node: DictConfig, where: str) -> None:
         _check(node, where)
     for name in node:
         if isinstance(node[name], DictConfig):
-            bind(node[name], f"{where}.{name}")
+            bind(node[name], f"{where}.{name!s}")
 
 
 def _located(problem: InstantiationException, where: str) -> UserError:

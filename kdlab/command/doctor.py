@@ -6,8 +6,9 @@ import argparse
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -69,23 +70,40 @@ def look(grid: Grid) -> None:
     page = Page()
     page.jobs(grid.jobs, *_states(points), {folder.name: len(same) for folder, same in folders(points).items()})
     wrong = [sentence(found, len(points))] if (found := problems(points)) else []
-    for same in folders(points).values():
-        if len(same) > 1:
-            keys = sorted({key for key in grid.swept if len({one.swept[key] for one in same}) > 1})
-            wrong.append(
-                f"{' and '.join(keys)} cannot change a run's result: {same[0].name} and {same[1].name} are the same "
-                "run; leave it out of the sweep"
-            )
+    idle = _idle(points)
+    wrong += [
+        f"{key} cannot change a run's result: {one.name} and {two.name} are the same run; leave {key} out of the sweep"
+        for key, (one, two) in idle.items()
+    ]
     if not found:
         from kdlab.command.examine import Examination
 
         with tempfile.TemporaryDirectory(prefix="kdlab-doctor-") as folder:
-            examination = Examination(grid, points, Path(folder), page)
+            swept = {key: words for key, words in grid.swept.items() if key not in idle}
+            examination = Examination(swept, _apart(points, idle), Path(folder), page)
             wrong += examination.carry_out(PATIENCE)
     page.problems(wrong)
     if wrong:
         more = f" (and {len(wrong) - 1} more, above)" if len(wrong) > 1 else ""
         raise UserError(f"{wrong[0]}{more}")
+
+
+def _idle(points: list[Point]) -> dict[str, tuple[Point, Point]]:
+    """Keys that differ between points that are the same run, each with two such points."""
+    found: dict[str, tuple[Point, Point]] = {}
+    for first, *others in folders(points).values():
+        for other in others:
+            apart = [key for key in first.swept if first.swept[key] != other.swept[key]]
+            if len(apart) == 1:
+                found.setdefault(apart[0], (first, other))
+    return found
+
+
+def _apart(points: list[Point], idle: Collection[str]) -> list[Point]:
+    """The points without the keys that cannot set them apart."""
+    return [
+        replace(point, swept={key: word for key, word in point.swept.items() if key not in idle}) for point in points
+    ]
 
 
 def _states(points: list[Point]) -> tuple[int, int]:

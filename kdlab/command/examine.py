@@ -19,9 +19,10 @@ from torch import nn
 
 from kdlab.command import build
 from kdlab.command.job import Job
-from kdlab.command.point import Grid, Point, folders
+from kdlab.command.point import Point, folders
 from kdlab.command.teacher import named, recipe_job
 from kdlab.command.train import Prepared
+from kdlab.command.trust import Trust
 from kdlab.doctor import cost
 from kdlab.doctor.anatomy import Anatomy, anatomy, trainable, weightless
 from kdlab.doctor.knob import turn
@@ -47,12 +48,13 @@ class Examination:
     """Looks at the points of a command line; nothing is left behind but what caches keep of data.
 
     Args:
+        swept: the keys that differ, each with its words.
         folder: where untrained teachers and small stores are kept meanwhile.
         page: what is found is printed there.
     """
 
-    def __init__(self, grid: Grid, points: list[Point], folder: Path, page: Page) -> None:
-        self.grid, self.points, self.folder, self.page = grid, points, folder, page
+    def __init__(self, swept: Mapping[str, list[str]], points: list[Point], folder: Path, page: Page) -> None:
+        self.swept, self.points, self.folder, self.page = swept, points, folder, page
         self.by_words = {json.dumps(point.swept, sort_keys=True): point for point in points}
         self.data: dict[str, Any] = {}
         self.teachers: dict[Path, Path] = {}
@@ -65,7 +67,8 @@ class Examination:
         Args:
             seconds: how long keys that do something may be turned again.
         """
-        first = self.points[0]
+        taught = (point for point in self.points if _asks_a_teacher(_job(point)))
+        first = next(taught, self.points[0])
         try:
             parameters = self._shape(first)
         except UserError as problem:
@@ -73,8 +76,8 @@ class Examination:
         if parameters > LARGEST:
             self.page.note(f"no batch was tried: {parameters / 1e9:.1f} billion parameters would take too long here")
             return []
-        knobs = turn(self.grid.swept, self._by_words, seconds)
-        if not self.grid.swept:
+        knobs = turn(self.swept, self._by_words, seconds)
+        if not self.swept:
             self._trace(first)
         self.page.knobs(knobs)
         full = self._cost(first) if self.traces[_job(first).folder] is not None else []
@@ -93,7 +96,7 @@ class Examination:
         self.page.data(data.describe(), list(data.labels), str(data.tokenizer_spec))
         task = build.task(job.cfg, data)
         teacher, told = None, ""
-        if "teacher" in job.cfg and (build.make(job.cfg.loss).needs_teacher or build.needs_teacher(job.cfg.student)):
+        if _asks_a_teacher(job):
             node, told = self._teacher_node(job)
             teacher = _weightless(node, task, data)
         student = _weightless(job.cfg.student if "student" in job.cfg else job.cfg.model, task, data, teacher)
@@ -121,7 +124,7 @@ class Examination:
     def _teacher_node(self, job: Job) -> tuple[DictConfig, str]:
         """The config of the teacher's model, and what is known of its run."""
         if job.cfg.teacher.run is not None:
-            trained = named(job.cfg.teacher.run, Path(job.cfg.outputs))
+            trained = named(job.cfg.teacher.run, Path(job.cfg.outputs), Trust.of(job.cfg))
             node = OmegaConf.create({"_target_": "kdlab.model.hf.hf", "path": str(trained.weights)})
             assert isinstance(node, DictConfig)
             return node, f"{trained.id}, which is trained"
@@ -250,6 +253,11 @@ def _bytes(model: nn.Module) -> int:
 def _job(point: Point) -> Job:
     assert point.job is not None
     return point.job
+
+
+def _asks_a_teacher(job: Job) -> bool:
+    cfg = job.cfg
+    return "teacher" in cfg and (build.make(cfg.loss).needs_teacher or build.needs_teacher(cfg.student))
 
 
 def _where(point: Point, count: int) -> str:

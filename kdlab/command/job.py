@@ -59,7 +59,7 @@ class Job:
     def name(self) -> str:
         """What sets the job apart: the overrides that its sweep varies; outside a sweep, all that say what it does."""
         swept = self.sweep["swept"] if self.sweep else []
-        common = ("experiment", "group", "outputs", "download", "rerun", "logger", "cluster", "hydra", "check")
+        common = ("experiment", "group", "outputs", "download", "rerun", "logger", "cluster", "hydra", "check", "trust")
         words = [word for word in self.overrides if word.split("=")[0] in swept]
         return ",".join(words or [word for word in self.overrides if not word.lstrip("+~").startswith(common)])
 

@@ -132,4 +132,4 @@ def nodes(cfg: DictConfig) -> Iterator[tuple[str, DictConfig]]:
         else:
             for name in node:
                 if isinstance(node[name], DictConfig) and "_target_" in node[name]:
-                    yield f"{key}.{name}", node[name]
+                    yield f"{key!s}.{name!s}", node[name]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import uuid
@@ -16,6 +15,7 @@ from omegaconf import DictConfig
 
 from kdlab.command.job import SWEEP, SWEPT
 from kdlab.error import UserError
+from kdlab.file import read_json
 
 if TYPE_CHECKING:
     from kdlab.report.read import Record
@@ -80,8 +80,8 @@ def members(folder: Path, name: str) -> list[Record]:
     found = []
     for path in folder.glob("*/sweep.json"):
         try:
-            mine = json.loads(path.read_text()).get("sweep") == name
-        except (OSError, ValueError):
+            mine = read_json(path, "", dict).get("sweep") == name
+        except UserError:
             mine = False
         if mine:
             found.append(record(path.parent))

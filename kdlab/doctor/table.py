@@ -58,7 +58,7 @@ class Page:
     def knobs(self, knobs: Sequence[Knob]) -> None:
         if not knobs:
             return
-        table = _table("swept key", "values", "what it changes")
+        table = _table("swept key", "values", "what it changes", numbers=False)
         for knob in knobs:
             told = ", ".join(knob.changes) or ("nothing" if knob.tried else "not tried: it could not be run")
             values = [word.partition("=")[2] for word in knob.words]
@@ -100,10 +100,10 @@ def free(folder: Path) -> int:
     return shutil.disk_usage(there).free
 
 
-def _table(*columns: str) -> Table:
+def _table(*columns: str, numbers: bool = True) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for number, column in enumerate(columns):
-        table.add_column(Text(column), justify="left" if number == 0 else "right")
+        table.add_column(Text(column), justify="right" if number and numbers else "left")
     return table
 
 
