@@ -106,10 +106,8 @@ def _models(
     torch.manual_seed(stored.seed)
     yield "untrained", build.model(stored[role], task, data, teacher=None if teacher is None else teacher.model)
     if teacher is not None:
-        trust = subject.trust
-        baseline = (
-            named(cfg.baseline, outputs, trust) if cfg.baseline else find_baseline(subject.folder, outputs, trust)
-        )
+        given = named(cfg.baseline, outputs, subject.trust) if cfg.baseline else None
+        baseline = given or find_baseline(subject.folder, outputs, subject.trust)
         if baseline is None:
             print("no finished run without a teacher to compare with: run the same command with loss=ce")
         else:
