@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -33,8 +34,12 @@ def sweep(config: DictConfig) -> None:
     """
     words = [str(word) for word in config.hydra.overrides.task]
     loader: Any = GlobalHydra.instance().config_loader()
-    points = Grid(config.hydra.job.config_name, words, config, loader).points(MANY)
-    found = problems(points)
+    HydraConfig.instance().set_config(config.copy())  # where a recipe looks for options of the user's own
+    try:
+        points = Grid(config.hydra.job.config_name, words, config, loader).points(MANY)
+        found = problems(points)
+    finally:
+        HydraConfig.instance().cfg = None
     if found:
         raise UserError(sentence(found, len(points)) + "; check=false starts the other points all the same")
 
