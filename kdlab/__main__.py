@@ -139,7 +139,7 @@ def _complete(request: str) -> None:
     from kdlab.command import complete
 
     if request.startswith("query="):
-        found = complete.answer(os.environ.get("COMP_LINE", "kdlab "), VERBS, conf())
+        found = complete.answer(os.environ.get("COMP_LINE", "kdlab "), VERBS | DOCTOR, conf())
         print("\n".join(word.rstrip() if request == "query=fish" else word for word in found))  # fish adds the space
     else:
         print(complete.script(request), end="")

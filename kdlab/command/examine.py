@@ -6,6 +6,7 @@ import copy
 import importlib
 import itertools
 import json
+import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -232,8 +233,12 @@ class Examination:
         validated = cost.validations(batches, plain, steps) * len(data.splits["val"]) + len(data.splits["test"])
         left = sum(read_done(one) is None for one in folders(self.points))
         self.page.cost(measured, steps, steps * measured.step + validated * measured.row, left, store)
-        room = free(Path(job.cfg.outputs))
+        room, memory = free(Path(job.cfg.outputs)), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        here = job.cfg.trainer.get("accelerator") == "cpu"
         return [
+            f"training takes about {size(measured.bytes)} of memory, and this machine has {size(memory)}: lower "
+            "datamodule.batch_size or datamodule.max_length, or raise trainer.accumulate_grad_batches"
+        ] * (here and measured.bytes > memory) + [
             f"the teacher's answers take {size(store)}, but {Path(job.cfg.outputs).absolute()} has {size(room)} left: "
             "set outputs to a larger disk, or use teacher=live"
         ] * (store > room)

@@ -82,7 +82,7 @@ def written(value: Any) -> str:
 
 class _Watch(Callback):
     def __init__(self) -> None:
-        self.losses: list[dict[str, float]] = []
+        self.losses: list[float] = []
         self.gradients: list[dict[str, str]] = []
         self.learning: list[list[str]] = []
 
@@ -92,8 +92,7 @@ class _Watch(Callback):
         self.learning.append([name for name, one in pl_module.named_parameters() if one.requires_grad])
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        self.losses.append({name: value for name, value in logged.items() if name.startswith("train/")})
+        self.losses.append(float(trainer.callback_metrics["train/loss"]))  # its parts are logged unweighted
 
 
 def _schedules(learner: nn.Module) -> list[Schedule]:

@@ -70,7 +70,7 @@ def test_measured_memory_holds_weights_gradients_and_the_optimizers_state(kdlab,
     line = " ".join(out.split()).split("memory ")[1]
     sizes = {name: line.split(f"{name} ")[1].split()[0] for name in ("weights", "gradients", "optimizer")}
     weights, gradients, state = (float(sizes[name]) for name in ("weights", "gradients", "optimizer"))
-    assert gradients == weights > 0
-    assert state == pytest.approx(2 * weights, rel=0.02)
+    assert 0.85 * weights < gradients < weights, "weights are counted with the buffers, such as a table of positions"
+    assert state == pytest.approx(2 * gradients, rel=0.02)
     assert not Path("outputs").exists()
     assert torch.is_grad_enabled()
