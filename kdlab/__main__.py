@@ -18,6 +18,8 @@ VERBS = {
     "runs": "the table of runs: to the terminal, csv or parquet",
 }
 
+DOCTOR = {"doctor": "what a command line would do, before a GPU is asked for: kdlab doctor distill -m a=1,2"}
+
 HELP = """kdlab: knowledge distillation and transfer learning experiments.
 
 usage: kdlab VERB [overrides]
@@ -45,15 +47,17 @@ def main() -> None:
     arguments = sys.argv[1:]
     try:
         if not arguments or arguments[0] in ("-h", "--help", "help"):
-            print(HELP.format(verbs="\n".join(f"  {verb:<10}{what}" for verb, what in VERBS.items())))
+            print(HELP.format(verbs="\n".join(f"  {verb:<10}{what}" for verb, what in (VERBS | DOCTOR).items())))
         elif arguments[0] == "--version":
             print(import_module("kdlab").__version__)
         elif arguments[0] in ("--shell-completion", "-sc"):
             _complete(arguments[1] if len(arguments) > 1 else "")
         elif arguments[0] in VERBS:
             _run(arguments[0], arguments[1:])
+        elif arguments[0] in DOCTOR:
+            _doctor(arguments[1:])
         else:
-            raise UserError(f"'{arguments[0]}' is not a kdlab command; use one of: {', '.join(VERBS)}")
+            raise UserError(f"'{arguments[0]}' is not a kdlab command; use one of: {', '.join(VERBS | DOCTOR)}")
         sys.stdout.flush()
     except UserError as mistake:
         _fail(str(mistake))
@@ -96,6 +100,20 @@ def _run(verb: str, overrides: list[str]) -> None:
             sys.modules["kdlab.command.sweep"].conclude()
 
 
+def _doctor(arguments: list[str]) -> None:
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    import kdlab.identity  # noqa: F401
+
+    try:
+        import_module("kdlab.command.doctor").main(arguments, conf())
+    except (HydraException, OmegaConfBaseException) as mistake:
+        if os.environ.get("KDLAB_TRACEBACK"):
+            raise
+        _fail(_sentence(arguments[0], mistake))
+
+
 class _Task:
     """What Hydra calls with each composed config; a class so that every launcher can pickle it."""
 
@@ -124,7 +142,7 @@ def _complete(request: str) -> None:
     from kdlab.command import complete
 
     if request.startswith("query="):
-        found = complete.answer(os.environ.get("COMP_LINE", "kdlab "), VERBS, conf())
+        found = complete.answer(os.environ.get("COMP_LINE", "kdlab "), VERBS | DOCTOR, conf())
         print("\n".join(word.rstrip() if request == "query=fish" else word for word in found))  # fish adds the space
     else:
         print(complete.script(request), end="")

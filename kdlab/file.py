@@ -12,7 +12,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from kdlab.error import UserError
+
+LARGEST = 64 * 2**20  # bytes of a file that is read whole
+DEEPEST = 40  # levels of lists and mappings
+LONGEST = 100_000  # nodes of a YAML file
 
 
 def write_text(path: Path, text: str) -> None:
@@ -29,19 +35,55 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path, remedy: str) -> Any:
+def read_json(path: Path, remedy: str, kind: type = object) -> Any:
     """What a small file holds.
 
     Args:
         remedy: what to do where it is damaged.
+        kind: dict or list, where it must be one.
 
     Raises:
-        UserError: it is not there, or no JSON.
+        UserError: it is not there, or no such JSON.
     """
     try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as problem:
+        value = json.loads(text_inside(path))
+        if not isinstance(value, kind):
+            raise ValueError(f"it is no {'mapping' if kind is dict else 'list'}")
+        return value
+    except (OSError, ValueError, RecursionError) as problem:
         raise UserError(f"{path} is damaged or missing ({problem}); {remedy}") from problem
+
+
+def text_inside(path: Path) -> str:
+    """The text of a small file of a folder that someone else may have filled.
+
+    Raises:
+        OSError: it is not there.
+        ValueError: it is no text, too large, no ordinary file, or a link that leads out of its folder.
+    """
+    if path.is_symlink() and not path.resolve().is_relative_to(path.parent.resolve()):
+        raise ValueError("it is a link that leads out of its folder")
+    if path.exists() and not path.is_file():
+        raise ValueError("it is no ordinary file")
+    if path.stat().st_size > LARGEST:
+        raise ValueError(f"it is larger than {LARGEST // 2**20} MiB")
+    return path.read_text("utf-8")
+
+
+def check_yaml(text: str) -> None:
+    """Look at YAML before it is loaded; what no writer here makes could otherwise fill the memory.
+
+    Raises:
+        ValueError: aliases, which multiply; too deep, or too long.
+        yaml.YAMLError: no YAML.
+    """
+    depth = 0
+    for count, event in enumerate(yaml.parse(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError("it has YAML aliases")
+        if depth > DEEPEST or count > LONGEST:
+            raise ValueError("it is nested too deep or too long")
 
 
 def sha256(path: Path) -> str:
@@ -57,6 +99,8 @@ def lock(path: Path, what: str) -> Iterator[None]:
     service, Lustre mounted with ``flock``, GPFS, BeeGFS with its tuning option; not NFS mounted ``nolock`` or
     ``local_lock=flock``. A node that dies gives its locks back when the server's lease ends.
     """
+    if path.is_symlink():  # locking writes, which would be into whatever the link names
+        raise UserError(f"{path} is a link, which no lock is: somebody put it there; delete it")
     with path.open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 import kdlab.precision  # noqa: F401  registers ${cpu_precision:}
 from kdlab.file import sha256
 
-NEUTRAL = frozenset({"hydra", "outputs", "rerun", "group", "logger", "cluster", "choice", "command"})
+NEUTRAL = frozenset({"hydra", "outputs", "rerun", "group", "logger", "cluster", "choice", "command", "check", "trust"})
 NEUTRAL_ANYWHERE = frozenset({"download", "progress", "lr_monitor", "every_n_steps", "log_every_n_steps", "profiler"})
 COUNTED = frozenset({"limit_train_batches", "limit_val_batches", "limit_test_batches", "val_check_interval"})
 CONTENT = frozenset({"path"})  # keys whose value, where it names a file or folder, stands for what is in it

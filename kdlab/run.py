@@ -24,7 +24,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from kdlab.error import UserError
-from kdlab.file import lock, read_json, write_json, write_text
+from kdlab.file import check_yaml, lock, read_json, text_inside, write_json, write_text
 
 
 @dataclass(frozen=True)
@@ -106,23 +106,49 @@ def read_done(folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     done = read_json(path, remedy := "delete it, and the same command goes on to the end")
-    if not isinstance(done, dict) or "value" not in done:
+    result = isinstance(done, dict) and isinstance(done.get("metric"), str)
+    if not result or not isinstance(done.get("value", ""), int | float | None):
         raise UserError(f"{path} is damaged (it holds no result); {remedy}")
     return done
 
 
 def read_config(folder: Path) -> DictConfig:
-    """The resolved config of a run directory."""
+    """The resolved config of a run directory: plain values, of which none is looked up anywhere else.
+
+    Raises:
+        UserError: there is none, it is damaged, or it holds interpolations, which could read this user's environment.
+    """
     path = folder / "config.yaml"
     try:
+        check_yaml(text_inside(path))
         config = OmegaConf.load(path)
     except FileNotFoundError as problem:
         raise UserError(f"{folder} is no run directory: it has no config.yaml") from problem
     except Exception as problem:
-        raise UserError(f"{path} cannot be read ({type(problem).__name__}); restore it or delete the run") from problem
+        reason = str(problem) if type(problem) is ValueError else type(problem).__name__
+        raise UserError(f"{path} cannot be read ({reason}); restore it or delete the run") from problem
     if not isinstance(config, DictConfig) or not config:
         raise UserError(f"{path} holds no config: a mapping was expected; restore it or delete the run")
+    for key, text in _texts(OmegaConf.to_container(config), ""):
+        if "${" in text:
+            raise UserError(
+                f"{path} has an interpolation at {key}, but a run's config is written resolved, and what is in it is "
+                "never looked up: write the value in its place, or delete the run"
+            )
     return config
+
+
+def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    """Every text in nested values with its place, keys among them."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _texts(str(name), f"{key}.{name}".lstrip("."))
+            yield from _texts(item, f"{key}.{name}".lstrip("."))
+    elif isinstance(value, list):
+        for place, item in enumerate(value):
+            yield from _texts(item, f"{key}[{place}]")
+    elif isinstance(value, str):
+        yield key, value
 
 
 def now() -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -20,10 +21,11 @@ from pathlib import Path
 import numpy as np
 
 from kdlab.error import UserError
-from kdlab.file import lock, read_json, sha256, write_json
+from kdlab.file import lock, read_json, sha256, text_inside, write_json
 from kdlab.run import now
 
-KINDS = ("row", "token", "pair")  # [N, ...], [T, ...], [sum of L * L, ...]
+FILE = re.compile(r"[\w.:-]+\.npy")  # of a store: in its own folder
+TYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": np.int16}  # and what their bits are kept as
 FLUSH_SECONDS = 10.0  # between two moments that an interrupted build can go on from
 
 
@@ -203,9 +205,11 @@ def _flush(arrays: dict[str, np.ndarray]) -> float:
 @lru_cache(maxsize=32)
 def _checked(folder: Path, stamp: tuple) -> dict:
     """``meta.json``, after every file was compared with its checksum; asked once a process while nothing changes."""
-    meta = json.loads((folder / "meta.json").read_text("utf-8"))
+    meta = json.loads(text_inside(folder / "meta.json"))
     for name, checksum in meta["files"].items():
-        if Path(name).name != name or sha256(folder / name) != checksum:
+        if not FILE.fullmatch(name) or (folder / name).is_symlink():
+            raise ValueError(f"{name!r} is no file of a store")
+        if sha256(folder / name) != checksum:
             raise ValueError(f"{name} was altered or cut short")
     return meta
 
@@ -220,20 +224,30 @@ def opened(folder: Path) -> Store:
         files = sorted(folder.iterdir())
         stamp = tuple((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files if path.name != "used")
         meta = _checked(folder, stamp)
-        if missing := {f"{name}.npy" for name in [*meta["arrays"], "lengths"]} - set(meta["files"]):
-            raise ValueError(f"no checksum of {', '.join(sorted(missing))}")
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in meta["arrays"]}
-        offsets = _offsets(np.load(folder / "lengths.npy", allow_pickle=False))
-        for name, known in meta["arrays"].items():
-            if len(arrays[name]) != offsets[known["kind"]][-1]:
-                raise ValueError(f"{name}.npy has another length")
-        store = Store(folder, arrays, offsets, meta)
-        float(store.seconds)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError, EOFError) as problem:
-        raise UserError(f"the teacher targets in {folder} are damaged ({problem})") from problem
+        # np.load would also open archives
+        arrays = {name: np.lib.format.open_memmap(folder / name, mode="r") for name in meta["files"]}
+        lengths = arrays.pop("lengths.npy")
+        store = Store(folder, {name.removesuffix(".npy"): a for name, a in arrays.items()}, _offsets(lengths), meta)
+        _agree(store, lengths)
+    except Exception as problem:  # whatever is wrong in a file, the store is damaged, and can be built again
+        said = str(problem) or type(problem).__name__
+        raise UserError(f"the teacher targets in {folder} are damaged ({said})") from problem
     with suppress(OSError):  # a store that may only be read is as good
         (folder / "used").touch()
     return store
+
+
+def _agree(store: Store, lengths: np.ndarray) -> None:
+    """Refuse arrays that do not belong together: reading them would give wrong targets, or fail in mid-training."""
+    if lengths.ndim != 1 or lengths.dtype != np.int64 or len(lengths) == 0 or (lengths < 0).any():
+        raise ValueError("lengths.npy holds no lengths")
+    if "logits" not in store.arrays or set(store.arrays) != set(store.meta["arrays"]):
+        raise ValueError("an array is missing")
+    for name, array in store.arrays.items():
+        lines = int(store.offsets[store.kind(name)][-1])
+        if array.dtype != TYPES[store.dtype(name)] or array.ndim == 0 or len(array) != lines:
+            raise ValueError(f"{name}.npy is no array of numbers for {lines} lines")
+    float(store.seconds)
 
 
 def size_bytes(folder: Path) -> int:

@@ -205,7 +205,10 @@ def test_knobs_of_ones_own_work_on_the_command_line_and_through_an_installed_pac
     one, two = sorted(runs(loss="mine"), key=lambda run: read_config(run).loss.terms.gap.power)
     assert different(one, two) == {"table"}
     assert weights(one)["table.weight"].shape[1] == 4
-    code, out, err = kdlab("evaluate", f"run={one.name}", "repeats=1")
+    code, _, err = kdlab("evaluate", f"run={one.name}", "repeats=1")
+    assert code == 2
+    assert "which no installed option names" in err, "a run alone is no reason to run the code that it names"
+    code, out, err = kdlab("evaluate", f"run={one.name}", "repeats=1", words[0])
     assert code == 0, err
     assert "distilled" in out
     words = [word for word in words if not word.startswith("teacher.recipe")]

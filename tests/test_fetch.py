@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -158,3 +159,19 @@ def test_an_archive_cannot_write_outside(tmp_path):
     with pytest.raises(UserError, match=r"bad\.tar\.gz"):
         unpack(tmp_path / "bad.tar.gz", tmp_path / "new")
     assert not (tmp_path / "outside.txt").exists()
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_an_archive_that_unpacks_to_far_more_than_its_size_is_refused(tmp_path, kind, monkeypatch):
+    monkeypatch.setattr("kdlab.fetch.PLAIN", 10_000)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "zeros").write_bytes(bytes(4_000_000))
+    archive = Path(
+        shutil.make_archive(str(tmp_path / "bomb"), {"zip": "zip", "tar.gz": "gztar"}[kind], tmp_path / "in")
+    )
+    with pytest.raises(UserError, match="more than 100 times its own size"):
+        unpack(archive, tmp_path / "out")
+    assert not (tmp_path / "out" / "zeros").exists()
+    monkeypatch.undo()
+    unpack(archive, tmp_path / "out")
+    assert (tmp_path / "out" / "zeros").stat().st_size == 4_000_000

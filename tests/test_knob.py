@@ -45,7 +45,8 @@ MEASURED = {
 
 # change neither a weight nor the identity
 IDLE = {
-    "group": "other", "outputs": "elsewhere", "rerun": "true", "download": "true", "cluster.threads": "1",
+    "group": "other", "outputs": "elsewhere", "rerun": "true", "download": "true",
+    "check": "false", "trust": "[mylab.*]", "cluster.threads": "1",
     "callback.finite.every_n_steps": "1", "callback.progress.refresh_seconds": "0.1",
     "callback.checkpoint.every_n_steps": "2", "callback.lr_monitor.logging_interval": "epoch",
     "trainer.log_every_n_steps": "1", "trainer.profiler": "simple",

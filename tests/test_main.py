@@ -22,7 +22,7 @@ def test_the_list_of_verbs(kdlab):
     for arguments in ([], ["--help"], ["-h"], ["help"]):
         code, out, _ = kdlab(*arguments)
         assert code == 0
-        assert all(verb in out for verb in VERBS)
+        assert all(verb in out for verb in [*VERBS, "doctor"])
     assert kdlab("--version")[0] == 0
     code, _, err = kdlab("destill")
     assert code == 2
@@ -163,6 +163,8 @@ def test_completion_of_every_group_and_of_files(tmp_path, monkeypatch):
         "datamodule.path=real/",
         "datamodule.path=reviews.csv",
     ]
+    assert complete("kdlab doctor dist") == ["distill "]
+    assert complete("kdlab doctor distill -m loss=mi") == complete("kdlab distill -m loss=mi")
     assert complete("kdlab distill --config-dir re") == ["real/", "reviews.csv"]
     assert complete("kdlab distill --config-dir real loss=mi") == ["loss=mine"]
     options = {path.stem for path in (conf() / "loss").glob("*.yaml")}

@@ -47,6 +47,22 @@ def _check(node: DictConfig, where: str) -> None:
     arguments(target, {str(key): value for key, value in values.items() if not str(key).startswith("_")}, where)
 
 
+def bind(node: DictConfig, where: str) -> None:
+    """Check a node, and the nodes in it, against the signatures of what they configure, without making anything.
+
+    Raises:
+        UserError: a value that is missing, an argument that is not there, or a word where only a number can stand.
+    """
+    missing = sorted(str(name) for name in OmegaConf.missing_keys(node))
+    if missing:
+        raise UserError(f"{missing[0]} has no value; give it one on the command line: {missing[0]}=VALUE")
+    if "_target_" in node:
+        _check(node, where)
+    for name in node:
+        if isinstance(node[name], DictConfig):
+            bind(node[name], f"{where}.{name!s}")
+
+
 def _located(problem: InstantiationException, where: str) -> UserError:
     """A user's mistake in a node inside of ``where``, with the place of that node."""
     found = re.search(r"full_key: (\S+)", str(problem))

@@ -63,6 +63,8 @@ def answer(line: str, verbs: Iterable[str], conf: Path) -> list[str]:
     """
     words = line.split()
     word = "" if line[-1:].isspace() or not words else words.pop()
+    if words[1:2] == ["doctor"] and len(words) > 1:  # it takes another verb's command line
+        words.pop(1)
     if len(words) <= 1:
         return [verb + " " for verb in verbs if verb.startswith(word)]
     if words[1] not in verbs:

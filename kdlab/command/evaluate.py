@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from kdlab.command import build
 from kdlab.command.teacher import Trained, named, taught_by
+from kdlab.command.trust import Trust
 from kdlab.error import UserError
 from kdlab.file import write_json, write_text
 from kdlab.metric.cost import latency, parameters, throughput
@@ -40,8 +41,8 @@ def main(cfg: DictConfig) -> Path:
     if cfg.split not in SPLITS:
         raise UserError(f"split={cfg.split} is unknown: choose one of {', '.join(SPLITS)}")
     outputs = Path(cfg.outputs)
-    subject = named(cfg.run, outputs)
-    stored = read_config(subject.folder)
+    subject = named(cfg.run, outputs, Trust.of(cfg))
+    stored = subject.trust.read(subject.folder)
     data = _data(cfg, stored, subject)
     task: Task = build.make(stored.task)
     task.prepare(data.labels, data.label_counts)
@@ -84,7 +85,7 @@ def predict(task: Task, model: nn.Module, batches: list[dict[str, Any]]) -> tupl
 def _data(cfg: DictConfig, stored: DictConfig, subject: Trained) -> Any:
     node = cfg.datamodule if "datamodule" in cfg else stored.datamodule
     plain: dict[str, Any] = OmegaConf.to_container(node, resolve=True)  # type: ignore[assignment]
-    node = plain | {"tokenizer": str(subject.weights), "download": cfg.download}
+    node = plain | {"tokenizer": str(subject.weights)}
     data = build.data(OmegaConf.create({"datamodule": node}))
     known = subject.labels
     if known is not None and list(data.labels) != known:
@@ -101,11 +102,12 @@ def _models(
     outputs = Path(cfg.outputs)
     role = "student" if "student" in stored else "model"
     taught = subject.folder / "teacher.json"
-    teacher = named(taught_by(subject.folder), outputs) if taught.exists() else None
+    teacher = named(taught_by(subject.folder), outputs, subject.trust) if taught.exists() else None
     torch.manual_seed(stored.seed)
     yield "untrained", build.model(stored[role], task, data, teacher=None if teacher is None else teacher.model)
     if teacher is not None:
-        baseline = named(cfg.baseline, outputs) if cfg.baseline else find_baseline(subject.folder, outputs)
+        given = named(cfg.baseline, outputs, subject.trust) if cfg.baseline else None
+        baseline = given or find_baseline(subject.folder, outputs, subject.trust)
         if baseline is None:
             print("no finished run without a teacher to compare with: run the same command with loss=ce")
         else:
@@ -115,22 +117,27 @@ def _models(
         yield "teacher", teacher.model
 
 
-def find_baseline(folder: Path, outputs: Path) -> Trained | None:
+def find_baseline(folder: Path, outputs: Path, trust: Trust) -> Trained | None:
     """A finished run without a teacher that differs from this one in nothing that matters to a student alone."""
-    wanted = _alone(read_config(folder))
+    wanted = _alone(folder)
     for path in sorted((outputs / "distill").glob("*/done.json")):
         other = path.parent
-        if other != folder and read_done(other):
-            config = read_config(other)
-            if not config.loss.terms and _alone(config) == wanted:
-                return Trained(other, other / "model", other.name)
+        try:
+            if other != folder and read_done(other) and _alone(other) == wanted | {"terms": {}}:
+                return Trained(other, other / "model", other.name, trust)
+        except UserError:  # a damaged neighbour is no baseline
+            continue
     return None
 
 
-def _alone(config: DictConfig) -> dict[str, Any]:
-    plain: dict[str, Any] = OmegaConf.to_container(config)  # type: ignore[assignment]
-    kept = ("seed", "student", "task", "datamodule", "optimizer", "freeze")
-    return {key: {**plain[key], "unlabelled": None} if key == "datamodule" else plain[key] for key in kept}
+def _alone(folder: Path) -> dict[str, Any]:
+    """What of a run's config matters to a student alone, and the terms of its loss."""
+    plain: Any = OmegaConf.to_container(read_config(folder))
+    kept = {key: plain.get(key) for key in ("seed", "student", "task", "datamodule", "optimizer", "freeze")}
+    if isinstance(kept["datamodule"], dict):
+        kept["datamodule"] = {key: value for key, value in kept["datamodule"].items() if key != "unlabelled"}
+    loss = plain.get("loss")
+    return kept | {"terms": loss.get("terms") if isinstance(loss, dict) else None}
 
 
 def _place(cfg: DictConfig, subject: Trained) -> str:

@@ -59,7 +59,7 @@ class Job:
     def name(self) -> str:
         """What sets the job apart: the overrides that its sweep varies; outside a sweep, all that say what it does."""
         swept = self.sweep["swept"] if self.sweep else []
-        common = ("experiment", "group", "outputs", "download", "rerun", "logger", "cluster", "hydra")
+        common = ("experiment", "group", "outputs", "download", "rerun", "logger", "cluster", "hydra", "check", "trust")
         words = [word for word in self.overrides if word.split("=")[0] in swept]
         return ",".join(words or [word for word in self.overrides if not word.lstrip("+~").startswith(common)])
 
@@ -88,6 +88,11 @@ def composed(command: str, overrides: list[str], **nodes: DictConfig) -> Job:
     cfg = compose(config_name=command, overrides=overrides, return_hydra_config=True)
     for name, node in nodes.items():
         cfg[name] = node
+    return described(command, cfg, overrides)
+
+
+def described(command: str, cfg: DictConfig, overrides: list[str]) -> Job:
+    """The job of a composed config, with Hydra's own node still in it."""
     folder = Path(cfg.outputs) / command / run_id(cfg)
     choices = _chosen(cfg.hydra.runtime.choices)
     plain = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlparse
 
 import yaml
@@ -45,7 +46,7 @@ def menu(conf: Path, name: str, overrides: list[str], own: Path | None = None) -
         overrides = [*overrides, f"hydra.searchpath=['{own.absolute().as_uri()}']"]
     with initialize_config_dir(str(conf), version_base="1.3"):
         cfg = compose(name, overrides, return_hydra_config=True)
-    folders = [folder for source in cfg.hydra.runtime.config_sources if (folder := _folder(source)) is not None]
+    folders = [folder for source in cfg.hydra.runtime.config_sources if (folder := place(source)) is not None]
     options = groups(folders)
     choices = {str(key): str(option or "null") for key, option in cfg.hydra.runtime.choices.items()}
     lists = dict.fromkeys(_defaults(conf / f"{name}.yaml"), "")
@@ -55,6 +56,11 @@ def menu(conf: Path, name: str, overrides: list[str], own: Path | None = None) -
     free = [group for group in options if "module" in tops and _top(group) not in elsewhere]  # only a verb that trains
     below = [group for group in options if "/" in group and _top(group) in tops and group not in chosen]
     return Menu(cfg, options, dict(sorted(chosen.items())), sorted({*free, *below}))
+
+
+def trains(conf: Path) -> list[str]:
+    """The verbs that train: those with a training rule to choose."""
+    return sorted(path.stem for path in conf.glob("*.yaml") if "module" in _defaults(path))
 
 
 def groups(folders: list[Path]) -> dict[str, list[str]]:
@@ -68,7 +74,7 @@ def groups(folders: list[Path]) -> dict[str, list[str]]:
     return {group: sorted(options) for group, options in found.items()}
 
 
-def _folder(source: DictConfig) -> Path | None:
+def place(source: Any) -> Path | None:
     """Where a source of configs keeps its files; None for Hydra's own, and for those that are no files."""
     if source.provider == "hydra":
         return None

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import sys
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from kdlab.command.job import SWEEP, SWEPT
 from kdlab.error import UserError
+from kdlab.file import read_json
 from kdlab.launcher.share import take_gpus
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ class Sweep(Callback):
         os.environ[SWEEP] = uuid.uuid4().hex[:12]
         words = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
         os.environ[SWEPT] = " ".join(word.get_key_element() for word in words if word.is_sweep_override())
+        if config.check:
+            refuse(config)
         _begun.append(Path(config.outputs) / config.hydra.job.config_name)
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -39,6 +42,17 @@ class Sweep(Callback):
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
         if job_return.status is JobStatus.FAILED and isinstance(job_return._return_value, UserError):
             job_return.__class__ = Failed
+
+
+def refuse(config: DictConfig) -> None:
+    """End here where a point of the sweep cannot run: what Hydra's callbacks raise, Hydra only warns of."""
+    from kdlab.command.precheck import sweep
+
+    try:
+        sweep(config)
+    except UserError as mistake:
+        print(f"error: {mistake}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 class Failed(JobReturn):
@@ -71,8 +85,8 @@ def members(folder: Path, name: str) -> list[Record]:
     found = []
     for path in folder.glob("*/sweep.json"):
         try:
-            mine = json.loads(path.read_text()).get("sweep") == name
-        except (OSError, ValueError):
+            mine = read_json(path, "", dict).get("sweep") == name
+        except UserError:
             mine = False
         if mine:
             found.append(record(path.parent))

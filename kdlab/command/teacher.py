@@ -16,11 +16,12 @@ from torch import nn
 
 from kdlab.command import build
 from kdlab.command.job import Job, composed
+from kdlab.command.trust import Trust
 from kdlab.error import UserError
 from kdlab.file import read_json
 from kdlab.model.pretrained import read_config as read_shape
 from kdlab.model.save import fingerprint, load, load_tokenizer, tokenizer_fingerprint
-from kdlab.run import read_config, read_done
+from kdlab.run import read_done
 
 AGAIN = "delete the folder of its run, and the same command trains it again"
 
@@ -33,11 +34,13 @@ class Trained:
         folder: the run directory, or the model directory of a model from elsewhere.
         weights: the folder in ``save_pretrained`` layout.
         id: the run id, or the folder's name.
+        trust: what its config may name.
     """
 
     folder: Path
     weights: Path
     id: str
+    trust: Trust = field(default_factory=Trust, repr=False)
     _loaded: tuple[nn.Module, Any] | None = field(default=None, repr=False)
 
     @property
@@ -52,16 +55,17 @@ class Trained:
     def labels(self) -> list[str] | None:
         """The label names in the order of the logits, or None where the model has only numbers."""
         if (self.weights / "labels.json").exists():
-            return read_json(self.weights / "labels.json", AGAIN)
+            return read_labels(self.weights)
         names = getattr(self._config, "id2label", None) or {}
-        labels = [names[index] for index in sorted(names, key=int)]
+        labels = [str(names[index]) for index in sorted(names, key=int)]
         return None if all(name == f"LABEL_{index}" for index, name in enumerate(labels)) else labels
 
     @property
     def metrics(self) -> dict[str, float]:
-        """``metrics.json`` of the run, or nothing."""
+        """The numbers in ``metrics.json`` of the run, or nothing."""
         path = self.folder / "metrics.json"
-        return read_json(path, AGAIN) if path.exists() else {}
+        found = read_json(path, AGAIN, dict) if path.exists() else {}
+        return {name: value for name, value in found.items() if isinstance(value, int | float)}
 
     @property
     def fingerprint(self) -> str:
@@ -87,9 +91,8 @@ class Trained:
 
     def _load(self) -> tuple[nn.Module, Any]:
         if self._loaded is None:
-            custom = self._stored is not None and (
-                self._stored.task.get("head") or not (self.weights / "config.json").exists()
-            )
+            stored = self.stored
+            custom = stored is not None and (stored.task.get("head") or not (self.weights / "config.json").exists())
             with self._remedied():
                 self._loaded = load(self.weights, build=self._rebuild if custom else None)
         return self._loaded
@@ -100,23 +103,27 @@ class Trained:
         try:
             yield
         except UserError as problem:
-            if self._stored is None:
+            if self.stored is None:
                 raise
             raise UserError(f"{problem} Or {AGAIN.replace('its run', str(self.folder))}") from problem
 
     @property
-    def _stored(self) -> DictConfig | None:
-        """The run's config, where the model comes from a run."""
-        return read_config(self.folder) if (self.folder / "config.yaml").exists() else None
+    def stored(self) -> DictConfig | None:
+        """The run's config, where the model comes from a run.
+
+        Raises:
+            UserError: it is damaged, or names code that is not allowed.
+        """
+        return self.trust.read(self.folder) if (self.folder / "config.yaml").exists() else None
 
     def _rebuild(self) -> nn.Module:
         """The run's model as its config describes it, for what ``save_pretrained`` alone cannot restore."""
-        cfg = read_config(self.folder)
-        labels = read_json(self.weights / "labels.json", AGAIN)
+        cfg = self.trust.read(self.folder)
+        labels = read_labels(self.weights)
         node = cfg.student if "student" in cfg else cfg.model
         given: dict[str, Any] = {"labels": labels, "tokenizer": load_tokenizer(self.weights)}
         if build.needs_teacher(node):
-            given["teacher"] = named(taught_by(self.folder), Path(cfg.outputs)).model
+            given["teacher"] = named(taught_by(self.folder), self.folder.parent.parent, self.trust).model
         task = build.make(cfg.task)
         task.prepare(labels, [1] * len(labels))
         return task.attach(build.make(node, **given))
@@ -124,11 +131,27 @@ class Trained:
 
 def taught_by(folder: Path) -> str:
     """The folder of the teacher of a finished run."""
-    return str(read_json(folder / "teacher.json", AGAIN)["folder"])
+    told = read_json(folder / "teacher.json", AGAIN, dict).get("folder")
+    if not isinstance(told, str):
+        raise UserError(f"{folder / 'teacher.json'} names no folder; {AGAIN}")
+    return told
 
 
-def named(name: str, outputs: Path) -> Trained:
-    """A trained model by run id, run directory or model directory."""
+def read_labels(weights: Path) -> list[str]:
+    """``labels.json`` of a model directory."""
+    labels = read_json(weights / "labels.json", AGAIN, list)
+    if not labels or not all(isinstance(label, str) for label in labels):
+        raise UserError(f"{weights / 'labels.json'} is damaged (it is no list of names); {AGAIN}")
+    return labels
+
+
+def named(name: str, outputs: Path, trust: Trust | None = None) -> Trained:
+    """A trained model by run id, run directory or model directory.
+
+    Args:
+        trust: what its config may name; None: what installed options name.
+    """
+    trust = trust or Trust()
     candidates = [Path(name)] + [outputs / command / name for command in ("finetune", "distill")]
     for folder in candidates:
         if folder.suffix == ".ckpt" and folder.is_file():
@@ -138,9 +161,9 @@ def named(name: str, outputs: Path) -> Trained:
                 raise UserError(
                     f"run {folder} is not finished, so it cannot serve as a trained model; run its command again first"
                 )
-            return Trained(folder, folder / "model", folder.name)
+            return Trained(folder, folder / "model", folder.name, trust)
         if (folder / "config.json").is_file():
-            return Trained(folder, folder, folder.name)
+            return Trained(folder, folder, folder.name, trust)
     where = ", ".join(str(folder) for folder in candidates)
     raise UserError(
         f"no trained model '{name}': none of {where} is a run or model directory; `kdlab runs` lists the runs"
@@ -151,11 +174,11 @@ def resolve(job: Job, train: Callable[[Job], Any]) -> Trained:
     """The teacher of a distillation job; trains it with ``train`` where its recipe's run is missing."""
     cfg = job.cfg
     if cfg.teacher.run is not None:
-        return named(cfg.teacher.run, Path(cfg.outputs))
+        return named(cfg.teacher.run, Path(cfg.outputs), Trust.of(cfg))
     recipe = recipe_job(job)
     if read_done(recipe.folder) is None:
         train(recipe)
-    return Trained(recipe.folder, recipe.folder / "model", recipe.folder.name)
+    return Trained(recipe.folder, recipe.folder / "model", recipe.folder.name, Trust.of(recipe.cfg))
 
 
 def recipe_job(job: Job) -> Job:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import Callback, ProgressBar
 
 from kdlab.callback.checkpoint import Checkpoint
 from kdlab.callback.leave import Leave
@@ -41,6 +41,11 @@ warnings.filterwarnings("ignore", message=".*in eval mode at the start of traini
 warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
 warnings.filterwarnings("ignore", message="The number of training batches")
 warnings.filterwarnings("ignore", message="The `srun` command is available")  # on a login node; cluster=slurm uses it
+
+RESUMED = {  # what Lightning looks for in a checkpoint to go on from
+    "state_dict": dict, "global_step": int, "epoch": int, "loops": dict, "callbacks": dict, "optimizer_states": list,
+    "lr_schedulers": list, "pytorch-lightning_version": str,
+}  # fmt: skip
 
 
 @dataclass
@@ -106,8 +111,9 @@ def fit(job: Job, run: Run, learner: Learner, data: Any, journal: Journal) -> tu
     keeper = next((callback for callback in callbacks if isinstance(callback, Checkpoint)), None)
     callbacks.append(Leave(keeper))
     callbacks += [Prune(run.folder)] if (run.folder / TRIAL).exists() else []
+    restored = _Restored()
     trainer: Trainer = build.make(
-        job.cfg.trainer, callbacks=callbacks, logger=journal.loggers, default_root_dir=str(run.folder),
+        job.cfg.trainer, callbacks=[*callbacks, restored], logger=journal.loggers, default_root_dir=str(run.folder),
         enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
         enable_model_summary=False, enable_checkpointing=keeper is not None,
     )  # fmt: skip
@@ -126,6 +132,10 @@ def fit(job: Job, run: Run, learner: Learner, data: Any, journal: Journal) -> tu
         except SystemExit as stop:  # what Lightning makes of Ctrl-C, after which it is deaf to it
             signal.signal(signal.SIGINT, signal.default_int_handler)
             raise KeyboardInterrupt from stop
+        except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, IndexError) as problem:
+            if restored.yes or run.last_checkpoint is None:
+                raise
+            raise _misfit(run.last_checkpoint, problem) from problem
         measured = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("perf/")}
         measured |= _load_best(keeper, learner)
         tested = trainer.test(learner, datamodule=data, verbose=False)[0]
@@ -149,13 +159,23 @@ def _tell_trainable(learner: Learner, journal: Journal) -> None:
     journal.table("model/trainable", columns, [[row[name] for name in columns] for row in rows])
 
 
-def _checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint, read without running code from it; torch itself does not look at the checksums."""
+def _checkpoint(path: Path, parts: Mapping[str, type]) -> dict[str, Any]:
+    """A checkpoint, read without running code from it; torch itself does not look at the checksums.
+
+    Args:
+        parts: what must be in it.
+    """
     try:
         with zipfile.ZipFile(path) as records:
+            if any(one.compress_type != zipfile.ZIP_STORED for one in records.infolist()):
+                raise ValueError("it is compressed, which torch never does")
             if broken := records.testzip():
                 raise ValueError(f"{broken} was altered")
-        return torch.load(path, map_location="cpu", weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        for name, kind in parts.items():
+            if not isinstance(content[name], kind):
+                raise TypeError(f"{name} is none")
+        return content
     except Exception as problem:
         raise UserError(
             f"checkpoint {path} cannot be read ({type(problem).__name__}); "
@@ -163,11 +183,31 @@ def _checkpoint(path: Path) -> dict[str, Any]:
         ) from problem
 
 
+class _Restored(Callback):
+    """Whether training has begun, so that what fails is no longer the checkpoint that it goes on from."""
+
+    yes = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
+        self.yes = True
+
+
+def _misfit(path: Path, problem: Exception) -> UserError:
+    reason = " ".join(f"{type(problem).__name__}: {problem}".split())[:200]
+    return UserError(
+        f"checkpoint {path} cannot be read: it is not one of this run ({reason}); delete it to train from the start, "
+        "or add rerun=true"
+    )
+
+
 def _load_best(keeper: Checkpoint | None, learner: Learner) -> dict[str, float]:
     """Put the best checkpoint's weights into the learner; where nothing was monitored, the last weights stay."""
     if keeper is None or keeper.best_value is None or keeper.best_step is None:
         return {}
-    learner.load_state_dict(_checkpoint(keeper.best)["state_dict"])
+    try:
+        learner.load_state_dict(_checkpoint(keeper.best, {"state_dict": dict})["state_dict"])
+    except (RuntimeError, TypeError, AttributeError) as problem:
+        raise _misfit(keeper.best, problem) from problem
     return {f"best/{keeper.monitor}": keeper.best_value, "best/step": float(keeper.best_step)}
 
 
@@ -188,7 +228,7 @@ def info(job: Job, run: Run, teacher: Trained | None) -> RunInfo:
         weights = teacher.weights / "model.safetensors"
         source = Source(teacher.id, weights, sha256(weights))
         config["teacher_run"] = {"id": teacher.id, "sha256": source.sha256}
-    resumed = 0 if run.last_checkpoint is None else int(_checkpoint(run.last_checkpoint)["global_step"])
+    resumed = 0 if run.last_checkpoint is None else _checkpoint(run.last_checkpoint, RESUMED)["global_step"]
     return RunInfo(
         id=run.id, folder=run.folder, outputs=Path(job.cfg.outputs), command=job.command, group=job.group,
         name=job.name or run.id, tags=job.tags, config=config, resumed_step=resumed, teacher=source,

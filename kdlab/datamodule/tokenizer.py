@@ -39,7 +39,9 @@ def load(spec: str, texts: Sequence[str], download: bool = False) -> PreTrainedT
     path = local(spec, download)
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=not download, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except BaseException as error:  # the tokenizers library raises bare Exception on a corrupt file, or panics
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            raise
         raise UserError(
             f"no tokenizer can be loaded from '{spec}': give a folder, package:NAME==VERSION/path, "
             "train:wordpiece:8000, or a hub id with download=true"

@@ -18,6 +18,9 @@ import kdlab.model.mlp  # noqa: F401  (registers kdlab_mlp with the Auto classes
 from kdlab.error import UserError
 from kdlab.model.block import blocks
 
+LAYERS, NUMBER = 2048, 2**30  # in a config.json
+SPARE = 50_000_000  # parameters of a head that the weights may lack
+
 UNREADABLE = (
     OSError,
     ValueError,
@@ -57,12 +60,14 @@ def read_config(path: str, download: bool = False) -> PreTrainedConfig:
     """The configuration at ``path`` (a directory or a hub id). UserError where there is none."""
     try:
         with quiet():
-            return AutoConfig.from_pretrained(path, local_files_only=not download, trust_remote_code=False)
-    except UNREADABLE as error:
+            config = AutoConfig.from_pretrained(path, local_files_only=not download, trust_remote_code=False)
+    except (*UNREADABLE, RecursionError, ImportError) as error:
         raise UserError(
             f"There is no transformers model at '{path}' ({_first(error)}): give a directory with config.json and "
             "model.safetensors, a package: spec, or a hub id that is in the cache or may be downloaded (download=true)."
         ) from error
+    _check_shape(config, path)
+    return config
 
 
 def read_model(path: str, config: PreTrainedConfig, download: bool = False, new_head: bool = True) -> PreTrainedModel:
@@ -87,7 +92,7 @@ def read_model(path: str, config: PreTrainedConfig, download: bool = False, new_
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
-    except UNREADABLE as error:
+    except (*UNREADABLE, ImportError, AssertionError, IndexError) as error:
         raise UserError(
             f"The weights at '{path}' cannot be read ({_first(error)}): the file is missing, corrupt, or needs code to "
             "be run, which is never done; save the model again as model.safetensors."
@@ -105,6 +110,44 @@ def read_model(path: str, config: PreTrainedConfig, download: bool = False, new_
             + ("." if new_head else ", or pass build= if the model has a head of its own.")
         )
     return model
+
+
+def _check_shape(config: PreTrainedConfig, path: str) -> None:
+    """Refuse what would fill the memory, or run code, before any weight is looked at.
+
+    Raises:
+        UserError: more layers or larger numbers than a model has, a shape that the weights cannot fill, or attention
+            from the hub.
+    """
+    attention = str(getattr(config, "_attn_implementation", None) or "")
+    if "/" in attention:
+        raise UserError(
+            f"config.json at '{path}' asks for attention code of the hub ('{attention}'): remove that line."
+        )
+    try:
+        large = [f"{name}={value}" for name, value in config.to_dict().items() if _is_large(name, value)]
+    except UNREADABLE as error:
+        raise UserError(f"config.json at '{path}' is damaged ({_first(error)}): save the model again.") from error
+    if large:
+        raise UserError(f"config.json at '{path}' has {large[0]}, which no model has: save the model again.")
+    files = [*Path(path).glob("*.safetensors"), *Path(path).glob("*.bin")] if Path(path).is_dir() else []
+    held = sum(file.stat().st_size for file in files)
+    try:
+        with quiet(), torch.device("meta"):
+            model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+            count = sum(parameter.numel() for parameter in model.parameters())
+    except Exception:  # read_model and the model's own factory say what is wrong
+        return
+    if files and count > 4 * held + SPARE:
+        raise UserError(
+            f"config.json at '{path}' describes {count:,} parameters, and the weights beside it hold {held:,} bytes: "
+            "they do not belong together; save the model again."
+        )
+
+
+def _is_large(name: str, value: object) -> bool:
+    most = LAYERS if name in ("num_hidden_layers", "n_layer", "num_layers", "n_layers", "depth") else NUMBER
+    return isinstance(value, int) and value > most
 
 
 def read_embedding(path: str, download: bool = False) -> torch.Tensor:

@@ -131,7 +131,9 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase | None:
     try:
         with quiet():
             return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # the tokenizers library raises bare Exception on a corrupt file
+    except BaseException as error:  # the tokenizers library raises bare Exception on a corrupt file, or panics
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            raise
         raise UserError(
             f"The tokenizer in '{folder}' cannot be read ({type(error).__name__}): its files are corrupt; train that "
             "run again or copy the tokenizer's files from where they came."

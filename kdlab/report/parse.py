@@ -31,6 +31,8 @@ class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mis
 def text_of(path: Path) -> str | None:
     """What stands in a file, or None where there is no such file."""
     try:
+        if path.is_symlink() and not path.resolve().is_relative_to(path.parent.resolve()):
+            raise UnreadableError(f"{path.name} is a link that leads out of the run's folder")
         if not path.is_file():
             return None
         if path.stat().st_size > LARGEST_FILE:

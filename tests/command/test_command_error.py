@@ -321,7 +321,8 @@ def sentence(err: str) -> str:
 
 def test_a_sweep_ends_its_other_jobs_and_names_the_failed_one(kdlab, tiny, base):
     shutil.copytree(base / "outputs", "outputs")
-    code, out, err = kdlab("distill", "-m", *tiny["distill"], "logger=none", "loss.alpha=0.5,1.5", "student.heads=2,3")
+    words = [*tiny["distill"], "logger=none", "check=false", "loss.alpha=0.5,1.5", "student.heads=2,3"]
+    code, out, err = kdlab("distill", "-m", *words)
     said = sentence(err)
     assert code == 2
     assert "loss.alpha is 1.5" in said or "heads=3" in said
@@ -334,7 +335,13 @@ def test_a_sweep_ends_its_other_jobs_and_names_the_failed_one(kdlab, tiny, base)
 
 def test_a_mistake_in_the_recipe_fails_every_job_of_a_sweep_and_is_named(kdlab, tiny):
     code, out, err = kdlab(
-        "distill", "-m", *tiny["distill"], "logger=none", "teacher.recipe=['optimiser=adamw']", "seed=1,2"
+        "distill",
+        "-m",
+        *tiny["distill"],
+        "logger=none",
+        "teacher.recipe=['optimiser=adamw']",
+        "seed=1,2",
+        "check=false",
     )
     assert "teacher.recipe" in sentence(err)
     assert code == 2

@@ -1,0 +1,165 @@
+"""`kdlab doctor COMMAND LINE`: what a `finetune` or `distill` command line would do, before a GPU is asked for."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import tempfile
+import warnings
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+
+from kdlab.command.option import trains
+from kdlab.command.point import Grid, Point, folders
+from kdlab.command.precheck import problems, sentence
+from kdlab.error import UserError
+
+PATIENCE = 30.0  # seconds, after which keys that have shown that they do something are not turned again
+MANY = 1000  # points of a grid; of a larger one, each value is looked at once
+
+
+HELP = """kdlab doctor {verbs} [-m] [--config-dir DIR] [overrides]
+
+What the command line would do, in seconds and without a GPU: composes every point of the sweep, checks every value
+against what it configures, shows both models, taps, adapters, labels, and what learns under each freezing policy; takes
+a few steps on a few rows and names the swept keys that change nothing; estimates time, memory, disk and jobs.
+Ends with 0 where nothing would go wrong, else with 2. An untrained model stands in for a teacher that is not trained.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"kdlab doctor: {message}; it takes a whole command line: kdlab doctor distill -m KEY=A,B")
+
+
+def main(arguments: list[str], conf: Path) -> None:
+    """Look at a command line, print what it would do, and fail where it would.
+
+    Args:
+        arguments: the command line after ``doctor``.
+        conf: the folder with the verbs' configs.
+
+    Raises:
+        UserError: what is wrong with it, or that it is none.
+    """
+    verbs = trains(conf)
+    if not {"-h", "--help"}.isdisjoint(arguments):
+        print(HELP.format(verbs="|".join(verbs)), end="")
+        return
+    if not arguments or arguments[0] not in verbs:
+        named = f"'{arguments[0]}' is no command that trains" if arguments else "it was given none"
+        raise UserError(
+            f"kdlab doctor looks at a command line of {' or '.join(verbs)}, and {named}: "
+            "kdlab doctor distill -m experiment=movie_reviews loss.temperature=1,2,4"
+        )
+    parser = _Parser(prog="kdlab doctor", add_help=False, allow_abbrev=False)
+    parser.add_argument("--multirun", "-m", action="store_true")
+    parser.add_argument("--config-dir", "-cd", type=Path)
+    parser.add_argument("words", nargs="*")
+    asked = parser.parse_intermixed_args(arguments[1:])
+    with _quiet(), _composing(conf, asked.config_dir):
+        grid = _grid(arguments[0], asked.words, asked.multirun, asked.config_dir)
+        look(grid)
+
+
+def look(grid: Grid) -> None:
+    """Every probe, cheapest first; those that need data and models only where all points can be built.
+
+    Raises:
+        UserError: what would go wrong.
+    """
+    from kdlab.doctor.table import Page
+
+    points = grid.points(MANY)
+    page = Page()
+    page.jobs(grid.jobs, *_states(points), {folder.name: len(same) for folder, same in folders(points).items()})
+    wrong = [sentence(found, len(points))] if (found := problems(points)) else []
+    idle = _idle(points)
+    wrong += [
+        f"{key} cannot change a run's result: {one.name} and {two.name} are the same run; leave {key} out of the sweep"
+        for key, (one, two) in idle.items()
+    ]
+    if not found:
+        from kdlab.command.examine import Examination
+
+        with tempfile.TemporaryDirectory(prefix="kdlab-doctor-") as folder:
+            swept = {key: words for key, words in grid.swept.items() if key not in idle}
+            examination = Examination(swept, _apart(points, idle), Path(folder), page)
+            wrong += examination.carry_out(PATIENCE)
+    page.problems(wrong)
+    if wrong:
+        more = f" (and {len(wrong) - 1} more, above)" if len(wrong) > 1 else ""
+        raise UserError(f"{wrong[0]}{more}")
+
+
+def _idle(points: list[Point]) -> dict[str, tuple[Point, Point]]:
+    """Keys that differ between points that are the same run, each with two such points."""
+    found: dict[str, tuple[Point, Point]] = {}
+    for first, *others in folders(points).values():
+        for other in others:
+            apart = [key for key in first.swept if first.swept[key] != other.swept[key]]
+            if len(apart) == 1:
+                found.setdefault(apart[0], (first, other))
+    return found
+
+
+def _apart(points: list[Point], idle: Collection[str]) -> list[Point]:
+    """The points without the keys that cannot set them apart."""
+    return [
+        replace(point, swept={key: word for key, word in point.swept.items() if key not in idle}) for point in points
+    ]
+
+
+def _states(points: list[Point]) -> tuple[int, int]:
+    """How many runs are finished, and how many begun."""
+    from kdlab.run import read_done
+
+    found = [one for one in folders(points) if one.is_dir()]
+    done = [one for one in found if read_done(one) is not None]
+    return len(done), sum(one not in done and (one / "checkpoints" / "last.ckpt").exists() for one in found)
+
+
+@contextmanager
+def _composing(conf: Path, own: Path | None) -> Iterator[None]:
+    if own is not None and not own.is_dir():
+        raise UserError(f"--config-dir {own}: there is no such folder")
+    with initialize_config_dir(str(conf), version_base="1.3"):
+        try:
+            yield
+        finally:
+            HydraConfig.instance().cfg = None
+
+
+def _grid(verb: str, words: list[str], multirun: bool, own: Path | None) -> Grid:
+    loader: Any = GlobalHydra.instance().config_loader()
+    words = list(words)
+    if own is not None:
+        words.append(f"hydra.searchpath=['{own.absolute().as_uri()}']")
+    mode = RunMode.MULTIRUN if multirun else RunMode.RUN
+    master = loader.load_configuration(verb, words, mode)
+    HydraConfig.instance().set_config(master)
+    return Grid(verb, [word for word in words if not word.startswith("hydra.searchpath")], master, loader)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No word from Lightning and no warning: everything that is said is on the page."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning")]
+    levels = [one.level for one in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for one in loggers:
+            one.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            for one, level in zip(loggers, levels, strict=True):
+                one.setLevel(level)

@@ -1,0 +1,287 @@
+"""The probes of `kdlab doctor` that need data and models: what fits together, what each knob does, what it takes."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import itertools
+import json
+import os
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Trainer
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+
+from kdlab.command import build
+from kdlab.command.job import Job
+from kdlab.command.point import Point, folders
+from kdlab.command.teacher import named, recipe_job
+from kdlab.command.train import Prepared
+from kdlab.command.trust import Trust
+from kdlab.doctor import cost
+from kdlab.doctor.anatomy import Anatomy, anatomy, trainable, weightless
+from kdlab.doctor.knob import turn
+from kdlab.doctor.table import Page, free, size
+from kdlab.doctor.trial import ROWS, Trace, data_trace, few, trial, written
+from kdlab.error import UserError
+from kdlab.file import write_json
+from kdlab.model.save import save
+from kdlab.module.base import Learner
+from kdlab.run import Run, read_done
+
+ALONE = {  # of the trainer: where and with what is watched, and what a trial sets itself
+    "accelerator": "cpu", "devices": 1, "strategy": "auto", "logger": False, "enable_progress_bar": False,
+    "enable_model_summary": False, "enable_checkpointing": False, "limit_train_batches": 1.0, "limit_val_batches": 0,
+    "limit_test_batches": 0, "num_sanity_val_steps": 0, "val_check_interval": 1.0, "check_val_every_n_epoch": 1,
+    "log_every_n_steps": 1, "profiler": None, "overfit_batches": 0.0, "fast_dev_run": False, "num_nodes": 1,
+}  # fmt: skip
+LENGTH = ("max_epochs", "max_steps", "limit_train_batches", "accumulate_grad_batches", "_target_")
+LARGEST = 2**31  # parameters of student and teacher together beyond which no batch is run
+
+
+class Examination:
+    """Looks at the points of a command line; nothing is left behind but what caches keep of data.
+
+    Args:
+        swept: the keys that differ, each with its words.
+        folder: where untrained teachers and small stores are kept meanwhile.
+        page: what is found is printed there.
+    """
+
+    def __init__(self, swept: Mapping[str, list[str]], points: list[Point], folder: Path, page: Page) -> None:
+        self.swept, self.points, self.folder, self.page = swept, points, folder, page
+        self.by_words = {json.dumps(point.swept, sort_keys=True): point for point in points}
+        self.data: dict[str, Any] = {}
+        self.teachers: dict[Path, Path] = {}
+        self.traces: dict[Path, Trace | None] = {}
+        self.wrong: dict[str, Point] = {}
+
+    def carry_out(self, seconds: float) -> list[str]:
+        """All probes; returns what is wrong, one sentence each.
+
+        Args:
+            seconds: how long keys that do something may be turned again.
+        """
+        taught = (point for point in self.points if _asks_a_teacher(_job(point)))
+        first = next(taught, self.points[0])
+        try:
+            parameters = self._shape(first)
+        except UserError as problem:
+            return [str(problem)]
+        if parameters > LARGEST:
+            self.page.note(f"no batch was tried: {parameters / 1e9:.1f} billion parameters would take too long here")
+            return []
+        knobs = turn(self.swept, self._by_words, seconds)
+        if not self.swept:
+            self._trace(first)
+        self.page.knobs(knobs)
+        full = self._cost(first) if self.traces[_job(first).folder] is not None else []
+        told = full + [f"{_where(point, len(self.points))}{problem}" for problem, point in self.wrong.items()]
+        return told + [
+            f"{knob.key} does nothing: {' and '.join(knob.words)} gave the same data, weights, loss, gradients and "
+            "optimizer in every setting that was tried; leave it out of the sweep, or find out what it was meant to do"
+            for knob in knobs
+            if knob.dead
+        ]
+
+    def _shape(self, point: Point) -> int:
+        """Print both models, taps, labels and vocabulary, and what learns under each policy; how large they are."""
+        job = _job(point)
+        data = self._data(job)
+        self.page.data(data.describe(), list(data.labels), str(data.tokenizer_spec))
+        task = build.task(job.cfg, data)
+        teacher, told = None, ""
+        if _asks_a_teacher(job):
+            node, told = self._teacher_node(job)
+            teacher = _weightless(node, task, data)
+        student = _weightless(job.cfg.student if "student" in job.cfg else job.cfg.model, task, data, teacher)
+        shapes = {"student" if "student" in job.cfg else "model": anatomy(student)}
+        if teacher is not None:
+            shapes["teacher"] = anatomy(teacher)
+            self.page.teacher(told)
+        self.page.shapes(shapes)
+        self.page.trainable(self._policies(next(iter(shapes.values()))))
+        return sum(shape.parameters for shape in shapes.values())
+
+    def _policies(self, student: Anatomy) -> dict[str, tuple[int, int]]:
+        found = {}
+        for point in self.points:
+            job = _job(point)
+            words = [word for key, word in point.swept.items() if key.split(".")[0] == "freeze"]
+            name = ", ".join(words) or f"freeze={job.choices.get('freeze', '')}"
+            if name not in found:
+                try:
+                    found[name] = trainable(build.make(job.cfg.freeze), student)
+                except UserError as problem:
+                    self.wrong.setdefault(str(problem), point)
+        return found
+
+    def _teacher_node(self, job: Job) -> tuple[DictConfig, str]:
+        """The config of the teacher's model, and what is known of its run."""
+        if job.cfg.teacher.run is not None:
+            trained = named(job.cfg.teacher.run, Path(job.cfg.outputs), Trust.of(job.cfg))
+            node = OmegaConf.create({"_target_": "kdlab.model.hf.hf", "path": str(trained.weights)})
+            assert isinstance(node, DictConfig)
+            return node, f"{trained.id}, which is trained"
+        recipe = recipe_job(job)
+        if read_done(recipe.folder) is not None:
+            return recipe.cfg.model, f"{recipe.folder.name}, which is trained"
+        return recipe.cfg.model, (
+            f"{recipe.folder.name} is trained first, once; an untrained model of its config stands in for it here"
+        )
+
+    def _by_words(self, words: Mapping[str, str]) -> Trace | None:
+        point = self.by_words.get(json.dumps(dict(words), sort_keys=True))
+        return None if point is None else self._trace(point)
+
+    def _trace(self, point: Point) -> Trace | None:
+        """What a few steps of the point do; None where they cannot be taken, which is noted."""
+        job = _job(point)
+        if job.folder not in self.traces:
+            try:
+                self.traces[job.folder] = self._try(job)
+            except UserError as problem:
+                self.traces[job.folder] = None
+                self.wrong.setdefault(str(problem), point)
+            except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as problem:
+                self.traces[job.folder] = None
+                said = " ".join(str(problem).split())[:300]
+                self.wrong.setdefault(f"a first step fails with {type(problem).__name__}: {said}", point)
+        return self.traces[job.folder]
+
+    def _try(self, job: Job) -> Trace:
+        data = self._data(job)
+        small = few(data, max(ROWS, 2 * job.cfg.trainer.accumulate_grad_batches))
+        prepared = self._prepared(job, small, self.folder)
+        seen = trial(prepared.learner, small, partial(_trainer, job))
+        plain: Any = OmegaConf.to_container(job.cfg, resolve=True)
+        trainer = {key: value for key, value in plain["trainer"].items() if key not in LENGTH}
+        batches = len(data.train_dataloader()) * job.cfg.trainer.accumulate_grad_batches
+        teaching = None if prepared.teacher is None else [prepared.teacher.id, job.cfg.teacher._target_]
+        return {
+            "the data": data_trace(data),
+            "the teacher": written(teaching),
+            **seen,
+            "the trainer": written([trainer, cost.planned(batches, plain["trainer"])]),
+            "what is measured": written([plain["metric"], plain["callback"]]),
+        }
+
+    def _prepared(self, job: Job, data: Any, outputs: Path) -> Prepared:
+        """The learner as its command makes it, for this data, with a stand-in for a teacher that is not trained."""
+        cfg = job.cfg.copy()
+        cfg.outputs = str(outputs)
+        if "teacher" in cfg:
+            cfg.teacher.run = self._taught(job)
+        torch.manual_seed(cfg.seed)
+        probe = Job(job.command, outputs / job.command / job.folder.name, cfg, job.choices, job.overrides)
+        return importlib.import_module(f"kdlab.command.{job.command}").prepare(probe, data)
+
+    def _taught(self, job: Job) -> str | None:
+        """Where the teacher lies: its own run, or one that was never trained."""
+        if job.cfg.teacher.run is not None:
+            return str(named(job.cfg.teacher.run, Path(job.cfg.outputs)).folder.absolute())
+        recipe = recipe_job(job)
+        if read_done(recipe.folder) is not None:
+            return str(recipe.folder.absolute())
+        if recipe.folder not in self.teachers:
+            self.teachers[recipe.folder] = self._stand_in(recipe)
+        return str(self.teachers[recipe.folder])
+
+    def _stand_in(self, recipe: Job) -> Path:
+        """A run directory like the recipe's, whose model has not learned anything."""
+        data = self._data(recipe)
+        torch.manual_seed(recipe.cfg.seed)
+        model = build.model(recipe.cfg.model, build.task(recipe.cfg, data), data)
+        run = Run(self.folder / "finetune" / recipe.folder.name)
+        run.folder.mkdir(parents=True, exist_ok=True)
+        run.begin(recipe.config, recipe.overrides)
+        save(model, data.tokenizer, run.folder / "model")
+        write_json(run.folder / "model" / "labels.json", list(data.labels))
+        run.finish(None, "", 0.0, {})
+        return run.folder
+
+    def _data(self, job: Job) -> Any:
+        key = json.dumps(OmegaConf.to_container(job.cfg.datamodule, resolve=True), sort_keys=True, default=str)
+        if key not in self.data:
+            self.data[key] = build.data(job.cfg)
+        return self.data[key]
+
+    def _cost(self, point: Point) -> list[str]:
+        """Measure some whole steps of the first point, and add up what all jobs take; what there is no room for."""
+        job = _job(point)
+        data = self._data(job)
+        plain: Any = OmegaConf.to_container(job.cfg.trainer, resolve=True)
+        batches = len(data.train_dataloader()) * job.cfg.trainer.accumulate_grad_batches
+        steps = cost.planned(batches, plain)
+        part = copy.copy(data)  # rows for a few whole steps
+        dealt = [batch["row"].numpy() for batch in itertools.islice(data.train_dataloader(), cost.MOST)]
+        part.splits = {"train": np.concatenate(dealt), "val": data.splits["val"][: data.eval_batch_size]}
+        part.splits["test"] = part.splits["val"]
+        root = self.folder / "cost"
+        prepared = self._prepared(job, part, root)
+        store = cost.stored(root / "store", len(data.used), int(data.lengths.sum()))
+        asked = 0 if prepared.teacher is None or store else _bytes(prepared.teacher.model)
+        longest = int(data.deck.rows.lengths[data.splits["train"]].max()) * data.batch_size
+        measured = cost.measure(prepared.learner, part, partial(_trainer, job), asked, steps, longest)
+        self.page.adapters(_adapters(prepared.learner))
+        validated = cost.validations(batches, plain, steps) * len(data.splits["val"]) + len(data.splits["test"])
+        left = sum(read_done(one) is None for one in folders(self.points))
+        self.page.cost(measured, steps, steps * measured.step + validated * measured.row, left, store)
+        room, memory = free(Path(job.cfg.outputs)), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        here = job.cfg.trainer.get("accelerator") == "cpu"
+        return [
+            f"training takes about {size(measured.bytes)} of memory, and this machine has {size(memory)}: lower "
+            "datamodule.batch_size or datamodule.max_length, or raise trainer.accumulate_grad_batches"
+        ] * (here and measured.bytes > memory) + [
+            f"the teacher's answers take {size(store)}, but {Path(job.cfg.outputs).absolute()} has {size(room)} left: "
+            "set outputs to a larger disk, or use teacher=live"
+        ] * (store > room)
+
+
+def _adapters(learner: Learner) -> list[str]:
+    """What learns beside the model."""
+    own = {id(one) for one in learner.model.parameters()}
+    found = [(name, one) for name, one in learner.named_parameters() if id(one) not in own and one.requires_grad]
+    return [f"{name} {' x '.join(map(str, one.shape))}" for name, one in found]
+
+
+def _bytes(model: nn.Module) -> int:
+    return sum(one.numel() * one.element_size() for one in model.parameters())
+
+
+def _job(point: Point) -> Job:
+    assert point.job is not None
+    return point.job
+
+
+def _asks_a_teacher(job: Job) -> bool:
+    cfg = job.cfg
+    return "teacher" in cfg and (build.make(cfg.loss).needs_teacher or build.needs_teacher(cfg.student))
+
+
+def _where(point: Point, count: int) -> str:
+    return f"point {point.number + 1} of {count} ({point.name}): " if count > 1 else ""
+
+
+def _weightless(node: DictConfig, task: Any, data: Any, teacher: Any = None) -> Any:
+    """The model on the meta device; pretrained weights are not read for it."""
+    bare = node.copy()
+    if "pretrained" in bare:
+        bare.pretrained = False
+    return weightless(
+        lambda: build.model(bare, task, data, teacher=teacher), lambda: build.model(node, task, data, teacher=teacher)
+    )
+
+
+def _trainer(job: Job, **given: Any) -> Trainer:
+    """The config's trainer, on one CPU and without a trace on disk."""
+    node = job.cfg.trainer
+    half = {"precision": "bf16-mixed"} if str(node.get("precision", "")).startswith("16") else {}
+    replaced = {name: value for name, value in ALONE.items() if name in node or name not in ("strategy", "num_nodes")}
+    return build.make(node, **(replaced | half | given))

@@ -1,0 +1,140 @@
+"""What can be known of a config without data and models: that it composes, and that its values are allowed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from kdlab.command import build
+from kdlab.command.job import Job
+from kdlab.command.point import MANY, Grid, Point
+from kdlab.command.teacher import recipe_job
+from kdlab.error import UserError
+from kdlab.loss.objective import Objective
+
+MADE = ("task", "datamodule", "freeze", "scheduler")  # cheap to make, and making them checks their values
+WHO = ("run", "recipe", "model")  # keys of the teacher's node that its class is not given
+
+
+def sweep(config: DictConfig) -> None:
+    """Check every point of the multirun that Hydra is about to start.
+
+    Args:
+        config: the sweep's config, as Hydra's callbacks get it.
+
+    Raises:
+        UserError: a point that cannot run; the sentence names it.
+    """
+    words = [str(word) for word in config.hydra.overrides.task]
+    loader: Any = GlobalHydra.instance().config_loader()
+    HydraConfig.instance().set_config(config.copy())  # where a recipe looks for options of the user's own
+    try:
+        points = Grid(config.hydra.job.config_name, words, config, loader).points(MANY)
+        found = problems(points)
+    finally:
+        HydraConfig.instance().cfg = None
+    if found:
+        raise UserError(sentence(found, len(points)) + "; check=false starts the other points all the same")
+
+
+def problems(points: Sequence[Point]) -> dict[str, list[Point]]:
+    """What is wrong, with the points it is wrong in."""
+    checked = Precheck()
+    found: dict[str, list[Point]] = {}
+    for point in points:
+        problem = point.problem or (checked(point.job) if point.job else "")
+        if problem:
+            found.setdefault(problem, []).append(point)
+    return found
+
+
+def sentence(found: dict[str, list[Point]], count: int) -> str:
+    """The first problem with its point, and how many points have one."""
+    problem, points = next(iter(found.items()))
+    bad = sum(len(points) for points in found.values())
+    more = f" ({bad} of the {count} points have a mistake)" if bad > 1 else ""
+    where = f"point {points[0].number + 1} of {count} ({points[0].name}): " if count > 1 else ""
+    return f"{where}{problem}{more}"
+
+
+class Precheck:
+    """Checks jobs; a node that several jobs have in common is looked at once."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, str] = {}
+
+    def __call__(self, job: Job) -> str:
+        """What is wrong with a job, or nothing."""
+        try:
+            for where, node in nodes(job.cfg):
+                self._once(where, node)
+            if "loss" in job.cfg:
+                self._once("loss", job.cfg.loss, task=job.cfg.task.multi_label)
+            if "teacher" in job.cfg and job.cfg.teacher.run is None and self._taught(job):
+                self._recipe(job)
+        except (UserError, HydraException, OmegaConfBaseException) as problem:
+            return " ".join(str(problem).split())
+        return ""
+
+    def _once(self, where: str, node: DictConfig, **more: Any) -> None:
+        key = json.dumps([where, OmegaConf.to_container(node, resolve=True), more], default=str)
+        if key not in self.known:
+            try:
+                self.known[key] = ""
+                self._look(where, node, **more)
+            except UserError as problem:
+                self.known[key] = str(problem)
+        if self.known[key]:
+            raise UserError(self.known[key])
+
+    def _look(self, where: str, node: DictConfig, task: bool | None = None) -> None:
+        if where == "optimizer":
+            build.optimizer(node)
+        elif where == "loss" and task is not None:
+            loss: Objective = build.make(node)
+            loss.check(task)
+        elif where in MADE:
+            build.make(node)
+        else:
+            build.bind(node, where)
+
+    def _taught(self, job: Job) -> bool:
+        loss: Objective = build.make(job.cfg.loss)
+        return loss.needs_teacher or build.needs_teacher(job.cfg.student)
+
+    def _recipe(self, job: Job) -> None:
+        node = job.cfg.teacher
+        asked = json.dumps([OmegaConf.to_container(node, resolve=True), job.choices], default=str)
+        if f"recipe {asked}" not in self.known:
+            self.known[f"recipe {asked}"] = ""
+            try:
+                problem = self(recipe_job(job))
+            except UserError as mistake:
+                problem = str(mistake)
+            said = problem.removeprefix("teacher.recipe: ")
+            self.known[f"recipe {asked}"] = f"teacher.recipe: {said}" if said else ""
+        if problem := self.known[f"recipe {asked}"]:
+            raise UserError(problem)
+
+
+def nodes(cfg: DictConfig) -> Iterator[tuple[str, DictConfig]]:
+    """The nodes of a job that configure something, by key; the teacher's without the keys that say who teaches."""
+    for key in cfg:
+        node = None if OmegaConf.is_missing(cfg, key) else cfg[key]
+        if not isinstance(node, DictConfig):
+            continue
+        if key == "teacher":
+            yield str(key), OmegaConf.masked_copy(node, [str(name) for name in node if name not in WHO])
+        elif "_target_" in node:
+            yield str(key), node
+        else:
+            for name in node:
+                if isinstance(node[name], DictConfig) and "_target_" in node[name]:
+                    yield f"{key!s}.{name!s}", node[name]

@@ -1,0 +1,70 @@
+"""A model's shape: its blocks and taps, read from a model without weights where that can be built."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from kdlab.error import UserError
+from kdlab.freeze.base import Freeze
+from kdlab.model.block import blocks
+from kdlab.model.tap import available
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """What is seen of a model before it has weights.
+
+    Attributes:
+        name: its class.
+        blocks: ``(name, parameters)`` from the bottom.
+        taps: the named places that terms can read.
+        vocabulary: rows of its word embeddings; 0 where it has none.
+    """
+
+    name: str
+    blocks: list[tuple[str, int]]
+    taps: list[str]
+    vocabulary: int
+
+    @property
+    def parameters(self) -> int:
+        return sum(count for _, count in self.blocks)
+
+
+def anatomy(model: nn.Module) -> Anatomy:
+    cut = [(block.name, sum(one.numel() for one in block.parameters)) for block in blocks(model)]
+    table = getattr(model, "get_input_embeddings", lambda: None)()
+    rows = int(table.weight.shape[0]) if isinstance(table, nn.Embedding) else 0
+    return Anatomy(type(model).__name__, cut, available(model), rows)
+
+
+def weightless(build: Callable[[], nn.Module], otherwise: Callable[[], nn.Module]) -> nn.Module:
+    """A model on the meta device, which takes no memory, or, where it cannot be built there, a real one.
+
+    Args:
+        build: makes the model; asked first, and asked for no pretrained weights.
+        otherwise: makes it as configured.
+
+    Raises:
+        UserError: what ``otherwise`` says.
+    """
+    try:
+        with torch.device("meta"):
+            return build()
+    except UserError:
+        raise
+    except Exception:  # a factory that reads or copies values: anything can happen
+        return otherwise()
+
+
+def trainable(policy: Freeze, model: Anatomy) -> tuple[int, int]:
+    """How many parameters learn at the start and at the end of a run."""
+    counts = []
+    for progress in (0.0, 1.0):
+        scales: Sequence[float] = policy.scales(len(model.blocks), progress)
+        counts.append(sum(count for (_, count), scale in zip(model.blocks, scales, strict=True) if scale > 0))
+    return counts[0], counts[1]

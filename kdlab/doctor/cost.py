@@ -1,0 +1,159 @@
+"""What a run takes: a few steps on real batches, measured, and scaled up to the whole."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, Trainer
+from torch.autograd.graph import saved_tensors_hooks
+
+from kdlab.module.base import Learner
+
+MOST = 4  # steps that are measured, of which the first, which warms up, does not count
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Measured on this machine's CPU.
+
+    Attributes:
+        step, row: seconds of an optimizer step, and of validating a row.
+        memory: bytes that training holds at the longest batch, by what for; activations are scaled by tokens.
+    """
+
+    step: float
+    row: float
+    memory: dict[str, int]
+
+    @property
+    def bytes(self) -> int:
+        return sum(self.memory.values())
+
+
+def measure(learner: Learner, data: Any, fit: Callable[..., Trainer], teacher: int, steps: int, longest: int) -> Cost:
+    """Train a few steps on whole batches.
+
+    Args:
+        data: enough for a few steps.
+        fit: makes the trainer of the config, given arguments that replace its own.
+        teacher: bytes of a teacher that is asked during training.
+        steps: how many steps the run has.
+        longest: tokens of the largest optimizer step of the whole data.
+    """
+    meter, count = _Meter(), min(MOST, steps)
+    trainer = fit(callbacks=[meter], max_steps=count, max_epochs=-1)
+    trainer.fit(learner, datamodule=data)
+    batch = next(iter(data.val_dataloader()))
+    start = time.perf_counter()
+    with torch.inference_mode():
+        learner.task.read(learner.model.eval(), batch)
+    row = (time.perf_counter() - start) / len(batch["row"])
+    learning = [one for one in learner.parameters() if one.requires_grad]
+    state = [value for optimizer in trainer.optimizers for one in optimizer.state.values() for value in one.values()]
+    memory = {
+        "weights": _bytes(learner.parameters()) + _bytes(learner.buffers()),
+        "gradients": _bytes(learning),
+        "optimizer": _bytes(value for value in state if isinstance(value, torch.Tensor)),
+        "activations": int(meter.saved * longest / meter.parts / max(1, meter.tokens)),
+        "teacher": teacher,
+    }
+    warm = meter.seconds[1:] or meter.seconds
+    return Cost(float(np.mean(warm)), row, {name: count for name, count in memory.items() if count})
+
+
+def planned(batches: int, trainer: Mapping[str, Any]) -> int:
+    """How many optimizer steps a run has.
+
+    Args:
+        batches: micro-batches of an epoch.
+        trainer: the trainer's settings.
+    """
+    limit = trainer.get("limit_train_batches", 1.0)
+    batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    epochs, most = trainer.get("max_epochs"), trainer.get("max_steps", -1)
+    by_epochs = math.inf if epochs in (None, -1) else epochs * math.ceil(batches / trainer["accumulate_grad_batches"])
+    return int(min(by_epochs, math.inf if most in (None, -1) else most))
+
+
+def validations(batches: int, trainer: Mapping[str, Any], steps: int) -> float:
+    """How often a run of so many optimizer steps is validated.
+
+    Args:
+        batches, trainer: as for :func:`planned`.
+    """
+    every, interval = trainer.get("check_val_every_n_epoch", 1), trainer.get("val_check_interval") or 1.0
+    micro = steps * trainer["accumulate_grad_batches"]
+    if every is None:
+        return micro / interval
+    return micro / batches / every * (batches / interval if isinstance(interval, int) else 1 / interval)
+
+
+def stored(folder: Path, rows: int, tokens: int) -> int:
+    """Bytes that the teacher's answers to all rows take, from a store of some of them.
+
+    Args:
+        folder: of stores; every array in it is scaled.
+        rows, tokens: of the whole data.
+    """
+    total = 0
+    for meta in folder.glob("*/meta.json"):
+        token_level = json.loads(meta.read_text())["token_level"]
+        for path in meta.parent.glob("*.npy"):
+            if path.name != "offsets.npy":
+                array = np.load(path, mmap_mode="r", allow_pickle=False)
+                each = array.dtype.itemsize * math.prod(array.shape[1:])
+                total += each * (tokens if path.stem in token_level else rows)
+    return total
+
+
+class _Meter(Callback):
+    """Times the steps, and counts the bytes that the first forward pass keeps for the backward pass."""
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.saved = self.tokens = 0
+        self.parts = 1
+        self.begun = 0.0
+        self.hooks: Any = None
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        self.parts = trainer.accumulate_grad_batches
+        if batch_idx % self.parts == 0:
+            self.begun = time.perf_counter()
+        if not self.tokens:
+            self.tokens = batch["input_ids"].numel()
+            seen = {one.untyped_storage().data_ptr() for one in pl_module.parameters()}
+
+            def keep(value: torch.Tensor) -> torch.Tensor:
+                storage = value.untyped_storage()
+                if storage.data_ptr() not in seen:
+                    seen.add(storage.data_ptr())
+                    self.saved += storage.nbytes()
+                return value
+
+            self.hooks = saved_tensors_hooks(keep, lambda value: value)
+            self.hooks.__enter__()
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        self.on_before_backward(trainer, pl_module, None)
+
+    def on_before_backward(self, trainer: Any, pl_module: Any, loss: Any) -> None:
+        if self.hooks is not None:
+            self.hooks.__exit__()
+            self.hooks = None
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        if (batch_idx + 1) % self.parts == 0:
+            self.seconds.append(time.perf_counter() - self.begun)
+
+
+def _bytes(tensors: Any) -> int:
+    return sum(one.numel() * one.element_size() for one in tensors)

@@ -1,0 +1,130 @@
+"""What the doctor found, on a terminal; every name from outside is shown as it is, never as markup."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from kdlab.doctor.anatomy import Anatomy
+from kdlab.doctor.cost import Cost
+from kdlab.doctor.knob import Knob
+
+
+class Page:
+    """Prints section after section, as the probes end."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(width=None if Console().is_terminal else 120, highlight=False)
+
+    def jobs(self, count: int, finished: int, begun: int, folders: Mapping[str, int]) -> None:
+        rest = len(folders) - finished - begun
+        words = f"{count}: {finished} finished already, {begun} to go on with, {rest} to do"
+        self._line("jobs", words if count == len(folders) else f"{count}; of {len(folders)} looked at: {words[3:]}")
+
+    def data(self, described: Mapping[str, object], labels: Sequence[str], tokenizer: str) -> None:
+        splits = ", ".join(f"{described[name]} {name}" for name in ("train", "val", "test") if name in described)
+        names = ", ".join(labels[:8]) + (" …" if len(labels) > 8 else "")
+        self._line("data", f"{splits}; {described.get('labelled')} training rows have a label; labels: {names}")
+        self._line("tokens", f"{described.get('vocabulary')} in the vocabulary of {tokenizer.split('?')[0]}")
+
+    def teacher(self, told: str) -> None:
+        self._line("teacher", told)
+
+    def shapes(self, shapes: Mapping[str, Anatomy]) -> None:
+        """The blocks of all models side by side, from the bottom, and the taps that can be read."""
+        table = _table("models", *(f"{role}: {shape.name}" for role, shape in shapes.items()))
+        for place in range(max(len(shape.blocks) for shape in shapes.values())):
+            table.add_row("", *(Text(_block(shape, place)) for shape in shapes.values()))
+        table.add_row("sum", *(f"{shape.parameters:,}" for shape in shapes.values()))
+        table.add_row("taps", *(Text(_short(shape.taps)) for shape in shapes.values()))
+        table.add_row("word embeddings", *(f"{shape.vocabulary:,}" for shape in shapes.values()))
+        self.console.print(table)
+
+    def trainable(self, policies: Mapping[str, tuple[int, int]]) -> None:
+        table = _table("freezing policy", "learns at the start", "learns at the end")
+        for name, (start, end) in policies.items():
+            table.add_row(Text(name), f"{start:,}", f"{end:,}")
+        self.console.print(table)
+
+    def adapters(self, names: Sequence[str]) -> None:
+        self._line("adapters", ", ".join(names) or "none")
+
+    def knobs(self, knobs: Sequence[Knob]) -> None:
+        if not knobs:
+            return
+        table = _table("swept key", "values", "what it changes", numbers=False)
+        for knob in knobs:
+            told = ", ".join(knob.changes) or ("nothing" if knob.tried else "not tried: it could not be run")
+            values = [word.partition("=")[2] for word in knob.words]
+            table.add_row(Text(knob.key), Text(_short(values)), Text(told, style="bold red" if knob.dead else ""))
+        self.console.print(table)
+        for knob in knobs:
+            if knob.silent and not knob.dead:
+                self.note(f"{knob.key} does nothing under {'; '.join(knob.silent[:4])}")
+            for words in knob.equal:
+                self.note(f"{' and '.join(words)} are the same")
+
+    def cost(self, cost: Cost, steps: int, run: float, left: int, store: int) -> None:
+        self._line(
+            "time",
+            f"about {_clock(run)} a run on this machine's CPU ({steps} steps, {1000 * cost.step:.0f} ms each), "
+            f"{_clock(run * left)} for the {left} still to run, one after the other",
+        )
+        parts = ", ".join(f"{name} {size(count)}" for name, count in cost.memory.items())
+        self._line("memory", f"about {size(cost.bytes)} while training ({parts})")
+        if store:
+            self._line("store", f"{size(store)} for the teacher's answers, once for all runs")
+
+    def note(self, told: str) -> None:
+        self._line("note", told)
+
+    def problems(self, told: Sequence[str]) -> None:
+        for one in told:
+            self.console.print(Text("wrong", style="bold red"), Text(one))
+        if not told:
+            self._line("all well", "nothing was found that would go wrong")
+
+    def _line(self, name: str, told: str) -> None:
+        self.console.print(Text(f"{name:<9}", style="bold"), Text(told))
+
+
+def free(folder: Path) -> int:
+    """Bytes that are free where a folder lies, or will lie."""
+    there = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.exists())
+    return shutil.disk_usage(there).free
+
+
+def _table(*columns: str, numbers: bool = True) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for number, column in enumerate(columns):
+        table.add_column(Text(column), justify="right" if number and numbers else "left")
+    return table
+
+
+def _block(shape: Anatomy, place: int) -> str:
+    return f"{shape.blocks[place][0]} {shape.blocks[place][1]:>12,}" if place < len(shape.blocks) else ""
+
+
+def _short(words: Sequence[str], most: int = 8) -> str:
+    return ", ".join(words if len(words) <= most else [*words[: most - 2], "…", words[-1]])
+
+
+def size(count: int) -> str:
+    amount, unit = float(count), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if amount < 1000 or unit == "TB":
+            break
+        amount /= 1000
+    return f"{amount:.3g} {unit}"
+
+
+def _clock(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,191 @@
+"""`kdlab doctor`: what would go wrong is told before anything is trained, and knobs that do nothing are named."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from kdlab.command import precheck
+
+
+def doctor(kdlab, tiny, *words: str, verb: str = "distill", flags: tuple[str, ...] = ("-m",)) -> tuple[int, str, str]:
+    code, out, err = kdlab("doctor", verb, *flags, *tiny[verb], "logger=none", *words)
+    return code, " ".join(out.split()), " ".join(err.split())
+
+
+def test_a_good_sweep_is_described_and_leaves_nothing_behind(kdlab, tiny):
+    code, out, err = doctor(kdlab, tiny, "loss=kd,hint", "freeze=none,gradual", "optimizer.lr=1e-3,1e-2")
+    assert code == 0, out + err
+    assert "8: 0 finished already, 0 to go on with, 8 to do" in out
+    assert "an untrained model of its config stands in for it" in out
+    for key, change in {"freeze": "the trainable set", "optimizer.lr": "the optimizer", "loss": "the loss"}.items():
+        assert change in out.split(f" {key} ")[-1], out
+    for said in ("layer.1", "embedding, hidden.0, hidden.1", "negative, positive", "a run on this machine", "memory",
+                 "for the teacher's answers, once for all runs", "freeze=gradual"):  # fmt: skip
+        assert said in out
+    assert not Path("outputs").exists()
+    assert "all well" in out
+
+
+def test_a_single_run_is_described_as_well(kdlab, tiny):
+    code, out, err = doctor(kdlab, tiny, verb="finetune", flags=())
+    assert code == 0, out + err
+    assert "1: 0 finished already, 0 to go on with, 1 to do" in out
+    assert "model: BertForSequenceClassification" in out
+    assert "steps" in out
+
+
+def test_an_adapter_is_shown(kdlab, tiny):
+    code, out, err = doctor(kdlab, tiny, "loss=hint", "student.hidden_size=8", flags=())
+    assert code == 0, out + err
+    assert "loss.terms.hint.adapter.weight 16 x 8" in out
+
+
+def test_what_is_finished_is_counted(kdlab, tiny, base):
+    shutil.copytree(base / "outputs", "outputs")
+    code, out, err = doctor(kdlab, tiny, "seed=0,1")
+    assert code == 0, out + err
+    assert "2: 1 finished already, 0 to go on with, 1 to do" in out
+    assert "which is trained" in out
+    assert not list(Path("outputs").glob("distill/*-s1-*"))
+
+
+DEAD = {
+    "a temperature without a teacher": (["loss=ce", "loss.temperature=1,2"], "loss.temperature does nothing"),
+    "smoothed labels that are not looked at": (
+        ["loss.alpha=1.0", "task.label_smoothing=0.0,0.1"],
+        "task.label_smoothing does nothing",
+    ),
+    "epochs where steps decide": (
+        ["trainer.max_steps=4", "trainer.max_epochs=5,6"],
+        "trainer.max_epochs does nothing",
+    ),
+    "how the one teacher pass is batched": (
+        ["teacher.tokens_per_batch=1024,2048"],
+        "teacher.tokens_per_batch does nothing",
+    ),
+    "a name": (["group=a,b"], "group cannot change a run's result: group=a and group=b are the same run"),
+    "the same value twice": (["loss.temperature=2,2.0"], "loss.temperature cannot change a run's result"),
+}
+
+
+@pytest.mark.parametrize("name", DEAD)
+def test_a_knob_that_does_nothing_is_an_error_that_names_it(kdlab, tiny, name):
+    words, says = DEAD[name]
+    code, out, err = doctor(kdlab, tiny, *words)
+    assert code == 2, out
+    assert says in err
+    assert says in out
+
+
+def test_a_knob_that_does_nothing_under_some_settings_is_noted(kdlab, tiny):
+    code, out, err = doctor(kdlab, tiny, "loss=ce,kd", "loss.temperature=1,2")
+    assert code == 0, out + err
+    assert "loss.temperature does nothing under loss=ce" in out
+
+
+def other_labels() -> None:
+    rows = ["text,label", *(f"film {number},{'AB'[number % 2]}" for number in range(60))]
+    Path("rows.csv").write_text("\n".join(rows))
+
+
+MISTAKES = {
+    "a point that does not compose": (
+        ["loss.temperature=1", "student.layerz=1,2"],
+        ["point 1 of 2 (student.layerz=1)", "student.layerz"],
+    ),
+    "a value of a later point": (["loss.temperature=1,2,-4"], ["point 3 of 3 (loss.temperature=-4)", "above 0"]),
+    "a word for a number in a callback": (
+        ["callback.finite.every_n_steps=1,often"],
+        ["point 2 of 2", "callback.finite.every_n_steps is 'often'", "a whole number"],
+    ),
+    "an argument that a nested node does not have": (
+        ["+scheduler.then.slope=1,2"],
+        ["point 1 of 2", "scheduler", "slope"],
+    ),
+    "several mistakes": (["loss.alpha=0.5,1.5", "loss.temperature=1,-1"], ["3 of the 4 points have a mistake"]),
+    "an option that is none": (["freeze=none,haed"], ["freeze/haed", "gradual"]),
+    "a mistake in the recipe": (["teacher.recipe=['optimizer.lr=-1']"], ["teacher.recipe", "learning rate: -1"]),
+    "a tap that is not there": (
+        ["loss=hint", "loss.terms.hint.taps.student=hidden.1,hidden.7"],
+        ["point 2 of 2", "loss.terms.hint of the student", "'hidden.7'"],
+    ),
+    "a student that cannot be": (["student.heads=2,3"], ["point 2 of 2 (student.heads=3)", "heads=3"]),
+    "more layers frozen than there are": (["freeze=bottom", "freeze.layers=1,9"], ["freeze.layers=9", "2 layers"]),
+    "a teacher of other words": (["student.tokenizer=train:wordpiece:150"], ["different tokenizers"]),
+    "a teacher of other labels": (["datamodule.path=rows.csv"], ["knows the labels", "['A', 'B']"]),
+    "no such data": (["datamodule.path=nowhere.csv"], ["there is no file nowhere.csv"]),
+    "a teacher that is not there": (["teacher.run=nobody"], ["'nobody'", "`kdlab runs` lists"]),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_told_with_its_point_and_nothing_is_trained(kdlab, tiny, name):
+    words, says = MISTAKES[name]
+    other_labels()
+    code, out, err = doctor(kdlab, tiny, *words)
+    assert code == 2, out
+    assert err.startswith("error: ")
+    assert all(part in err for part in says), err
+    assert not list(Path().rglob("*.ckpt"))
+    assert not Path("outputs").exists()
+
+
+LINES = {
+    "nothing": ([], ["it was given none", "kdlab doctor distill -m"]),
+    "a verb that does not train": (["runs"], ["'runs' is no command that trains", "distill or finetune"]),
+    "an unknown flag": (["distill", "--dry"], ["--dry", "kdlab doctor distill -m"]),
+    "a sweep without -m": (["distill", "loss.temperature=1,2"], ["loss.temperature=1,2", "--multirun"]),
+    "a folder of options that is not there": (["distill", "--config-dir", "nowhere"], ["nowhere", "no such folder"]),
+    "a mistake in the grammar": (["distill", "loss.alpha=[1"], ["loss.alpha=[1"]),
+}
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_a_line_that_cannot_be_looked_at(kdlab, name):
+    words, says = LINES[name]
+    code, _, err = kdlab("doctor", *words)
+    assert code == 2
+    assert all(part in " ".join(err.split()) for part in says), err
+
+
+def test_options_of_the_users_own_are_found(kdlab, tiny):
+    Path("own/loss").mkdir(parents=True)
+    Path("own/loss/gentle.yaml").write_text("# kd, warm\ndefaults: [kd, _self_]\ntemperature: 3.0\n")
+    code, out, err = doctor(kdlab, tiny, "loss=kd,gentle", flags=("-m", "--config-dir", "own"))
+    assert code == 0, out + err
+    assert "loss kd, gentle" in out
+
+
+def test_a_sweep_with_a_bad_point_does_not_start(kdlab, tiny):
+    code, out, err = kdlab("distill", "-m", *tiny["distill"], "logger=none", "loss.temperature=1,2,-4", "seed=0,1")
+    assert code == 2, out
+    assert "error: point 5 of 6 (loss.temperature=-4, seed=0)" in err
+    assert "check=false" in err
+    assert not Path("outputs").exists()
+
+
+def test_the_check_of_a_sweep_can_be_left_out(kdlab, tiny, base):
+    shutil.copytree(base / "outputs", "outputs")
+    code, out, err = kdlab("distill", "-m", *tiny["distill"], "logger=none", "loss.alpha=0.9,1.5", "check=false")
+    assert code == 2
+    assert "1 finished, 1 failed" in " ".join(out.split())
+    assert "loss.alpha is 1.5" in err
+
+
+def test_a_dozen_points_are_checked_in_a_second(kdlab, tiny, monkeypatch):
+    seconds = []
+
+    def timed(config) -> None:
+        start = time.process_time()
+        precheck.sweep(config)
+        seconds.append(time.process_time() - start)
+        raise SystemExit(0)
+
+    monkeypatch.setattr("kdlab.command.sweep.refuse", timed)
+    words = ["loss.temperature=1,2,4", "loss.alpha=0.5,0.9", "freeze=none,head"]
+    assert kdlab("distill", "-m", *tiny["distill"], "logger=none", *words)[0] == 0
+    assert seconds[0] < 2

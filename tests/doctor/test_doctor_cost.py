@@ -1,0 +1,76 @@
+"""Estimates against what really happens: the number of steps and validations, bytes on disk and in memory."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import lightning.pytorch as pl
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch.demos.boring_classes import BoringModel, RandomDataset
+from torch.utils.data import DataLoader
+
+from kdlab.doctor.cost import planned, stored, validations
+
+
+class Counting(BoringModel):
+    validated = 0
+
+    def on_validation_epoch_start(self) -> None:
+        self.validated += 1
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"max_epochs": 3, "max_steps": -1},
+        {"max_epochs": 3, "max_steps": 7},
+        {"max_epochs": -1, "max_steps": 9},
+        {"max_epochs": 2, "max_steps": -1, "accumulate_grad_batches": 4},
+        {"max_epochs": 2, "max_steps": -1, "limit_train_batches": 4},
+        {"max_epochs": 2, "max_steps": -1, "limit_train_batches": 0.5},
+        {"max_epochs": 2, "max_steps": -1, "val_check_interval": 0.5},
+        {"max_epochs": 4, "max_steps": -1, "check_val_every_n_epoch": 2},
+        {"max_epochs": -1, "max_steps": 20, "val_check_interval": 5, "check_val_every_n_epoch": None},
+    ],
+    ids=str,
+)
+def test_steps_and_validations_are_as_many_as_lightning_does(settings, tmp_path):
+    model = Counting()
+    trainer = pl.Trainer(
+        **settings, accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False,
+        enable_checkpointing=False, num_sanity_val_steps=0, default_root_dir=tmp_path,
+    )  # fmt: skip
+    data = DataLoader(RandomDataset(32, 10), batch_size=1)
+    trainer.fit(model, data, DataLoader(RandomDataset(32, 2)))
+    node = {"accumulate_grad_batches": 1, "limit_train_batches": 1.0, "val_check_interval": 1.0, **settings}
+    node.setdefault("check_val_every_n_epoch", 1)
+    steps = planned(10, node)
+    assert steps == trainer.global_step
+    batches = min(10, int(node["limit_train_batches"] * (1 if node["limit_train_batches"] == 4 else 10)))
+    assert abs(validations(batches, node, steps) - model.validated) <= 1
+
+
+def test_a_store_is_scaled_by_rows_and_by_tokens(tmp_path):
+    folder = tmp_path / "key"
+    folder.mkdir()
+    (folder / "meta.json").write_text(json.dumps({"token_level": ["hidden.0"]}))
+    np.save(folder / "logits.npy", np.zeros((4, 3), np.float32))
+    np.save(folder / "hidden.0.npy", np.zeros((10, 8), np.float32))
+    np.save(folder / "offsets.npy", np.zeros(5, np.int64))
+    assert stored(tmp_path, rows=100, tokens=1000) == 100 * 3 * 4 + 1000 * 8 * 4
+
+
+def test_measured_memory_holds_weights_gradients_and_the_optimizers_state(kdlab, tiny):
+    """Of an Adam in float32, gradients are as large as the weights, and its state twice that."""
+    code, out, err = kdlab("doctor", "finetune", *tiny["finetune"], "logger=none")
+    assert code == 0, err
+    line = " ".join(out.split()).split("memory ")[1]
+    sizes = {name: line.split(f"{name} ")[1].split()[0] for name in ("weights", "gradients", "optimizer")}
+    weights, gradients, state = (float(sizes[name]) for name in ("weights", "gradients", "optimizer"))
+    assert 0.85 * weights < gradients < weights, "weights are counted with the buffers, such as a table of positions"
+    assert state == pytest.approx(2 * gradients, rel=0.02)
+    assert not Path("outputs").exists()
+    assert torch.is_grad_enabled()

@@ -1,0 +1,53 @@
+"""What is called dead changes nothing anywhere, and what changes something is not called dead."""
+
+from __future__ import annotations
+
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kdlab.doctor.knob import turn
+
+KEYS = ("a", "b", "c")
+
+
+def words(sizes: list[int]) -> dict[str, list[str]]:
+    return {key: [f"{key}={value}" for value in range(size)] for key, size in zip(KEYS, sizes, strict=True)}
+
+
+@given(st.lists(st.integers(2, 3), min_size=3, max_size=3), st.data(), st.sampled_from([0.0, 60.0]))
+def test_dead_is_what_no_point_depends_on(sizes, data, seconds):
+    """Against the definition, on any table of what the points do."""
+    swept = words(sizes)
+    points = list(itertools.product(*swept.values()))
+    table = {point: data.draw(st.sampled_from("xy")) for point in points}
+
+    def trace(point):
+        return {"the loss": table[tuple(point[key] for key in KEYS)], "a gradient": "always this"}
+
+    for place, knob in enumerate(turn(swept, trace, seconds)):
+        groups: dict[tuple, set[str]] = {}
+        for point in points:
+            groups.setdefault(point[:place] + point[place + 1 :], set()).add(table[point])
+        alive = any(len(group) > 1 for group in groups.values())
+        assert knob.dead is not alive
+        assert knob.changes == (["the loss"] if alive else [])
+        if seconds:
+            assert len(knob.silent) == sum(len(group) == 1 for group in groups.values())
+            assert knob.tried == len(groups)
+
+
+def test_values_that_are_equal_where_others_are_not_are_named():
+    def trace(point):
+        return {"the loss": str(min(int(point["a"][2:]), 1))}
+
+    (knob,) = turn({"a": ["a=0", "a=1", "a=2"]}, trace, 60)
+    assert not knob.dead
+    assert knob.equal == [["a=1", "a=2"]]
+
+
+def test_a_point_that_cannot_run_is_no_evidence():
+    (knob,) = turn({"a": ["a=0", "a=1"]}, lambda point: None if point["a"] == "a=1" else {"the loss": "1"}, 60)
+    assert not knob.dead
+    assert knob.tried == 0
