@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from torch import nn
 
 from kdlab.check import reading
 from kdlab.command import build, finetune
@@ -15,7 +17,7 @@ from kdlab.command.teacher import Trained, check, resolve
 from kdlab.command.train import Prepared, carry_out, shared
 from kdlab.loss.objective import Objective
 from kdlab.loss.term import Side
-from kdlab.model.tap import depth
+from kdlab.model.tap import available, depth, final_linear, heads
 from kdlab.module.finetune import Finetune
 
 
@@ -58,11 +60,7 @@ def prepare(job: Job, data: Any) -> Prepared:
         )
     classes = probe.logits.shape[-1]
     widths = {name: tap.shape[-1] for name, tap in probe.taps.items()}
-    loss.connect(
-        Side(widths, depth(student) or 0, classes),
-        Side(teacher.widths(), depth(trained.model) or 0, classes),
-        rows=len(data.lengths),
-    )
+    loss.connect(side(student, widths, classes), side(trained.model, teacher.widths(), classes), rows=len(data.lengths))
     with torch.random.fork_rng(devices=[]), torch.no_grad():  # what does not fit together is told before training
         loss.eval()(task.supervised(probe, rows), probe, teacher.read(task, rows), 0.0)
     loss.train()
@@ -70,6 +68,12 @@ def prepare(job: Job, data: Any) -> Prepared:
     known = {name: value for name, value in trained.metrics.items() if name.startswith(("model/", "perf/latency"))}
     metrics = {f"teacher/{name}": value for name, value in known.items()}
     return Prepared(learner, metrics | {"perf/teacher_seconds": teacher.seconds}, trained)
+
+
+def side(model: nn.Module, widths: Mapping[str, int], classes: int) -> Side:
+    """What terms can know of a model."""
+    linear = final_linear(model)[1] if "pooled" in available(model) else None
+    return Side(widths, depth(model) or 0, classes, heads(model), linear)
 
 
 def find_teacher(job: Job, data: Any) -> Trained:
