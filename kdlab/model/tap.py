@@ -30,8 +30,8 @@ def read(model: nn.Module, batch: Batch, taps: Collection[str] = ()) -> tuple[Te
 
     Returns:
         logits ``[B, C]``, and by the names in ``taps``: ``embedding``, ``hidden.i``, ``query.i``, ``key.i`` and
-        ``value.i`` ``[B, L, D]``, ``attention.i`` ``[B, H, L, L]``, ``pooled`` ``[B, D]``, ``module:…`` as the submodule
-        gives it.
+        ``value.i`` ``[B, L, D]``, ``attention.i`` ``[B, H, L, L]``, ``pooled`` ``[B, D]``, and ``module:…`` as the
+        submodule gives it.
 
     Raises:
         UserError: a tap that the model does not offer.

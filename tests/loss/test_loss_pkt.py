@@ -3,8 +3,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.special import rel_entr
 from scipy.spatial.distance import cosine
+from scipy.special import rel_entr
 
 from kdlab.loss.relation.pkt import PKT, neighbour_divergence, neighbours
 

@@ -60,10 +60,10 @@ class Members(Term, ABC):
         offered = [name for name in teacher.taps if name.startswith(PREFIX)]
         names = self.taps["teacher"] or sorted(offered)
         if len(names) < 2 or not set(names) <= set(offered):
+            needed = " and ".join(self.taps["teacher"]) or "two"
             raise UserError(
-                f"A loss that weighs several teachers needs {' and '.join(names) or 'two'}, but the teacher offers "
-                f"the logits of {', '.join(offered) or 'no members'}: use teacher=ensemble with at least two, or "
-                "loss=kd."
+                f"A loss that weighs several teachers needs {needed}, but the teacher offers the logits of "
+                f"{', '.join(offered) or 'no members'}: use teacher=ensemble with at least two, or loss=kd."
             )
         logits = [widen(teacher.taps[name]) for name in names]
         for name, one in zip(names, logits, strict=True):

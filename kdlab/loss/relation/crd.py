@@ -13,7 +13,7 @@ from kdlab.error import UserError
 from kdlab.loss.relation.bank import Bank, draw
 from kdlab.loss.relation.rows import pool, unit
 from kdlab.loss.term import Side, Term, pair, width
-from kdlab.output import Output
+from kdlab.output import Output, widen
 from kdlab.schedule.base import Schedule, at, number, positive
 
 
@@ -21,7 +21,8 @@ def contrast(scores: Tensor, kept: Tensor, log_z: Tensor, count: int, rows: int)
     """The negative log-likelihood of telling the pair of one row from ``count`` pairs of different rows.
 
     Args:
-        scores: ``[B, 1 + K]``, the similarities divided by the temperature: of the pair of one row, then of the others.
+        scores: ``[B, 1 + K]``, the similarities divided by the temperature: of the pair of one row, then of the others;
+            half precision is computed in float32.
         kept: ``[B, K]`` bool, the others that count; where some do not, those that do stand for them too.
         log_z: ``[]``, the logarithm of the constant that normalises the exponentials of scores.
         count: N, negatives for one positive.
@@ -32,7 +33,7 @@ def contrast(scores: Tensor, kept: Tensor, log_z: Tensor, count: int, rows: int)
 
     Source: Tian, Krishnan, Isola 2020 (CRD), arXiv:1910.10699, equations 10, 18 and 19; log_z as in the authors' code.
     """
-    odds = scores - log_z - log(count / rows)
+    odds = widen(scores) - log_z - log(count / rows)
     others = logsigmoid(-odds[:, 1:]).where(kept, 0).sum(-1) / kept.sum(-1).clamp(min=1)
     return -logsigmoid(odds[:, 0]) - count * others
 
