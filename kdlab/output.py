@@ -17,8 +17,8 @@ class Output:
     Attributes:
         logits: ``[..., C]``.
         mask: ``[...]`` bool; a position that is False never influences a loss.
-        taps: tensors by tap name: ``hidden.i`` and ``embedding`` ``[B, L, D]``, ``attention.i`` ``[B, H, L, L]``,
-            ``pooled`` ``[B, D]``.
+        taps: tensors by tap name: ``hidden.i``, ``embedding``, ``query.i``, ``key.i`` and ``value.i`` ``[B, L, D]``,
+            ``attention.i`` ``[B, H, L, L]``, ``pooled`` ``[B, D]``; of an ensemble ``logits.<name>`` ``[B, C]``.
         tokens: ``[B, L]`` bool, the real tokens, for taps with a token axis.
         count: what :meth:`mean` divides by: the positions of the whole optimizer step divided by its number of
             micro-batches (over accumulation and devices), so that the mean of micro-batch losses is the loss of the

@@ -17,7 +17,7 @@ from kdlab.command.teacher import Trained, check, resolve
 from kdlab.command.train import Prepared, carry_out, shared
 from kdlab.loss.objective import Objective
 from kdlab.loss.term import Side
-from kdlab.model.tap import depth
+from kdlab.model.tap import classifier, depth, heads
 from kdlab.module.finetune import Finetune
 from kdlab.precision import computing
 
@@ -64,11 +64,12 @@ def prepare(job: Job, data: Any) -> Prepared:
     classes = probe.logits.shape[-1]
     widths = {name: tap.shape[-1] for name, tap in probe.taps.items()}
     loss.connect(
-        Side(widths, depth(student) or 0, classes),
-        Side(teacher.widths(), trained.depth, classes),
+        Side(widths, depth(student) or 0, classes, heads(student), lambda: classifier(student)),
+        Side(teacher.widths(), trained.depth, classes, trained.heads, lambda: classifier(trained.model)),
         rows=len(data.lengths),
     )
-    with torch.random.fork_rng(devices=[]), torch.no_grad(), computing(cfg.trainer.precision):  # what does not fit together is told before training
+    # what does not fit together is told before training
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), computing(cfg.trainer.precision):
         loss.eval()(task.supervised(probe, rows), probe, teacher.read(task, rows), 0.0)
     loss.train()
     learner = build.make(cfg.module, model=student, loss=loss, teacher=teacher, **settings)

@@ -83,6 +83,11 @@ class Trained:
         """How many layers it has; 0 where it is no stack of layers."""
         return getattr(self._config, "num_hidden_layers", None) or 0
 
+    @property
+    def heads(self) -> int:
+        """How many attention heads a layer has; 0 where it has none."""
+        return getattr(self._config, "num_attention_heads", None) or 0
+
     @cached_property
     def _config(self) -> Any:
         """What transformers knows of a model; None for any other module."""

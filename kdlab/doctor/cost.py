@@ -105,12 +105,10 @@ def stored(folder: Path, rows: int, tokens: int) -> int:
     """
     total = 0
     for meta in folder.glob("*/meta.json"):
-        token_level = json.loads(meta.read_text())["token_level"]
-        for path in meta.parent.glob("*.npy"):
-            if path.name != "offsets.npy":
-                array = np.load(path, mmap_mode="r", allow_pickle=False)
-                each = array.dtype.itemsize * math.prod(array.shape[1:])
-                total += each * (tokens if path.stem in token_level else rows)
+        for name, known in json.loads(meta.read_text())["arrays"].items():
+            array = np.load(meta.parent / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+            lines = {"row": rows, "token": tokens, "pair": tokens**2 // max(1, rows)}[known["kind"]]
+            total += array.dtype.itemsize * math.prod(array.shape[1:]) * lines
     return total
 
 

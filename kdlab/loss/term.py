@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from torch import Tensor, nn
@@ -21,11 +21,16 @@ class Side:
         widths: the width (last dimension) of each tap that terms read of it.
         layers: how many layers it has; 0 where it is no stack of layers.
         classes: how many logits it gives; 0 where that is not known.
+        heads: how many attention heads a layer has; 0 where it has none.
+        classifier: gives the final linear layer, which turns the tap ``pooled`` into logits, or None; asking it may load
+            the model.
     """
 
     widths: Mapping[str, int] = field(default_factory=dict)
     layers: int = 0
     classes: int = 0
+    heads: int = 0
+    classifier: Callable[[], nn.Linear | None] = lambda: None
 
 
 class Term(nn.Module, ABC):
@@ -39,6 +44,7 @@ class Term(nn.Module, ABC):
         multi_label: True where the term only fits multi-label tasks, False where it only fits single-label ones.
         row_wise: whether the rows of a batch are looked at one by one, so that micro-batches add up to the whole.
         maps_layers: whether :meth:`place` decides the taps from the numbers of layers.
+        several_teachers: whether it needs an ensemble, whose members' logits it reads as the taps ``logits.<name>``.
     """
 
     weight: float | Schedule
@@ -46,6 +52,7 @@ class Term(nn.Module, ABC):
     multi_label: bool | None = None
     row_wise: bool = True
     maps_layers: bool = False
+    several_teachers: bool = False
 
     def place(self, student: int, teacher: int) -> None:  # noqa: B027  most terms name their taps in the config
         """Decide the taps, given how many layers the two models have. Called once, before taps are read.

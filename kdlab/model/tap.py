@@ -1,9 +1,10 @@
 """Semantic names for places in a model, read from its outputs.
 
 ``embedding`` is what enters the first layer, ``hidden.i`` what layer i (0-based, negative from the top) gives,
-``attention.i`` its attention probabilities, ``pooled`` what enters the final classifier, ``module:<dotted path>`` the
-output of any submodule. As in transformers, ``hidden.-1`` is taken after a decoder's final norm, and attention
-probabilities in train mode are those after dropout.
+``attention.i`` its attention probabilities, ``query.i``, ``key.i`` and ``value.i`` what its self-attention is made of
+(all heads side by side, before rotary positions where a family has them), ``pooled`` what enters the final classifier,
+``module:<dotted path>`` the output of any submodule. As in transformers, ``hidden.-1`` is taken after a decoder's final
+norm, and attention probabilities in train mode are those after dropout.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from kdlab.error import UserError
+from kdlab.model.projection import KINDS, catch, projections
 from kdlab.output import Batch
 
 log = logging.getLogger(__name__)
@@ -27,8 +29,9 @@ def read(model: nn.Module, batch: Batch, taps: Collection[str] = ()) -> tuple[Te
     """Run ``model`` once on ``input_ids`` and ``attention_mask``.
 
     Returns:
-        logits ``[B, C]``, and by the names in ``taps``: ``embedding``, ``hidden.i`` ``[B, L, D]``, ``attention.i``
-        ``[B, H, L, L]``, ``pooled`` ``[B, D]``, ``module:…`` as the submodule gives it.
+        logits ``[B, C]``, and by the names in ``taps``: ``embedding``, ``hidden.i``, ``query.i``, ``key.i`` and
+        ``value.i`` ``[B, L, D]``, ``attention.i`` ``[B, H, L, L]``, ``pooled`` ``[B, D]``, and ``module:…`` as the
+        submodule gives it.
 
     Raises:
         UserError: a tap that the model does not offer.
@@ -45,6 +48,9 @@ def read(model: nn.Module, batch: Batch, taps: Collection[str] = ()) -> tuple[Te
         for tap, (kind, place) in places.items():
             if kind in ("pooled", "module"):
                 hooks.callback(_catch(model.get_submodule(place), tap, kind, caught).remove)
+        wanted = {tap: (kind, place) for tap, (kind, place) in places.items() if kind in KINDS}
+        for handle in catch(projections(model), wanted, caught) if wanted else ():
+            hooks.callback(handle.remove)
         output = model(**asked)
     logits = output if isinstance(output, Tensor) else output.logits
     values: dict[str, Tensor] = {}
@@ -64,6 +70,7 @@ def available(model: nn.Module) -> list[str]:
     """The named taps of ``model``, from the bottom; besides these, ``module:<path>`` reads any submodule."""
     layers = depth(model)
     names = ["embedding", *(f"hidden.{index}" for index in range(layers))] if layers is not None else []
+    names += [f"{kind}.{index}" for kind in projections(model) for index in range(layers or 0)]
     if layers is not None and hasattr(model.config, "num_attention_heads"):
         names += [f"attention.{index}" for index in range(layers)]
     return names + (["pooled"] if _find_final_linear(model) else [])
@@ -95,8 +102,20 @@ def depth(model: nn.Module) -> int | None:
     return getattr(getattr(model, "config", None), "num_hidden_layers", None)
 
 
+def classifier(model: nn.Module) -> nn.Linear | None:
+    """The final linear layer, which turns the tap ``pooled`` into logits; None where there is none."""
+    found = _find_final_linear(model)
+    return None if found is None else found[1]
+
+
+def heads(model: nn.Module) -> int:
+    """How many attention heads a layer has; 0 where it has none."""
+    return int(getattr(getattr(model, "config", None), "num_attention_heads", None) or 0)
+
+
 def _place(model: nn.Module, tap: str) -> tuple[str, Any]:
-    """What to read for a tap: ("hidden" | "attention", index in the output) or ("pooled" | "module", dotted path)."""
+    """What to read for a tap: ("hidden" | "attention", index in the output), ("pooled" | "module", dotted path), or
+    ("query" | "key" | "value", layer)."""
     if tap.startswith("module:"):
         path = tap.removeprefix("module:")
         if path and path in dict(model.named_modules()):
@@ -108,12 +127,16 @@ def _place(model: nn.Module, tap: str) -> tuple[str, Any]:
         kind, _, number = tap.partition(".")
         if tap == "embedding":
             return "hidden", 0
-        if kind in ("hidden", "attention") and number.removeprefix("-").isdecimal() and -layers <= int(number) < layers:
+        if (
+            kind in ("hidden", "attention", *KINDS)
+            and number.removeprefix("-").isdecimal()
+            and -layers <= int(number) < layers
+        ):
             index = int(number) % layers
             if kind == "hidden":
                 return "hidden", index + 1
-            if hasattr(model.config, "num_attention_heads"):
-                return "attention", index
+            if hasattr(model.config, "num_attention_heads") and (kind == "attention" or projections(model)):
+                return kind, index
     raise UserError(
         f"{type(model).__name__} has no tap '{tap}': choose among {', '.join(available(model))} (negative numbers "
         "count from the top), or module:<dotted path> of a submodule."

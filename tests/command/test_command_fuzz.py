@@ -28,7 +28,7 @@ from kdlab.model.save import load_tokenizer
 from kdlab.report.page import page
 from kdlab.report.read import STATES, record
 from kdlab.run import read_config, read_done
-from kdlab.store import _open
+from kdlab.store import _checked, opened
 
 many = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
@@ -161,20 +161,20 @@ def test_checkpoints(runs, data):
 def test_stores(runs, data):
     """Also where whoever altered a file has altered its checksum with it."""
     folder = only(runs, "store/[!.]*")
-    path = folder / data.draw(st.sampled_from(["logits.npy", "offsets.npy", "meta.json"]))
+    path = folder / data.draw(st.sampled_from(["logits.npy", "lengths.npy", "meta.json"]))
     with instead(path, data.draw(damaged(path.read_bytes()) | made_up())):
-        _open.cache_clear()
-        works_or_says(lambda: _open(folder))
+        _checked.cache_clear()
+        works_or_says(lambda: opened(folder))
         meta = json.loads((folder / "meta.json").read_text()) if path.name != "meta.json" else None
         if meta is not None:
             meta["files"][path.name] = sha256(path)
             with instead(folder / "meta.json", json.dumps(meta).encode()):
-                _open.cache_clear()
-                store = works_or_says(lambda: _open(folder))
+                _checked.cache_clear()
+                store = works_or_says(lambda: opened(folder))
                 if store is not None:
-                    rows = np.arange(len(store.offsets) - 1)
+                    rows = np.arange(len(store.offsets["row"]) - 1)
                     assert all(len(store.gather(name, rows[:4], 3)) <= 4 for name in store.arrays)
-    _open.cache_clear()
+    _checked.cache_clear()
 
 
 def npy(array: np.ndarray, pickles: bool = False) -> bytes:
@@ -195,11 +195,11 @@ MADE_UP = {
     "nothing": ("logits.npy", bytes, {}),
     "texts": ("logits.npy", lambda: npy(np.array(["a"] * 160)), {}),
     "fewer rows": ("logits.npy", lambda: npy(np.zeros((3, 2), np.float32)), {}),
-    "offsets that go back": ("offsets.npy", lambda: npy(np.array([0, 9, 3])), {}),
-    "offsets that are no numbers": ("offsets.npy", lambda: npy(np.array([0.5, 1.5])), {}),
+    "lengths below nothing": ("lengths.npy", lambda: npy(np.array([9, -3])), {}),
+    "lengths that are no numbers": ("lengths.npy", lambda: npy(np.array([0.5, 1.5])), {}),
     "a name outside": ("logits.npy", None, {"files": {"../../finetune/x.npy": "0" * 64}}),
     "an absolute name": ("logits.npy", None, {"files": {"/etc/passwd": "0" * 64}}),
-    "a token-level array that is not there": ("logits.npy", None, {"token_level": ["hidden.0"]}),
+    "an array that is not there": ("logits.npy", None, {"arrays": {"hidden.0": {"kind": "token", "dtype": "float32"}}}),
     "no files": ("logits.npy", None, {"files": {}}),
 }
 
@@ -212,12 +212,12 @@ def test_a_made_up_store_is_damaged(runs, name):
     with instead(path, make() if make else path.read_bytes()):
         meta["files"][file] = sha256(path)
         with instead(folder / "meta.json", json.dumps(meta | told).encode()):
-            _open.cache_clear()
+            _checked.cache_clear()
             with pytest.raises(UserError, match="are damaged"):
-                _open(folder)
-    _open.cache_clear()
+                opened(folder)
+    _checked.cache_clear()
     assert not Path(MARK).exists()
-    assert _open(folder).arrays
+    assert opened(folder).arrays
 
 
 @pytest.mark.parametrize(

@@ -56,10 +56,10 @@ def test_steps_and_validations_are_as_many_as_lightning_does(settings, tmp_path)
 def test_a_store_is_scaled_by_rows_and_by_tokens(tmp_path):
     folder = tmp_path / "key"
     folder.mkdir()
-    (folder / "meta.json").write_text(json.dumps({"token_level": ["hidden.0"]}))
+    (folder / "meta.json").write_text(json.dumps({"arrays": {"logits": {"kind": "row"}, "hidden.0": {"kind": "token"}}}))
     np.save(folder / "logits.npy", np.zeros((4, 3), np.float32))
     np.save(folder / "hidden.0.npy", np.zeros((10, 8), np.float32))
-    np.save(folder / "offsets.npy", np.zeros(5, np.int64))
+    np.save(folder / "lengths.npy", np.zeros(4, np.int64))
     assert stored(tmp_path, rows=100, tokens=1000) == 100 * 3 * 4 + 1000 * 8 * 4
 
 

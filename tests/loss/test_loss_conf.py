@@ -9,6 +9,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from kdlab.error import UserError
 from kdlab.loss.objective import Objective
@@ -20,6 +21,7 @@ from kdlab.schedule.linear import Linear
 CONF = Path(__file__).parents[2] / "conf"
 RECIPES = sorted(path.stem for path in (CONF / "loss").glob("*.yaml"))
 TERMS = sorted(path.stem for path in (CONF / "loss/term").glob("*.yaml"))
+MEMBERS = ("logits.one", "logits.three", "logits.two")
 LAYERS = {"student": 2, "teacher": 4}
 SCHEDULES = sorted(path.stem for path in (CONF / "schedule").glob("*.yaml"))
 
@@ -45,14 +47,16 @@ def only(term) -> Objective:
 
 def outputs(built, width=4, wider=6, **kind):
     student = laws.output(seed=0, width=width, taps=sorted(built.taps["student"]), **kind)
-    return student, laws.output(seed=1, width=wider, taps=sorted(built.taps["teacher"]), **kind)
+    several = any(term.several_teachers for term in built.terms.values())
+    taps = sorted({*built.taps["teacher"], *(MEMBERS if several else ())})
+    return student, laws.output(seed=1, width=wider, taps=taps, **kind)
 
 
 def connected(built, width=4, wider=6):
     torch.manual_seed(0)
     built.place(LAYERS["student"], LAYERS["teacher"])
     sides = [
-        Side(dict.fromkeys(built.taps[role], wide), layers=LAYERS[role], classes=3)
+        Side(dict.fromkeys(built.taps[role], wide), LAYERS[role], 3, laws.HEADS, lambda wide=wide: nn.Linear(wide, 3))
         for role, wide in (("student", width), ("teacher", wider))
     ]
     built.connect(*sides, rows=64)

@@ -1,13 +1,16 @@
-"""Tiny random models of four families, an MLP, and a tokenizer for them."""
+"""Tiny random models of several families, an MLP, and a tokenizer for them."""
 
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
+    AlbertConfig,
     AutoModelForSequenceClassification,
     BertConfig,
     DistilBertConfig,
+    ElectraConfig,
     GPT2Config,
+    LlamaConfig,
     PreTrainedTokenizerFast,
     RobertaConfig,
 )
@@ -33,6 +36,9 @@ FAMILY = {
     "gpt2": lambda: GPT2Config(
         **SAME, n_embd=8, n_layer=4, n_head=2, n_positions=32, pad_token_id=0, bos_token_id=2, eos_token_id=3
     ),
+    "electra": lambda: ElectraConfig(**BERT_LIKE | {"embedding_size": 6, "pad_token_id": 0}),
+    "albert": lambda: AlbertConfig(**BERT_LIKE | {"embedding_size": 6, "num_hidden_groups": 2, "pad_token_id": 0}),
+    "llama": lambda: LlamaConfig(**BERT_LIKE | {"pad_token_id": 0, "bos_token_id": 2, "eos_token_id": 3}),
 }
 
 

@@ -1,0 +1,46 @@
+"""Confidence-aware multi-teacher distillation: for each row, those teachers count that know its label."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from kdlab.loss.logit.members import Members, divergences
+from kdlab.output import Output
+from kdlab.schedule.base import at
+
+
+def confidence(members: Tensor, label: Tensor) -> Tensor:
+    """The weight of each teacher, by how small its cross-entropy with the label is.
+
+    Args:
+        members: logits ``[M, B, C]`` of M >= 2 teachers.
+        label: ``[B]``; -1 where a row has none, and teachers then count alike.
+
+    Returns:
+        ``[M, B]``, in [0, 1 / (M - 1)]; they sum to 1 over the teachers.
+
+    Source: Zhang, Chen, Wang 2022 (CA-MKD), arXiv:2201.00007, equations 3 and 4.
+    """
+    count, rows, classes = members.shape
+    goal = label.clamp(min=0).expand(count, rows)
+    loss = cross_entropy(members.reshape(-1, classes), goal.reshape(-1), reduction="none").view(count, rows)
+    weight = (1 - loss.softmax(0)) / (count - 1)
+    return weight.where(label >= 0, 1 / count)
+
+
+class CAMKD(Members):
+    """The mean of the KL divergences from the teachers, weighted by :func:`confidence`, row by row.
+
+    The prediction part of the method; the weights are taken at temperature 1.
+
+    Args:
+        weight, temperature: numbers or schedules.
+        taps: ``{teacher: [logits.NAME, …]}``, the members to learn from; none named: all that the ensemble has.
+    """
+
+    def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
+        members = self.members(student, teacher)
+        label = student.mask.long() - 2 if student.label is None else student.label  # -1 or -2: none is known
+        weight = confidence(members, label)
+        return student.mean((weight * divergences(student.logits, members, at(self.temperature, progress))).sum(0))

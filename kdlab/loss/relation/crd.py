@@ -1,0 +1,132 @@
+"""Contrastive representation distillation: tell the teacher's view of a row from its views of other rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import log
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
+
+from kdlab.error import UserError
+from kdlab.loss.relation.bank import Bank, draw
+from kdlab.loss.relation.rows import pool, unit
+from kdlab.loss.term import Side, Term, pair, width
+from kdlab.output import Output, widen
+from kdlab.schedule.base import Schedule, at, number, positive
+
+
+def contrast(scores: Tensor, kept: Tensor, log_z: Tensor, count: int, rows: int) -> Tensor:
+    """The negative log-likelihood of telling the pair of one row from ``count`` pairs of different rows.
+
+    Args:
+        scores: ``[B, 1 + K]``, the similarities divided by the temperature: of the pair of one row, then of the others;
+            half precision is computed in float32.
+        kept: ``[B, K]`` bool, the others that count; where some do not, those that do stand for them too.
+        log_z: ``[]``, the logarithm of the constant that normalises the exponentials of scores.
+        count: N, negatives for one positive.
+        rows: M, the rows of the data.
+
+    Returns:
+        ``[B]``, in nats, >= 0.
+
+    Source: Tian, Krishnan, Isola 2020 (CRD), arXiv:1910.10699, equations 10, 18 and 19; log_z as in the authors' code.
+    """
+    odds = widen(scores) - log_z - log(count / rows)
+    others = logsigmoid(-odds[:, 1:]).where(kept, 0).sum(-1) / kept.sum(-1).clamp(min=1)
+    return -logsigmoid(odds[:, 0]) - count * others
+
+
+class CRD(Term):
+    """The mean of :func:`contrast`, of the student's rows with the teacher's, and the other way round.
+
+    Both models' vectors go through linear layers, which learn, to unit vectors of one dimension. Other rows' are read
+    from memory banks of all rows of the data (``2 * rows * dimension`` numbers in every checkpoint), which move towards
+    a row's vectors after each training step that had it. Negatives are drawn from torch's random numbers among all
+    other rows of the data; those that no step has had yet count only where there are no others. It relates a row to
+    others, and the banks change with each micro-batch, so accumulating over smaller ones is not the loss of the whole.
+
+    Args:
+        weight: a number or a schedule.
+        temperature: > 0, a number or a schedule.
+        negatives: N, how many for each row; 16384 in the paper, for 50,000 rows.
+        dimension: of the unit vectors.
+        momentum: how slowly the banks move, in [0, 1).
+        taps: ``{student: NAME, teacher: NAME}``, each ``[B, D]``, or ``[B, L, D]``, averaged over the real tokens.
+
+    Raises:
+        UserError: an argument out of its range.
+    """
+
+    row_wise = False
+
+    def __init__(
+        self,
+        weight: float | Schedule = 1.0,
+        temperature: float | Schedule = 0.07,
+        negatives: int = 1024,
+        dimension: int = 128,
+        momentum: float = 0.5,
+        taps: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__()
+        for name, value in (("negatives", negatives), ("dimension", dimension)):
+            if not isinstance(value, int) or value < 1:
+                raise UserError(f"{name} is {value!r}, but must be a whole number above 0.")
+        if not 0 <= number(momentum, "momentum") < 1:
+            raise UserError(f"momentum is {momentum}, but must be in [0, 1): 0 keeps the newest vector only.")
+        self.weight = weight
+        self.temperature = positive(temperature, "temperature")
+        self.negatives, self.dimension, self.momentum = negatives, dimension, momentum
+        self.taps = pair(taps or {"student": "pooled", "teacher": "pooled"})
+
+    def connect(self, student: Side, teacher: Side, rows: int) -> None:
+        if rows < 2:
+            raise UserError(f"CRD contrasts a row with others, but the data has {rows}: use another loss.")
+        self.rows = rows
+        self.student = nn.Linear(width(student, self.taps["student"][0], "student"), self.dimension)
+        self.teacher = nn.Linear(width(teacher, self.taps["teacher"][0], "teacher"), self.dimension)
+        self.student_bank = Bank(rows, self.dimension, self.momentum)
+        self.teacher_bank = Bank(rows, self.dimension, self.momentum)
+        self.log_z: Tensor
+        self.register_buffer("log_z", torch.full((2,), torch.nan))  # unknown until the first training step
+
+    def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
+        row, mask = student.row, student.mask
+        if row is None:
+            raise UserError("CRD needs the rows' ids, which this data does not give: use another loss.")
+        own = embed(self.student, pool(student, self.taps["student"][0], "student"))
+        goal = embed(self.teacher, pool(teacher, self.taps["teacher"][0], "teacher"))
+        row = row.where(mask, 0)
+        index = torch.cat([row[:, None], draw(row, self.negatives, self.rows)], 1)
+        temperature = at(self.temperature, progress)
+        total = student.logits.new_zeros(())
+        known = []
+        for anchor, bank, log_z in (
+            (own, self.teacher_bank, self.log_z[0]),
+            (goal, self.student_bank, self.log_z[1]),
+        ):
+            vectors, seen = bank.read(index)
+            scores = (vectors.to(anchor) @ anchor[:, :, None]).squeeze(-1) / temperature
+            log_z = log_z.to(scores).where(~log_z.isnan(), log_mean_exp(scores.detach(), mask) + log(self.rows))
+            kept = seen[:, 1:] | ~seen[:, 1:].any(-1, keepdim=True)
+            total = total + student.mean(contrast(scores, kept, log_z, self.negatives, self.rows))
+            known.append(log_z)
+        if self.training and torch.is_grad_enabled():
+            self.log_z.copy_(torch.stack(known))
+            self.student_bank.write(row, own, mask)
+            self.teacher_bank.write(row, goal, mask)
+        return total
+
+
+def embed(layer: nn.Linear, features: Tensor) -> Tensor:
+    """Unit vectors ``[B, dimension]``, in float32 or wider."""
+    return unit(layer(features.to(layer.weight.dtype)).to(features.dtype))
+
+
+def log_mean_exp(scores: Tensor, mask: Tensor) -> Tensor:
+    """The logarithm of the mean of the exponentials of ``scores`` ``[B, K]`` over the rows in ``mask`` ``[B]``."""
+    mask = mask | ~mask.any()
+    scores = scores.masked_fill(~mask[:, None], -torch.inf)
+    return scores.flatten().logsumexp(0) - (mask.sum() * scores.shape[1]).log()

@@ -1,0 +1,105 @@
+"""Flow of the solution procedure: how the features of one layer go with those of another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+from kdlab.error import UserError
+from kdlab.loss.relation.tokens import sequences
+from kdlab.loss.term import Side, Term, width
+from kdlab.output import Output, widen
+from kdlab.schedule.base import Schedule
+
+
+def flow(first: Tensor, second: Tensor, tokens: Tensor) -> Tensor:
+    """The FSP matrix: products of the features of two layers, averaged over the real tokens.
+
+    Args:
+        first: ``[B, L, M]``. second: ``[B, L, N]``. Half precision is computed in float32.
+        tokens: ``[B, L]`` bool.
+
+    Returns:
+        ``[B, M, N]``.
+
+    Source: Yim et al. 2017 (FSP), CVPR, equation 1, with tokens in the place of pixels.
+    """
+    real = tokens[..., None]
+    first, second = widen(first).where(real, 0), widen(second).where(real, 0)
+    return first.transpose(1, 2) @ second / real.sum(1, keepdim=True).clamp(min=1)
+
+
+def flow_difference(student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tensor], tokens: Tensor) -> Tensor:
+    """The squared difference of two FSP matrices, averaged over their entries, per row.
+
+    Args:
+        student, teacher: the two layers, ``[B, L, M]`` and ``[B, L, N]``, of each.
+        tokens: ``[B, L]`` bool.
+
+    Returns:
+        ``[B]``, >= 0, free of a rotation that all four share, and of the order of tokens; 0 where the matrices agree.
+
+    Source: Yim et al. 2017 (FSP), CVPR, equation 2, divided by M N.
+    """
+    return (flow(*student, tokens) - flow(*teacher, tokens)).square().mean((-2, -1))
+
+
+class FSP(Term):
+    """The mean of :func:`flow_difference`, averaged over neighbours in a list of taps.
+
+    Where the widths of a pair of taps differ, a linear projection, which learns with the student, takes the student's
+    to the teacher's.
+
+    Args:
+        weight: a number or a schedule.
+        taps: ``{student: [NAME, NAME, …], teacher: [NAME, NAME, …]}``, all ``[B, L, D]``, as many for both; the flow
+            goes from each to the next.
+
+    Raises:
+        UserError: lists of another shape.
+    """
+
+    def __init__(self, weight: float | Schedule = 1.0, taps: Mapping[str, Sequence[str]] | None = None) -> None:
+        super().__init__()
+        self.weight = weight
+        both = ["embedding", "hidden.-1"]
+        self.taps = lists(taps or {"student": both, "teacher": both})
+        self.adapters = nn.ModuleList(nn.Identity() for _ in self.taps["student"])
+
+    def connect(self, student: Side, teacher: Side, rows: int) -> None:
+        widths = [
+            (width(student, mine, "student"), width(teacher, theirs, "teacher"))
+            for mine, theirs in zip(self.taps["student"], self.taps["teacher"], strict=True)
+        ]
+        self.adapters = nn.ModuleList(nn.Identity() if s == t else nn.Linear(s, t) for s, t in widths)
+
+    def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
+        places = [
+            sequences(student, teacher, mine, theirs)
+            for mine, theirs in zip(self.taps["student"], self.taps["teacher"], strict=True)
+        ]
+        own = [adapter(mine) for adapter, (mine, _, _) in zip(self.adapters, places, strict=True)]
+        goal = [theirs for _, theirs, _ in places]
+        tokens = places[0][2]
+        flows = [
+            flow_difference(mine, theirs, tokens) for mine, theirs in zip(pairwise(own), pairwise(goal), strict=True)
+        ]
+        return student.mean(sum(flows[1:], flows[0]) / len(flows))
+
+
+def lists(taps: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """``taps`` of a term that reads as many places in both models, at least two.
+
+    Raises:
+        UserError: another shape than that.
+    """
+    known = {role: tuple(names) for role, names in taps.items() if not isinstance(names, str)}
+    named = all(isinstance(name, str) for names in known.values() for name in names)
+    if set(known) != {"student", "teacher"} or not named or not 2 <= len(known["student"]) == len(known["teacher"]):
+        raise UserError(
+            f"A flow's taps are {dict(taps)}, but it goes from place to place in both models: give as many, at least "
+            "two, to each, such as {student: [embedding, hidden.-1], teacher: [embedding, hidden.-1]}."
+        )
+    return known
