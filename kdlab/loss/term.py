@@ -39,6 +39,7 @@ class Term(nn.Module, ABC):
         multi_label: True where the term only fits multi-label tasks, False where it only fits single-label ones.
         row_wise: whether the rows of a batch are looked at one by one, so that micro-batches add up to the whole.
         maps_layers: whether :meth:`place` decides the taps from the numbers of layers.
+        same_width: whether the taps must have the teacher's width as they are, without an adapter.
     """
 
     weight: float | Schedule
@@ -46,6 +47,7 @@ class Term(nn.Module, ABC):
     multi_label: bool | None = None
     row_wise: bool = True
     maps_layers: bool = False
+    same_width: bool = False
 
     def place(self, student: int, teacher: int) -> None:  # noqa: B027  most terms name their taps in the config
         """Decide the taps, given how many layers the two models have. Called once, before taps are read.
