@@ -81,9 +81,7 @@ class SimKD(PreTrainedModel):
         self.post_init()
 
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, nn.Linear):
-            module.reset_parameters()
-        elif isinstance(module, nn.LayerNorm):
+        if isinstance(module, nn.Linear | nn.LayerNorm):
             module.reset_parameters()
 
     def get_input_embeddings(self) -> nn.Module:
@@ -109,7 +107,7 @@ AutoModelForSequenceClassification.register(SimKDConfig, SimKD, exist_ok=True)
 
 
 def projector(source: int, size: int, target: int) -> nn.Sequential:
-    """``[..., source] -> [..., target]`` in three layers through ``size``; layer norms where the paper has batch norms."""
+    """``[..., source] -> [..., target]`` in three layers through ``size``; layer norms, not the paper's batch norms."""
     return nn.Sequential(
         nn.Linear(source, size), nn.LayerNorm(size), nn.ReLU(),
         nn.Linear(size, size), nn.LayerNorm(size), nn.ReLU(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from kdlab.loss.feature.layered import Layered, unit
 from kdlab.output import Output, widen

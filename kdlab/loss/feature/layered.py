@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
@@ -47,7 +48,7 @@ class Layered(Term, ABC):
         self.layer_map: LayerMap = choose([[0, 0]] if taps is not None else layer_map)
         self.row_wise = self.layer_map.row_wise
         # until the layers are known, what kind of tap it will be is told, so that a teacher without it is refused early
-        self.taps = pair(taps or {role: f"{self.kind}.-1" for role in ("student", "teacher")})
+        self.taps = pair(taps or dict.fromkeys(("student", "teacher"), f"{self.kind}.-1"))
         self.pairs: list[Pair] = [(0, 0)]
         self.places = [(self.taps["student"][0], self.taps["teacher"][0])]
         self.adapters = nn.ModuleList([nn.Identity()])
@@ -119,8 +120,8 @@ def real_tokens(value: Tensor, output: Output, name: str) -> Tensor:
     """
     if value.ndim != 3 or output.tokens is None or value.shape[:2] != output.tokens.shape:
         raise UserError(
-            f"{name} looks at how a feature runs over the tokens of a row, but reads a tap {tuple(value.shape)}: choose "
-            "one with a vector a token, such as hidden.-1."
+            f"{name} looks at how a feature runs over the tokens of a row, but reads a tap {tuple(value.shape)}: "
+            "choose one with a vector a token, such as hidden.-1."
         )
     return output.tokens
 
@@ -135,7 +136,7 @@ def with_tokens(value: Tensor, output: Output) -> tuple[Tensor, Tensor]:
 def mlp(sizes: Sequence[int], slope: float) -> nn.Sequential:
     """Linear layers of these widths with a leaky ReLU between them."""
     layers: list[nn.Module] = []
-    for source, target in zip(sizes, sizes[1:], strict=False):
+    for source, target in pairwise(sizes):
         layers += [nn.LeakyReLU(slope), nn.Linear(source, target)]
     return nn.Sequential(*layers[1:])
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -112,8 +112,7 @@ class Review(Layered):
 
     def place(self, student: int, teacher: int) -> None:
         super().place(student, teacher)
-        order = sorted(range(len(self.pairs)), key=lambda index: self.pairs[index], reverse=True)
-        self.pairs, self.places = ([listed[index] for index in order] for listed in (self.pairs, self.places))
+        self.pairs, self.places = map(list, zip(*sorted(zip(self.pairs, self.places, strict=True))[::-1], strict=True))
 
     def connect(self, student: Side, teacher: Side, rows: int) -> None:
         sizes = [(width(student, mine, "student"), width(teacher, theirs, "teacher")) for mine, theirs in self.places]
@@ -128,7 +127,7 @@ class Review(Layered):
 
     def values(self, own: Sequence[Tensor], goal: Sequence[Tensor], student: Output) -> list[Tensor]:
         found, above = [], None
-        for state, target, fusion in zip(own, goal, self.adapters, strict=True):
+        for state, target, fusion in zip(own, goal, cast(Iterable[Fusion], self.adapters), strict=True):
             above = fusion(state, above)
             found.append(self.compare(fusion.leave(above), target, fusion, student))
         return found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor
 
 from kdlab.error import UserError
@@ -23,7 +25,7 @@ class SimKD(Term):
     Source: Chen et al. 2022 (SimKD), arXiv:2203.14001, equation 2, divided by D.
     """
 
-    taps = {"student": ("pooled",), "teacher": ("pooled",)}
+    taps: Mapping[str, tuple[str, ...]] = {"student": ("pooled",), "teacher": ("pooled",)}
     same_width = True
 
     def __init__(self, weight: float | Schedule = 1.0) -> None:

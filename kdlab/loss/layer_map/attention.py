@@ -62,9 +62,7 @@ class Attention(LayerMap):
         scores = widen(keys) @ widen(queries).transpose(1, 2) + widen(self.student_place) @ widen(self.teacher_place).T
         return (scores / self.size**0.5).softmax(1)
 
-    def total(
-        self, values: Sequence[Tensor], own: Sequence[Tensor], goal: Sequence[Tensor], student: Output
-    ) -> Tensor:
+    def total(self, values: Sequence[Tensor], own: Sequence[Tensor], goal: Sequence[Tensor], student: Output) -> Tensor:
         layers = len(self.query)
         share = self.share(own[::layers], goal[:layers], student).flatten(1).unbind(1)
         parts = [

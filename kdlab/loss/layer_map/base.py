@@ -32,7 +32,7 @@ class LayerMap(nn.Module, ABC):
             UserError: the map does not fit these numbers of layers; the sentence shows both lists of layers.
         """
 
-    def connect(self, student: Sequence[int], teacher: Sequence[int]) -> None:  # noqa: B027  most maps learn nothing
+    def connect(self, student: Sequence[int], teacher: Sequence[int]) -> None:
         """Make what the map learns. Called once, after :meth:`pairs`, before the optimizer is made.
 
         Args:
@@ -40,9 +40,7 @@ class LayerMap(nn.Module, ABC):
         """
 
     @abstractmethod
-    def total(
-        self, values: Sequence[Tensor], own: Sequence[Tensor], goal: Sequence[Tensor], student: Output
-    ) -> Tensor:
+    def total(self, values: Sequence[Tensor], own: Sequence[Tensor], goal: Sequence[Tensor], student: Output) -> Tensor:
         """One scalar of what every pair gave.
 
         Args:

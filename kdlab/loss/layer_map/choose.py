@@ -33,13 +33,14 @@ def choose(choice: str | Sequence[Any] | LayerMap) -> LayerMap:
         if choice in LEARNED:
             return LEARNED[choice]()
     elif isinstance(choice, Sequence) and len(choice):
-        if all(_layer(layer) for layer in choice):
-            return Explicit(list(enumerate(choice)), bottom_up=True)
-        if all(isinstance(pair, Sequence) and len(pair) == 2 and all(map(_layer, pair)) for pair in choice):
-            return Explicit([(mine, theirs) for mine, theirs in choice])
+        listed: list[Any] = list(choice)
+        if all(_layer(layer) for layer in listed):
+            return Explicit(list(enumerate(listed)), bottom_up=True)
+        if all(isinstance(pair, Sequence) and len(pair) == 2 and all(map(_layer, pair)) for pair in listed):
+            return Explicit([(mine, theirs) for mine, theirs in listed])
     raise UserError(
-        f"layer_map is {choice!r}, but must be one of {', '.join([*NAMED, *LEARNED])}, or a list with one teacher layer "
-        "for each student layer, such as [1,3], or pairs of layers, such as [[0,1],[-1,-1]]."
+        f"layer_map is {choice!r}, but must be one of {', '.join([*NAMED, *LEARNED])}, or a list with one teacher "
+        "layer for each student layer, such as [1,3], or pairs of layers, such as [[0,1],[-1,-1]]."
     )
 
 

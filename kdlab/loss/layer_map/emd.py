@@ -12,29 +12,35 @@ from kdlab.error import UserError
 from kdlab.loss.layer_map.base import LayerMap, Pair, misfit
 from kdlab.output import Output
 
-SHARPNESS = 0.02  # of the entropic transport, as a share of the mean cost
-STEPS = 200
+LADDER = [0.5**level for level in range(7)]  # entropies, as shares of the mean cost; each starts where the last ended
+STEPS = 20  # on each of them
 
 
 def transport(cost: Tensor, student: Tensor, teacher: Tensor) -> Tensor:
     """The flow ``[M, N]`` that moves the weights of one side to the other at (nearly) the least cost.
 
-    Entropic regularisation of 2% of the mean cost keeps it on the device and without a solver; where costs lie
-    within a few per cent of each other, it spreads between them.
+    A little entropy keeps it on the device and without a solver; where costs lie within a per cent or two of each
+    other, it spreads between them.
 
     Args:
         cost: ``[M, N]``, >= 0; the flow depends on ratios of costs only.
         student, teacher: ``[M]``, ``[N]``, > 0, each summing to 1; the flow's row and column sums.
 
-    Source: Cuturi 2013, arXiv:1306.0895, algorithm 1, in logarithms.
+    Source: Cuturi 2013, arXiv:1306.0895, algorithm 1, in logarithms; the sums are made exact as in Altschuler, Weed,
+        Rigollet 2017, arXiv:1705.09634, algorithm 2.
     """
-    scaled = -cost / (SHARPNESS * cost.mean()).clamp(min=torch.finfo(cost.dtype).tiny)
+    scaled = cost / cost.mean().clamp(min=torch.finfo(cost.dtype).tiny)
     log_s, log_t = student.log(), teacher.log()
-    v = torch.zeros_like(log_t)
-    for _ in range(STEPS):
-        u = log_s - (scaled + v).logsumexp(1)
-        v = log_t - (scaled + u[:, None]).logsumexp(0)
-    return (scaled + u[:, None] + v).exp()
+    u, v = torch.zeros_like(log_s), torch.zeros_like(log_t)
+    for entropy in LADDER:
+        for _ in range(STEPS):
+            u = entropy * (log_s - ((v - scaled) / entropy).logsumexp(1))
+            v = entropy * (log_t - ((u[:, None] - scaled) / entropy).logsumexp(0))
+    flow = ((u[:, None] + v - scaled) / entropy).exp()
+    flow = flow * (student / flow.sum(1)).clamp(max=1)[:, None]
+    flow = flow * (teacher / flow.sum(0)).clamp(max=1)
+    rest_s, rest_t = student - flow.sum(1), teacher - flow.sum(0)
+    return flow + rest_s[:, None] * rest_t / rest_s.sum().clamp(min=torch.finfo(cost.dtype).tiny)
 
 
 def cost_attention(flow: Tensor, cost: Tensor, weight: Tensor, temperature: float) -> Tensor:
@@ -51,7 +57,8 @@ def cost_attention(flow: Tensor, cost: Tensor, weight: Tensor, temperature: floa
     Source: Li et al. 2020 (BERT-EMD), arXiv:2010.06133, section 3.3 (cost attention).
     """
     unit = (flow * cost).sum(1) / weight
-    return (unit.sum() / unit.clamp(min=torch.finfo(unit.dtype).tiny) / temperature).softmax(0).clamp(min=1e-6)
+    new = (unit.sum() / unit.clamp(min=torch.finfo(unit.dtype).tiny) / temperature).softmax(0).clamp(min=1e-6)
+    return new / new.sum()
 
 
 @final
@@ -89,9 +96,7 @@ class EMD(LayerMap):
         self.register_buffer("student_weight", torch.full((len(student),), 1 / len(student)))
         self.register_buffer("teacher_weight", torch.full((len(teacher),), 1 / len(teacher)))
 
-    def total(
-        self, values: Sequence[Tensor], own: Sequence[Tensor], goal: Sequence[Tensor], student: Output
-    ) -> Tensor:
+    def total(self, values: Sequence[Tensor], own: Sequence[Tensor], goal: Sequence[Tensor], student: Output) -> Tensor:
         cost = torch.stack([student.mean(value) for value in values]).view(len(self.student_weight), -1)
         with torch.no_grad():
             mine, theirs = (w.to(cost) / w.to(cost).sum() for w in (self.student_weight, self.teacher_weight))

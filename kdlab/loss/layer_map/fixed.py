@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC
 from collections.abc import Callable, Sequence
 from typing import final
 
@@ -45,13 +46,15 @@ def uniform(student: int, teacher: int) -> list[Pair]:
 NAMED: dict[str, Callable[[int, int], list[Pair]]] = {"top": top, "last": last, "skip": skip, "uniform": uniform}
 
 
-def mean_over_pairs(values: Sequence[Tensor], student: Output) -> Tensor:
-    """The mean over pairs of each pair's mean over rows."""
-    return torch.stack([student.mean(value) for value in values]).mean()
+class Fixed(LayerMap, ABC):
+    """Every pair counts the same: the mean over pairs of each pair's mean over rows."""
+
+    def total(self, values: Sequence[Tensor], own: Sequence[Tensor], goal: Sequence[Tensor], student: Output) -> Tensor:
+        return torch.stack([student.mean(value) for value in values]).mean()
 
 
 @final
-class Named(LayerMap):
+class Named(Fixed):
     """A rule of :data:`NAMED`, good for any two depths; ``last`` and ``skip`` need a teacher at least as deep."""
 
     def __init__(self, name: str) -> None:
@@ -68,14 +71,9 @@ class Named(LayerMap):
             )  # fmt: skip
         return NAMED[self.name](student, teacher)
 
-    def total(
-        self, values: Sequence[Tensor], own: Sequence[Tensor], goal: Sequence[Tensor], student: Output
-    ) -> Tensor:
-        return mean_over_pairs(values, student)
-
 
 @final
-class Explicit(LayerMap):
+class Explicit(Fixed):
     """The pairs that the user names.
 
     Args:
@@ -110,8 +108,3 @@ class Explicit(LayerMap):
         if len(set(found)) < len(found):
             raise misfit(f"{what} names a pair twice", student, teacher, "name each once")
         return found
-
-    def total(
-        self, values: Sequence[Tensor], own: Sequence[Tensor], goal: Sequence[Tensor], student: Output
-    ) -> Tensor:
-        return mean_over_pairs(values, student)
