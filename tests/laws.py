@@ -31,15 +31,18 @@ def output(
     """Random logits and taps that ask for gradients; every row has at least one real token, most have padding."""
     generator = torch.Generator().manual_seed(seed)
 
-    def leaf(*shape: int) -> Tensor:
+    tokens = torch.arange(LENGTH) < torch.tensor([1 + (3 * i + 1) % LENGTH for i in range(rows)])[:, None]
+
+    def leaf(*shape: int, attention: bool = False) -> Tensor:
         values = scale * torch.randn(shape, generator=generator, dtype=torch.float64)
+        if attention:  # probabilities, 0 for keys that are padding
+            values = values.masked_fill(~tokens[:, None, None], -torch.inf).softmax(-1)
         return values.to(dtype).requires_grad_()
 
-    tokens = torch.arange(LENGTH) < torch.tensor([1 + (3 * i + 1) % LENGTH for i in range(rows)])[:, None]
     return Output(
         logits=leaf(rows, classes),
         mask=torch.ones(rows, dtype=torch.bool) if mask is None else torch.tensor(mask),
-        taps={name: leaf(rows, *shape(name, width, classes)) for name in taps},
+        taps={name: leaf(rows, *shape(name, width, classes), attention=name.startswith("attention.")) for name in taps},
         tokens=tokens,
         label=torch.arange(rows) % classes,
         row=torch.arange(rows) + 1,
@@ -53,6 +56,13 @@ def shape(tap: str, width: int, classes: int) -> tuple[int, ...]:
     if tap.startswith("attention."):
         return HEADS, LENGTH, LENGTH
     return (width,) if tap == "pooled" else (LENGTH, width)
+
+
+def real(name: str, tap: Tensor, tokens: Tensor) -> Tensor:
+    """Where a tap speaks of real tokens, of as many dimensions as the tap."""
+    if name.startswith("attention."):
+        return tokens[:, None, :, None] & tokens[:, None, None]
+    return tokens[..., None] if tap.ndim == 3 else torch.ones_like(tap, dtype=torch.bool)
 
 
 def leaves(out: Output) -> dict[str, Tensor]:
@@ -134,8 +144,8 @@ def masked_rows_do_not_matter(term: Term, student: Output, teacher: Output) -> N
         def garbage(name: str, leaf: Tensor) -> Tensor:
             noise = 7 * torch.ones_like(leaf) + torch.arange(leaf.shape[-1], dtype=leaf.dtype) ** 2
             keep = student.mask.view(-1, *[1] * (leaf.ndim - 1))
-            if leaf.ndim == 3 and out.tokens is not None:
-                keep = keep & out.tokens[..., None]
+            if out.tokens is not None:
+                keep = keep & real(name, leaf, out.tokens)
             return leaf.detach().where(keep, noise).requires_grad_()
 
         return replace(
@@ -148,8 +158,9 @@ def masked_rows_do_not_matter(term: Term, student: Output, teacher: Output) -> N
     for name, gradient in gradients(other, changed).items():
         torch.testing.assert_close(gradient, before[name], msg=lambda m, name=name: f"{name}: {m}")
         assert (gradient[~student.mask] == 0).all(), f"{name}: a masked row gets a gradient"
-        if gradient.ndim == 3 and student.tokens is not None:
-            assert (gradient[~student.tokens] == 0).all(), f"{name}: padding gets a gradient"
+        if student.tokens is not None:
+            padding = ~real(name, gradient, student.tokens).expand_as(gradient)
+            assert (gradient[padding] == 0).all(), f"{name}: padding gets a gradient"
 
 
 def micro_batches_add_up(term: Term, student: Output, teacher: Output, sizes: Sequence[int]) -> None:

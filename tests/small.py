@@ -56,6 +56,8 @@ class Trained:
 def shrink(node: DictConfig, path: Path | str | None = None) -> DictConfig:
     """A model option at a tiny size, whatever model it is: its keys that say a size; ``path`` for its weights."""
     node, keys = node.copy(), set(map(str, node))  # `in node` denies a key whose value is ???
+    if "inner" in keys:
+        node.inner = shrink(node.inner, path)
     for key, value in SIZE.items():
         if key in keys and (key != "layers" or isinstance(node[key], int)):
             node[key] = value

@@ -100,7 +100,8 @@ def check(path: str, node: DictConfig, loose: str) -> None:
         keys -= WHICH_TEACHER
     taken = {name for name, parameter in parameters.items() if parameter.kind is not parameter.VAR_KEYWORD}
     assert keys <= taken, f"{path} sets {sorted(keys - taken)}, which {node._target_} does not take"
-    given = GIVEN.get({"student": "model", "teacher.model": "model"}.get(path, loose), set())
+    role = {"student": "model", "teacher.model": "model"}.get(path, loose)
+    given = GIVEN.get("model" if path.endswith(".inner") else role, set())
     needed = {
         name
         for name, parameter in parameters.items()

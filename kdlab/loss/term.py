@@ -45,6 +45,7 @@ class Term(nn.Module, ABC):
         row_wise: whether the rows of a batch are looked at one by one, so that micro-batches add up to the whole.
         maps_layers: whether :meth:`place` decides the taps from the numbers of layers.
         several_teachers: whether it needs an ensemble, whose members' logits it reads as the taps ``logits.<name>``.
+        same_width: whether the taps must have the teacher's width as they are, without an adapter.
     """
 
     weight: float | Schedule
@@ -53,6 +54,7 @@ class Term(nn.Module, ABC):
     row_wise: bool = True
     maps_layers: bool = False
     several_teachers: bool = False
+    same_width: bool = False
 
     def place(self, student: int, teacher: int) -> None:  # noqa: B027  most terms name their taps in the config
         """Decide the taps, given how many layers the two models have. Called once, before taps are read.

@@ -14,7 +14,8 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
-import kdlab.model.mlp  # noqa: F401  (registers kdlab_mlp with the Auto classes)
+import kdlab.model.mlp
+import kdlab.model.simkd  # noqa: F401  (both register their classes with the Auto classes)
 from kdlab.error import UserError
 from kdlab.model.block import blocks
 

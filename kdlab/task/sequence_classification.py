@@ -56,8 +56,11 @@ class SequenceClassification(Task):
         self.weight = class_weight(self.class_weights, self.labels, list(counts))
 
     def attach(self, model: nn.Module) -> nn.Module:
-        """Put the head in, where there is one, and the label names into ``model.config``, where there is one."""
-        if self.head is not None:
+        """Put the head in, where there is one, and the label names into ``model.config``, where there is one.
+
+        A model that brings a classifier with it (``keeps_head``) keeps it.
+        """
+        if self.head is not None and not getattr(model, "keeps_head", False):
             from kdlab.model.tap import final_linear
 
             path, last = final_linear(model)

@@ -1,0 +1,104 @@
+"""Attention between tokens, head by head, as the teacher has it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from kdlab.error import UserError
+from kdlab.loss.feature.layered import Layered
+from kdlab.output import Output, widen
+from kdlab.schedule.base import Schedule
+
+OF = ("scores", "probabilities")
+
+
+def centred_scores(attention: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+    """The scores before the softmax, whose mean over the keys of a query is taken off: what probabilities tell of them.
+
+    Args:
+        attention: probabilities ``[B, H, Q, K]``; 0 where dropout or underflow left nothing to tell.
+        keys: ``[B, 1, Q, K]`` bool, the pairs of real tokens.
+
+    Returns:
+        ``[B, H, Q, K]`` scores, 0 where unknown, and whether they are known.
+    """
+    known = (attention > 0) & keys
+    scores = attention.where(known, 1).log()
+    mean = scores.sum(-1, keepdim=True) / known.sum(-1, keepdim=True).clamp(min=1)
+    return (scores - mean).where(known, 0), known
+
+
+def attention_difference(student: Tensor, teacher: Tensor, tokens: Tensor, of: str) -> Tensor:
+    """The squared difference of the attention, averaged over heads and over pairs of real tokens, per row.
+
+    Where the numbers of heads differ, each side is first averaged over its heads. Softmax is free of a shift, and so
+    are these scores: each query's have mean 0 over its keys. Scores that the student's or the teacher's dropout took
+    away do not count.
+
+    Args:
+        student: probabilities ``[B, H, L, L]``. teacher: ``[B, G, L, L]``. Half precision is computed in float32.
+        tokens: ``[B, L]`` bool, the real ones.
+        of: ``scores`` (logits of the attention, as in the paper) or ``probabilities``.
+
+    Returns:
+        ``[B]``, >= 0; 0 where both attend alike.
+
+    Source: Jiao et al. 2020 (TinyBERT), arXiv:1909.10351, equation 7 (unnormalised attention).
+    """
+    keys = (tokens[:, :, None] & tokens[:, None])[:, None]
+    s, t = widen(student), widen(teacher)
+    if of == "scores":
+        (s, s_known), (t, t_known) = centred_scores(s, keys), centred_scores(t, keys)
+    else:
+        s_known, t_known = keys.expand_as(s), keys.expand_as(t)
+    if s.shape[1] != t.shape[1]:
+        s, s_known = mean_over_heads(s, s_known)
+        t, t_known = mean_over_heads(t, t_known)
+    known = s_known & t_known
+    return (s - t).where(known, 0).square().sum((1, 2, 3)) / known.sum((1, 2, 3)).clamp(min=1)
+
+
+def mean_over_heads(values: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """``[B, 1, L, L]``: the mean over the heads that are known, and whether there is one."""
+    count = known.sum(1, keepdim=True)
+    return values.where(known, 0).sum(1, keepdim=True) / count.clamp(min=1), count > 0
+
+
+class Attention(Layered):
+    """The mean of :func:`attention_difference` over pairs of layers and rows; no projection, but ``teacher=live``.
+
+    Args:
+        weight, layer_map, taps: see :class:`kdlab.loss.feature.layered.Layered`.
+        of: ``scores`` or ``probabilities``.
+    """
+
+    kind = "attention"
+
+    def __init__(
+        self,
+        weight: float | Schedule = 1.0,
+        layer_map: str | Sequence[Any] | None = "uniform",
+        taps: Mapping[str, str] | None = None,
+        of: str = "scores",
+    ) -> None:
+        super().__init__(weight, layer_map, taps)
+        if of not in OF:
+            raise UserError(f"of is '{of}', but must be one of {', '.join(OF)}: scores is TinyBERT's choice.")
+        self.of = of
+
+    def adapter(self, source: int, target: int) -> nn.Module:
+        return nn.Identity()
+
+    def check(self, mine: str, theirs: str, own: Tensor, goal: Tensor) -> None:
+        if own.ndim != 4 or own.shape[::2] != goal.shape[::2] or own.shape[3] != goal.shape[3]:
+            raise UserError(
+                f"Attention compares the student's tap '{mine}' {tuple(own.shape)} with the teacher's '{theirs}' "
+                f"{tuple(goal.shape)}, but they must agree in all but the heads: use a teacher with the same tokenizer."
+            )
+
+    def compare(self, own: Tensor, goal: Tensor, adapter: Any, student: Output) -> Tensor:
+        assert student.tokens is not None
+        return attention_difference(own, goal, student.tokens, self.of)

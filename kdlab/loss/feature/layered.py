@@ -1,0 +1,149 @@
+"""What terms share that compare layers of the student with layers of the teacher."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from kdlab.error import UserError
+from kdlab.loss.layer_map.base import LayerMap, Pair
+from kdlab.loss.layer_map.choose import choose
+from kdlab.loss.term import Side, Term, pair, read, width
+from kdlab.output import Output
+from kdlab.schedule.base import Schedule
+
+
+class Layered(Term, ABC):
+    """A term over pairs of layers: a subclass says how one pair is compared, the layer map which pairs there are.
+
+    A fixed map takes the mean over its pairs, so that a weight means the same under each of them.
+
+    Args:
+        weight: a number or a schedule.
+        layer_map: see :func:`kdlab.loss.layer_map.choose.choose`; null where ``taps`` are given.
+        taps: ``{student: NAME, teacher: NAME}`` to compare two places of any kind, such as ``pooled`` or
+            ``module:<path>``, and no layers.
+
+    Attributes:
+        kind: which tap of a layer is compared: ``hidden`` or ``attention``.
+        adapters: one a pair of a fixed map, one a student layer of a map in which each layer meets each.
+    """
+
+    kind: ClassVar[str] = "hidden"
+
+    def __init__(self, weight: float | Schedule, layer_map: Any, taps: Mapping[str, str] | None) -> None:
+        super().__init__()
+        if (layer_map is None) == (taps is None):
+            raise UserError(
+                f"layer_map is {layer_map} and taps are {taps}, but exactly one of them says what is compared: set the "
+                "other to null, such as layer_map=null and taps={student: pooled, teacher: pooled}."
+            )
+        self.weight = weight
+        self.maps_layers = taps is None
+        self.layer_map: LayerMap = choose([[0, 0]] if taps is not None else layer_map)
+        self.row_wise = self.layer_map.row_wise
+        # until the layers are known, what kind of tap it will be is told, so that a teacher without it is refused early
+        self.taps = pair(taps or dict.fromkeys(("student", "teacher"), f"{self.kind}.-1"))
+        self.pairs: list[Pair] = [(0, 0)]
+        self.places = [(self.taps["student"][0], self.taps["teacher"][0])]
+        self.adapters = nn.ModuleList([nn.Identity()])
+        self.apart = 1  # so many pairs share an adapter
+
+    def place(self, student: int, teacher: int) -> None:
+        if not self.maps_layers:
+            return
+        self.pairs = self.choose_pairs(student, teacher)
+        self.places = [(f"{self.kind}.{mine}", f"{self.kind}.{theirs}") for mine, theirs in self.pairs]
+        mine, theirs = (tuple(dict.fromkeys(names)) for names in zip(*self.places, strict=True))
+        self.taps = {"student": mine, "teacher": theirs}
+
+    def choose_pairs(self, student: int, teacher: int) -> list[Pair]:
+        """The pairs of layers that are compared."""
+        return self.layer_map.pairs(student, teacher)
+
+    def connect(self, student: Side, teacher: Side, rows: int) -> None:
+        sizes = [(width(student, mine, "student"), width(teacher, theirs, "teacher")) for mine, theirs in self.places]
+        theirs = len(self.taps["teacher"])
+        self.apart = theirs if self.layer_map.dense else 1
+        self.adapters = nn.ModuleList(self.adapter(*size) for size in sizes[:: self.apart])
+        self.layer_map.connect([size[0] for size in sizes[:: self.apart]], [size[1] for size in sizes[:theirs]])
+
+    def adapter(self, source: int, target: int) -> nn.Module:
+        """What is learned for one pair, given the widths of its two taps: a projection where they differ."""
+        return nn.Identity() if source == target else nn.Linear(source, target)
+
+    @abstractmethod
+    def compare(self, own: Tensor, goal: Tensor, adapter: Any, student: Output) -> Tensor:
+        """How far one pair is apart, per row or per token.
+
+        Args:
+            own, goal: the two taps, equal in all dimensions but the last.
+            adapter: what :meth:`adapter` made for this pair.
+        """
+
+    def values(self, own: Sequence[Tensor], goal: Sequence[Tensor], student: Output) -> list[Tensor]:
+        """:meth:`compare` for every pair."""
+        adapters = [self.adapters[index // self.apart] for index in range(len(own))]
+        return [self.compare(*three, student) for three in zip(own, goal, adapters, strict=True)]
+
+    def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
+        own = [read(student, mine, "student") for mine, _ in self.places]
+        goal = [read(teacher, theirs, "teacher") for _, theirs in self.places]
+        for (mine, theirs), one, two in zip(self.places, own, goal, strict=True):
+            self.check(mine, theirs, one, two)
+        return self.layer_map.total(self.values(own, goal, student), own, goal, student)
+
+    def check(self, mine: str, theirs: str, own: Tensor, goal: Tensor) -> None:
+        """Check that two taps can be compared.
+
+        Raises:
+            UserError: they differ in more than the width.
+        """
+        if own.shape[:-1] != goal.shape[:-1]:
+            raise UserError(
+                f"{type(self).__name__} compares the student's tap '{mine}' {tuple(own.shape)} with the teacher's "
+                f"'{theirs}' {tuple(goal.shape)}, but they must agree in all but the width: use a teacher with the "
+                "same tokenizer, and a student with tokens."
+            )
+
+
+def real_tokens(value: Tensor, output: Output, name: str) -> Tensor:
+    """``[B, L]`` bool: the real tokens of a tap ``[B, L, D]``.
+
+    Raises:
+        UserError: the tap has no token axis.
+    """
+    if value.ndim != 3 or output.tokens is None or value.shape[:2] != output.tokens.shape:
+        raise UserError(
+            f"{name} looks at how a feature runs over the tokens of a row, but reads a tap {tuple(value.shape)}: "
+            "choose one with a vector a token, such as hidden.-1."
+        )
+    return output.tokens
+
+
+def with_tokens(value: Tensor, output: Output) -> tuple[Tensor, Tensor]:
+    """A tap as ``[B, L, D]`` with its real tokens ``[B, L]``; ``[B, D]`` is a row of one token."""
+    if value.ndim == 2:
+        return value[:, None], torch.ones_like(value[:, :1], dtype=torch.bool)
+    return value, real_tokens(value, output, "this term")
+
+
+def mlp(sizes: Sequence[int], slope: float) -> nn.Sequential:
+    """Linear layers of these widths with a leaky ReLU between them."""
+    layers: list[nn.Module] = []
+    for source, target in pairwise(sizes):
+        layers += [nn.LeakyReLU(slope), nn.Linear(source, target)]
+    return nn.Sequential(*layers[1:])
+
+
+def unit(values: Tensor, dim: int | tuple[int, ...]) -> Tensor:
+    """``values`` divided by their Euclidean norm over ``dim``; zeros stay zeros."""
+    largest = values.abs().amax(dim, keepdim=True).detach()
+    scaled = values / largest.where(largest > 0, 1)  # squares of large and of small numbers stay in range
+    square = scaled.square().sum(dim, keepdim=True)
+    return scaled / square.where(square > 0, 1).sqrt()

@@ -1,0 +1,133 @@
+"""Knowledge review: the student's deep layers look back at what the teacher's shallow ones know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from kdlab.error import UserError
+from kdlab.loss.feature.hint import squared_difference
+from kdlab.loss.feature.layered import Layered, with_tokens
+from kdlab.loss.term import Side, width
+from kdlab.output import Output, widen
+from kdlab.schedule.base import Schedule
+
+SEGMENTS = (4, 2, 1)
+
+
+def segment_means(features: Tensor, tokens: Tensor, segments: int) -> Tensor:
+    """The means over equal segments of each row's real tokens; a token on a border belongs to both segments.
+
+    Args:
+        features: ``[B, L, D]``. tokens: ``[B, L]`` bool, the real ones, wherever the padding is.
+
+    Returns:
+        ``[B, segments, D]``: what adaptive average pooling gives for the row without its padding.
+    """
+    count, rank = tokens.sum(-1, keepdim=True), tokens.cumsum(-1) - 1
+    number = torch.arange(segments, device=tokens.device)
+    start, end = number * count // segments, -(-(number + 1) * count // segments)
+    inside = (rank[:, None] >= start[..., None]) & (rank[:, None] < end[..., None]) & tokens[:, None]
+    share = inside / inside.sum(-1, keepdim=True).clamp(min=1)
+    return share.to(features.dtype) @ features.where(tokens[..., None], 0)
+
+
+def hierarchical_context(student: Tensor, teacher: Tensor, tokens: Tensor) -> Tensor:
+    """The squared difference of tokens, and of means over a quarter, a half and the whole of a row, per row.
+
+    Args:
+        student, teacher: ``[B, L, D]``; half precision is computed in float32.
+        tokens: ``[B, L]`` bool, the real ones.
+
+    Returns:
+        ``[B]``, >= 0: the levels weighted 1, 1/2, 1/4 and 1/8, divided by the sum of these; 0 where both agree.
+
+    Source: Chen, Liu, Zhao, Jia 2021, arXiv:2104.09044, section 3.3 (HCL), segments of the token axis in the place of
+        a pyramid over pixels.
+    """
+    s, t = widen(student), widen(teacher)
+    difference = squared_difference(s, t).where(tokens, 0).sum(-1) / tokens.sum(-1).clamp(min=1)
+    total, weight, weights = difference, 1.0, 1.0
+    for segments in SEGMENTS:
+        weight /= 2
+        weights += weight
+        level = squared_difference(segment_means(s, tokens, segments), segment_means(t, tokens, segments)).mean(-1)
+        total = total + weight * level
+    return total / weights
+
+
+class Fusion(nn.Module):
+    """Attention-based fusion of a layer with what the layers above it gave.
+
+    ``source -> size``, then a share for each token of this layer and of the ones above, and ``size -> target``.
+    """
+
+    def __init__(self, source: int, target: int, size: int, deepest: bool) -> None:
+        super().__init__()
+        self.enter = nn.Linear(source, size)
+        self.share: nn.Module = nn.Identity() if deepest else nn.Linear(2 * size, 2)
+        self.leave = nn.Linear(size, target)
+
+    def forward(self, state: Tensor, above: Tensor | None) -> Tensor:
+        """``[B, L, size]`` from the layer ``[B, L, source]`` and what came from above ``[B, L, size]``."""
+        entered = self.enter(state)
+        if above is None:
+            return entered
+        mine, theirs = self.share(torch.cat([entered, above], -1)).sigmoid().chunk(2, -1)
+        return mine * entered + theirs * above
+
+
+class Review(Layered):
+    """The mean of :func:`hierarchical_context` over pairs of layers and rows, from the top layer down.
+
+    The paper is about the stages of a convolutional network. Here the layers of a transformer take their place: from
+    the top down, each student layer is fused with what its deeper layers gave, by two shares a token, and compared with
+    the teacher's layer, so that the student's deep layers learn from the teacher's shallow ones too. All layers have
+    the same tokens, so nothing is resized; linear layers stand for the 1x1 and 3x3 convolutions.
+
+    Args:
+        weight, layer_map, taps: see :class:`kdlab.loss.feature.layered.Layered`; a fixed map.
+        size: width in which layers are fused; null takes the teacher's.
+    """
+
+    def __init__(
+        self,
+        weight: float | Schedule = 1.0,
+        layer_map: str | Sequence[Any] | None = "uniform",
+        taps: Mapping[str, str] | None = None,
+        size: int | None = None,
+    ) -> None:
+        super().__init__(weight, layer_map, taps)
+        if self.layer_map.dense:
+            raise UserError(
+                f"layer_map={layer_map} relates all layers, but knowledge review goes from the top down: choose "
+                "uniform, last, skip or pairs."
+            )
+        if size is not None and size < 1:
+            raise UserError(f"size is {size}, but must be at least 1, or null for the teacher's width.")
+        self.size = size
+
+    def place(self, student: int, teacher: int) -> None:
+        super().place(student, teacher)
+        self.pairs, self.places = map(list, zip(*sorted(zip(self.pairs, self.places, strict=True))[::-1], strict=True))
+
+    def connect(self, student: Side, teacher: Side, rows: int) -> None:
+        sizes = [(width(student, mine, "student"), width(teacher, theirs, "teacher")) for mine, theirs in self.places]
+        fused = self.size or sizes[0][1]
+        self.adapters = nn.ModuleList(
+            Fusion(source, target, fused, deepest=not index) for index, (source, target) in enumerate(sizes)
+        )
+
+    def compare(self, own: Tensor, goal: Tensor, adapter: Any, student: Output) -> Tensor:
+        (own, tokens), (goal, _) = with_tokens(own, student), with_tokens(goal, student)
+        return hierarchical_context(own, goal, tokens)
+
+    def values(self, own: Sequence[Tensor], goal: Sequence[Tensor], student: Output) -> list[Tensor]:
+        found, above = [], None
+        for state, target, fusion in zip(own, goal, cast(Iterable[Fusion], self.adapters), strict=True):
+            above = fusion(state, above)
+            found.append(self.compare(fusion.leave(above), target, fusion, student))
+        return found

@@ -1,0 +1,56 @@
+"""Which of the student's layers learn from which of the teacher's."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from kdlab.error import UserError
+from kdlab.output import Output
+
+Pair = tuple[int, int]  # student layer, teacher layer, both 0-based from the bottom
+
+
+class LayerMap(nn.Module, ABC):
+    """Pairs of layers, and how what is compared between them becomes one number.
+
+    Attributes:
+        row_wise: whether it treats every row by itself, so that micro-batches add up.
+        dense: whether every student layer meets every teacher layer; then a student layer has one adapter for all.
+    """
+
+    row_wise: bool = True
+    dense: bool = False
+
+    @abstractmethod
+    def pairs(self, student: int, teacher: int) -> list[Pair]:
+        """The pairs, for so many layers on each side.
+
+        Raises:
+            UserError: the map does not fit these numbers of layers; the sentence shows both lists of layers.
+        """
+
+    def connect(self, student: Sequence[int], teacher: Sequence[int]) -> None:
+        """Make what the map learns. Called once, after :meth:`pairs`, before the optimizer is made.
+
+        Args:
+            student, teacher: the width of each layer's tap, from the bottom.
+        """
+
+    @abstractmethod
+    def total(self, values: Sequence[Tensor], own: Sequence[Tensor], goal: Sequence[Tensor], student: Output) -> Tensor:
+        """One scalar of what every pair gave.
+
+        Args:
+            values: one a pair, per row or per token: what ``student.mean`` takes.
+            own, goal: the tap of the student's, of the teacher's layer of each pair, before any adapter.
+            student: its ``mean`` is what reduces.
+        """
+
+
+def misfit(what: str, student: int, teacher: int, advice: str) -> UserError:
+    """The sentence for a map that does not fit, with both lists of layers."""
+    mine, theirs = list(range(student)), list(range(teacher))
+    return UserError(f"{what}: the student's layers are {mine} and the teacher's {theirs}; {advice}.")
