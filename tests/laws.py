@@ -26,21 +26,28 @@ def output(
     dtype: torch.dtype = torch.float64,
     mask: Sequence[bool] | None = None,
     taps: Iterable[str] = TAPS,
+    multi_label: bool = False,
 ) -> Output:
-    """Random logits and taps that ask for gradients; every row has at least one real token, most have padding."""
+    """Random logits and taps that ask for gradients; every row has at least one real token, most have padding.
+
+    Every row has a label, or some of several.
+    """
     generator = torch.Generator().manual_seed(seed)
 
     def leaf(*shape: int) -> Tensor:
         values = scale * torch.randn(shape, generator=generator, dtype=torch.float64)
         return values.to(dtype).requires_grad_()
 
+    label = torch.arange(rows) % classes
+    if multi_label:
+        label = (torch.arange(rows)[:, None] + torch.arange(classes)) % 2
     tokens = torch.arange(LENGTH) < torch.tensor([1 + (3 * i + 1) % LENGTH for i in range(rows)])[:, None]
     return Output(
         logits=leaf(rows, classes),
         mask=torch.ones(rows, dtype=torch.bool) if mask is None else torch.tensor(mask),
         taps={name: leaf(rows, *shape(name, width)) for name in taps},
         tokens=tokens,
-        label=torch.arange(rows) % classes,
+        label=label,
         row=torch.arange(rows) + 1,
     )
 

@@ -43,7 +43,14 @@ def only(term) -> Objective:
     return objective("loss=ce", "loss.alpha=1", f"+loss/term@loss.terms.extra={term}")
 
 
+def classes(built) -> int:
+    """How many logits the models have: as many as a term wants, where it wants so many."""
+    return next((term.outputs for term in built.terms.values() if term.outputs), 3)
+
+
 def outputs(built, width=4, wider=6, **kind):
+    several = any(term.multi_label for term in built.terms.values())
+    kind = {"classes": classes(built), "multi_label": several} | kind
     student = laws.output(seed=0, width=width, taps=sorted(built.taps["student"]), **kind)
     return student, laws.output(seed=1, width=wider, taps=sorted(built.taps["teacher"]), **kind)
 
@@ -52,7 +59,7 @@ def connected(built, width=4, wider=6):
     torch.manual_seed(0)
     built.place(LAYERS["student"], LAYERS["teacher"])
     sides = [
-        Side(dict.fromkeys(built.taps[role], wide), layers=LAYERS[role], classes=3)
+        Side(dict.fromkeys(built.taps[role], wide), layers=LAYERS[role], classes=classes(built))
         for role, wide in (("student", width), ("teacher", wider))
     ]
     built.connect(*sides, rows=64)
