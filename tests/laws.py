@@ -88,6 +88,25 @@ def cut(out: Output, start: int, stop: int, count: float) -> Output:
     )
 
 
+def pair(seed: int, classes: int = 3, rows: int = 4) -> tuple[Tensor, Tensor]:
+    """Two different random logits ``[rows, classes]``."""
+    return output(rows, classes, seed).logits, output(rows, classes, seed + 1).logits
+
+
+def ignores_shifts(pure: Pure, student: Tensor, teacher: Tensor) -> None:
+    """A number added to all logits of a row, on either side, changes nothing: a softmax does not see it."""
+    shift = torch.linspace(-3, 5, len(student), dtype=student.dtype)[:, None]
+    torch.testing.assert_close(pure(student + shift, teacher - 2 * shift), pure(student, teacher))
+
+
+def all_differ(terms: Iterable[Term], student: Output, teacher: Output) -> None:
+    """Every one of these settings of a term gives another value and another gradient."""
+    values = [term(student, teacher, 0.5) for term in terms]
+    slopes = [gradients(value, student)["logits"].norm() for value in values]
+    for seen in (values, slopes):
+        assert len({round(number.item(), 9) for number in seen}) == len(values), seen
+
+
 def zero_at_equality(pure: Pure, values: Tensor) -> None:
     """Nothing to learn from a copy: value and gradient are 0."""
     student = values.detach().clone().requires_grad_()

@@ -87,7 +87,7 @@ def test_every_combination_trains_or_is_refused_with_a_reason(house, loss, task,
     """A transformer can learn by every loss of its task; a perceptron may lack what a loss reads, and is told so."""
     job = house.job(loss, task, student, teacher)
     if misfit(house, job, task):
-        with pytest.raises(UserError, match="does not fit a (multi|single)-label task"):
+        with pytest.raises(UserError, match=r"does not fit a (multi|single)-label task"):
             train(job)
         return
     try:

@@ -12,11 +12,11 @@ from torch.nn.functional import one_hot
 from kdlab.loss.logit.kl import tempered_kl
 from kdlab.loss.logit.target import label
 from kdlab.loss.term import Term
-from kdlab.output import Output
+from kdlab.output import Output, widen
 from kdlab.schedule.base import Schedule, at, positive, within
 
 
-def virtual_teacher(label: Tensor, classes: int, confidence: float) -> Tensor:
+def virtual_teacher(label: Tensor, classes: int, confidence: float, dtype: torch.dtype = torch.float32) -> Tensor:
     """Log-probabilities of a teacher that gives ``confidence`` to the label and the rest evenly to the other classes.
 
     Args:
@@ -25,12 +25,12 @@ def virtual_teacher(label: Tensor, classes: int, confidence: float) -> Tensor:
         confidence: in (0, 1).
 
     Returns:
-        ``[..., C]`` in float32.
+        ``[..., C]``.
 
     Source: Yuan et al. 2020 (Tf-KD), arXiv:1909.11723, section 5.
     """
     others = log((1 - confidence) / (classes - 1))
-    return one_hot(label, classes).to(torch.float32) * (log(confidence) - others) + others
+    return one_hot(label, classes).to(dtype) * (log(confidence) - others) + others
 
 
 @final
@@ -63,7 +63,7 @@ class TfKD(Term):
         self.confidence = within(confidence, 0.01, 0.9999, "confidence", "it is a probability; the paper takes 0.99")
 
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
-        classes = student.logits.shape[-1]
-        virtual = virtual_teacher(label(student), classes, at(self.confidence, progress))
-        values = tempered_kl(student.logits, virtual, at(self.temperature, progress))
+        logits = widen(student.logits)
+        virtual = virtual_teacher(label(student), logits.shape[-1], at(self.confidence, progress), logits.dtype)
+        values = tempered_kl(logits, virtual, at(self.temperature, progress))
         return student.mean(values.where(student.labelled, 0))
