@@ -23,7 +23,7 @@ ROLES = {"model": {"finetune": "model", "distill": "model@student"}}
 GIVEN = {
     "model": {"labels", "tokenizer", "teacher"},
     "module": {"model", "task", "loss", "teacher", "optimizer", "scheduler", "freeze", "metric", "shared"},
-    "teacher": {"model", "trained", "task", "data", "taps", "store", "members", "student"},
+    "teacher": {"model", "trained", "task", "data", "taps", "store", "members", "peers", "student"},
     "metric": {"labels", "multi_label"},
     "optimizer": {"params"},
     "callback": {"folder"},
@@ -53,6 +53,8 @@ def overrides(option: Path) -> list[tuple[str, str]]:
         if any(isinstance(entry, DictConfig) and role in entry for entry in defaults):
             found.append((verb, f"{role}={name}"))
     if group.startswith("task/"):
+        found.append(("distill", f"{group}={name}"))
+    if group == "datamodule/augment":
         found.append(("distill", f"{group}={name}"))
     if group == "teacher/combine":
         found.append(("distill", f"teacher=ensemble {group}={name}"))

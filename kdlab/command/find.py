@@ -29,7 +29,7 @@ from kdlab.teacher.retokenized import Retokenized, by_row
 
 Train = Mapping[str, Callable[[Job], Any]]  # what carries out a job, by verb
 
-WHICH = ("run", "recipe", "model", "generations", "members")  # say which teacher; the rest, how it is read
+WHICH = ("run", "recipe", "model", "generations", "members", "peers")  # say which teacher; the rest, how it is read
 
 
 def places(node: DictConfig, path: str = "teacher") -> dict[str, DictConfig]:
@@ -119,6 +119,8 @@ def assemble(
             name: assemble(member, found, data, (), given, f"{path}.members.{name}")
             for name, member in node.members.items()
         }
+    if "peers" in node:
+        offers["peers"] = {name: build.model(peer, given["task"], data) for name, peer in node.peers.items()}
     trained = found.get(path)
     if trained is not None:
         offers["trained"], offers["data"] = trained, _read_by(trained, data, taps)

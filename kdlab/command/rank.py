@@ -7,6 +7,7 @@ already, on one node or several, they wait for a file that the first process sha
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
