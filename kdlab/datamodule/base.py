@@ -13,6 +13,7 @@ import numpy as np
 from lightning import LightningDataModule
 
 from kdlab.datamodule import split, tokenizer
+from kdlab.datamodule.augment.base import Augment
 from kdlab.datamodule.batch import Deck, EvalLoader, TrainLoader, within
 from kdlab.datamodule.corpus import Corpus, labelled
 from kdlab.datamodule.rows import Rows, stored
@@ -37,6 +38,7 @@ class TextData(LightningDataModule, ABC):
         unlabelled: ``keep`` or ``drop`` the training rows without a label.
         seed: of the order of batches and the choice of ``per_class``.
         download: whether what is not in the cache may be fetched.
+        augment: what happens to a training row each time the student reads it; None: nothing.
 
     Attributes (after :meth:`setup`):
         labels: names, in the order of the logits.
@@ -61,6 +63,7 @@ class TextData(LightningDataModule, ABC):
     unlabelled: str = "keep"
     seed: int = 0
     download: bool = False
+    augment: Augment | None = None
     labels: list[str] = field(init=False)
     label_counts: list[int] = field(init=False)
     multi_label: bool = field(init=False)
@@ -119,8 +122,9 @@ class TextData(LightningDataModule, ABC):
         accumulate = self.trainer.accumulate_grad_batches if self.trainer else 1
         shuffle = not (self.trainer and self.trainer.overfit_batches)  # type: ignore[attr-defined]
         return TrainLoader(
-            self._deck(), self.splits["train"], self.batch_size, self.seed, *self._place(), accumulate, shuffle
-        )
+            self._deck(), self.splits["train"], self.batch_size, self.seed, *self._place(), accumulate, shuffle,
+            self.augment,
+        )  # fmt: skip
 
     def val_dataloader(self) -> EvalLoader:
         return EvalLoader(self._deck(), self.splits["val"], self.eval_batch_size, *self._place())

@@ -50,4 +50,4 @@ class View:
         ids, mask = self.deck.rows.padded(batch["row"].cpu().numpy(), self.deck.pad)
         device = batch["input_ids"].device
         own = {"input_ids": torch.from_numpy(ids).to(device), "attention_mask": torch.from_numpy(mask).to(device)}
-        return batch | own
+        return batch | own | {"clean": own}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from kdlab.error import UserError
-from kdlab.output import Batch, Output
+from kdlab.output import Batch, Output, clean
 from kdlab.task.base import Task
 from kdlab.teacher.base import Teacher
 from kdlab.teacher.combine.base import Combine, mixed, spoken
@@ -28,7 +28,7 @@ class Ensemble(Teacher):
         members: teachers by name, two or more.
         combine: how much each counts.
         data: a datamodule after ``setup``: which rows train decides whose labels may be looked at.
-        taps: the tap names that the objective reads.
+        taps: the tap names that the objective reads; all members' logits are offered at any rate.
         store: not used; members have stores of their own.
     """
 
@@ -41,11 +41,11 @@ class Ensemble(Teacher):
                 f"teacher=ensemble has {len(self.members)} members, and needs two or more: add each with "
                 "+teacher@teacher.members.NAME=cached and teacher.members.NAME.run=… or .recipe=[…]"
             )
-        self.offered = {f"logits.{name}": name for name in self.members}
+        self.offered = [f"logits.{name}" for name in self.members]
         if unknown := sorted(set(taps) - set(self.offered)):
             raise UserError(f"teacher=ensemble has no tap '{unknown[0]}': its members are {', '.join(self.members)}")
         combine.prepare(list(self.members))
-        self.combine, self.taps, self.classes = combine, frozenset(taps), len(data.labels)
+        self.combine, self.classes = combine, len(data.labels)
         self.trains = np.zeros(len(data.lengths), bool)
         self.trains[data.splits["train"]] = True
         self.seconds = sum(member.seconds for member in self.members.values())
@@ -69,7 +69,7 @@ class Ensemble(Teacher):
             taps={
                 tap: one.logits for (tap, _), one in zip(self.offered.items(), said, strict=True) if tap in self.taps
             },
-            tokens=batch["attention_mask"].bool(),
+            tokens=clean(batch)["attention_mask"].bool(),
             count=batch.get("rows"),
             label=batch.get("label"),
             row=batch.get("row"),
