@@ -64,6 +64,11 @@ class Output:
         return replace(self, mask=self.mask & mask, count=count)
 
 
+def clean(batch: Batch) -> Batch:
+    """The batch without what augmentation did to it: what teachers read, stored or live."""
+    return batch | batch.get("clean", {})
+
+
 def widen(values: Tensor) -> Tensor:
     """``values`` in float32, or as they are where that is wider: what losses compute in under half precision."""
     return values.to(torch.promote_types(values.dtype, torch.float32))

@@ -11,6 +11,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from kdlab.__main__ import VERBS, conf
+from kdlab.command.find import WHICH
 
 ROOT = conf()
 TRAINING = ("finetune", "distill")
@@ -18,12 +19,11 @@ OPTIONS = sorted(
     path.relative_to(ROOT) for path in ROOT.rglob("*.yaml") if path.parent != ROOT and "hydra" not in path.parts
 )
 ROLES = {"model": {"finetune": "model", "distill": "model@student"}}
-WHICH_TEACHER = {"run", "recipe", "model"}  # say which teacher; the rest of the node says how it is read
 # what commands give at call time, by group
 GIVEN = {
     "model": {"labels", "tokenizer", "teacher"},
     "module": {"model", "task", "loss", "teacher", "optimizer", "scheduler", "freeze", "metric", "shared"},
-    "teacher": {"model", "trained", "task", "data", "taps", "store"},
+    "teacher": {"model", "trained", "task", "data", "taps", "store", "members", "peers", "student"},
     "metric": {"labels", "multi_label"},
     "optimizer": {"params"},
     "callback": {"folder"},
@@ -54,6 +54,10 @@ def overrides(option: Path) -> list[tuple[str, str]]:
             found.append((verb, f"{role}={name}"))
     if group.startswith("task/"):
         found.append(("distill", f"{group}={name}"))
+    if group == "datamodule/augment":
+        found.append(("distill", f"{group}={name}"))
+    if group == "teacher/combine":
+        found.append(("distill", f"teacher=ensemble {group}={name}"))
     return found
 
 
@@ -75,7 +79,7 @@ def test_an_option_can_be_chosen_and_says_what_it_is(option):
 
 @pytest.mark.parametrize(("option", "verb", "override"), CASES, ids=[f"{v} {o}" for _, v, o in CASES])
 def test_an_option_composes_and_every_key_is_an_argument_of_what_it_configures(option, verb, override):
-    cfg = compose(verb, overrides=[override])
+    cfg = compose(verb, overrides=override.split())
     targets = list(nodes(cfg))
     assert targets
     for path, node in targets:
@@ -97,7 +101,7 @@ def check(path: str, node: DictConfig, loose: str) -> None:
     parameters = inspect.signature(target).parameters
     keys = {str(key) for key in node if not str(key).startswith("_")}
     if path == "teacher":
-        keys -= WHICH_TEACHER
+        keys -= set(WHICH)
     taken = {name for name, parameter in parameters.items() if parameter.kind is not parameter.VAR_KEYWORD}
     assert keys <= taken, f"{path} sets {sorted(keys - taken)}, which {node._target_} does not take"
     role = {"student": "model", "teacher.model": "model"}.get(path, loose)

@@ -59,7 +59,7 @@ ELSEWHERE = {
     "datamodule.label_separator": "say how the file is read",
     "datamodule.unlabelled": "needs rows without labels",
     "task.multi_label datamodule.multi_label task.head trainer.accumulate_grad_batches": "in test_matrix.py",
-    "teacher.recipe teacher.model teacher.tokens_per_batch student.tokenizer": "decide who teaches",
+    "teacher.recipe teacher.model teacher.generations teacher.tokens_per_batch student.tokenizer": "decide who teaches",
     "trainer.accelerator trainer.devices trainer.max_epochs trainer.use_distributed_sampler trainer.deterministic "
     "optimizer.fused": "decide where, how long and with which kernels",
 }

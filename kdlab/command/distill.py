@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import get_object
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
+from torch import nn
 
 from kdlab.check import reading
 from kdlab.command import build, finetune
+from kdlab.command.find import assemble, check, find, layers
 from kdlab.command.job import Job, current
-from kdlab.command.teacher import Trained, check, resolve
+from kdlab.command.teacher import Trained
 from kdlab.command.train import Prepared, carry_out, shared
 from kdlab.loss.objective import Objective
 from kdlab.loss.term import Side
@@ -38,16 +39,18 @@ def prepare(job: Job, data: Any) -> Prepared:
     loss: Objective = build.make(cfg.loss)
     loss.check(data.multi_label)
     settings = shared(job, data, task)
+    kind = build.teacher_kind(cfg.teacher)
     with reading(loss, "teacher"):
-        build.teacher_kind(cfg.teacher).accept(loss.taps["teacher"])
-    store = Path(cfg.outputs) / "store"
+        kind.accept(loss.taps["teacher"])
     rows = next(iter(data.every_row(256)))
     early = build.needs_teacher(cfg.student) or loss.maps_layers
-    trained = find_teacher(job, data) if early else None
-    torch.manual_seed(cfg.seed)
-    student = build.model(cfg.student, task, data, teacher=None if trained is None else trained.model)
-    if trained is not None:
-        loss.place(depth(student) or 0, trained.depth)
+    found = find_teachers(job, data) if early else {}
+    torch.manual_seed(first_seed(cfg))
+    student = build.model(cfg.student, task, data, teacher=found["teacher"].model if "teacher" in found else None)
+    if early:
+        loss.place(depth(student) or 0, layers(cfg.teacher, found, student))
+        with reading(loss, "teacher"):
+            kind.accept(loss.taps["teacher"])
     taps = loss.taps
     with reading(loss, "student"), torch.no_grad(), computing(cfg.trainer.precision):  # before a teacher is trained
         probe = task.read(student.eval(), rows, taps["student"])
@@ -56,37 +59,50 @@ def prepare(job: Job, data: Any) -> Prepared:
     widths = {name: tap.shape[-1] for name, tap in probe.taps.items()}
     own = Side(widths, depth(student) or 0, classes, heads(student), lambda: classifier(student))
     if not loss.terms:
-        return Prepared(Finetune(model=student, seed=cfg.seed, **settings), teacher=trained)
+        return Prepared(Finetune(model=student, seed=cfg.seed, **settings), teachers=found)
     if not loss.needs_teacher:
         loss.connect(own, Side(), rows=len(data.lengths))
-        return Prepared(TeacherFree(model=student, loss=loss, seed=cfg.seed, **settings), teacher=trained)
+        return Prepared(TeacherFree(model=student, loss=loss, seed=cfg.seed, **settings), teachers=found)
     with torch.random.fork_rng(devices=[]):  # found or trained, the teacher leaves the adapters' first weights alone
-        trained = trained or find_teacher(job, data)
-    with reading(loss, "teacher"), computing(cfg.trainer.precision):
-        given = {"task": task, "data": data, "taps": taps["teacher"], "store": store}
-        if "trained" in inspect.signature(get_object(cfg.teacher._target_)).parameters:
-            teacher = build.make(how(cfg.teacher), trained=trained, **given)
-        else:
-            teacher = build.make(how(cfg.teacher), model=trained.model, **given)
-    there = Side(teacher.widths(), trained.depth, classes, trained.heads, lambda: classifier(trained.model))
+        found = found or find_teachers(job, data)
+        with reading(loss, "teacher"), computing(cfg.trainer.precision):
+            given = {"task": task, "store": Path(cfg.outputs) / "store", "student": student}
+            teacher = assemble(cfg.teacher, found, data, taps["teacher"], given)
+    there = Side(teacher.widths(), layers(cfg.teacher, found, student), classes, *_attention_and_head(found))
     loss.connect(own, there, rows=len(data.lengths))
     # what does not fit together is told before training
     with torch.random.fork_rng(devices=[]), torch.no_grad(), computing(cfg.trainer.precision):
         loss.eval()(task.supervised(probe, rows), probe, teacher.read(task, rows), 0.0)
     loss.train()
     learner = build.make(cfg.module, model=student, loss=loss, teacher=teacher, **settings)
-    known = {name: value for name, value in trained.metrics.items() if name.startswith(("model/", "perf/latency"))}
-    metrics = {f"teacher/{name}": value for name, value in known.items()}
-    return Prepared(learner, metrics | {"perf/teacher_seconds": teacher.seconds}, trained)
+    return Prepared(learner, known_of(found) | {"perf/teacher_seconds": teacher.seconds}, found)
 
 
-def find_teacher(job: Job, data: Any) -> Trained:
-    """The teacher that the config names, trained where it is missing, and fit for this data."""
-    trained = resolve(job, finetune.run)
-    check(trained, data)
-    return trained
+def _attention_and_head(found: Mapping[str, Trained]) -> tuple[int, Callable[[], nn.Linear | None]]:
+    """How many attention heads a single teacher has, and what gives its final linear layer."""
+    if "teacher" not in found:
+        return 0, lambda: None
+    return found["teacher"].heads, lambda: classifier(found["teacher"].model)
 
 
-def how(node: DictConfig) -> DictConfig:
-    """How the teacher is read: its node without the keys that say which teacher it is."""
-    return OmegaConf.masked_copy(node, [str(key) for key in node if key not in ("run", "recipe", "model")])
+def find_teachers(job: Job, data: Any) -> dict[str, Trained]:
+    """The models that the config names, trained where they are missing, and fit for this data."""
+    found = find(job, {"finetune": finetune.run, "distill": run})
+    for trained in found.values():
+        check(trained, data)
+    return found
+
+
+def known_of(found: Mapping[str, Trained]) -> dict[str, float]:
+    """What is good to know of each teacher beside its student: sizes and latency."""
+    return {
+        f"{place.replace('.', '/')}/{name}": value
+        for place, trained in found.items()
+        for name, value in trained.metrics.items()
+        if name.startswith(("model/", "perf/latency"))
+    }
+
+
+def first_seed(cfg: DictConfig) -> int:
+    """The seed of the student's first weights: each generation of a born-again student begins anew."""
+    return cfg.seed + 1_000_000 * (cfg.teacher.generations if "generations" in cfg.teacher else 0)

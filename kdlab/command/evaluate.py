@@ -15,7 +15,7 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from kdlab.command import build
-from kdlab.command.teacher import Trained, named, taught_by
+from kdlab.command.teacher import Trained, named, teachers_of
 from kdlab.command.trust import Trust
 from kdlab.error import UserError
 from kdlab.file import write_json, write_text
@@ -101,8 +101,8 @@ def _models(
     """The rows of the comparison, before to after; what cannot be had is left out and said."""
     outputs = Path(cfg.outputs)
     role = "student" if "student" in stored else "model"
-    taught = subject.folder / "teacher.json"
-    teacher = named(taught_by(subject.folder), outputs, subject.trust) if taught.exists() else None
+    single = teachers_of(subject.folder).get("teacher")  # an ensemble's members may not even read these tokens
+    teacher = named(single, outputs, subject.trust) if single else None
     torch.manual_seed(stored.seed)
     yield "untrained", build.model(stored[role], task, data, teacher=None if teacher is None else teacher.model)
     if teacher is not None:

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 from lightning.pytorch import Trainer
+from omegaconf import OmegaConf
 
 from kdlab.error import UserError
 from kdlab.file import write_json
@@ -130,20 +131,21 @@ def follow(folder: Path) -> None:
     """Train as one process of the run in ``folder``; its teacher and stores are there already."""
     from kdlab.command import build, train
     from kdlab.command.job import Job
+    from kdlab.command.teacher import teachers_of
     from kdlab.logger.base import opened
     from kdlab.run import Run, read_config
 
     told, sys.stdout = sys.stdout, sys.stderr
     cfg = read_config(folder)
-    if (folder / "teacher.json").exists():
-        cfg.teacher.run = json.loads((folder / "teacher.json").read_text())["folder"]
+    for place, found in teachers_of(folder).items():
+        OmegaConf.update(cfg, place, {"run": found, "generations": 0})
     job, run = Job(cfg.command, folder, cfg, {}, []), Run(folder)
     if cfg.cluster.threads:
         torch.set_num_threads(cfg.cluster.threads)
     torch.manual_seed(cfg.seed)
     data = build.data(cfg)
     prepared = import_module(f"kdlab.command.{cfg.command}").prepare(job, data)
-    with opened(train.info(job, run, prepared.teacher), {}) as journal:
+    with opened(train.info(job, run, prepared.teachers), {}) as journal:
         print(READY, end="", file=told, flush=True)
         train.fit(job, run, prepared.learner, data, journal)
 

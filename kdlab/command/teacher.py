@@ -1,26 +1,23 @@
-"""Find the teacher that a config names, or train it: once for a whole sweep, however many jobs ask at the same time."""
+"""Trained models on disk, by any name that a user may give them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hydra.errors import HydraException
 from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from kdlab.command import build
-from kdlab.command.job import Job, composed
 from kdlab.command.trust import Trust
 from kdlab.error import UserError
 from kdlab.file import read_json
 from kdlab.model.pretrained import read_config as read_shape
-from kdlab.model.save import fingerprint, load, load_tokenizer, tokenizer_fingerprint
+from kdlab.model.save import fingerprint, load, load_tokenizer
 from kdlab.run import read_done
 
 AGAIN = "delete the folder of its run, and the same command trains it again"
@@ -135,11 +132,24 @@ class Trained:
 
 
 def taught_by(folder: Path) -> str:
-    """The folder of the teacher of a finished run."""
+    """The folder of the teacher of a finished run that has a single one."""
     told = read_json(folder / "teacher.json", AGAIN, dict).get("folder")
     if not isinstance(told, str):
         raise UserError(f"{folder / 'teacher.json'} names no folder; {AGAIN}")
     return told
+
+
+def teachers_of(folder: Path) -> dict[str, str]:
+    """The folders of all trained models that taught a run, by their places in its config, such as ``teacher``."""
+    path = folder / "teacher.json"
+    if not path.exists():
+        return {}
+    places = read_json(path, AGAIN, dict).get("places")
+    if places is None:
+        return {"teacher": taught_by(folder)}
+    if not isinstance(places, dict) or not all(isinstance(place, str) for place in places.values()):
+        raise UserError(f"{path} names no folders; {AGAIN}")
+    return places
 
 
 def read_labels(weights: Path) -> list[str]:
@@ -173,46 +183,3 @@ def named(name: str, outputs: Path, trust: Trust | None = None) -> Trained:
     raise UserError(
         f"no trained model '{name}': none of {where} is a run or model directory; `kdlab runs` lists the runs"
     )
-
-
-def resolve(job: Job, train: Callable[[Job], Any]) -> Trained:
-    """The teacher of a distillation job; trains it with ``train`` where its recipe's run is missing."""
-    cfg = job.cfg
-    if cfg.teacher.run is not None:
-        return named(cfg.teacher.run, Path(cfg.outputs), Trust.of(cfg))
-    recipe = recipe_job(job)
-    if read_done(recipe.folder) is None:
-        train(recipe)
-    return Trained(recipe.folder, recipe.folder / "model", recipe.folder.name, Trust.of(recipe.cfg))
-
-
-def recipe_job(job: Job) -> Job:
-    """The finetune job that the recipe describes, with this job's outputs, logger and permission to download."""
-    cfg = job.cfg
-    option = job.choices.get("model@teacher.model")
-    overrides = [str(word) for word in cfg.teacher.recipe]
-    overrides += [f"model={option}"] if option else []
-    overrides += [f"{key}={cfg[key]}" for key in ("outputs", "download")] + [f"group={job.group}"]
-    overrides += [f"{group}={job.choices[group]}" for group in ("logger",) if group in job.choices]
-    try:
-        teacher = composed("finetune", overrides, model=cfg.teacher.model)
-    except (HydraException, OmegaConfBaseException) as problem:
-        raise UserError(f"teacher.recipe: {' '.join(str(problem).split())}") from problem
-    if teacher.cfg.task._target_ != cfg.task._target_:
-        raise UserError("teacher.recipe trains another task than the student's; choose the same task option in both")
-    return teacher
-
-
-def check(teacher: Trained, data: Any) -> None:
-    """Refuse a teacher that speaks of other labels or reads other tokens than the student's data."""
-    labels = teacher.labels
-    if teacher.outputs not in (None, len(data.labels)) or (labels is not None and labels != list(data.labels)):
-        raise UserError(
-            f"teacher {teacher.id} knows the labels {labels or teacher.outputs}, the data has {list(data.labels)}; "
-            "they must be the same in the same order: train the teacher on this data or set datamodule.label_names"
-        )
-    if tokenizer_fingerprint(teacher.tokenizer) != tokenizer_fingerprint(data.tokenizer):
-        raise UserError(
-            f"teacher {teacher.id} and the student have different tokenizers; "
-            f"set student.tokenizer={teacher.weights}, the teacher's"
-        )

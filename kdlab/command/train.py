@@ -50,11 +50,11 @@ RESUMED = {  # what Lightning looks for in a checkpoint to go on from
 
 @dataclass
 class Prepared:
-    """What a command adds to a run: the learner, and what is known of its teacher."""
+    """What a command adds to a run: the learner, what is known of its teachers, and these by place in the config."""
 
     learner: Learner
     metrics: dict[str, float] = field(default_factory=dict)
-    teacher: Trained | None = None
+    teachers: dict[str, Trained] = field(default_factory=dict)
 
 
 def carry_out(job: Job, prepare: Callable[[Job, Any], Prepared]) -> float | None:
@@ -84,10 +84,13 @@ def _train(job: Job, run: Run, prepare: Callable[[Job, Any], Prepared]) -> float
     data = build.data(cfg)
     prepared = prepare(job, data)
     learner = prepared.learner
-    if prepared.teacher is not None:
-        write_json(run.folder / "teacher.json", {"id": prepared.teacher.id, "folder": str(prepared.teacher.folder)})
+    if prepared.teachers:
+        told: dict[str, Any] = {"places": {place: str(one.folder) for place, one in prepared.teachers.items()}}
+        if (single := prepared.teachers.get("teacher")) is not None:
+            told |= {"id": single.id, "folder": str(single.folder)}
+        write_json(run.folder / "teacher.json", told)
     loggers = {name: partial(build.make, node) for name, node in (cfg.logger or {}).items()}
-    with opened(info(job, run, prepared.teacher), loggers) as journal:
+    with opened(info(job, run, prepared.teachers), loggers) as journal:
         _tell_trainable(learner, journal)
         measured, metric = fit(job, run, learner, data, journal)
         save(learner.model, data.tokenizer, run.folder / "model")
@@ -204,8 +207,10 @@ def _load_best(keeper: Checkpoint | None, learner: Learner) -> dict[str, float]:
     """Put the best checkpoint's weights into the learner; where nothing was monitored, the last weights stay."""
     if keeper is None or keeper.best_value is None or keeper.best_step is None:
         return {}
+    best = _checkpoint(keeper.best, {"state_dict": dict})
     try:
-        learner.load_state_dict(_checkpoint(keeper.best, {"state_dict": dict})["state_dict"])
+        learner.load_state_dict(best["state_dict"])
+        learner.on_load_checkpoint(best)
     except (RuntimeError, TypeError, AttributeError) as problem:
         raise _misfit(keeper.best, problem) from problem
     return {f"best/{keeper.monitor}": keeper.best_value, "best/step": float(keeper.best_step)}
@@ -222,16 +227,17 @@ def _cost(run: Run, learner: Learner, data: Any) -> dict[str, float]:
     }
 
 
-def info(job: Job, run: Run, teacher: Trained | None) -> RunInfo:
-    config, source = job.config, None
-    if teacher is not None:
+def info(job: Job, run: Run, teachers: Mapping[str, Trained]) -> RunInfo:
+    config, sources = job.config, {}
+    for place, teacher in teachers.items():
         weights = teacher.weights / "model.safetensors"
-        source = Source(teacher.id, weights, sha256(weights))
-        config["teacher_run"] = {"id": teacher.id, "sha256": source.sha256}
+        sources[place] = Source(teacher.id, weights, sha256(weights))
+        config[f"{place.replace('.', '_')}_run"] = {"id": teacher.id, "sha256": sources[place].sha256}
     resumed = 0 if run.last_checkpoint is None else _checkpoint(run.last_checkpoint, RESUMED)["global_step"]
     return RunInfo(
         id=run.id, folder=run.folder, outputs=Path(job.cfg.outputs), command=job.command, group=job.group,
-        name=job.name or run.id, tags=job.tags, config=config, resumed_step=resumed, teacher=source,
+        name=job.name or run.id, tags=job.tags, config=config, resumed_step=resumed,
+        teacher=next(iter(sources.values()), None),
     )  # fmt: skip
 
 

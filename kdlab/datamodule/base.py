@@ -6,15 +6,18 @@ import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 from lightning import LightningDataModule
 
 from kdlab.datamodule import split, tokenizer
+from kdlab.datamodule.augment.base import Augment
 from kdlab.datamodule.batch import Deck, EvalLoader, TrainLoader, within
 from kdlab.datamodule.corpus import Corpus, labelled
-from kdlab.datamodule.rows import stored
+from kdlab.datamodule.rows import Rows, stored
+from kdlab.datamodule.view import View
 from kdlab.error import UserError
 from kdlab.output import Batch
 
@@ -35,6 +38,7 @@ class TextData(LightningDataModule, ABC):
         unlabelled: ``keep`` or ``drop`` the training rows without a label.
         seed: of the order of batches and the choice of ``per_class``.
         download: whether what is not in the cache may be fetched.
+        augment: what happens to a training row each time the student reads it; None: nothing.
 
     Attributes (after :meth:`setup`):
         labels: names, in the order of the logits.
@@ -42,6 +46,7 @@ class TextData(LightningDataModule, ABC):
         multi_label: whether a row may have several labels.
         fingerprint: a hash of texts, tokenizer and max_length; not of labels and splits.
         splits: row ids of ``train``, ``val`` and ``test``; a row's id is its position in the data.
+        texts: all of them, by row id.
     """
 
     tokenizer: Any
@@ -58,11 +63,13 @@ class TextData(LightningDataModule, ABC):
     unlabelled: str = "keep"
     seed: int = 0
     download: bool = False
+    augment: Augment | None = None
     labels: list[str] = field(init=False)
     label_counts: list[int] = field(init=False)
     multi_label: bool = field(init=False)
     fingerprint: str = field(init=False)
     splits: dict[str, np.ndarray] = field(init=False)
+    texts: list[str] = field(init=False)
     deck: Deck | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
@@ -107,20 +114,17 @@ class TextData(LightningDataModule, ABC):
         # all training rows, so that capped and few-shot runs share the tokenizer and what is stored under it
         texts = [corpus.texts[row] for row in whole["train"]]
         self.tokenizer = tokenizer.load(self.tokenizer_spec, texts, self.download)
-        self.fingerprint = self._fingerprint(corpus.texts)
-        rows = stored(
-            self.fingerprint,
-            len(corpus.texts),
-            lambda: tokenizer.encode(self.tokenizer, corpus.texts, self.max_length),
-        )
+        self.texts = corpus.texts
+        self.fingerprint, rows = self._tokens(self.tokenizer)
         self.deck = Deck(rows, codes, self.tokenizer.pad_token_id or 0)
 
     def train_dataloader(self) -> TrainLoader:
         accumulate = self.trainer.accumulate_grad_batches if self.trainer else 1
         shuffle = not (self.trainer and self.trainer.overfit_batches)  # type: ignore[attr-defined]
         return TrainLoader(
-            self._deck(), self.splits["train"], self.batch_size, self.seed, *self._place(), accumulate, shuffle
-        )
+            self._deck(), self.splits["train"], self.batch_size, self.seed, *self._place(), accumulate, shuffle,
+            self.augment,
+        )  # fmt: skip
 
     def val_dataloader(self) -> EvalLoader:
         return EvalLoader(self._deck(), self.splits["val"], self.eval_batch_size, *self._place())
@@ -178,11 +182,20 @@ class TextData(LightningDataModule, ABC):
         codes[np.setdiff1d(train, kept)] = -1
         return codes
 
-    def _fingerprint(self, texts: list[str]) -> str:
-        known = hashlib.sha256(f"1 {self.max_length} {tokenizer.digest(self.tokenizer)}".encode())
-        for text in texts:
+    def view(self, own: Any) -> View:
+        """The same rows in the tokens of another tokenizer."""
+        fingerprint, rows = self._tokens(own)
+        deck = Deck(rows, self._deck().codes, own.pad_token_id or 0)
+        return View(own, self.labels, self.multi_label, fingerprint, self.used, deck)
+
+    def _tokens(self, own: Any) -> tuple[str, Rows]:
+        """The texts in the tokens of a tokenizer, and a hash of all that decides what they are."""
+        known = hashlib.sha256(f"1 {self.max_length} {tokenizer.digest(own)}".encode())
+        for text in self.texts:
             known.update(hashlib.sha256(text.encode()).digest())
-        return known.hexdigest()[:32]
+        fingerprint = known.hexdigest()[:32]
+        encode = partial(tokenizer.encode, own, self.texts, self.max_length)
+        return fingerprint, stored(fingerprint, len(self.texts), encode)
 
     def _deck(self) -> Deck:
         if self.deck is None:

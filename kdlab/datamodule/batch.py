@@ -6,7 +6,7 @@ number of devices nor the accumulation changes what a step learns from.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,6 +76,7 @@ class TrainLoader:
         rank, world: this device and how many there are.
         accumulate: micro-batches of a step on each device.
         shuffle: False repeats the order of epoch 0.
+        augment: what happens to a batch, given the epoch; None leaves it.
 
     Raises:
         UserError: a step cannot be dealt out, because it has fewer rows than there are devices times micro-batches.
@@ -91,7 +92,9 @@ class TrainLoader:
         world: int = 1,
         accumulate: int = 1,
         shuffle: bool = True,
+        augment: Callable[[Batch, int], Batch] | None = None,
     ) -> None:
+        self.augment = augment or (lambda batch, epoch: batch)
         self.parts = world * accumulate
         if min(batch_size, len(index)) < self.parts:
             raise UserError(
@@ -120,7 +123,7 @@ class TrainLoader:
             known = np.count_nonzero(labelled(self.deck.codes[rows]))
             part = np.array_split(rows, self.parts)[micro * self.world + self.rank]
             self.place += 1
-            yield self.deck.batch(part, len(rows) / self.parts, known / self.parts)
+            yield self.augment(self.deck.batch(part, len(rows) / self.parts, known / self.parts), self.epoch)
 
     @property
     def sampler(self) -> TrainLoader:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, final
 
 import torch
@@ -35,11 +35,15 @@ class TeacherFree(Learner):
         super().__init__(model, task, optimizer, scheduler, freeze, metric, seed)
         self.loss = loss
 
+    @property
+    def taps(self) -> Collection[str]:
+        return self.loss.taps["student"]
+
     def extra_groups(self) -> list[dict[str, Any]]:
         return self.loss.groups
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        student = self.task.read(self.model, batch, self.loss.taps["student"])
+        student = self.read(batch)
         supervised = self.task.supervised(student, batch)
         total, values = self.loss(supervised, student, None, self.progress)
         named = {"train/loss": total} | {f"train/loss/{name}": value for name, value in values.items()}

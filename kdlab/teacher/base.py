@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from typing import Protocol
 
-from torch import nn
+from torch import Tensor, nn
 
 from kdlab.output import Batch, Output
 from kdlab.task.base import Task
@@ -30,6 +30,22 @@ class Teacher(ABC):
     """One call. A frozen teacher is never a registered submodule of the training module."""
 
     seconds: float = 0.0  # what a teacher pass before training took
+    learns: bool = False  # whether it has to be trained together with the student
+
+    @property
+    def models(self) -> Mapping[str, nn.Module]:
+        """The models that a training rule could train together with the student, by name."""
+        return {}
+
+    def follow(self, student: nn.Module, progress: float) -> None:  # noqa: B027  most stay as they are
+        """Take in the student's weights; called after each optimizer step."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What has to be in a checkpoint besides the student."""
+        return {}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:  # noqa: B027
+        """Go on from what :meth:`state` gave."""
 
     @classmethod  # noqa: B027  most kinds take every tap
     def accept(cls, taps: Collection[str]) -> None:

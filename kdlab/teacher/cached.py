@@ -10,7 +10,7 @@ import torch
 
 from kdlab.error import UserError
 from kdlab.inference import TYPES, rows_digest, say, tensor
-from kdlab.output import Batch, Output
+from kdlab.output import Batch, Output, clean
 from kdlab.precision import current
 from kdlab.store import ensure, key
 from kdlab.task.base import Task
@@ -76,7 +76,7 @@ class Cached(Teacher):
             logits=logits,
             mask=torch.ones(logits.shape[:-1], dtype=torch.bool, device=device),
             taps={name: stored(name) for name in self.taps},
-            tokens=batch["attention_mask"].bool(),
+            tokens=clean(batch)["attention_mask"].bool(),
             count=batch.get("rows"),
             label=batch.get("label"),
             row=batch.get("row"),

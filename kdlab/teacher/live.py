@@ -9,7 +9,7 @@ from typing import Any, final
 import torch
 from torch import nn
 
-from kdlab.output import Batch, Output
+from kdlab.output import Batch, Output, clean
 from kdlab.task.base import Task
 from kdlab.teacher.base import Teacher
 
@@ -32,10 +32,14 @@ class Live(Teacher):
         probe = self.read(task, next(iter(data.every_row(256))))
         self._widths = {name: tap.shape[-1] for name, tap in probe.taps.items()}
 
+    @property
+    def models(self) -> Mapping[str, nn.Module]:
+        return {"teacher": self.model}
+
     @torch.no_grad()
     def read(self, task: Task, batch: Batch) -> Output:
         self.model.to(batch["input_ids"].device)
-        return task.read(self.model, batch, self.taps)
+        return task.read(self.model, clean(batch), self.taps)
 
     def widths(self) -> Mapping[str, int]:
         return self._widths

@@ -181,6 +181,9 @@ CASES: dict[str, dict[str, Case]] = {
         "a typo in the teacher's recipe": Case(
             ("teacher.recipe=['optimiser=adamw']",), ("teacher.recipe", "'optimiser'")
         ),
+        "less than no generation": Case(
+            ("teacher.generations=-1",), ("teacher.generations is -1", "a whole number from 0 up")
+        ),
         "an unfinished teacher": Case(
             (), ("finetune/table-", "not finished", "run its command again"), prepare=unfinished
         ),
@@ -194,8 +197,8 @@ CASES: dict[str, dict[str, Case]] = {
             (), ("knows the labels ['negative', 'positive']", "['1', '2', '3']"), file=table("123"), prepare=known
         ),
         "a teacher of other words": Case(
-            ("student.tokenizer=train:wordpiece:150",),
-            ("different tokenizers", "set student.tokenizer="),
+            ("loss=hint", "student.tokenizer=train:wordpiece:150"),
+            ("different tokenizers", "'hidden.-1'", "set student.tokenizer="),
             prepare=known,
         ),
         "a teacher with torn weights": Case(

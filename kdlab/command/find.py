@@ -1,0 +1,161 @@
+"""From a teacher's node to trained models, found or trained first, and from these to the teacher.
+
+A model is trained once for a whole sweep, however many jobs ask at the same time.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import HydraException
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from torch import nn
+
+from kdlab.command import build
+from kdlab.command.job import Job, composed
+from kdlab.command.teacher import Trained, named
+from kdlab.command.trust import Trust
+from kdlab.error import UserError
+from kdlab.identity import identity, slug
+from kdlab.model.save import tokenizer_fingerprint
+from kdlab.model.tap import depth
+from kdlab.run import read_done
+from kdlab.teacher.base import Teacher
+from kdlab.teacher.retokenized import Retokenized, by_row
+
+Train = Mapping[str, Callable[[Job], Any]]  # what carries out a job, by verb
+
+WHICH = ("run", "recipe", "model", "generations", "members", "peers")  # say which teacher; the rest, how it is read
+
+
+def places(node: DictConfig, path: str = "teacher") -> dict[str, DictConfig]:
+    """The nodes that name a trained model, by their places in the config: one, or those of an ensemble's members."""
+    if "members" in node:
+        return {
+            place: inner
+            for name, member in node.members.items()
+            for place, inner in places(member, f"{path}.members.{name}").items()
+        }
+    return {path: node} if "recipe" in node else {}
+
+
+def find(job: Job, train: Train) -> dict[str, Trained]:
+    """All trained models that the job's teacher needs, by place; trains those whose run is missing."""
+    return {place: resolve(job, place, node, train) for place, node in places(job.cfg.teacher).items()}
+
+
+def resolve(job: Job, place: str, node: DictConfig, train: Train) -> Trained:
+    """The trained model that a node names."""
+    if "generations" in node and node.generations:
+        wanted = generation(job, place, node.generations - 1)
+    elif node.run is not None:
+        return named(node.run, Path(job.cfg.outputs), Trust.of(job.cfg))
+    else:
+        wanted = recipe(job, place, node)
+    if read_done(wanted.folder) is None:
+        train[wanted.command](wanted)
+    return Trained(wanted.folder, wanted.folder / "model", wanted.folder.name, Trust.of(wanted.cfg))
+
+
+def generation(job: Job, place: str, number: int) -> Job:
+    """This distillation itself as its ``number``-th generation: the same but for who teaches.
+
+    Source: Furlanello et al. 2018 (Born-Again Networks), arXiv:1805.04770, section 3.
+    """
+    if not isinstance(number, int) or number < 0 or place != "teacher":
+        raise UserError(
+            f"{place}.generations is {number + 1}, but must be a whole number from 0 up, and 0 for an ensemble's member"
+        )
+    cfg = job.cfg.copy()
+    cfg.teacher.generations, cfg.rerun = number, False
+    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    overrides = [word for word in job.overrides if not word.startswith(("teacher.generations=", "rerun="))]
+    folder = Path(cfg.outputs) / job.command / f"{slug(job.choices, cfg.seed)}-{identity(plain)}"
+    return Job(job.command, folder, cfg, job.choices, [*overrides, f"teacher.generations={number}"])
+
+
+def recipe(job: Job, place: str, node: DictConfig) -> Job:
+    """The job that a recipe describes, with this job's outputs, logger and permission to download.
+
+    A recipe is a command line: a verb, ``finetune`` where there is none, and its overrides. What it says of a
+    fine-tuned model is overruled by the node's ``model``; a distilled one is described by the recipe alone.
+    """
+    cfg, words = job.cfg, [str(word) for word in node.recipe]
+    command = words.pop(0) if words and words[0] in ("finetune", "distill") else "finetune"
+    option = job.choices.get(f"model@{place}.model")
+    nodes = {"model": node.model} if command == "finetune" and "model" in node else {}
+    words += [f"model={option}"] if option and nodes else []
+    words += [f"{key}={cfg[key]}" for key in ("outputs", "download")] + [f"group={job.group}"]
+    words += [f"{group}={job.choices[group]}" for group in ("logger",) if group in job.choices]
+    try:
+        found = composed(command, words, **nodes)
+    except (HydraException, OmegaConfBaseException) as problem:
+        raise UserError(f"{place}.recipe: {' '.join(str(problem).split())}") from problem
+    if found.cfg.task._target_ != cfg.task._target_:
+        raise UserError(f"{place}.recipe trains another task than the student's; choose the same task option in both")
+    return found
+
+
+def assemble(
+    node: DictConfig, found: Mapping[str, Trained], data: Any, taps: Collection[str], given: Mapping[str, Any],
+    path: str = "teacher",
+) -> Teacher:  # fmt: skip
+    """The teacher of a node; its class is given what its signature asks for.
+
+    Args:
+        found: the trained models, by place.
+        data: the datamodule.
+        given: what any teacher may ask for.
+        path: the node's place.
+    """
+    asked = inspect.signature(get_object(node._target_)).parameters
+    offers = dict(given) | {"data": data, "taps": taps}
+    if "members" in node:
+        offers["members"] = {
+            name: assemble(member, found, data, (), given, f"{path}.members.{name}")
+            for name, member in node.members.items()
+        }
+    if "peers" in node:
+        offers["peers"] = {name: build.model(peer, given["task"], data) for name, peer in node.peers.items()}
+    trained = found.get(path)
+    if trained is not None:
+        offers["trained"], offers["data"] = trained, _read_by(trained, data, taps)
+        if "model" in asked:
+            offers["model"] = trained.model
+    how = OmegaConf.masked_copy(node, [str(key) for key in node if key not in WHICH])
+    teacher = build.make(how, **{name: value for name, value in offers.items() if name in asked})
+    return teacher if offers["data"] is data else Retokenized(teacher, offers["data"])
+
+
+def layers(node: DictConfig, found: Mapping[str, Trained], student: nn.Module) -> int:
+    """How many layers the teacher has; 0 where it is no stack of layers, or several."""
+    if "teacher" in found:
+        return found["teacher"].depth
+    return depth(student) or 0 if "student" in inspect.signature(get_object(node._target_)).parameters else 0
+
+
+def check(teacher: Trained, data: Any) -> None:
+    """Refuse a teacher that speaks of other labels than the student's data."""
+    labels = teacher.labels
+    if teacher.outputs not in (None, len(data.labels)) or (labels is not None and labels != list(data.labels)):
+        raise UserError(
+            f"teacher {teacher.id} knows the labels {labels or teacher.outputs}, the data has {list(data.labels)}; "
+            "they must be the same in the same order: train the teacher on this data or set datamodule.label_names"
+        )
+
+
+def _read_by(teacher: Trained, data: Any, taps: Collection[str]) -> Any:
+    """The data in the teacher's tokens: itself, or a view of it."""
+    if tokenizer_fingerprint(teacher.tokenizer) == tokenizer_fingerprint(data.tokenizer):
+        return data
+    if by_token := sorted(set(taps) - by_row(taps)):
+        raise UserError(
+            f"teacher {teacher.id} and the student have different tokenizers, so that '{by_token[0]}' cannot be "
+            f"compared token by token; set student.tokenizer={teacher.weights}, the teacher's"
+        )
+    return data.view(teacher.tokenizer)

@@ -1,0 +1,50 @@
+"""What happens to the text of a training row each time a student reads it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import final
+
+import numpy as np
+import torch
+
+from kdlab.error import UserError
+from kdlab.output import Batch
+
+
+class Augment(ABC):
+    """A seeded change of tokens: a function of seed, epoch and row, whatever the devices and micro-batches are.
+
+    Places stay where they are, so that what is said of a token can still be compared. First and last token of a row,
+    which most tokenizers add themselves, are never touched.
+    """
+
+    seed: int
+
+    @abstractmethod
+    def change(self, ids: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """New ids ``[L]``, and which of them are seen ``[L]`` bool, of one row without its first and last token."""
+
+    @final
+    def __call__(self, batch: Batch, epoch: int) -> Batch:
+        """The batch as the student reads it; what it was is kept under ``clean``, which is what teachers read."""
+        ids, mask = batch["input_ids"].numpy().copy(), batch["attention_mask"].numpy().copy()
+        for place, row in enumerate(batch["row"].tolist()):
+            end = int(mask[place].sum()) - 1
+            if end > 1:
+                random = np.random.default_rng([self.seed, epoch, row])
+                ids[place, 1:end], mask[place, 1:end] = self.change(ids[place, 1:end], random)
+        clean = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        changed = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask), "clean": clean}
+        return batch | changed
+
+
+def share(value: float, name: str) -> float:
+    """A share of the tokens, checked.
+
+    Raises:
+        UserError: not from 0 to below 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
+        raise UserError(f"{name} is {value}, but must be a share of the tokens from 0 to below 1: 0.1 is common")
+    return float(value)

@@ -1,0 +1,53 @@
+"""The rows of a data set in the tokens of another tokenizer: what a teacher with words of its own reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from kdlab.datamodule.batch import Deck, within
+from kdlab.output import Batch
+
+
+@dataclass(frozen=True)
+class View:
+    """What a teacher needs to know of a data set; row ids are those of the data set.
+
+    Attributes:
+        tokenizer: whose tokens these are.
+        labels: names, in the order of the logits.
+        multi_label: whether a row may have several labels.
+        fingerprint: a hash of texts, tokenizer and length.
+        used: ids of the rows that are in a split, in order.
+        deck: the rows.
+    """
+
+    tokenizer: Any
+    labels: list[str]
+    multi_label: bool
+    fingerprint: str
+    used: np.ndarray
+    deck: Deck
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """How many tokens each row has, by row id; 0 for the rows in no split."""
+        lengths = np.zeros_like(self.deck.rows.lengths)
+        lengths[self.used] = self.deck.rows.lengths[self.used]
+        return lengths
+
+    def every_row(self, tokens_per_batch: int = 16384) -> Iterator[Batch]:
+        """All rows in use once, longest first; a batch has at most so many tokens, padding included."""
+        lengths = self.deck.rows.lengths[self.used]
+        return (self.deck.batch(self.used[places]) for places in within(lengths, tokens_per_batch))
+
+    def again(self, batch: Batch) -> Batch:
+        """The same rows, with the same labels and counts, in these tokens and on the same device."""
+        ids, mask = self.deck.rows.padded(batch["row"].cpu().numpy(), self.deck.pad)
+        device = batch["input_ids"].device
+        own = {"input_ids": torch.from_numpy(ids).to(device), "attention_mask": torch.from_numpy(mask).to(device)}
+        return batch | own | {"clean": own}

@@ -1,0 +1,92 @@
+"""Inner layers that learn from the deepest one of the same net."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from kdlab.error import UserError
+from kdlab.loss.logit.kl import tempered_kl
+from kdlab.loss.relation.distance import pool
+from kdlab.loss.term import Side, Term, width
+from kdlab.output import Output, widen
+from kdlab.schedule.base import Schedule, at, bounds, positive, said
+
+
+def deep_to_shallow(shallow: Tensor, deep: Tensor, label: Tensor, temperature: float, alpha: float) -> Tensor:
+    """``(1 - alpha) * CE(label) + alpha * T^2 KL(deep || shallow)`` per row; no CE where the label is -1.
+
+    Args:
+        shallow: logits ``[B, C]`` of an inner layer's head.
+        deep: logits ``[B, C]`` of the model; half precision is computed in float32.
+        label: ``[B]`` class numbers, -1 unlabelled.
+
+    Returns:
+        ``[B]``, >= 0.
+
+    Source: Zhang et al. 2019 (Be Your Own Teacher), arXiv:1905.08094, equation 4, without its loss from features.
+    """
+    known = cross_entropy(widen(shallow), label.clamp(min=0), reduction="none").where(label >= 0, 0)
+    return (1 - alpha) * known + alpha * tempered_kl(shallow, deep, temperature)
+
+
+@final
+class DeepToShallow(Term):
+    """The mean of :func:`deep_to_shallow` over inner layers, each with a linear head of its own that learns with it.
+
+    The heads read a layer's mean over the real tokens; they are checkpointed and never exported. The teacher is not
+    looked at: choose ``teacher=self``, or combine it with terms that do.
+
+    Args:
+        weight, temperature: numbers or schedules.
+        alpha: the share of the deepest layer against the labels, in [0, 1]; a number or a schedule.
+        layers: which inner layers of the student have heads; None: all but the last.
+    """
+
+    multi_label = False
+    maps_layers = True
+
+    def __init__(
+        self,
+        weight: float | Schedule = 1.0,
+        temperature: float | Schedule = 1.0,
+        alpha: float | Schedule = 0.5,
+        layers: Sequence[int] | None = None,
+    ) -> None:
+        super().__init__()
+        low, high = bounds(alpha, "alpha")
+        if not 0 <= low <= high <= 1:
+            raise UserError(f"alpha {said(low, high)}, but is the deepest layer's share and must stay in [0, 1]")
+        self.weight, self.alpha, self.layers = weight, alpha, layers
+        self.temperature = positive(temperature, "temperature")
+
+    def place(self, student: int, teacher: int) -> None:
+        layers = range(student - 1) if self.layers is None else self.layers
+        if not layers or not all(0 <= layer < student - 1 for layer in layers):
+            raise UserError(
+                f"layers={list(layers)} cannot learn from a deeper layer: the student has the layers "
+                f"{list(range(student))}, so choose among {list(range(student - 1))}"
+            )
+        self.taps = {"student": tuple(f"hidden.{layer}" for layer in layers), "teacher": ()}
+
+    def connect(self, student: Side, teacher: Side, rows: int) -> None:
+        self.heads = nn.ModuleList(nn.Linear(width(student, tap, "student"), student.classes) for tap in self._own)
+
+    @property
+    def _own(self) -> tuple[str, ...]:
+        return self.taps["student"]
+
+    def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
+        label = student.labelled.new_full(student.mask.shape, -1, dtype=torch.long)
+        label = label if student.label is None else student.label.where(student.mask, -1)
+        temperature, alpha = at(self.temperature, progress), at(self.alpha, progress)
+        deep = student.logits.detach()
+        total = widen(student.logits.new_zeros(()))
+        for tap, head in zip(self._own, self.heads, strict=True):
+            shallow = head(pool(student, tap, "student").to(head.weight.dtype))  # type: ignore[arg-type, union-attr]
+            total = total + student.mean(deep_to_shallow(shallow, deep, label, temperature, alpha))
+        return total / len(self.heads)

@@ -1,0 +1,59 @@
+"""The teacher's decisions as labels."""
+
+from __future__ import annotations
+
+from typing import final
+
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from kdlab.error import UserError
+from kdlab.loss.term import Term, same_classes
+from kdlab.output import Output, widen
+from kdlab.schedule.base import Schedule, at, bounds, said
+
+
+def pseudo_label(student: Tensor, teacher: Tensor, threshold: float) -> Tensor:
+    """Cross-entropy against the teacher's preferred class where its probability reaches a threshold, else 0.
+
+    Args:
+        student, teacher: logits ``[..., C]``; half precision is computed in float32.
+        threshold: in [0, 1].
+
+    Returns:
+        ``[...]`` in nats, >= 0.
+
+    Source: Lee 2013 (Pseudo-Label), ICML workshop, equation 15; the threshold: Sohn et al. 2020 (FixMatch),
+        arXiv:2001.07685, equation 4.
+    """
+    certain, choice = widen(teacher).softmax(-1).max(-1)
+    classes = student.shape[-1]
+    values = cross_entropy(widen(student).reshape(-1, classes), choice.reshape(-1), reduction="none")
+    return values.reshape(choice.shape).where(certain >= threshold, 0)
+
+
+@final
+class PseudoLabel(Term):
+    """The sum of :func:`pseudo_label` divided by the number of all rows, for single-label tasks.
+
+    Args:
+        weight: a number or a schedule.
+        threshold: the least probability of a decision that teaches, in [0, 1]; a number or a schedule.
+        labelled: whether rows with a label of their own are taught as well.
+    """
+
+    multi_label = False
+
+    def __init__(
+        self, weight: float | Schedule = 1.0, threshold: float | Schedule = 0.0, labelled: bool = False
+    ) -> None:
+        super().__init__()
+        low, high = bounds(threshold, "threshold")
+        if not 0 <= low <= high <= 1:
+            raise UserError(f"threshold {said(low, high)}, but is a probability and must stay in [0, 1]")
+        self.weight, self.threshold, self.labelled = weight, threshold, labelled
+
+    def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
+        same_classes(student, teacher)
+        values = pseudo_label(student.logits, teacher.logits, at(self.threshold, progress))
+        return student.mean(values if self.labelled else values.where(~student.labelled, 0))

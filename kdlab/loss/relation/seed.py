@@ -1,0 +1,98 @@
+"""Contrastive self-supervised distillation: how similar a text is to many others, as the teacher sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from kdlab.error import UserError
+from kdlab.loss.relation.distance import pool
+from kdlab.loss.term import Side, Term, pair, width
+from kdlab.output import Output
+from kdlab.schedule.base import Schedule, at, positive
+
+
+def similarity_cross_entropy(
+    student: Tensor, teacher: Tensor, queue: Tensor, student_temperature: float, teacher_temperature: float
+) -> Tensor:
+    """Cross-entropy between the softened similarities to the queue and to the teacher's own vector, in nats a row.
+
+    Args:
+        student, teacher: unit vectors ``[B, D]``, float32 or wider.
+        queue: unit vectors ``[K, D]`` of the teacher.
+
+    Returns:
+        ``[B]``, > 0; least where the student's distribution is the teacher's.
+
+    Source: Fang et al. 2021 (SEED), arXiv:2101.04731, section 3.2.
+    """
+    goal = torch.cat([(teacher * teacher).sum(-1, keepdim=True), teacher @ queue.T], -1) / teacher_temperature
+    own = torch.cat([(student * teacher).sum(-1, keepdim=True), student @ queue.T], -1) / student_temperature
+    return -(goal.softmax(-1) * own.log_softmax(-1)).sum(-1)
+
+
+@final
+class Seed(Term):
+    """The mean of :func:`similarity_cross_entropy`, against a queue of what the teacher said of earlier rows.
+
+    No label is needed. The queue begins with random unit vectors, takes in each training batch after it was used, and
+    is checkpointed. A linear projection, which learns, takes the student's vectors to the teacher's width.
+
+    Args:
+        weight, student_temperature, teacher_temperature: numbers or schedules.
+        size: of the queue; 65,536 in the paper, for a million images.
+        taps: ``{student: NAME, teacher: NAME}``, each ``[B, D]``, or ``[B, L, D]``, averaged over the real tokens.
+    """
+
+    row_wise = False
+
+    def __init__(
+        self,
+        weight: float | Schedule = 1.0,
+        student_temperature: float | Schedule = 0.2,
+        teacher_temperature: float | Schedule = 0.01,
+        size: int = 4096,
+        taps: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__()
+        if not isinstance(size, int) or size < 1:
+            raise UserError(f"size is {size!r}, but the queue holds a whole number of vectors above 0")
+        self.weight, self.size = weight, size
+        self.student_temperature = positive(student_temperature, "student_temperature")
+        self.teacher_temperature = positive(teacher_temperature, "teacher_temperature")
+        self.taps = pair(taps or {"student": "pooled", "teacher": "pooled"})
+
+    def connect(self, student: Side, teacher: Side, rows: int) -> None:
+        wide = width(teacher, self.taps["teacher"][0], "teacher")
+        self.adapter = nn.Linear(width(student, self.taps["student"][0], "student"), wide)
+        self.queue: Tensor
+        self.next: Tensor
+        self.register_buffer("queue", normalize(torch.randn(self.size, wide), dim=-1))
+        self.register_buffer("next", torch.zeros((), dtype=torch.long))
+
+    def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
+        features = pool(student, self.taps["student"][0], "student")
+        own = normalize(self.adapter(features.to(self.adapter.weight.dtype)).to(features.dtype), dim=-1)
+        goal = normalize(pool(teacher, self.taps["teacher"][0], "teacher").detach(), dim=-1)
+        values = similarity_cross_entropy(
+            own,
+            goal,
+            self.queue.to(goal),
+            at(self.student_temperature, progress),
+            at(self.teacher_temperature, progress),
+        )
+        if self.training and torch.is_grad_enabled():
+            self._take_in(goal, student.mask)
+        return student.mean(values)
+
+    def _take_in(self, vectors: Tensor, mask: Tensor) -> None:
+        """Put the newest vectors in the place of the oldest; the places of rows that do not count stay as they are."""
+        vectors, mask = vectors[-self.size :], mask[-self.size :]
+        places = (self.next + torch.arange(len(vectors), device=self.queue.device)) % self.size
+        fresh = vectors.to(self.queue).where(mask[:, None], self.queue[places])
+        self.queue = self.queue.index_copy(0, places, fresh)
+        self.next = (self.next + len(vectors)) % self.size

@@ -1,0 +1,137 @@
+"""Train models together that teach each other."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+
+from kdlab.error import UserError
+from kdlab.freeze.apply import apply, parameter_groups, prepare
+from kdlab.freeze.base import Freeze
+from kdlab.loss.objective import Objective
+from kdlab.model.block import blocks
+from kdlab.module.taught import Taught
+from kdlab.output import Batch, Output
+from kdlab.schedule.base import Schedule
+from kdlab.task.base import Task
+from kdlab.teacher.base import Teacher
+from kdlab.teacher.peer import average
+
+TARGETS = ("mean", "each")
+
+
+@final
+class Mutual(Taught):
+    """Deep mutual learning: the student and the teacher's models all learn, each from the labels and from the others.
+
+    The objective's alpha, temperature and terms, the freezing policy, the optimizer and the clipping of gradients hold
+    for each model by itself. All are checkpointed; the student is what is tested for, kept and exported. With
+    ``teacher=live`` a trained teacher and its student go on learning together.
+
+    Args:
+        target: ``mean``: what the others say in the mean of their probabilities; ``each``: the mean of the losses
+            against each of them (equation 7). With two models both are the same.
+
+    Source: Zhang et al. 2018, arXiv:1706.00384, section 2 (``mean`` is its DML_e); all models step at once.
+    """
+
+    trains_teacher = True
+
+    def __init__(
+        self,
+        model: nn.Module,
+        teacher: Teacher,
+        task: Task,
+        loss: Objective,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        scheduler: Schedule,
+        freeze: Freeze,
+        metric: MetricCollection,
+        seed: int,
+        target: str = "mean",
+    ) -> None:
+        super().__init__(model, teacher, task, loss, optimizer, scheduler, freeze, metric, seed)
+        if target not in TARGETS:
+            raise UserError(f"module.target is '{target}', but must be one of {', '.join(TARGETS)}")
+        if not self.teacher.models:
+            raise UserError(
+                "module=mutual trains the teacher too, but this teacher's weights cannot learn: choose teacher=peer "
+                "(new models) or teacher=live (a trained one)"
+            )
+        if read := sorted(self.loss.taps["student"] | self.loss.taps["teacher"]):
+            raise UserError(f"module=mutual compares logits only, but a loss term reads '{read[0]}': leave it out")
+        self.target = target
+        self.peers = nn.ModuleDict(self.teacher.models).requires_grad_(True).train()
+        self.peer_losses = nn.ModuleDict({name: copy.deepcopy(self.loss) for name in self.peers})
+        self.peer_blocks = {name: blocks(peer) for name, peer in self.peers.items()}
+        self.peer_metrics = nn.ModuleDict(
+            {
+                f"{split}_{name}": metric.clone(prefix=f"{split}/{name}/")
+                for split, metric in (("val", self.val_metric), ("test", self.test_metric))
+                for name in self.peers
+            }
+        )
+
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if stage == "fit":
+            for own in self.peer_blocks.values():
+                prepare(self.freezing, own)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        super().on_train_batch_start(batch, batch_idx)
+        for own in self.peer_blocks.values():
+            apply(self.freezing, own, self.progress)
+
+    def extra_groups(self) -> list[dict[str, Any]]:
+        settings = getattr(self.optimizer, "keywords", {})
+        rates = settings.get("lr", 1e-3), settings.get("weight_decay", 0.0)
+        groups = super().extra_groups()
+        for name, own in self.peer_blocks.items():
+            groups += [g | {"name": f"{name}/{g['name']}"} for g in parameter_groups(self.freezing, own, *rates)]
+        learned = [p for loss in self.peer_losses.values() for p in loss.parameters() if p.requires_grad]
+        return groups + ([{"params": learned, "name": "peers/adapters"}] if learned else [])
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        # each by itself, so that a peer's large gradient does not slow the student
+        clip = {"value": nn.utils.clip_grad_value_}.get(gradient_clip_algorithm or "norm", nn.utils.clip_grad_norm_)
+        parts = [(self.model, self.loss), *zip(self.peers.values(), self.peer_losses.values(), strict=True)]
+        for model, loss in parts if gradient_clip_val else ():
+            clip([*model.parameters(), *loss.parameters()], gradient_clip_val)  # type: ignore[operator]
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        said = {name: self.task.read(model, batch) for name, model in {"": self.model, **self.peers}.items()}
+        total, values = self._learn("", said, batch)
+        others = {name: self._learn(name, said, batch)[0] for name in self.peers}
+        self.log_dict({f"train/{name}/loss": value for name, value in others.items()}, batch_size=len(batch["row"]))
+        self.learned(total, values, batch)
+        return total + sum(others.values())
+
+    def _learn(self, name: str, said: dict[str, Output], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The objective of one model, in the mean over what it learns from; the student's name is empty."""
+        others = [output for other, output in said.items() if other != name]
+        groups = [others] if self.target == "mean" else [[other] for other in others]
+        loss = self.peer_losses[name] if name else self.loss
+        supervised = self.task.supervised(said[name], batch)
+        results = [
+            loss(supervised, said[name], average(group, self.task.multi_label), self.progress) for group in groups
+        ]
+        values = {key: torch.stack([parts[key] for _, parts in results]).mean() for key in results[0][1]}
+        return torch.stack([total for total, _ in results]).mean(), values
+
+    def evaluation_step(self, batch: Batch, split: str, metric: MetricCollection) -> Output:
+        for name, peer in self.peers.items():
+            own = self.peer_metrics[f"{split}_{name}"]
+            own.update(self.task.probabilities(self.task.read(peer, batch).logits), batch["label"])  # type: ignore[operator]
+            self.log_dict(own, on_step=False, on_epoch=True, batch_size=len(batch["row"]))  # type: ignore[arg-type]
+        return super().evaluation_step(batch, split, metric)

@@ -1,0 +1,93 @@
+"""What the rules share that have a teacher: its place outside the module, its state, and fidelity on a split."""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Callable, Collection
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+
+from kdlab.error import UserError
+from kdlab.freeze.base import Freeze
+from kdlab.loss.objective import Objective
+from kdlab.metric.fidelity import fidelity
+from kdlab.module.base import Learner
+from kdlab.output import Batch, Output
+from kdlab.schedule.base import Schedule
+from kdlab.task.base import Task
+from kdlab.teacher.base import Teacher
+
+
+class Taught(Learner, ABC):
+    """A student with a teacher and an objective; a subclass says what is learned from a batch.
+
+    The teacher is no registered submodule: it reaches neither the optimizer, nor ``.train()``, nor the state of the
+    module. What it has to remember is in the checkpoint under a key of its own.
+    """
+
+    trains_teacher: bool = False
+
+    def __init__(
+        self,
+        model: nn.Module,
+        teacher: Teacher,
+        task: Task,
+        loss: Objective,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        scheduler: Schedule,
+        freeze: Freeze,
+        metric: MetricCollection,
+        seed: int,
+    ) -> None:
+        super().__init__(model, task, optimizer, scheduler, freeze, metric, seed)
+        if teacher.learns and not self.trains_teacher:
+            raise UserError("teacher=peer has to learn with the student: choose module=mutual, or another teacher")
+        self.loss = loss
+        self._teacher = (teacher,)
+        multi_label = self.task.multi_label
+        self.val_fidelity = fidelity(multi_label).clone(prefix="val/")
+        self.test_fidelity = fidelity(multi_label).clone(prefix="test/")
+        self.teacher_metric = self.test_metric.clone(prefix="teacher/test/")
+
+    @property
+    def teacher(self) -> Teacher:
+        return self._teacher[0]
+
+    @property
+    def taps(self) -> Collection[str]:
+        return self.loss.taps["student"]
+
+    def extra_groups(self) -> list[dict[str, Any]]:
+        return self.loss.groups
+
+    def learned(self, total: Tensor, values: dict[str, Tensor], batch: Batch) -> Tensor:
+        """Log what was learned from a batch, and hand the total on."""
+        named = {"train/loss": total} | {f"train/loss/{name}": value for name, value in values.items()}
+        named |= {f"train/schedule/{name}": value for name, value in self.loss.current(self.progress).items()}
+        self.log_dict(named, batch_size=len(batch["row"]), sync_dist=True)
+        return total
+
+    def optimizer_step(self, *arguments: Any, **named: Any) -> None:
+        super().optimizer_step(*arguments, **named)
+        self.teacher.follow(self.model, self.progress)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if state := self.teacher.state():
+            checkpoint["teacher"] = state
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.teacher.restore(checkpoint.get("teacher", {}))
+
+    def evaluation_step(self, batch: Batch, split: str, metric: MetricCollection) -> Output:
+        student = super().evaluation_step(batch, split, metric)
+        teacher = self.teacher.read(self.task, batch)
+        comparison = self.val_fidelity if split == "val" else self.test_fidelity
+        comparison.update(student.logits, teacher.logits)
+        self.log_dict(comparison, on_step=False, on_epoch=True, batch_size=len(batch["row"]))
+        if split == "test":
+            self.teacher_metric.update(self.task.probabilities(teacher.logits), batch["label"])
+            self.log_dict(self.teacher_metric, on_step=False, on_epoch=True, batch_size=len(batch["row"]))
+        return student

@@ -1,0 +1,142 @@
+"""Train a student to say the same of a text whose embeddings are moved where that changes most."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+
+from kdlab.error import UserError
+from kdlab.freeze.base import Freeze
+from kdlab.loss.logit.binary_kl import tempered_binary_kl
+from kdlab.loss.logit.kl import tempered_kl
+from kdlab.loss.objective import Objective
+from kdlab.module.taught import Taught
+from kdlab.output import Batch
+from kdlab.schedule.base import Schedule, number
+from kdlab.task.base import Task
+from kdlab.teacher.base import Teacher
+
+
+@final
+class Vat(Taught):
+    """Virtual adversarial training: the terms see the student on perturbed embeddings, the labels see it as it is.
+
+    With ``teacher=self`` and ``loss=kd loss.temperature=1`` this is the paper's ``(1 - alpha) * CE + alpha * LDS``; rows
+    need no label for the second part. With another teacher the student learns to agree with it nearby, too.
+
+    Args:
+        epsilon: > 0, the L2 norm of the perturbation of a row's embeddings ``[L, D]``.
+        xi: > 0, the norm of the probing step.
+        iterations: power iterations, at least 1; each costs a forward and a backward pass.
+
+    Source: Miyato et al. 2018, arXiv:1704.03976, section 3; on word embeddings: Miyato, Dai, Goodfellow 2017,
+        arXiv:1605.07725, section 3.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        teacher: Teacher,
+        task: Task,
+        loss: Objective,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        scheduler: Schedule,
+        freeze: Freeze,
+        metric: MetricCollection,
+        seed: int,
+        epsilon: float = 1.0,
+        xi: float = 0.1,
+        iterations: int = 1,
+    ) -> None:
+        super().__init__(model, teacher, task, loss, optimizer, scheduler, freeze, metric, seed)
+        for name, value in (("epsilon", epsilon), ("xi", xi), ("iterations", iterations)):
+            if number(value, f"module.{name}") <= 0:
+                raise UserError(f"module.{name} is {value}, but must be above 0")
+        self.epsilon, self.xi, self.iterations = float(epsilon), float(xi), iterations
+        self.table()  # a model that cannot be cut into blocks is told early
+        self.embedding = (embedding(model),)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        student = self.task.read(self.model, batch)
+        teacher = self.teacher.read(self.task, batch)
+        with moved(self.embedding[0], self.adversary(batch)):
+            nearby = self.task.read(self.model, batch, self.loss.taps["student"])
+        supervised = self.task.supervised(student, batch)
+        return self.learned(*self.loss(supervised, nearby, teacher, self.progress), batch)
+
+    def adversary(self, batch: Batch) -> Tensor:
+        """``[B, L, D]``, of norm epsilon a row: where a small step moves the student's distribution most; no dropout."""
+        diverge = tempered_binary_kl if self.task.multi_label else tempered_kl
+        real = batch["attention_mask"][..., None]
+        with still(self.model), torch.enable_grad():
+            with torch.no_grad(), kept(self.embedding[0]) as seen:
+                said = self.task.read(self.model, batch).logits
+            step = unit(torch.randn_like(seen[0], dtype=torch.float32) * real)
+            for _ in range(self.iterations):
+                step.requires_grad_()
+                with moved(self.embedding[0], self.xi * step):
+                    change = diverge(self.task.read(self.model, batch).logits, said, 1.0).sum()
+                step = unit(torch.autograd.grad(change, step)[0].detach() * real)
+        return self.epsilon * step
+
+
+def unit(step: Tensor) -> Tensor:
+    """``[B, L, D]`` with the norm 1 a row; 0 where it has none."""
+    return step / step.flatten(1).norm(dim=1).clamp(min=torch.finfo(step.dtype).tiny)[:, None, None]
+
+
+def embedding(model: nn.Module) -> nn.Module:
+    """The word embeddings of a model.
+
+    Raises:
+        UserError: it does not say which they are.
+    """
+    find = getattr(model, "get_input_embeddings", None)
+    if find is None:
+        raise UserError(f"module=vat moves word embeddings, which {type(model).__name__} does not name: choose another")
+    return find()
+
+
+@contextmanager
+def still(model: nn.Module) -> Iterator[None]:
+    """Without dropout; each module's mode is as before afterwards."""
+    modes = {module: module.training for module in model.modules()}
+    for module in modes:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+
+
+@contextmanager
+def kept(table: nn.Module) -> Iterator[list[Tensor]]:
+    """What ``table`` gives meanwhile.
+
+    Raises:
+        UserError: it is never run, as in a model that only looks up its weights.
+    """
+    seen: list[Tensor] = []
+    handle = table.register_forward_hook(lambda module, args, output: seen.append(output))
+    try:
+        yield seen
+    finally:
+        handle.remove()
+    if not seen:
+        raise UserError("module=vat moves word embeddings, which this student never computes: choose a transformer")
+
+
+@contextmanager
+def moved(table: nn.Module, step: Tensor) -> Iterator[Any]:
+    """With ``step`` ``[B, L, D]`` added to what ``table`` gives."""
+    handle = table.register_forward_hook(lambda module, args, output: output + step.to(output))
+    try:
+        yield
+    finally:
+        handle.remove()

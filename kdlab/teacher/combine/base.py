@@ -1,0 +1,65 @@
+"""How much each of several teachers counts, row by row."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import log_softmax, logsigmoid
+
+from kdlab.output import widen
+
+
+class Combine(ABC):
+    """Weights of M members on B rows, out of what they say.
+
+    What a member says of a row is K distributions over S states each: one over the C classes (K = 1, S = C), or in a
+    multi-label task one for every class over no and yes (K = C, S = 2).
+    """
+
+    def prepare(self, names: Sequence[str]) -> None:  # noqa: B027  most ask only what is said, not who says it
+        """Learn the members' names, in the order of ``log_p``.
+
+        Raises:
+            UserError: a setting speaks of other members.
+        """
+
+    @abstractmethod
+    def weights(self, log_p: Tensor, state: Tensor) -> Tensor:
+        """``[M, B]``, at least 0, with sum 1 over the members.
+
+        Args:
+            log_p: ``[M, B, K, S]`` log-probabilities.
+            state: ``[B, K]`` int64, the true states of training rows with a label, else -1.
+        """
+
+
+def spoken(logits: Tensor, multi_label: bool) -> Tensor:
+    """Log-probabilities ``[..., K, S]`` from logits ``[..., C]``; see :class:`Combine`."""
+    logits = widen(logits)
+    if multi_label:
+        return torch.stack([logsigmoid(-logits), logsigmoid(logits)], -1)
+    return log_softmax(logits, -1)[..., None, :]
+
+
+def mixed(log_p: Tensor, weights: Tensor, multi_label: bool) -> Tensor:
+    """Logits ``[B, C]`` of the weighted mean of probabilities: logarithms, or log-odds with ``multi_label``.
+
+    Args:
+        log_p: ``[M, B, K, S]``.
+        weights: ``[M, B]`` with sum 1 over the members.
+    """
+    mean = (log_p + weights.log()[..., None, None]).logsumexp(0)
+    return mean[..., 1] - mean[..., 0] if multi_label else mean.squeeze(-2)
+
+
+def entropy(log_p: Tensor) -> Tensor:
+    """``[..., K, S]`` -> ``[...]`` in nats, summed over the K distributions."""
+    return -(log_p.exp() * log_p.clamp(min=torch.finfo(log_p.dtype).min)).sum((-2, -1))
+
+
+def confidence(log_p: Tensor) -> Tensor:
+    """``[..., K, S]`` -> ``[...]`` in (0, 1]: the highest probability, averaged over the K distributions."""
+    return log_p.max(-1).values.exp().mean(-1)

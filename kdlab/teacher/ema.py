@@ -1,0 +1,68 @@
+"""A teacher that is the student's own past: an exponential moving average of its weights."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from kdlab.error import UserError
+from kdlab.output import Batch, Output, clean
+from kdlab.schedule.base import Schedule, at, bounds, said
+from kdlab.task.base import Task
+from kdlab.teacher.base import Teacher
+
+
+@final
+class Ema(Teacher):
+    """The mean teacher: after each optimizer step ``w <- decay * w + (1 - decay) * student``, from the student's start.
+
+    It reads without dropout. Its weights are in the checkpoint, and are not exported.
+
+    Args:
+        student: the model that learns.
+        task: how to read it.
+        data: a datamodule after ``setup``, for the widths of the taps.
+        taps: the tap names that the objective reads.
+        store: not used; what changes cannot be stored.
+        decay: in [0, 1], a number or a schedule; 0 is the student itself, 1 stays as it began.
+
+    Source: Tarvainen, Valpola 2017, arXiv:1703.01780, section 2.
+    """
+
+    def __init__(
+        self, student: nn.Module, task: Task, data: Any, taps: Collection[str], store: Path, decay: float | Schedule
+    ) -> None:
+        low, high = bounds(decay, "teacher.decay")
+        if not 0 <= low <= high <= 1:
+            raise UserError(f"teacher.decay {said(low, high)}, but must stay in [0, 1]: 0.99 is common for short runs")
+        self.model = copy.deepcopy(student).eval().requires_grad_(False)
+        self.decay, self.taps = decay, frozenset(taps)
+        probe = self.read(task, next(iter(data.every_row(256))))
+        self._widths = {name: tap.shape[-1] for name, tap in probe.taps.items()}
+
+    @torch.no_grad()
+    def read(self, task: Task, batch: Batch) -> Output:
+        self.model.to(batch["input_ids"].device)
+        return task.read(self.model, clean(batch), self.taps)
+
+    def widths(self) -> Mapping[str, int]:
+        return self._widths
+
+    @torch.no_grad()
+    def follow(self, student: nn.Module, progress: float) -> None:
+        share = 1 - at(self.decay, progress)
+        for own, new in zip(self.model.parameters(), student.parameters(), strict=True):
+            own.lerp_(new.to(own), share)
+        for own, new in zip(self.model.buffers(), student.buffers(), strict=True):
+            own.copy_(new)
+
+    def state(self) -> dict[str, Tensor]:
+        return {name: value.detach() for name, value in self.model.state_dict().items()}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        self.model.load_state_dict(state)

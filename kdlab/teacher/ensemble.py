@@ -1,0 +1,85 @@
+"""Several teachers that speak as one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdlab.error import UserError
+from kdlab.output import Batch, Output, clean
+from kdlab.task.base import Task
+from kdlab.teacher.base import Teacher
+from kdlab.teacher.combine.base import Combine, mixed, spoken
+
+
+@final
+class Ensemble(Teacher):
+    """Logits that are the logarithms of the members' combined probabilities (log-odds where labels are several).
+
+    Each member's own logits are offered as the tap ``logits.<name>`` ``[B, C]``. Members may differ in architecture and
+    tokenizer: they meet row by row.
+
+    Args:
+        members: teachers by name, two or more.
+        combine: how much each counts.
+        data: a datamodule after ``setup``: which rows train decides whose labels may be looked at.
+        taps: the tap names that the objective reads; all members' logits are offered at any rate.
+        store: not used; members have stores of their own.
+    """
+
+    def __init__(
+        self, members: Mapping[str, Teacher], combine: Combine, data: Any, taps: Collection[str], store: Path
+    ) -> None:
+        self.members = dict(members)
+        if len(self.members) < 2:
+            raise UserError(
+                f"teacher=ensemble has {len(self.members)} members, and needs two or more: add each with "
+                "+teacher@teacher.members.NAME=cached and teacher.members.NAME.run=… or .recipe=[…]"
+            )
+        self.offered = [f"logits.{name}" for name in self.members]
+        if unknown := sorted(set(taps) - set(self.offered)):
+            raise UserError(f"teacher=ensemble has no tap '{unknown[0]}': its members are {', '.join(self.members)}")
+        combine.prepare(list(self.members))
+        self.combine, self.classes = combine, len(data.labels)
+        self.trains = np.zeros(len(data.lengths), bool)
+        self.trains[data.splits["train"]] = True
+        self.seconds = sum(member.seconds for member in self.members.values())
+
+    @classmethod
+    def accept(cls, taps: Collection[str]) -> None:
+        other = sorted(tap for tap in taps if not tap.startswith("logits."))
+        if other:
+            raise UserError(
+                f"teacher=ensemble does not offer '{other[0]}': its members may differ in width and depth, so it has "
+                "logits and logits.<member> only; leave this term out, or use a single teacher"
+            )
+
+    def read(self, task: Task, batch: Batch) -> Output:
+        said = [member.read(task, batch) for member in self.members.values()]
+        log_p = spoken(torch.stack([one.logits for one in said]), task.multi_label)
+        weights = self.combine.weights(log_p, self._state(batch, task.multi_label))
+        return Output(
+            logits=mixed(log_p, weights, task.multi_label),
+            mask=said[0].mask,
+            taps={
+                tap: one.logits for (tap, _), one in zip(self.offered.items(), said, strict=True) if tap in self.taps
+            },
+            tokens=clean(batch)["attention_mask"].bool(),
+            count=batch.get("rows"),
+            label=batch.get("label"),
+            row=batch.get("row"),
+        )
+
+    def widths(self) -> Mapping[str, int]:
+        return dict.fromkeys(self.offered, self.classes)
+
+    def _state(self, batch: Batch, multi_label: bool) -> Tensor:
+        """``[B, K]``: the labels of the rows that train, -1 where there is none or it must not be known."""
+        label = batch["label"].long() if multi_label else batch["label"][:, None]
+        trains = torch.from_numpy(self.trains[batch["row"].cpu().numpy()]).to(label.device)
+        return label.where(trains[:, None], -1)

@@ -1,0 +1,62 @@
+"""Models that learn together with the student, and that teach it meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import final
+
+import torch
+from torch import nn
+
+from kdlab.error import UserError
+from kdlab.output import Batch, Output, clean
+from kdlab.task.base import Task
+from kdlab.teacher.base import Teacher
+from kdlab.teacher.combine.base import mixed, spoken
+from kdlab.teacher.combine.mean import Mean
+
+
+@final
+class Peer(Teacher):
+    """What the peers say in the mean of their probabilities; who trains them is the training rule (``module=mutual``).
+
+    Args:
+        peers: fresh models by name, one or more.
+        taps: the tap names that the objective reads; peers offer none.
+        store: not used; what changes cannot be stored.
+    """
+
+    learns = True
+
+    def __init__(self, peers: Mapping[str, nn.Module], taps: Collection[str], store: Path) -> None:
+        if not peers:
+            raise UserError("teacher=peer has no peers: add one with +model@teacher.peers.NAME=OPTION")
+        self.peers = dict(peers)
+
+    @classmethod
+    def accept(cls, taps: Collection[str]) -> None:
+        if taps:
+            raise UserError(
+                f"teacher=peer does not offer '{min(taps)}': peers learn from each other's logits; leave this term out"
+            )
+
+    @property
+    def models(self) -> Mapping[str, nn.Module]:
+        return self.peers
+
+    @torch.no_grad()
+    def read(self, task: Task, batch: Batch) -> Output:
+        device = batch["input_ids"].device
+        return average([task.read(model.to(device), clean(batch)) for model in self.peers.values()], task.multi_label)
+
+    def widths(self) -> Mapping[str, int]:
+        return {}
+
+
+def average(said: Sequence[Output], multi_label: bool) -> Output:
+    """One output with the logits of the mean of probabilities, detached and without taps."""
+    log_p = spoken(torch.stack([one.logits.detach() for one in said]), multi_label)
+    weights = Mean().weights(log_p, log_p.new_full(log_p.shape[1:-1], -1))
+    return replace(said[0], logits=mixed(log_p, weights, multi_label), taps={})

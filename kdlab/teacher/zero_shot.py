@@ -1,0 +1,117 @@
+"""A teacher that knows the classes by their descriptions alone."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+from torch import nn
+
+from kdlab.datamodule.tokenizer import load
+from kdlab.error import UserError
+from kdlab.model.pretrained import resolve
+from kdlab.model.save import weights_sha256
+from kdlab.model.zero_shot import cosine, entailment
+from kdlab.output import Batch, Output
+from kdlab.schedule.base import number
+from kdlab.task.base import Task
+from kdlab.teacher.base import Teacher
+from kdlab.teacher.cached import Cached
+from kdlab.teacher.retokenized import Retokenized
+
+KINDS = ("cosine", "entailment")
+
+
+@final
+class ZeroShot(Teacher):
+    """Labels any text from descriptions of the classes; no label and no training is needed. Its answers are stored.
+
+    Args:
+        task, data, taps, store: as for any stored teacher.
+        path: a text encoder (``by=cosine``) or an NLI model (``by=entailment``).
+        descriptions: of each label a text, or for ``cosine`` a list of texts; None: the labels' names.
+        by: ``cosine``: how close the text and the description lie; ``entailment``: whether the one follows.
+        template: what is made of a description, with ``{}`` in its place.
+        temperature: > 0, of the logits.
+        download: whether what is not in the cache may be fetched.
+        tokens_per_batch: of the one teacher pass.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        data: Any,
+        taps: Collection[str],
+        store: Path,
+        path: str,
+        descriptions: Mapping[str, str | Sequence[str]] | None = None,
+        by: str = "cosine",
+        template: str = "{}",
+        temperature: float = 0.05,
+        download: bool = False,
+        tokens_per_batch: int = 4096,
+    ) -> None:
+        if by not in KINDS:
+            raise UserError(f"teacher.by is '{by}', but must be one of {', '.join(KINDS)}")
+        if number(temperature, "teacher.temperature") <= 0:
+            raise UserError(f"teacher.temperature is {temperature:g}, but must be above 0")
+        texts = described(descriptions, data.labels, template)
+        place = resolve(path, download)
+        words = load(path, [], download)
+        model: nn.Module
+        if by == "cosine":
+            model = cosine(place, texts, words, temperature, download)
+        else:
+            if several := [label for label, each in zip(data.labels, texts, strict=True) if len(each) > 1]:
+                raise UserError(
+                    f"teacher.descriptions.{several[0]} has several texts, but with teacher.by=entailment each class has one"
+                )
+            model = entailment(place, [each[0] for each in texts], words, temperature, download)
+        view = data.view(words)
+        made = Made(model, weights_sha256(model), f"zero_shot {path}")
+        self.teacher = Retokenized(Cached(made, task, view, (), store, tokens_per_batch), view)
+        self.seconds = self.teacher.seconds
+
+    @classmethod
+    def accept(cls, taps: Collection[str]) -> None:
+        if taps:
+            raise UserError(f"teacher=zero_shot offers logits only, and no '{min(taps)}'; leave this term out")
+
+    def read(self, task: Task, batch: Batch) -> Output:
+        return self.teacher.read(task, batch)
+
+    def widths(self) -> Mapping[str, int]:
+        return {}
+
+
+@dataclass(frozen=True)
+class Made:
+    """A model that was made here, as a stored teacher asks for it."""
+
+    model: nn.Module
+    fingerprint: str
+    id: str
+
+
+def described(
+    descriptions: Mapping[str, str | Sequence[str]] | None, labels: Sequence[str], template: str
+) -> list[list[str]]:
+    """The texts that describe each label, in the order of the labels.
+
+    Raises:
+        UserError: a label without a description, a description of no label, or a template without a place for it.
+    """
+    if "{}" not in template:
+        raise UserError(f"teacher.template is '{template}', but must have {{}} where the description comes")
+    given = {label: label for label in labels} if descriptions is None else dict(descriptions)
+    if set(given) != set(labels):
+        raise UserError(
+            f"teacher.descriptions speaks of {', '.join(map(str, given)) or 'nothing'}, but the labels are "
+            f"{', '.join(labels)}: describe each of them"
+        )
+    several = {label: [text] if isinstance(text, str) else list(text) for label, text in given.items()}
+    if empty := [label for label, texts in several.items() if not texts]:
+        raise UserError(f"teacher.descriptions.{empty[0]} is empty: give a text")
+    return [[template.replace("{}", str(text)) for text in several[label]] for label in labels]
