@@ -139,7 +139,9 @@ def _write(folder: Path, describe: dict, lengths: np.ndarray, build: Callable[[i
             arrays, known = _allocate(draft, part, offsets)
         for name, (kind, value) in part.values.items():
             where = offsets[kind]
-            lines = part.rows if kind == "row" else np.concatenate([np.arange(where[r], where[r + 1]) for r in part.rows])
+            lines = (
+                part.rows if kind == "row" else np.concatenate([np.arange(where[r], where[r + 1]) for r in part.rows])
+            )
             arrays[name][lines] = value
         done += 1
         if time.perf_counter() - flushed > FLUSH_SECONDS:
@@ -222,7 +224,9 @@ def opened(folder: Path) -> Store:
     """
     try:
         files = sorted(folder.iterdir())
-        stamp = tuple((path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files if path.name != "used")
+        stamp = tuple(
+            (path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files if path.name != "used"
+        )
         meta = _checked(folder, stamp)
         # np.load would also open archives
         arrays = {name: np.lib.format.open_memmap(folder / name, mode="r") for name in meta["files"]}

@@ -97,9 +97,7 @@ def _targets(node: Any) -> Iterator[str]:
             yield from _targets(inner)
 
 
-def _do(
-    context: HydraContext, function: TaskFunction, config: DictConfig, words: list[str], number: int
-) -> JobReturn:
+def _do(context: HydraContext, function: TaskFunction, config: DictConfig, words: list[str], number: int) -> JobReturn:
     """One job in this process."""
     job = context.config_loader.load_sweep_config(config, words)
     with open_dict(job):

@@ -152,9 +152,7 @@ def _frozen(model: nn.Module, freeze: Freeze, taps: Collection[str], steps: floa
     return layers
 
 
-def _recall(
-    model: nn.Module, layers: int, task: Task, data: Any, taps: Collection[str], folder: Path
-) -> Recall:
+def _recall(model: nn.Module, layers: int, task: Task, data: Any, taps: Collection[str], folder: Path) -> Recall:
     """The reader, after it was compared with the whole model."""
     name = f"module:{layers_path(model)}.{layers - 1}"
     batch = next(iter(data.every_row(256)))

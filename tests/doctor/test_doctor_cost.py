@@ -56,7 +56,9 @@ def test_steps_and_validations_are_as_many_as_lightning_does(settings, tmp_path)
 def test_a_store_is_scaled_by_rows_and_by_tokens(tmp_path):
     folder = tmp_path / "key"
     folder.mkdir()
-    (folder / "meta.json").write_text(json.dumps({"arrays": {"logits": {"kind": "row"}, "hidden.0": {"kind": "token"}}}))
+    (folder / "meta.json").write_text(
+        json.dumps({"arrays": {"logits": {"kind": "row"}, "hidden.0": {"kind": "token"}}})
+    )
     np.save(folder / "logits.npy", np.zeros((4, 3), np.float32))
     np.save(folder / "hidden.0.npy", np.zeros((10, 8), np.float32))
     np.save(folder / "lengths.npy", np.zeros(4, np.int64))

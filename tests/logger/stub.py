@@ -105,7 +105,9 @@ class Server:
         asked = v.get("input", v)
         for known in self.artifacts.values():
             if known["committed"] and all(known.get(key) == asked.get(key) for key in SAME):
-                return {"createArtifact": {"artifact": {"id": known["id"], "state": "COMMITTED", "artifactSequence": None}}}
+                return {
+                    "createArtifact": {"artifact": {"id": known["id"], "state": "COMMITTED", "artifactSequence": None}}
+                }
         name = f"artifact{len(self.artifacts)}"
         self.artifacts[name] = dict(asked, id=name, committed=False)
         sequence = {"id": "s", "latestArtifact": None}

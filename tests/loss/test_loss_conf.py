@@ -71,7 +71,10 @@ def connected(built, width=4, wider=6):
     built.place(LAYERS["student"], LAYERS["teacher"])
     sides = [
         Side(
-            dict.fromkeys(built.taps[role], wide), LAYERS[role], classes(built), laws.HEADS,
+            dict.fromkeys(built.taps[role], wide),
+            LAYERS[role],
+            classes(built),
+            laws.HEADS,
             lambda wide=wide: nn.Linear(wide, classes(built)),
         )  # fmt: skip
         for role, wide in (("student", width), ("teacher", wider))

@@ -12,7 +12,6 @@ from kdlab.command import build, distill
 from kdlab.module.reader import Recall, Whole, reader
 
 
-
 @pytest.fixture(scope="module")
 def base(tmp_path_factory, reviews):
     folder = tmp_path_factory.mktemp("reader")
