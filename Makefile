@@ -18,7 +18,7 @@ $(VENV)/.dev: $(VENV)/.core
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-.PHONY: help demo test test-slow test-browser test-wheel test-cluster lint claims clean
+.PHONY: help demo test test-slow test-browser test-wheel test-cluster lint docs claims clean
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ \t/' | expand -t 16
 
@@ -48,6 +48,9 @@ test-cluster: $(VENV)/.dev ## sweeps on a real SLURM cluster of two nodes, start
 
 lint: $(VENV)/.dev ## ruff and mypy
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+docs: $(VENV)/.dev ## write the table of objectives in the README from code and YAML
+	$(BIN)/python -m pytest -q tests/loss/test_loss_catalogue.py --docs-write
 
 clean: ## remove the environment and the results
 	rm -rf $(VENV) outputs/distill outputs/finetune outputs/evaluate outputs/store outputs/wandb outputs/report.html

@@ -16,6 +16,7 @@ VERBS = {
     "evaluate": "measure a finished run: report per class, calibration, latency, before against after",
     "report": "one HTML page that compares runs",
     "runs": "the table of runs: to the terminal, csv or parquet",
+    "sync": "send runs that were logged offline to a W&B server, checked before and after",
 }
 
 DOCTOR = {"doctor": "what a command line would do, before a GPU is asked for: kdlab doctor distill -m a=1,2"}

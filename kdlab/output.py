@@ -23,7 +23,8 @@ class Output:
         count: what :meth:`mean` divides by: the positions of the whole optimizer step divided by its number of
             micro-batches (over accumulation and devices), so that the mean of micro-batch losses is the loss of the
             whole. None: the positions in ``mask``.
-        label: class numbers ``[...]``, or several labels ``[..., C]`` of 0 and 1; -1 where a position has none.
+        label: class numbers ``[...]``, or several labels ``[..., C]`` of 0 and 1; -1 where a position has none. Or real
+            numbers ``[...]``; nan where a position has none.
         row: ``[B]`` int64, the ids of the rows.
     """
 
@@ -40,8 +41,9 @@ class Output:
         """``[...]`` bool: the positions that count and have a label."""
         if self.label is None:
             return torch.zeros_like(self.mask)
-        known = self.label >= 0
-        return self.mask & (known if known.shape == self.mask.shape else known.all(-1))
+        if self.label.shape != self.mask.shape:
+            return self.mask & (self.label >= 0).all(-1)
+        return self.mask & (self.label.isfinite() if self.label.is_floating_point() else self.label >= 0)
 
     def mean(self, values: Tensor) -> Tensor:
         """The masked mean: a scalar.

@@ -27,8 +27,12 @@ def output(
     dtype: torch.dtype = torch.float64,
     mask: Sequence[bool] | None = None,
     taps: Iterable[str] = TAPS,
+    multi_label: bool = False,
 ) -> Output:
-    """Random logits and taps that ask for gradients; every row has at least one real token, most have padding."""
+    """Random logits and taps that ask for gradients; every row has at least one real token, most have padding.
+
+    Every row has a label, or some of several.
+    """
     generator = torch.Generator().manual_seed(seed)
 
     tokens = torch.arange(LENGTH) < torch.tensor([1 + (3 * i + 1) % LENGTH for i in range(rows)])[:, None]
@@ -39,12 +43,15 @@ def output(
             values = values.masked_fill(~tokens[:, None, None], -torch.inf).softmax(-1)
         return values.to(dtype).requires_grad_()
 
+    label = torch.arange(rows) % classes
+    if multi_label:
+        label = (torch.arange(rows)[:, None] + torch.arange(classes)) % 2
     return Output(
         logits=leaf(rows, classes),
         mask=torch.ones(rows, dtype=torch.bool) if mask is None else torch.tensor(mask),
         taps={name: leaf(rows, *shape(name, width, classes), attention=name.startswith("attention.")) for name in taps},
         tokens=tokens,
-        label=torch.arange(rows) % classes,
+        label=label,
         row=torch.arange(rows) + 1,
     )
 
@@ -92,6 +99,25 @@ def cut(out: Output, start: int, stop: int, count: float) -> Output:
         label=None if out.label is None else out.label[start:stop],
         row=None if out.row is None else out.row[start:stop],
     )
+
+
+def pair(seed: int, classes: int = 3, rows: int = 4) -> tuple[Tensor, Tensor]:
+    """Two different random logits ``[rows, classes]``."""
+    return output(rows, classes, seed).logits, output(rows, classes, seed + 1).logits
+
+
+def ignores_shifts(pure: Pure, student: Tensor, teacher: Tensor) -> None:
+    """A number added to all logits of a row, on either side, changes nothing: a softmax does not see it."""
+    shift = torch.linspace(-3, 5, len(student), dtype=student.dtype)[:, None]
+    torch.testing.assert_close(pure(student + shift, teacher - 2 * shift), pure(student, teacher))
+
+
+def all_differ(terms: Iterable[Term], student: Output, teacher: Output) -> None:
+    """Every one of these settings of a term gives another value and another gradient."""
+    values = [term(student, teacher, 0.5) for term in terms]
+    slopes = [gradients(value, student)["logits"].norm() for value in values]
+    for seen in (values, slopes):
+        assert len({round(number.item(), 9) for number in seen}) == len(values), seen
 
 
 def zero_at_equality(pure: Pure, values: Tensor) -> None:

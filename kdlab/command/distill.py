@@ -19,6 +19,7 @@ from kdlab.loss.objective import Objective
 from kdlab.loss.term import Side
 from kdlab.model.tap import classifier, depth, heads
 from kdlab.module.finetune import Finetune
+from kdlab.module.teacher_free import TeacherFree
 from kdlab.precision import computing
 
 
@@ -51,8 +52,14 @@ def prepare(job: Job, data: Any) -> Prepared:
     with reading(loss, "student"), torch.no_grad(), computing(cfg.trainer.precision):  # before a teacher is trained
         probe = task.read(student.eval(), rows, taps["student"])
     student.train()
-    if not loss.needs_teacher:
+    classes = probe.logits.shape[-1]
+    widths = {name: tap.shape[-1] for name, tap in probe.taps.items()}
+    own = Side(widths, depth(student) or 0, classes, heads(student), lambda: classifier(student))
+    if not loss.terms:
         return Prepared(Finetune(model=student, seed=cfg.seed, **settings), teacher=trained)
+    if not loss.needs_teacher:
+        loss.connect(own, Side(), rows=len(data.lengths))
+        return Prepared(TeacherFree(model=student, loss=loss, seed=cfg.seed, **settings), teacher=trained)
     with torch.random.fork_rng(devices=[]):  # found or trained, the teacher leaves the adapters' first weights alone
         trained = trained or find_teacher(job, data)
     with reading(loss, "teacher"), computing(cfg.trainer.precision):
@@ -61,13 +68,8 @@ def prepare(job: Job, data: Any) -> Prepared:
             teacher = build.make(how(cfg.teacher), trained=trained, **given)
         else:
             teacher = build.make(how(cfg.teacher), model=trained.model, **given)
-    classes = probe.logits.shape[-1]
-    widths = {name: tap.shape[-1] for name, tap in probe.taps.items()}
-    loss.connect(
-        Side(widths, depth(student) or 0, classes, heads(student), lambda: classifier(student)),
-        Side(teacher.widths(), trained.depth, classes, trained.heads, lambda: classifier(trained.model)),
-        rows=len(data.lengths),
-    )
+    there = Side(teacher.widths(), trained.depth, classes, trained.heads, lambda: classifier(trained.model))
+    loss.connect(own, there, rows=len(data.lengths))
     # what does not fit together is told before training
     with torch.random.fork_rng(devices=[]), torch.no_grad(), computing(cfg.trainer.precision):
         loss.eval()(task.supervised(probe, rows), probe, teacher.read(task, rows), 0.0)

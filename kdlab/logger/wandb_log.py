@@ -31,10 +31,10 @@ class Log:
     """What one log file says.
 
     Attributes:
-        run: id, project, entity, group, job_type, name and tags.
+        run: id, project, entity, group, job_type, name, tags, and ``started`` in Unix seconds.
         history: one dict per logged row.
         exit_code: None where the run did not end (it runs, or was killed).
-        staged: local files that a sync would upload.
+        staged: local files that a sync would upload; sizes: of those whose size was noted, in bytes.
         artifacts: name -> type, digest, references (path -> uri) and ``input``: whether the run read it or made it.
         problems: what could not be read, one sentence each.
     """
@@ -46,6 +46,7 @@ class Log:
     history: list[dict[str, Any]] = field(default_factory=list)
     exit_code: int | None = None
     staged: list[Path] = field(default_factory=list)
+    sizes: dict[Path, int] = field(default_factory=dict)
     artifacts: dict[str, dict[str, Any]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
@@ -106,6 +107,7 @@ def _fold(log: Log, record: Any) -> None:
         run = record.run
         log.run |= {"id": run.run_id, "name": run.display_name, "project": run.project, "entity": run.entity}
         log.run |= {"group": run.run_group, "job_type": run.job_type, "tags": list(run.tags)}
+        log.run |= {"started": run.start_time.ToNanoseconds() / 1e9}
         _update(log.config, run.config.update)
     elif kind == "config":
         _update(log.config, record.config.update)
@@ -129,7 +131,10 @@ def _artifact(log: Log, artifact: Any) -> None:
         "digest": artifact.digest,
         "references": references,
     }
-    log.staged += [Path(entry.local_path) for entry in artifact.manifest.contents if entry.local_path]
+    for entry in artifact.manifest.contents:
+        if entry.local_path:
+            log.staged.append(Path(entry.local_path))
+            log.sizes[log.staged[-1]] = entry.size
     log.staged += [Path(unquote(urlparse(uri).path)) for uri in references.values() if uri.startswith("file://")]
 
 

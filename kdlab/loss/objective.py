@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -67,8 +68,8 @@ class Objective(nn.Module):
 
     @property
     def needs_teacher(self) -> bool:
-        """Whether any term is computed at any time."""
-        return len(self.terms) > 0
+        """Whether any term that reads a teacher is computed at any time."""
+        return any(term.needs_teacher for term in self._terms())
 
     @property
     def taps(self) -> dict[str, frozenset[str]]:
@@ -77,6 +78,12 @@ class Objective(nn.Module):
             role: frozenset(name for term in self._terms() for name in term.taps[role])
             for role in ("student", "teacher")
         }
+
+    @property
+    def groups(self) -> list[dict[str, Any]]:
+        """The optimizer's parameter groups of what the terms learn themselves."""
+        learned = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        return [{"params": learned, "name": "adapters"}] if learned else []
 
     def _terms(self) -> list[Term]:
         return [term for term in self.terms.values() if isinstance(term, Term)]
@@ -109,9 +116,18 @@ class Objective(nn.Module):
                 raise UserError(f"loss.terms.{name}: {problem}") from problem
 
     def connect(self, student: Side, teacher: Side, rows: int) -> None:
-        """Make the adapters of all terms. Called once before the optimizer is made."""
-        for term in self._terms():
-            term.connect(student, teacher, rows)
+        """Make the adapters of all terms. Called once before the optimizer is made.
+
+        Raises:
+            UserError: a term is for models of another number of logits.
+        """
+        for name, term in self.terms.items():
+            if term.outputs not in (None, student.classes):
+                raise UserError(
+                    f"loss.terms.{name} ({type(term).__name__}) is for models that give {term.outputs} number a row, "
+                    f"but the student gives {student.classes}: use a term for classes, such as kl."
+                )
+            term.connect(student, teacher, rows)  # type: ignore[operator]
 
     def current(self, progress: float) -> dict[str, float]:
         """What is scheduled, at ``progress``, for the log: ``alpha``, ``temperature``, ``<term>.weight``."""

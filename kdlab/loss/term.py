@@ -42,6 +42,9 @@ class Term(nn.Module, ABC):
         weight: factor in the objective, a number or a schedule.
         taps: the tap names that the term reads, by role: ``{"student": (...), "teacher": (...)}``.
         multi_label: True where the term only fits multi-label tasks, False where it only fits single-label ones.
+        outputs: how many logits a row must have; None where any number will do.
+        reads_labels: whether the term looks at the labels of the rows that have one.
+        needs_teacher: whether the term reads the teacher; one that does not may be given None for it.
         row_wise: whether the rows of a batch are looked at one by one, so that micro-batches add up to the whole.
         maps_layers: whether :meth:`place` decides the taps from the numbers of layers.
         several_teachers: whether it needs an ensemble, whose members' logits it reads as the taps ``logits.<name>``.
@@ -51,19 +54,22 @@ class Term(nn.Module, ABC):
     weight: float | Schedule
     taps: Mapping[str, tuple[str, ...]] = {"student": (), "teacher": ()}
     multi_label: bool | None = None
+    outputs: int | None = None
+    reads_labels: bool = False
+    needs_teacher: bool = True
     row_wise: bool = True
     maps_layers: bool = False
     several_teachers: bool = False
     same_width: bool = False
 
-    def place(self, student: int, teacher: int) -> None:  # noqa: B027  most terms name their taps in the config
+    def place(self, student: int, teacher: int) -> None:
         """Decide the taps, given how many layers the two models have. Called once, before taps are read.
 
         Raises:
             UserError: a layer that one of them lacks; the sentence shows both lists of layers.
         """
 
-    def connect(self, student: Side, teacher: Side, rows: int) -> None:  # noqa: B027  most terms have no adapter
+    def connect(self, student: Side, teacher: Side, rows: int) -> None:
         """Make the adapters. Called once before the optimizer is made.
 
         Args:

@@ -55,8 +55,7 @@ class Distill(Learner):
         return self.loss.taps["student"]
 
     def extra_groups(self) -> list[dict[str, Any]]:
-        adapters = [parameter for parameter in self.loss.parameters() if parameter.requires_grad]
-        return [{"params": adapters, "name": "adapters"}] if adapters else []
+        return self.loss.groups
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         student = self.read(batch)

@@ -79,3 +79,20 @@ def positive(temperature: float | Schedule, name: str) -> float | Schedule:
             f"{name} {said(low, high)}, but a temperature must stay above 0: 1 softens nothing, 4 is common."
         )
     return temperature
+
+
+def within(value: float | Schedule, low: float, high: float, name: str, advice: str) -> float | Schedule:
+    """``value``, checked.
+
+    Args:
+        low, high: what it must not leave; both are allowed.
+        name: how the user calls it.
+        advice: what its values mean, for the message.
+
+    Raises:
+        UserError: it does not stay in [low, high] all the time.
+    """
+    least, most = bounds(value, name)
+    if not low <= least <= most <= high:
+        raise UserError(f"{name} {said(least, most)}, but must stay in [{low:g}, {high:g}]: {advice}.")
+    return value

@@ -1,10 +1,12 @@
 """As much of a W&B server, on loopback, as a sync needs: it keeps what it is sent. W&B's own may differ."""
 
+import base64
 import contextlib
 import gzip
 import json
 import re
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 ARTIFACT_INPUT = [
@@ -14,12 +16,21 @@ ARTIFACT_INPUT = [
 ]  # fmt: skip
 
 
-class Server:
-    """Runs by id (``lines``: file name -> {line number: text}, ``exit``), artifacts, and which run used which."""
+SAME = ("runName", "artifactTypeName", "artifactCollectionName", "digest")  # of one run, the same artifact once more
 
-    def __init__(self):
+
+class Server:
+    """Runs by id (``lines``: file name -> {line number: text}, ``exit``), artifacts, and which run used which.
+
+    What can go wrong with it: ``rows_to_live`` more rows and it takes nothing more, ``dead`` closes each connection without a
+    word, ``silent`` never answers (a black hole), ``key`` set to another than the client's refuses with 401.
+    """
+
+    def __init__(self, key=None):
         self.lock = threading.RLock()
         self.runs, self.artifacts, self.used, self.files, self.unknown = {}, {}, [], {}, []
+        self.key, self.dead, self.silent, self.rows_to_live = key, False, threading.Event(), None
+        self.asked = []  # the names of all requests
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
@@ -29,6 +40,7 @@ class Server:
         return self
 
     def __exit__(self, *error):
+        self.silent.clear()
         self.http.shutdown()
         self.http.server_close()
 
@@ -71,7 +83,9 @@ class Server:
             model["bucket"] = {"id": "id-" + v["name"], "name": v["name"], "displayName": run.get("displayName")}
             model["bucket"] |= {f"{kind}LineCount": len(kept) for kind, kept in lines.items()}
             model["bucket"] |= {f"{kind}Tail": json.dumps(tails[kind]) for kind in ("history", "events")}
-            model["bucket"] |= {"config": "{}", "tags": [], "summaryMetrics": "{}", "wandbConfig": json.dumps({"t": 1})}
+            summary = run.get("lines", {}).get("wandb-summary.json", {})
+            model["bucket"] |= {"config": "{}", "tags": [], "wandbConfig": json.dumps({"t": 1})}
+            model["bucket"] |= {"summaryMetrics": summary[max(summary)] if summary else "{}"}
         return {"model": model}
 
     def runstoppedstatus(self, v):
@@ -89,6 +103,9 @@ class Server:
 
     def createartifact(self, v):
         asked = v.get("input", v)
+        for known in self.artifacts.values():
+            if known["committed"] and all(known.get(key) == asked.get(key) for key in SAME):
+                return {"createArtifact": {"artifact": {"id": known["id"], "state": "COMMITTED", "artifactSequence": None}}}
         name = f"artifact{len(self.artifacts)}"
         self.artifacts[name] = dict(asked, id=name, committed=False)
         sequence = {"id": "s", "latestArtifact": None}
@@ -122,12 +139,28 @@ class Server:
         artifact = {"id": "x", "digest": "d", "description": "", "state": "COMMITTED", "labels": "[]", "metadata": "{}"}
         return {"useArtifact": {"artifact": artifact | {"createdAt": "2026-01-01T00:00:00"}}}
 
+    def runartifacts(self, v):
+        """Which artifacts of a run are whole here."""
+
+        def edges(digests):
+            return {"edges": [{"node": {"state": "COMMITTED", "digest": digest}} for digest in digests]}
+
+        made = [a["digest"] for a in self.artifacts.values() if a["committed"] and a.get("runName") == v["run"]]
+        read = [self.artifacts[use["input"]["artifactID"]]["digest"] for use in self.used
+                if use["input"]["runName"] == v["run"]]  # fmt: skip
+        return {"project": {"run": {"made": edges(made), "read": edges(read)}}}
+
     def stream(self, run, sent):
         kept = self.runs.setdefault(run, {})
         for name, part in (sent.get("files") or {}).items():
+            content = part["content"]
+            if name == "wandb-history.jsonl" and self.rows_to_live is not None:
+                content = content[: self.rows_to_live]
+                self.rows_to_live -= len(content)
+                self.dead = self.rows_to_live == 0
             lines = kept.setdefault("lines", {}).setdefault(name, {})
-            lines |= {part["offset"] + number: text for number, text in enumerate(part["content"])}
-        if sent.get("complete"):
+            lines |= {part["offset"] + number: text for number, text in enumerate(content)}
+        if sent.get("complete") and not self.dead:
             kept["exit"] = sent.get("exitcode")
 
     def _handler(server):  # noqa: N805
@@ -152,33 +185,56 @@ class Server:
                     data = self.rfile.read(int(self.headers.get("content-length") or 0))
                 return gzip.decompress(data) if self.headers.get("content-encoding") == "gzip" else data
 
-            def answer(self, value):
+            def answer(self, value, status=200):
                 data = json.dumps(value).encode()
-                self.send_response(200)
+                self.send_response(status)
                 self.send_header("content-type", "application/json")
                 self.send_header("content-length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)
 
+            def stricken(self):
+                """Whether the request meets its fate here, unanswered or refused."""
+                while server.silent.is_set():
+                    time.sleep(0.05)
+                if server.dead:
+                    self.close_connection = True
+                    return True
+                expected = base64.b64encode(f"api:{server.key}".encode()).decode()
+                if server.key and self.headers.get("authorization") != f"Basic {expected}":
+                    self.answer({"errors": [{"message": "user is not logged in"}], "data": None}, 401)
+                    return True
+                return False
+
             def do_POST(self):
                 data = self.body()
+                if self.stricken():
+                    return None
                 with server.lock:
                     if self.path.startswith("/graphql"):
                         query = json.loads(data)
                         found = re.search(r"(?:query|mutation)\s+(\w+)", query["query"])
                         name = query.get("operationName") or (found[1] if found else "?")
+                        server.asked.append(name)
                         known = getattr(server, name.lower(), None)
                         if known is None:
                             server.unknown.append(name)
                             return self.answer({"errors": [{"message": f"stub: {name}?"}], "data": None})
                         return self.answer({"data": known(query.get("variables") or {})})
                     if found := re.match(r"/files/[^/]+/[^/]+/([^/]+)/file_stream", self.path):
+                        server.asked.append("stream")
                         server.stream(found[1], json.loads(data))
+                        if server.dead:
+                            self.close_connection = True
+                            return None
                         return self.answer({"exitcode": None, "limits": {}})
                 return self.answer({})
 
             def do_PUT(self):
                 data = self.body()
+                if server.dead:
+                    self.close_connection = True
+                    return
                 with server.lock:
                     server.files[self.path] = data
                 self.answer({})

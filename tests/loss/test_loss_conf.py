@@ -45,8 +45,15 @@ def only(term) -> Objective:
     return objective("loss=ce", "loss.alpha=1", f"+loss/term@loss.terms.extra={term}")
 
 
+def classes(built) -> int:
+    """How many logits the models have: as many as a term wants, where it wants so many."""
+    return next((term.outputs for term in built.terms.values() if term.outputs), 3)
+
+
 def outputs(built, width=4, wider=6, **kind):
     wider = width if same_width(built) else wider
+    several = any(term.multi_label for term in built.terms.values())
+    kind = {"classes": classes(built), "multi_label": several} | kind
     student = laws.output(seed=0, width=width, taps=sorted(built.taps["student"]), **kind)
     several = any(term.several_teachers for term in built.terms.values())
     taps = sorted({*built.taps["teacher"], *(MEMBERS if several else ())})
@@ -63,7 +70,10 @@ def connected(built, width=4, wider=6):
     wider = width if same_width(built) else wider
     built.place(LAYERS["student"], LAYERS["teacher"])
     sides = [
-        Side(dict.fromkeys(built.taps[role], wide), LAYERS[role], 3, laws.HEADS, lambda wide=wide: nn.Linear(wide, 3))
+        Side(
+            dict.fromkeys(built.taps[role], wide), LAYERS[role], classes(built), laws.HEADS,
+            lambda wide=wide: nn.Linear(wide, classes(built)),
+        )  # fmt: skip
         for role, wide in (("student", width), ("teacher", wider))
     ]
     built.connect(*sides, rows=64)

@@ -11,6 +11,7 @@ from kdlab.error import UserError
 from kdlab.schedule.base import Schedule, at, bounds
 from kdlab.schedule.constant import Constant
 from kdlab.schedule.cosine import Cosine
+from kdlab.schedule.exponential import Exponential
 from kdlab.schedule.linear import Linear
 from kdlab.schedule.step import Step
 from kdlab.schedule.warmup import Warmup
@@ -37,6 +38,16 @@ def test_values():
     step = Step([8, 4, 1], [0.5, 0.75])
     assert [step(p) for p in (0, 0.49, 0.5, 0.74, 0.75, 1.0)] == [8, 8, 4, 4, 1, 1]
     assert at(0.3, 0.9) == 0.3 and at(Linear(0, 1), 0.9) == pytest.approx(0.9)
+
+
+@given(st.floats(1e-3, 1e3), st.floats(1e-3, 1e3), st.booleans(), st.floats(0, 0.9))
+def test_an_exponential_meets_its_ends_and_has_the_same_factor_over_equal_parts(start, end, negative, early):
+    start, end = (-start, -end) if negative else (start, end)
+    ramp = Exponential(start, end)
+    assert (ramp(0.0), ramp(1.0), ramp(-1), ramp(2)) == (start, end, start, end)
+    assert ramp(0.5) == pytest.approx((1 - 2 * negative) * (start * end) ** 0.5)
+    assert ramp(early + 0.1) / ramp(early) == pytest.approx((end / start) ** 0.1)
+    assert ramp.bounds() == (min(start, end), max(start, end))
 
 
 def test_cosine_is_torchs():
@@ -74,6 +85,10 @@ def test_bounds_hold_all_values(a, b):
         lambda: Linear(None, 1),
         lambda: Cosine(0, float("nan")),
         lambda: Constant(float("inf")),
+        lambda: Exponential(0, 1),
+        lambda: Exponential(1, 0.0),
+        lambda: Exponential(1, -1),
+        lambda: Exponential(1, None),
         lambda: Step([1, 2], []),
         lambda: Step([1, 2, 3], [0.7, 0.3]),
         lambda: Step([1, 2], [1.0]),

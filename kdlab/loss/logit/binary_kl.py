@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from typing import final
+
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from kdlab.loss.term import Term, same_classes
 from kdlab.output import Output, widen
 from kdlab.schedule.base import Schedule, at, positive
+
+
+def binary_kl(student: Tensor, teacher: Tensor) -> Tensor:
+    """KL(teacher || student) of Bernoulli distributions that are given by their log-odds, in nats, number by number."""
+    yes = teacher.sigmoid() * (logsigmoid(teacher) - logsigmoid(student))
+    no = (-teacher).sigmoid() * (logsigmoid(-teacher) - logsigmoid(-student))
+    return yes + no
 
 
 def tempered_binary_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -24,12 +33,10 @@ def tempered_binary_kl(student: Tensor, teacher: Tensor, temperature: float) -> 
 
     Source: Hinton, Vinyals, Dean 2015, arXiv:1503.02531, section 2, for the two classes of each label.
     """
-    s, t = widen(student) / temperature, widen(teacher) / temperature
-    yes = t.sigmoid() * (logsigmoid(t) - logsigmoid(s))
-    no = (-t).sigmoid() * (logsigmoid(-t) - logsigmoid(-s))
-    return temperature**2 * (yes + no).mean(-1)
+    return temperature**2 * binary_kl(widen(student) / temperature, widen(teacher) / temperature).mean(-1)
 
 
+@final
 class BinaryKL(Term):
     """The mean of :func:`tempered_binary_kl`, for multi-label tasks.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import final
+
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
@@ -27,6 +29,7 @@ def tempered_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     return temperature**2 * (log_t.exp() * (log_t - log_s)).sum(-1)
 
 
+@final
 class KL(Term):
     """The mean of :func:`tempered_kl`, for single-label tasks.
 

@@ -1,0 +1,102 @@
+"""`kdlab sync`: runs that were logged offline to a W&B server, checked before and after."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from kdlab.error import UserError
+from kdlab.file import lock
+from kdlab.report.pick import select as pick
+from kdlab.report.read import Record, records
+
+MISSING = ("refuse", "send")
+
+
+def main(cfg: DictConfig) -> None:
+    """Send what the server lacks; exits with 1 where anything is left. Errors: UserError where there is nothing."""
+    options = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(options, dict)
+    if not run(**{str(key): value for key, value in options.items()}):
+        raise SystemExit(1)
+
+
+def run(
+    outputs: str, select: str | Sequence[str] | None, missing: str, check: bool, at_once: int, seconds: float
+) -> bool:
+    """The same with plain arguments, which are explained in conf/sync.yaml; whether nothing is left to send."""
+    from kdlab.logger import server as wandb_server
+    from kdlab.logger.parcel import Parcel, parcels
+    from kdlab.logger.sync import Sync
+    from kdlab.logger.wandb import place
+
+    if missing not in MISSING:
+        raise UserError(f"missing={missing} is unknown: choose one of {', '.join(MISSING)}.")
+    if at_once < 1 or seconds <= 0:
+        raise UserError(f"at_once={at_once} seconds={seconds}: give at least one run and more than no time.")
+    root = Path(outputs) / "wandb"
+    if not root.is_dir():
+        raise UserError(f"There is no folder {root.absolute()}: name the one that holds wandb/ with outputs=FOLDER.")
+    known = {record.id: record for record in records(outputs)}
+    steps = {name: _steps(record) for name, record in known.items() if record.history}
+    found = parcels(Path(outputs), steps)
+    standing = {parcel.id: known.get(parcel.id) or _unknown(parcel) for parcel in found}
+    wanted = {record.id for record in pick(standing.values(), select)}
+    found = [parcel for parcel in found if parcel.id in wanted]
+    if not found:
+        raise UserError(f"select={select} fits none of the {len(standing)} runs with a W&B log in {root.absolute()}.")
+    url = wandb_server.address()
+    if wandb_server.key(url) is None:
+        raise UserError(f"There is no key for {url}: set WANDB_API_KEY, or call `wandb login`.")
+
+    tally: Counter[str] = Counter()
+
+    def tell(parcel: Parcel, left: str) -> None:
+        tally["left" if left else "sent"] += 1
+        rows = "1 row" if parcel.rows == 1 else f"{parcel.rows} rows"
+        print(f"left  {parcel.id}: {left}" if left else f"sent  {parcel.id}: {rows}", flush=True)
+
+    place(Path(outputs))
+    with lock(root / ".sync.lock", f"the sync of {root}"):
+        sync = Sync(wandb_server.Server(url, seconds), root, at_once, tell)
+        try:
+            sync.begin()
+            queue = []
+            for parcel in found:
+                status = sync.there(parcel)
+                if not (lacking := parcel.lacks(status)):
+                    tally["there"] += 1
+                elif standing[parcel.id].state == "running":
+                    tell(parcel, "it still runs")
+                elif parcel.faults and missing == "refuse":
+                    tell(parcel, f"{'; '.join(parcel.faults)} (missing=send sends what there is)")
+                elif check:
+                    tell(parcel, lacking)
+                else:
+                    queue.append((parcel, status))
+            sync.send(queue)
+        except wandb_server.NoServerError as error:
+            rest = len(found) - tally.total()
+            tally["left"] += rest
+            print(f"left  {rest} runs: {error}", flush=True)
+    if tally["there"] == len(found):
+        print(f"nothing to send: {len(found)} runs are whole at {url}")
+    else:
+        told = ", ".join(f"{tally[word]} {what}" for word, what in _WORDS.items() if tally[word])
+        print(f"{len(found)} runs at {url}: {told}" + ("; the same command goes on" if tally["left"] else ""))
+    return not tally["left"]
+
+
+_WORDS = {"sent": "sent", "there": "were there already", "left": "left"}
+
+
+def _steps(record: Record) -> set[int]:
+    return {int(step) for step in record.history.get("step", []) if step is not None}
+
+
+def _unknown(parcel) -> Record:
+    """A run whose directory is gone: it can still be named by its id, its group and its command."""
+    return Record(parcel.id, Path(parcel.id), parcel.command, "unreadable", group=parcel.group)

@@ -1,0 +1,119 @@
+"""What has to arrive at a W&B server: each run with all its logs, and whether everything that they name is still here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import dataclass
+from pathlib import Path
+
+from kdlab.logger.server import Status
+from kdlab.logger.wandb import STEP
+from kdlab.logger.wandb_log import Log, logs, read
+
+
+@dataclass(frozen=True)
+class Part:
+    """One log: a run has one for each time that it was begun or gone on with.
+
+    Attributes:
+        rows: of its history; steps: the optimizer steps that they tell of.
+        faults: what of it a server would not get, one sentence each.
+    """
+
+    path: Path
+    started: float
+    rows: int
+    steps: frozenset[int]
+    faults: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """A run.
+
+    Attributes:
+        entity: the team or user; "" is the key's own.
+        parts: by when they were begun.
+        summary: names; digests: of the artifacts that it made or read.
+        faults: what a server would not get; empty: all that was logged can be sent.
+    """
+
+    id: str
+    project: str
+    entity: str
+    group: str
+    command: str
+    parts: tuple[Part, ...]
+    summary: frozenset[str]
+    digests: frozenset[str]
+    faults: tuple[str, ...]
+
+    @property
+    def rows(self) -> int:
+        return sum(part.rows for part in self.parts)
+
+    def lacks(self, there: Status) -> str:
+        """What a server has not got of it, in words; "" where it has everything."""
+        if not there.known:
+            return "the run is not there"
+        missing = []
+        if there.rows < self.rows:
+            missing.append(f"{self.rows - there.rows} of {self.rows} rows")
+        if lost := sorted(self.summary - there.summary):
+            missing.append(f"{', '.join(lost[:3])} of the summary")
+        if artifacts := self.digests - there.digests:
+            missing.append(f"{len(artifacts)} of {len(self.digests)} artifacts")
+        return " and ".join(missing) + (" did not arrive" if missing else "")
+
+
+def parcels(outputs: Path, steps: Mapping[str, Set[int]]) -> list[Parcel]:
+    """Every run that has a log under ``<outputs>/wandb``, by id.
+
+    Args:
+        steps: run id -> the steps that its history.csv has rows of, which the logs must have as well.
+    """
+    found: dict[tuple[str, str], list[tuple[Part, Log]]] = {}
+    for folder in sorted((Path(outputs) / "wandb").glob("*run-*-*")):
+        for path in logs(folder):
+            log = read(path)
+            if log.run.get("id"):  # else a start that failed, before there was a run
+                found.setdefault((log.run["id"], log.run["project"]), []).append((_part(log), log))
+            log.history.clear()  # those of a whole sweep would fill the memory
+    return [_parcel(run, project, pairs, steps.get(run)) for (run, project), pairs in sorted(found.items())]
+
+
+def _part(log: Log) -> Part:
+    gone = [file for file in log.staged if not file.exists()]
+    changed = [file for file, size in log.sizes.items() if file.exists() and file.stat().st_size != size]
+    faults = []
+    for files, what in ((gone, "gone"), (changed, "of another size than when they were logged")):
+        if files:
+            more = f" and {len(files) - 1} more" if len(files) > 1 else ""
+            faults.append(f"files that {log.path.parent.name} names are {what}: {files[0]}{more}")
+    numbers = (row.get(STEP) for row in log.history)
+    steps = frozenset(int(number) for number in numbers if isinstance(number, (int, float)))
+    return Part(log.path, log.run["started"], len(log.history), steps, tuple(faults))
+
+
+def _parcel(run: str, project: str, pairs: Iterable[tuple[Part, Log]], steps: Set[int] | None) -> Parcel:
+    pairs = sorted(pairs, key=lambda pair: (pair[0].started, pair[0].path.parent.name))
+    last = pairs[-1][1]
+    faults = [fault for part, _ in pairs for fault in part.faults]
+    lost = (steps or set()) - frozenset().union(*(part.steps for part, _ in pairs))
+    if lost:
+        faults.append(f"{len(lost)} of {len(steps or ())} steps in history.csv are in none of its W&B logs")
+    if steps is None:  # nothing to compare with, so a damaged log counts; one that a kill cut short has all but its end
+        faults += [
+            f"{log.path} is damaged: {fault}" for _, log in pairs for fault in log.problems if "cut off" not in fault
+        ]
+    return Parcel(
+        id=run,
+        project=project or "",
+        entity=next((log.run["entity"] for _, log in pairs if log.run["entity"]), ""),
+        group=last.run["group"],
+        command=last.run["job_type"],
+        parts=tuple(part for part, _ in pairs),
+        summary=frozenset(name for _, log in pairs for name in log.summary if not name.startswith("_")),
+        digests=frozenset(made["digest"] for _, log in pairs for made in log.artifacts.values()),
+        faults=tuple(faults),
+    )

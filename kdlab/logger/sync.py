@@ -1,0 +1,112 @@
+"""Send runs that were logged offline, whole or in part, to a W&B server, and count there what arrived.
+
+``wandb sync`` calls it a success where a run could not be uploaded, and sends what the server has already once more.
+So only rows that the server lacks are sent, and rows, summary and artifacts are counted there before and after.
+Verified against a protocol stub on loopback, not against W&B's own server.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from kdlab.logger.parcel import Parcel
+from kdlab.logger.remainder import copy
+from kdlab.logger.server import NoServerError, Server, Status
+
+ARRIVE_SECONDS = 20.0  # how long what was taken may need until the server counts it
+PATIENCE_SECONDS = 15.0  # how long a server may be silent while it is sent to
+RETRIES = ("WANDB__GRAPHQL_RETRY_MAX", "WANDB__FILE_STREAM_RETRY_MAX", "WANDB__FILE_TRANSFER_RETRY_MAX")
+
+
+class Sync:
+    """Sends parcels to one server, some at a time.
+
+    Args:
+        root: ``<outputs>/wandb``, where copies of the logs are kept while they are sent.
+        at_once: runs in one call of ``wandb sync``.
+        told: called with each run, and with what is left of it: "" where it is whole on the server.
+    """
+
+    def __init__(self, server: Server, root: Path, at_once: int, told: Callable[[Parcel, str], None]) -> None:
+        self.server, self.root, self.at_once, self.told = server, root, at_once, told
+        self.own = ""
+
+    def begin(self) -> None:
+        """Ask for the server. Errors: NoServerError, where it is not there or refuses the key."""
+        self.own = self.server.entity()
+
+    def there(self, parcel: Parcel) -> Status:
+        """What the server has of a run. Errors: NoServerError."""
+        return self.server.run(parcel.entity or self.own, parcel.project, parcel.id)
+
+    def send(self, wanted: Sequence[tuple[Parcel, Status]]) -> None:
+        """Send what each status lacks. Once the server is gone, the rest is told as left and not tried."""
+        gone = ""
+        for start in range(0, len(wanted), self.at_once):
+            some = wanted[start : start + self.at_once]
+            gone = gone or self._carry(some)
+            for parcel, _ in some:
+                try:
+                    left = self._arrived(parcel) if not gone else gone
+                except NoServerError as error:
+                    left = gone = str(error)
+                if not left:
+                    for part in parcel.parts:  # wandb's own mark, so that a later `wandb sync` leaves it alone
+                        part.path.with_name(part.path.name + ".synced").touch()
+                self.told(parcel, left)
+
+    def _arrived(self, parcel: Parcel) -> str:
+        deadline, pause = time.monotonic() + ARRIVE_SECONDS, 0.05
+        while (left := parcel.lacks(self.there(parcel))) and time.monotonic() < deadline:
+            time.sleep(pause)
+            pause = min(2 * pause, 2.0)
+        return left
+
+    def _carry(self, some: Sequence[tuple[Parcel, Status]]) -> str:
+        """One call of ``wandb sync``; what ended it, "" where it came to its end."""
+        with tempfile.TemporaryDirectory(prefix="sync-", dir=self.root) as room:
+            folders = []
+            for parcel, status in some:
+                there = status.rows
+                for part in parcel.parts:
+                    folders.append(copy(part.path, Path(room) / part.path.parent.name, min(there, part.rows)).parent)
+                    there = max(0, there - part.rows)
+            command = [sys.executable, "-m", "wandb", "sync", "--no-skip-synced", "--no-skip-online", "-n", "4"]
+            with (Path(room) / "said.txt").open("wb") as said:
+                process = subprocess.Popen(
+                    [*command, *map(str, folders)], env=self._variables(room), stdin=subprocess.DEVNULL, stdout=said,
+                    stderr=said, start_new_session=True,
+                )  # fmt: skip
+                try:
+                    return self._watch(process)
+                finally:
+                    with suppress(ProcessLookupError):
+                        os.killpg(process.pid, signal.SIGKILL)  # with W&B's service, which would go on alone
+                    process.wait()
+
+    def _watch(self, process: subprocess.Popen) -> str:
+        heard = asked = time.monotonic()
+        while process.poll() is None:
+            time.sleep(0.05)
+            if time.monotonic() - asked < 2:
+                continue
+            try:
+                self.server.entity()
+                heard = asked = time.monotonic()
+            except NoServerError as error:
+                asked = time.monotonic()
+                if asked - heard > PATIENCE_SECONDS:
+                    return str(error)
+        return ""
+
+    def _variables(self, room: str) -> dict[str, str]:
+        kept = {name: value for name, value in os.environ.items() if name != "WANDB_MODE"}
+        return kept | {"WANDB_BASE_URL": self.server.url, "WANDB_DIR": room} | dict.fromkeys(RETRIES, "3")

@@ -1,0 +1,97 @@
+"""Correlation with the teacher instead of equality, over the classes of a row and over the rows of a class."""
+
+from __future__ import annotations
+
+from typing import final
+
+from torch import Tensor
+from torch.linalg import vector_norm
+
+from kdlab.loss.logit.divergence import soften
+from kdlab.loss.term import Term, same_classes
+from kdlab.output import Output
+from kdlab.schedule.base import Schedule, at, positive, within
+
+
+def pearson(one: Tensor, two: Tensor) -> Tensor:
+    """The correlation of two ``[..., N]`` along the last axis, whose mean is 0 already; 0 where one is constant."""
+    norm = vector_norm(one, dim=-1) * vector_norm(two, dim=-1)
+    return (one * two).sum(-1) / norm.clamp(min=1e-8)
+
+
+def inter_class(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T^2 * (1 - the correlation of both sides' probabilities over the classes), per position.
+
+    Args:
+        student, teacher: logits ``[..., C]``; half precision is computed in float32.
+        temperature: > 0; both sides are divided by it.
+
+    Returns:
+        ``[...]`` in [0, 2 T^2], and 0 where the probabilities are a rising line of each other. With two classes any
+        two rows are such a line or its mirror: the value has no gradient there, and only :func:`intra_class` teaches.
+
+    Source: Huang et al. 2022 (DIST), arXiv:2205.10536, section 3 (inter-class relation).
+    """
+    s, t = (soften(logits, temperature).exp() for logits in (student, teacher))
+    return temperature**2 * (1 - pearson(s - s.mean(-1, keepdim=True), t - t.mean(-1, keepdim=True)))
+
+
+def intra_class(student: Tensor, teacher: Tensor, mask: Tensor, temperature: float) -> Tensor:
+    """T^2 * (1 - the correlation of both sides' probabilities over the rows), per class.
+
+    Args:
+        student, teacher: logits ``[..., C]``; half precision is computed in float32.
+        mask: ``[...]`` bool; positions outside it do not count.
+        temperature: > 0; both sides are divided by it.
+
+    Returns:
+        ``[C]`` in [0, 2 T^2], and 0 where the probabilities of a class are a rising line of each other.
+
+    Source: Huang et al. 2022 (DIST), arXiv:2205.10536, section 3 (intra-class relation).
+    """
+    rows = mask.reshape(-1, 1)
+    count = rows.sum().clamp(min=1)
+
+    def centred(logits: Tensor) -> Tensor:
+        share = soften(logits, temperature).exp().reshape(-1, logits.shape[-1]).where(rows, 0)
+        return (share - share.sum(0) / count).where(rows, 0).T
+
+    return temperature**2 * (1 - pearson(centred(student), centred(teacher)))
+
+
+@final
+class DIST(Term):
+    """``inter`` times the mean of :func:`inter_class` plus ``intra`` times that of :func:`intra_class`.
+
+    For single-label tasks. The second relates the rows of one micro-batch, so accumulating over smaller ones is not
+    the loss of the whole batch; where a class is equally likely in all of them its value is 1.
+
+    Args:
+        weight, temperature: numbers or schedules.
+        inter, intra: >= 0, the weights of the two parts, numbers or schedules.
+
+    Source: Huang et al. 2022 (DIST), arXiv:2205.10536, section 3.
+    """
+
+    multi_label = False
+    row_wise = False
+
+    def __init__(
+        self,
+        weight: float | Schedule = 1.0,
+        temperature: float | Schedule = 1.0,
+        inter: float | Schedule = 1.0,
+        intra: float | Schedule = 1.0,
+    ) -> None:
+        super().__init__()
+        self.weight = weight
+        self.temperature = positive(temperature, "temperature")
+        self.inter = within(inter, 0, 1e6, "inter", "it weighs the order of the classes in a row")
+        self.intra = within(intra, 0, 1e6, "intra", "it weighs the order of the rows in a class")
+
+    def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
+        same_classes(student, teacher)
+        temperature = at(self.temperature, progress)
+        inter = inter_class(student.logits, teacher.logits, temperature)
+        intra = intra_class(student.logits, teacher.logits, student.mask, temperature).mean()
+        return student.mean(at(self.inter, progress) * inter + at(self.intra, progress) * intra)

@@ -1,0 +1,70 @@
+"""The generalised Jensen-Shannon divergence, which goes from KL to reverse KL."""
+
+from __future__ import annotations
+
+from typing import final
+
+from torch import Tensor
+
+from kdlab.error import UserError
+from kdlab.loss.logit.divergence import kl, mix, soften
+from kdlab.loss.term import Term, same_classes
+from kdlab.output import Output
+from kdlab.schedule.base import Schedule, at, bounds, positive, within
+
+
+def jensen_shannon(student: Tensor, teacher: Tensor, temperature: float, beta: float) -> Tensor:
+    """T^2 * (beta KL(teacher || m) + (1 - beta) KL(student || m)), m = beta teacher + (1 - beta) student.
+
+    Divided by beta it becomes KL(teacher || student) for small beta, and divided by 1 - beta KL(student || teacher)
+    for beta near 1. At the two ends themselves, where the formula is 0, the value is the KL that it points to.
+
+    Args:
+        student, teacher: logits ``[..., C]``; half precision is computed in float32.
+        temperature: > 0; both sides are divided by it.
+        beta: in [0, 1]; 0 is KL, 0.5 Jensen-Shannon, 1 reverse KL.
+
+    Returns:
+        ``[...]`` in nats, >= 0, and 0 where the softened distributions agree. Inside of (0, 1) at most T^2 log 2.
+
+    Source: Agarwal et al. 2024 (GKD), arXiv:2306.13649, section 2 (generalised JSD).
+    """
+    log_t, log_s = soften(teacher, temperature), soften(student, temperature)
+    middle = mix(log_t, log_s, beta)
+    from_teacher, from_student = kl(log_t, middle), kl(log_s, middle)
+    share = beta if 0 < beta < 1 else 1 - beta  # at an end the middle is one of the two, whose own KL is 0
+    return temperature**2 * (share * from_teacher + (1 - share) * from_student)
+
+
+@final
+class JSD(Term):
+    """The mean of :func:`jensen_shannon`, for single-label tasks.
+
+    Args:
+        weight, temperature: numbers or schedules.
+        beta: in [0, 1]; a schedule stays inside of (0, 1), since the value jumps at the ends.
+    """
+
+    multi_label = False
+
+    def __init__(
+        self,
+        weight: float | Schedule = 1.0,
+        temperature: float | Schedule = 1.0,
+        beta: float | Schedule = 0.5,
+    ) -> None:
+        super().__init__()
+        self.weight = weight
+        self.temperature = positive(temperature, "temperature")
+        self.beta = within(beta, 0, 1, "beta", "0 is KL, 0.5 Jensen-Shannon, 1 reverse KL")
+        low, high = bounds(beta, "beta")
+        if low < high and (low <= 0 or high >= 1):
+            raise UserError(
+                f"beta goes from {low:g} to {high:g}, but the divergence jumps at 0 and at 1: let the schedule stay "
+                "between them, such as from 0.05 to 0.95."
+            )
+
+    def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
+        same_classes(student, teacher)
+        temperature, beta = at(self.temperature, progress), at(self.beta, progress)
+        return student.mean(jensen_shannon(student.logits, teacher.logits, temperature, beta))

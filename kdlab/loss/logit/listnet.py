@@ -1,0 +1,61 @@
+"""The order that the teacher gives to the rows of a batch."""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from torch import Tensor
+
+from kdlab.loss.logit.target import finite_kl
+from kdlab.loss.term import Term, same_classes
+from kdlab.output import Output, widen
+from kdlab.schedule.base import Schedule, at, positive
+
+
+def top_one_kl(student: Tensor, teacher: Tensor, mask: Tensor, temperature: float) -> Tensor:
+    """T^2 * KL(teacher || student) of which row comes first (a softmax over the rows), in nats, per class.
+
+    ListNet's cross-entropy less the teacher's entropy, which the student cannot change.
+
+    Args:
+        student, teacher: scores ``[..., C]``, each class a list of its own; half precision is computed in float32.
+        mask: ``[...]`` bool; positions outside it are not in the lists.
+        temperature: > 0; both sides are divided by it.
+
+    Returns:
+        ``[C]``, >= 0, free of a shift of all scores of a class; 0 where the differences between rows agree.
+
+    Source: Cao et al. 2007 (ListNet), ICML, the top-one probability, with the teacher's scores as the truth.
+    """
+    rows = mask.reshape(-1, 1)
+
+    def first(scores: Tensor) -> Tensor:
+        listed = (widen(scores) / temperature).reshape(-1, scores.shape[-1])
+        # without any row the lists are empty: they are filled, and count nothing
+        return listed.masked_fill(~rows & rows.any(), -torch.inf).log_softmax(0).masked_fill(~rows, -torch.inf).T
+
+    return temperature**2 * finite_kl(first(teacher), first(student))
+
+
+@final
+class ListNet(Term):
+    """The mean of :func:`top_one_kl` over the classes: the rows of a micro-batch are one list, for each class anew.
+
+    It says nothing of how high a class is as a whole: beside a term that does, or for scores that only rank.
+
+    Args:
+        weight, temperature: numbers or schedules.
+    """
+
+    row_wise = False
+
+    def __init__(self, weight: float | Schedule = 1.0, temperature: float | Schedule = 1.0) -> None:
+        super().__init__()
+        self.weight = weight
+        self.temperature = positive(temperature, "temperature")
+
+    def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
+        same_classes(student, teacher)
+        values = top_one_kl(student.logits, teacher.logits, student.mask, at(self.temperature, progress))
+        return student.mean(values.mean().expand(student.mask.shape))

@@ -1,0 +1,46 @@
+"""KL between standardised logits: the student need not match the range of the teacher's."""
+
+from __future__ import annotations
+
+from typing import final
+
+from torch import Tensor
+
+from kdlab.loss.logit.kl import tempered_kl
+from kdlab.loss.term import Term, same_classes
+from kdlab.output import Output, widen
+from kdlab.schedule.base import Schedule, at, positive
+
+
+def standardise(logits: Tensor) -> Tensor:
+    """Logits ``[..., C]`` with mean 0 and standard deviation 1 over the classes; a constant row becomes 0.
+
+    Source: Sun et al. 2024, arXiv:2403.01427 (the Z-score); the deviation divides by C, in the authors' code by C - 1.
+    """
+    centred = widen(logits) - widen(logits).mean(-1, keepdim=True)
+    return centred * centred.square().mean(-1, keepdim=True).clamp(min=1e-14).rsqrt()
+
+
+@final
+class LogitStandardisation(Term):
+    """The mean of the tempered KL between standardised logits, for single-label tasks.
+
+    It is free of shift and scale of either side. With two classes only the sign of a row's difference is left.
+
+    Args:
+        weight, temperature: numbers or schedules; the temperature is the paper's base temperature.
+
+    Source: Sun et al. 2024 (logit standardisation), arXiv:2403.01427.
+    """
+
+    multi_label = False
+
+    def __init__(self, weight: float | Schedule = 1.0, temperature: float | Schedule = 1.0) -> None:
+        super().__init__()
+        self.weight = weight
+        self.temperature = positive(temperature, "temperature")
+
+    def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
+        same_classes(student, teacher)
+        own, goal = standardise(student.logits), standardise(teacher.logits)
+        return student.mean(tempered_kl(own, goal, at(self.temperature, progress)))

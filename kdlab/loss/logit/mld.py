@@ -1,0 +1,47 @@
+"""Multi-label logit distillation: every class one against the rest, summed."""
+
+from __future__ import annotations
+
+from typing import final
+
+from torch import Tensor
+
+from kdlab.loss.logit.binary_kl import binary_kl
+from kdlab.loss.term import Term, same_classes
+from kdlab.output import Output, widen
+from kdlab.schedule.base import Schedule
+
+
+def one_versus_rest_kl(student: Tensor, teacher: Tensor) -> Tensor:
+    """KL(teacher || student) of each class's Bernoulli, in nats, summed over the classes, per position.
+
+    Args:
+        student, teacher: logits ``[..., C]``; half precision is computed in float32.
+
+    Returns:
+        ``[...]``, >= 0, and 0 where the probabilities agree.
+
+    Source: Yang et al. 2023 (L2D), arXiv:2308.06453 (MLD), and the authors' code.
+    """
+    return binary_kl(widen(student), widen(teacher)).sum(-1)
+
+
+@final
+class MLD(Term):
+    """The mean of :func:`one_versus_rest_kl`, for multi-label tasks.
+
+    It has no temperature, and grows with the number of classes; term binary_kl has one and averages.
+
+    Args:
+        weight: a number or a schedule.
+    """
+
+    multi_label = True
+
+    def __init__(self, weight: float | Schedule = 1.0) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
+        same_classes(student, teacher)
+        return student.mean(one_versus_rest_kl(student.logits, teacher.logits))

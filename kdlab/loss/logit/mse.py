@@ -1,0 +1,42 @@
+"""Regression of the teacher's logits."""
+
+from __future__ import annotations
+
+from typing import final
+
+from torch import Tensor
+
+from kdlab.loss.term import Term, same_classes
+from kdlab.output import Output, widen
+from kdlab.schedule.base import Schedule
+
+
+def logit_mse(student: Tensor, teacher: Tensor) -> Tensor:
+    """The squared difference of the logits, averaged over the classes, per position.
+
+    Args:
+        student, teacher: logits ``[..., C]``; half precision is computed in float32.
+
+    Returns:
+        ``[...]``, >= 0, and 0 only where the logits themselves agree, not just their softmax.
+
+    Source: Ba, Caruana 2014, arXiv:1312.6184, equation 1, times 2 / C.
+    """
+    return (widen(student) - widen(teacher)).square().mean(-1)
+
+
+@final
+class LogitMSE(Term):
+    """The mean of :func:`logit_mse`.
+
+    Args:
+        weight: a number or a schedule.
+    """
+
+    def __init__(self, weight: float | Schedule = 1.0) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
+        same_classes(student, teacher)
+        return student.mean(logit_mse(student.logits, teacher.logits))

@@ -1,0 +1,68 @@
+"""Cross-entropy with the teacher, where the classes that are not the target are normalised among themselves."""
+
+from __future__ import annotations
+
+from typing import final
+
+from torch import Tensor
+
+from kdlab.loss.logit.divergence import soften
+from kdlab.loss.logit.target import apart, target
+from kdlab.loss.term import Term, same_classes
+from kdlab.output import Output
+from kdlab.schedule.base import Schedule, at, positive, within
+
+
+def normalised_kd(student: Tensor, teacher: Tensor, target: Tensor, temperature: float, gamma: float) -> Tensor:
+    """-T_t log S_t - gamma * T^2 * sum over the others of N(T_i) log N(S_i), in nats, per position.
+
+    S and T are probabilities without temperature at the target t; N normalises those of the others at the temperature.
+
+    Args:
+        student, teacher: logits ``[..., C]`` with C >= 2; half precision is computed in float32.
+        target: class numbers ``[...]``.
+        temperature: > 0, of the others alone.
+        gamma: >= 0, the weight of the others.
+
+    Returns:
+        ``[...]``, >= gamma * T^2 * the entropy of the teacher's others. It falls as the student's probability of the
+        target rises to 1, so it is not least where the two agree.
+
+    Source: Yang et al. 2023 (NKD), arXiv:2303.13005, section 3, without the student's own cross-entropy.
+    """
+    place = target[..., None]
+    log_s, t = soften(student, 1.0).gather(-1, place), soften(teacher, 1.0).gather(-1, place).exp()
+    (_, s_others), (_, t_others) = (apart(logits, target, temperature) for logits in (student, teacher))
+    others = t_others.exp() * s_others.masked_fill(s_others.isinf(), 0)
+    return -(t * log_s).squeeze(-1) - gamma * temperature**2 * others.sum(-1)
+
+
+@final
+class NKD(Term):
+    """The mean of :func:`normalised_kd`, for single-label tasks.
+
+    Rows without a label take the teacher's most likely class for it.
+
+    Args:
+        weight, temperature: numbers or schedules.
+        gamma: >= 0, the weight of the classes that are not the target, a number or a schedule.
+    """
+
+    multi_label = False
+    reads_labels = True
+
+    def __init__(
+        self,
+        weight: float | Schedule = 1.0,
+        temperature: float | Schedule = 1.0,
+        gamma: float | Schedule = 1.5,
+    ) -> None:
+        super().__init__()
+        self.weight = weight
+        self.temperature = positive(temperature, "temperature")
+        self.gamma = within(gamma, 0, 1e6, "gamma", "it weighs the other classes, and the paper takes 1.5")
+
+    def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
+        same_classes(student, teacher)
+        right, temperature, gamma = target(student, teacher), at(self.temperature, progress), at(self.gamma, progress)
+        return student.mean(normalised_kd(student.logits, teacher.logits, right, temperature, gamma))

@@ -1,0 +1,48 @@
+"""The teacher's number as the goal, where a row's value is a real number."""
+
+from __future__ import annotations
+
+from typing import final
+
+from torch import Tensor
+from torch.nn.functional import huber_loss
+
+from kdlab.loss.term import Term, same_classes
+from kdlab.output import Output, widen
+from kdlab.schedule.base import Schedule, at, positive
+
+
+def huber_distance(student: Tensor, teacher: Tensor, delta: float) -> Tensor:
+    """Half the squared difference of two numbers up to ``delta``, and linear from there, per position.
+
+    Args:
+        student, teacher: ``[..., 1]``; half precision is computed in float32.
+        delta: > 0, in units of the value.
+
+    Returns:
+        ``[...]``, >= 0, and 0 where both agree; its slope is never steeper than ``delta``.
+
+    Source: Huber 1964, Robust Estimation of a Location Parameter; the teacher's number stands for the truth.
+    """
+    return huber_loss(widen(student), widen(teacher), reduction="none", delta=delta).squeeze(-1)
+
+
+@final
+class Regression(Term):
+    """The mean of :func:`huber_distance`, for models that give one number a row.
+
+    Args:
+        weight: a number or a schedule.
+        delta: > 0, where the square becomes a line, in units of the value; a number or a schedule.
+    """
+
+    outputs = 1
+
+    def __init__(self, weight: float | Schedule = 1.0, delta: float | Schedule = 1.0) -> None:
+        super().__init__()
+        self.weight = weight
+        self.delta = positive(delta, "delta")
+
+    def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
+        same_classes(student, teacher)
+        return student.mean(huber_distance(student.logits, teacher.logits, at(self.delta, progress)))

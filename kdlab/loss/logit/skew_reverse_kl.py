@@ -1,0 +1,59 @@
+"""Reverse KL against a mixture that holds a little of the student, so that its gradient stays bounded."""
+
+from __future__ import annotations
+
+from typing import final
+
+from torch import Tensor
+
+from kdlab.loss.logit.divergence import kl, mix, soften
+from kdlab.loss.term import Term, same_classes
+from kdlab.output import Output
+from kdlab.schedule.base import Schedule, at, positive, within
+
+
+def skew_reverse_kl(student: Tensor, teacher: Tensor, temperature: float, skew: float) -> Tensor:
+    """T^2 * KL(student || skew student + (1 - skew) teacher) at temperature T, in nats, per position.
+
+    Args:
+        student, teacher: logits ``[..., C]``; half precision is computed in float32.
+        temperature: > 0; both sides are divided by it.
+        skew: in [0, 1); 0 is reverse KL.
+
+    Returns:
+        ``[...]``, >= 0, and 0 where the softened distributions agree; with skew > 0 at most -T^2 log(skew).
+
+    Source: Ko et al. 2024 (DistiLLM), arXiv:2402.03898, section 3.1.
+    """
+    log_t, log_s = soften(teacher, temperature), soften(student, temperature)
+    return temperature**2 * kl(log_s, mix(log_s, log_t, skew))
+
+
+@final
+class SkewReverseKL(Term):
+    """The mean of :func:`skew_reverse_kl`, for single-label tasks.
+
+    Args:
+        weight, temperature: numbers or schedules.
+        skew: in [0, 0.99], a number or a schedule.
+    """
+
+    multi_label = False
+
+    def __init__(
+        self,
+        weight: float | Schedule = 1.0,
+        temperature: float | Schedule = 1.0,
+        skew: float | Schedule = 0.1,
+    ) -> None:
+        super().__init__()
+        self.weight = weight
+        self.temperature = positive(temperature, "temperature")
+        self.skew = within(
+            skew, 0, 0.99, "skew", "0 is reverse KL, 0.1 is common, and at 1 nothing would be left to learn"
+        )
+
+    def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
+        same_classes(student, teacher)
+        temperature, skew = at(self.temperature, progress), at(self.skew, progress)
+        return student.mean(skew_reverse_kl(student.logits, teacher.logits, temperature, skew))

@@ -1,0 +1,61 @@
+"""Which class a method that reads labels takes for the right one; where a row has no label, the teacher says it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from kdlab.error import UserError
+from kdlab.output import Output, widen
+
+
+def label(student: Output) -> Tensor:
+    """Class numbers ``[...]``; 0 where a row has no label, which ``student.labelled`` tells apart.
+
+    Raises:
+        UserError: the data has no labels at all.
+    """
+    if student.label is None:
+        raise UserError(
+            "A loss term reads the labels, but the data has none: leave the term out, or use labelled data."
+        )
+    return student.label.where(student.labelled, 0)
+
+
+def target(student: Output, teacher: Output) -> Tensor:
+    """Class numbers ``[...]``: the label, and where there is none the teacher's most likely class."""
+    likely = teacher.logits.argmax(-1)
+    return likely if student.label is None else student.label.where(student.labelled, likely)
+
+
+def targets(student: Output, teacher: Output) -> Tensor:
+    """``[..., C]`` bool for multi-label tasks: the labels, and where there are none what the teacher finds likely."""
+    likely = teacher.logits > 0
+    return likely if student.label is None else (student.label > 0).where(student.labelled[..., None], likely)
+
+
+def apart(logits: Tensor, target: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """A distribution split into the target class against all others, and the others among themselves.
+
+    Args:
+        logits: ``[..., C]`` with C >= 2; half precision is computed in float32.
+        target: class numbers ``[...]``.
+
+    Returns:
+        The log-odds of the target ``[...]``, and the log-probabilities of the others given that it is none of the
+        target ``[..., C]``, where the target's own place is -inf.
+    """
+    scores = widen(logits) / temperature
+    chosen = one_hot(target, logits.shape[-1]).bool()
+    others = scores.masked_fill(chosen, -torch.inf)
+    total = others.logsumexp(-1, keepdim=True)
+    odds = (scores - total).masked_fill(~chosen, 0).sum(-1)
+    return odds, others - total
+
+
+def finite_kl(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """KL(p || q) over the last axis, ``[...]``, where both are -inf at the same places, which count nothing."""
+    nowhere = log_p.isinf()
+    log_p, log_q = log_p.masked_fill(nowhere, 0), log_q.masked_fill(nowhere, 0)
+    return (log_p.exp() * (log_p - log_q)).sum(-1)

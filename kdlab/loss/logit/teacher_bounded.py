@@ -1,0 +1,61 @@
+"""The teacher as an upper bound: a student that is nearer to the truth than the teacher is left alone."""
+
+from __future__ import annotations
+
+from typing import final
+
+from torch import Tensor
+
+from kdlab.loss.term import Term, same_classes
+from kdlab.output import Output, widen
+from kdlab.schedule.base import Schedule, at, within
+
+
+def teacher_bounded(student: Tensor, teacher: Tensor, label: Tensor, margin: float) -> Tensor:
+    """The student's squared error, and 0 where, with the margin added, it is no larger than the teacher's.
+
+    A real-valued teacher can be wrong without bound, so it is no goal here, only a bar.
+
+    Args:
+        student, teacher: ``[..., 1]``; half precision is computed in float32.
+        label: the true values ``[...]``.
+        margin: >= 0, in squared units of the value.
+
+    Returns:
+        ``[...]``, >= 0. It jumps from the teacher's error less the margin to 0.
+
+    Source: Chen et al. 2017, Learning Efficient Object Detection Models with Knowledge Distillation, section 3.3.
+    """
+    own, goal = ((widen(value).squeeze(-1) - label).square() for value in (student, teacher))
+    return own.where(own + margin > goal, 0)
+
+
+@final
+class TeacherBounded(Term):
+    """The mean of :func:`teacher_bounded`, for models that give one number a row.
+
+    Rows without a label take the teacher's value for it, so that the student learns that.
+
+    Args:
+        weight: a number or a schedule.
+        margin: >= 0, by how much the student's squared error has to be below the teacher's; a number or a schedule.
+    """
+
+    outputs = 1
+    reads_labels = True
+
+    def __init__(self, weight: float | Schedule = 1.0, margin: float | Schedule = 0.0) -> None:
+        super().__init__()
+        self.weight = weight
+        self.margin = within(margin, 0, 1e9, "margin", "it is in squared units of the value")
+
+    def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
+        same_classes(student, teacher)
+        known = number(student, teacher)
+        return student.mean(teacher_bounded(student.logits, teacher.logits, known, at(self.margin, progress)))
+
+
+def number(student: Output, teacher: Output) -> Tensor:
+    """True values ``[...]``: the label, and where there is none the teacher's value."""
+    said = widen(teacher.logits).squeeze(-1)
+    return said if student.label is None else student.label.to(said.dtype).where(student.labelled, said)

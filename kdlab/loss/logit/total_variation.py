@@ -1,0 +1,50 @@
+"""How much probability has to be moved from class to class to make the student the teacher."""
+
+from __future__ import annotations
+
+from typing import final
+
+from torch import Tensor
+
+from kdlab.loss.logit.divergence import soften
+from kdlab.loss.term import Term, same_classes
+from kdlab.output import Output
+from kdlab.schedule.base import Schedule, at, positive
+
+
+def total_variation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T * half the sum of the absolute differences of the probabilities at temperature T, per position.
+
+    T, and not T^2, keeps the gradient's scale free of the temperature, since the distance is no square near its zero.
+
+    Args:
+        student, teacher: logits ``[..., C]``; half precision is computed in float32.
+        temperature: > 0; both sides are divided by it.
+
+    Returns:
+        ``[...]`` in [0, T], symmetric, and 0 where the softened distributions agree.
+
+    Source: Wen et al. 2023 (f-DISTILL), arXiv:2307.15190, the total variation distance of one step.
+    """
+    difference = soften(student, temperature).exp() - soften(teacher, temperature).exp()
+    return temperature / 2 * difference.abs().sum(-1)
+
+
+@final
+class TotalVariation(Term):
+    """The mean of :func:`total_variation`, for single-label tasks.
+
+    Args:
+        weight, temperature: numbers or schedules.
+    """
+
+    multi_label = False
+
+    def __init__(self, weight: float | Schedule = 1.0, temperature: float | Schedule = 1.0) -> None:
+        super().__init__()
+        self.weight = weight
+        self.temperature = positive(temperature, "temperature")
+
+    def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
+        same_classes(student, teacher)
+        return student.mean(total_variation(student.logits, teacher.logits, at(self.temperature, progress)))

@@ -1,0 +1,48 @@
+"""Train a student with an objective whose terms read no teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+
+from kdlab.freeze.base import Freeze
+from kdlab.loss.objective import Objective
+from kdlab.module.base import Learner
+from kdlab.output import Batch
+from kdlab.schedule.base import Schedule
+from kdlab.task.base import Task
+
+
+@final
+class TeacherFree(Learner):
+    """The distillation rule without a teacher: what `kdlab distill` takes where the loss needs none."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        task: Task,
+        loss: Objective,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        scheduler: Schedule,
+        freeze: Freeze,
+        metric: MetricCollection,
+        seed: int,
+    ) -> None:
+        super().__init__(model, task, optimizer, scheduler, freeze, metric, seed)
+        self.loss = loss
+
+    def extra_groups(self) -> list[dict[str, Any]]:
+        return self.loss.groups
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        student = self.task.read(self.model, batch, self.loss.taps["student"])
+        supervised = self.task.supervised(student, batch)
+        total, values = self.loss(supervised, student, None, self.progress)
+        named = {"train/loss": total} | {f"train/loss/{name}": value for name, value in values.items()}
+        named |= {f"train/schedule/{name}": value for name, value in self.loss.current(self.progress).items()}
+        self.log_dict(named, batch_size=len(batch["row"]), sync_dist=True)
+        return total
