@@ -105,7 +105,8 @@ def _doctor(arguments: list[str]) -> None:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    import kdlab.identity  # noqa: F401
+    import kdlab.identity
+    import kdlab.launcher  # noqa: F401
 
     try:
         import_module("kdlab.command.doctor").main(arguments, conf())

@@ -143,8 +143,9 @@ def _grid(verb: str, words: list[str], multirun: bool, own: Path | None) -> Grid
     words = list(words)
     if own is not None:
         words.append(f"hydra.searchpath=['{own.absolute().as_uri()}']")
-    mode = RunMode.MULTIRUN if multirun else RunMode.RUN
-    master = loader.load_configuration(verb, words, mode)
+    master = loader.load_configuration(verb, words, RunMode.MULTIRUN)
+    if not multirun and master.hydra.mode != RunMode.MULTIRUN:  # which a sweep=OPTION may have set
+        master = loader.load_configuration(verb, words, RunMode.RUN)
     HydraConfig.instance().set_config(master)
     return Grid(verb, [word for word in words if not word.startswith("hydra.searchpath")], master, loader)
 

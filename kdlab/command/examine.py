@@ -225,7 +225,7 @@ class Examination:
         part.splits["test"] = part.splits["val"]
         root = self.folder / "cost"
         prepared = self._prepared(job, part, root)
-        store = cost.stored(root / "store", len(data.used), int(data.lengths.sum()))
+        store = cost.stored(root / "store", data.lengths)
         asked = 0 if prepared.teacher is None or store else _bytes(prepared.teacher.model)
         longest = int(data.deck.rows.lengths[data.splits["train"]].max()) * data.batch_size
         measured = cost.measure(prepared.learner, part, partial(_trainer, job), asked, steps, longest)

@@ -96,19 +96,19 @@ def validations(batches: int, trainer: Mapping[str, Any], steps: int) -> float:
     return micro / batches / every * (batches / interval if isinstance(interval, int) else 1 / interval)
 
 
-def stored(folder: Path, rows: int, tokens: int) -> int:
+def stored(folder: Path, lengths: np.ndarray) -> int:
     """Bytes that the teacher's answers to all rows take, from a store of some of them.
 
     Args:
         folder: of stores; every array in it is scaled.
-        rows, tokens: of the whole data.
+        lengths: ``[N]``, tokens of each row of the whole data.
     """
+    count = {"row": len(lengths), "token": int(lengths.sum()), "pair": int((lengths.astype(np.int64) ** 2).sum())}
     total = 0
     for meta in folder.glob("*/meta.json"):
         for name, known in json.loads(meta.read_text())["arrays"].items():
             array = np.load(meta.parent / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-            lines = {"row": rows, "token": tokens, "pair": tokens**2 // max(1, rows)}[known["kind"]]
-            total += array.dtype.itemsize * math.prod(array.shape[1:]) * lines
+            total += array.dtype.itemsize * math.prod(array.shape[1:]) * count[known["kind"]]
     return total
 
 

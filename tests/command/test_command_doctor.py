@@ -160,6 +160,18 @@ def test_options_of_the_users_own_are_found(kdlab, tiny):
     assert "loss kd, gentle" in out
 
 
+def test_of_a_search_the_ends_are_looked_at(kdlab, tiny):
+    pytest.importorskip("optuna")
+    words = ("sweep=optuna", "hydra.sweeper.n_trials=7", "optimizer.lr=tag(log,interval(1e-4,1e-2))")
+    code, out, err = doctor(kdlab, tiny, *words, flags=())
+    assert code == 0, out + err
+    assert "jobs 7; of 2 looked at" in out
+    assert "optimizer.lr 0.0001, 0.01 the optimizer" in out
+    code, _, err = doctor(kdlab, tiny, *words, "loss.temperature=interval(-1,2)", flags=())
+    assert code == 2
+    assert "loss.temperature=-1.0" in err
+
+
 def test_a_sweep_with_a_bad_point_does_not_start(kdlab, tiny):
     code, out, err = kdlab("distill", "-m", *tiny["distill"], "logger=none", "loss.temperature=1,2,-4", "seed=0,1")
     assert code == 2, out

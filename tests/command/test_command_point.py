@@ -33,7 +33,7 @@ def grid(*words: str, verb: str = "distill") -> Grid:
         ["experiment=movie_reviews", "loss.temperature=1,4", "seed=0,1"],
         ["loss=kd,hint", "+loss/term@loss.terms.more=distance", "loss.terms.more.weight=0.5,2"],
         ["+schedule@loss.alpha=linear,cosine", "loss.alpha.end=0.5,0.8"],
-        ["model@student=mlp,linear", "student.width=64,32", "~trainer.profiler"],
+        ["model@student=mlp,linear", "student.width=64,32", "~trainer.gradient_clip_val"],
         ["optimizer=sgd", "+optimizer.dampening=0.1", "++optimizer.lr=choice(0.1,0.2)", "task/head=mlp"],
         ["student.layers=[0,1],[1]", "model@student=minilm_l6", "trainer.max_epochs=range(1,3)"],
         ["cluster=local", "logger=csv", "callback=[default,early_stopping]", "debug=one_batch,overfit"],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -13,6 +13,7 @@ from lightning.pytorch.demos.boring_classes import BoringModel, RandomDataset
 from torch.utils.data import DataLoader
 
 from kdlab.doctor.cost import planned, stored, validations
+from kdlab.store import Part, ensure
 
 
 class Counting(BoringModel):
@@ -53,16 +54,24 @@ def test_steps_and_validations_are_as_many_as_lightning_does(settings, tmp_path)
     assert abs(validations(batches, node, steps) - model.validated) <= 1
 
 
-def test_a_store_is_scaled_by_rows_and_by_tokens(tmp_path):
-    folder = tmp_path / "key"
-    folder.mkdir()
-    (folder / "meta.json").write_text(
-        json.dumps({"arrays": {"logits": {"kind": "row"}, "hidden.0": {"kind": "token"}}})
-    )
-    np.save(folder / "logits.npy", np.zeros((4, 3), np.float32))
-    np.save(folder / "hidden.0.npy", np.zeros((10, 8), np.float32))
-    np.save(folder / "lengths.npy", np.zeros(4, np.int64))
-    assert stored(tmp_path, rows=100, tokens=1000) == 100 * 3 * 4 + 1000 * 8 * 4
+def test_a_store_of_a_few_rows_tells_the_size_of_one_of_all(tmp_path):
+    lengths = np.random.default_rng(0).integers(1, 20, 50)
+
+    def build(rows: np.ndarray) -> Iterator[Part]:
+        tokens, pairs = int(lengths[rows].sum()), int((lengths[rows] ** 2).sum())
+        yield Part(
+            rows,
+            {
+                "logits": ("row", np.zeros((len(rows), 3), np.float32)),
+                "hidden.0": ("token", np.zeros((tokens, 8), np.float16)),
+                "attention.0": ("pair", np.zeros((pairs, 2), np.float32)),
+            },
+        )
+
+    some, every = np.arange(5), np.arange(50)
+    ensure(tmp_path / "few", "key", {}, np.where(np.isin(every, some), lengths, 0), lambda _: build(some))
+    whole = ensure(tmp_path / "all", "key", {}, lengths, lambda _: build(every))
+    assert stored(tmp_path / "few", lengths) == sum(array.nbytes for array in whole.arrays.values())
 
 
 def test_measured_memory_holds_weights_gradients_and_the_optimizers_state(kdlab, tiny):
