@@ -8,9 +8,11 @@ import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from kdlab.command.job import SWEEP, SWEPT
@@ -40,6 +42,8 @@ class Sweep(Callback):
         take_gpus(devices if isinstance(devices, int) and devices > 0 else 1)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        if HydraConfig.get().mode == RunMode.MULTIRUN:  # a driver keeps every return, and two configs are half a MB
+            job_return.cfg = job_return.hydra_cfg = None
         if job_return.status is JobStatus.FAILED and isinstance(job_return._return_value, UserError):
             job_return.__class__ = Failed
 

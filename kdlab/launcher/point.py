@@ -26,7 +26,6 @@ class Point:
     number: int
     overrides: list[str]
     job: Job
-    hydra: DictConfig
     settings: dict[str, Any]
 
     @property
@@ -58,6 +57,6 @@ def composed(context: HydraContext, config: DictConfig, overrides: list[str], nu
         cfg = OmegaConf.masked_copy(hydra, [str(key) for key in hydra if key != "hydra"])
         job = current(str(hydra.hydra.job.config_name), cfg)
         settings: Any = OmegaConf.to_container(hydra.hydra.launcher, resolve=True)
-        return Point(number, overrides, job, hydra, settings)
+        return Point(number, overrides, job, settings)
     finally:
         HydraConfig.instance().cfg = before

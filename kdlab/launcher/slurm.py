@@ -200,9 +200,9 @@ def _why(point: Point, job: str) -> str:
 def _result(point: Point, why: str) -> JobReturn:
     done = read_done(point.folder)
     if done is None:
-        result: JobReturn = Failed(overrides=point.overrides, cfg=point.hydra, status=JobStatus.FAILED)
+        result: JobReturn = Failed(overrides=point.overrides, status=JobStatus.FAILED)
         result._return_value = JobError(f"run {point.folder.name} failed: {why}; the same command tries it again")
         return result
-    result = JobReturn(overrides=point.overrides, cfg=point.hydra, status=JobStatus.COMPLETED)
+    result = JobReturn(overrides=point.overrides, status=JobStatus.COMPLETED)
     result.working_dir, result._return_value = str(point.folder), done["value"]
     return result

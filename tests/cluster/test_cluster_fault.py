@@ -8,9 +8,20 @@ from pathlib import Path
 
 import pytest
 from bits import same_run
-from sweeps import LONG, TWO_SEEDS, Sweep, length, processes
+from sweeps import LONG, TWO_SEEDS, Sweep, length, local, processes
 
 pytestmark = pytest.mark.cluster
+
+
+MINUTE = [*LONG, "trainer.max_epochs=400", "trainer.check_val_every_n_epoch=20"]  # about a minute of training
+
+
+@pytest.fixture(scope="module")
+def minute(tiny, tmp_path_factory) -> Path:
+    """The folder of the run of MINUTE that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("minute")
+    local(folder, *tiny["distill"], *MINUTE)
+    return folder
 
 
 def seed(number: int):
@@ -95,9 +106,9 @@ def test_a_node_loses_power(taught, undisturbed):
 
 
 @pytest.mark.fault(name="a node loses its network, its job runs on", runs=1)
-def test_a_node_loses_its_network_and_its_job_runs_on(taught, undisturbed):
+def test_a_node_loses_its_network_and_its_job_runs_on(taught, minute):
     """SLURM starts the job on the other node, where it waits until the first writer is done."""
-    taught.start(*LONG, "trainer.max_epochs=300", "seed=0")
+    taught.start(*MINUTE)
     victim = taught.when(seed(0), rows=10)
     node = taught.node(victim)
     taught.slurm.freeze_node(node)
@@ -109,6 +120,7 @@ def test_a_node_loses_its_network_and_its_job_runs_on(taught, undisturbed):
     assert code == 0, said
     rows = [line.split(",")[0] for line in (victim / "history.csv").read_text().splitlines()[1:]]
     assert rows == sorted(set(rows), key=int), "one writer"
+    undisturbed_ones(taught, minute)
 
 
 @pytest.mark.fault(name="preemption by a job of a higher partition", runs=2, injected=2)
@@ -129,12 +141,12 @@ def test_preemption(taught, undisturbed):
 
 
 @pytest.mark.fault(name="walltime reached", runs=1)
-def test_the_walltime_is_reached(taught, tiny, tmp_path):
-    words = [*LONG, "trainer.max_epochs=400", "trainer.check_val_every_n_epoch=20"]
+def test_the_walltime_is_reached(taught, minute):
     limits = ["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=20"]
-    taught.start(*words, *limits)
+    taught.start(*MINUTE, *limits)
     code, said = taught.end(600)
     assert code == 0, said
     taught.settle()
     logs = "".join(path.read_text() for path in taught.folder.glob("outputs/distill/.submitit/*/*_log.*"))
     assert "Requeued job" in logs
+    undisturbed_ones(taught, minute)

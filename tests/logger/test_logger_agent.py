@@ -32,7 +32,7 @@ class Agents(Server):
     def __init__(self, words: list[str], points: list[dict[str, object]]) -> None:
         super().__init__()
         self.config = yaml.safe_dump({"method": "grid", "command": [*words, "${args_no_hyphens}"]})
-        self.points, self.given, self.states = points, 0, {}
+        self.points, self.given = points, 0
 
     def sweepwithruns(self, v):
         return {"project": {"sweep": {"id": "s", "name": v["sweep"], "config": self.config, "runs": {"edges": []}}}}
@@ -41,8 +41,7 @@ class Agents(Server):
         return {"createAgent": {"agent": {"id": "a"}}}
 
     def heartbeat(self, v):
-        self.states |= json.loads(v["runState"])
-        busy = any(state == "RUNNING" for state in json.loads(v["runState"]).values())
+        busy = any(json.loads(v["runState"]).values())
         commands: list[dict] = []
         if not busy and self.given < len(self.points):
             values = {key: {"value": value} for key, value in self.points[self.given].items()}
