@@ -1,4 +1,4 @@
-"""Which way fills the machine better in a local sweep: one job with all threads, or one a core with one each?
+"""Which way fills the machine better in a local sweep: one job with all threads, or one a core with one each?"""
 
 from __future__ import annotations
 

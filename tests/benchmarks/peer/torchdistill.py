@@ -7,6 +7,9 @@ adds batches of like length, bfloat16 and fused AdamW. Its cache of teacher outp
 
 from __future__ import annotations
 
+import tests.benchmarks.peer.torchvision_shim  # noqa: F401  first: torchdistill imports torchvision
+
+# isort: split
 import logging
 from typing import Any
 
@@ -17,7 +20,6 @@ from torchdistill.core.interfaces.forward_proc import register_forward_proc_func
 from torchdistill.losses import mid_level  # noqa: F401  registers the losses
 from torchdistill.optim.registry import register_scheduler
 
-import tests.benchmarks.peer.torchvision_shim  # noqa: F401  torchdistill imports torchvision
 from tests.benchmarks.peer.work import Batches, Rows, Work, run, under, warmup_linear
 
 
