@@ -7,11 +7,12 @@ own grouping by length, bf16. It has no cache of a teacher's outputs.
 from __future__ import annotations
 
 import tempfile
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import Trainer, TrainingArguments
+from transformers import Trainer, TrainingArguments, default_data_collator
 
 from tests.benchmarks.peer.work import Rows, Work, has_bfloat16, run
 
@@ -31,7 +32,7 @@ class Distiller(Trainer):
 
 
 def collate(rows: list[dict[str, Tensor]], pad: int) -> dict[str, Tensor]:
-    """Pad to the longest of the batch."""
+    """Pad rows without padding to the longest of the batch."""
     whole = Rows(
         [row["input_ids"].numpy() for row in rows], torch.stack([row["labels"] for row in rows]).numpy(), pad, 0
     )
@@ -55,7 +56,7 @@ def train(work: Work) -> dict[str, float]:
             model=work.student,
             args=settings,
             train_dataset=work.train.padded(fixed=not work.best),
-            data_collator=lambda rows: collate(rows, work.train.pad),
+            data_collator=partial(collate, pad=work.train.pad) if work.best else default_data_collator,
         )
         trainer.train()
     return {}
