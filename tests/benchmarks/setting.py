@@ -21,7 +21,7 @@ from tests.benchmarks import machine
 
 EXPERIMENT = "movie_reviews_all"
 STUDENTS = {
-    "bert_tiny": ["model@student=bert_tiny", "optimizer.lr=5e-4"],
+    "bert_tiny": ["model@student=bert_tiny", "student.layers=2", "optimizer.lr=5e-4"],
     "two_layers": ["student.layers=[0,5]", "optimizer.lr=1e-4"],
 }
 RATES = {"bert_tiny": 5e-4, "two_layers": 1e-4}
