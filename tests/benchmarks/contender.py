@@ -132,7 +132,7 @@ class Peer(Contender):
     """A peer's script, one process a grid point: one after the other with torch's threads, or two at a time with one.
 
     Args:
-        share: of the training rows; whole runs are computed from it, see :func:`extrapolated`.
+        share: of the training rows; below 1 this share and half of it are measured, see :func:`extrapolated`.
         points: how many grid points are measured at most; the others are taken to cost the same, since neither
             temperature nor alpha changes the work.
     """
@@ -144,12 +144,14 @@ class Peer(Contender):
     points: int | None = None
     device: str = "cpu"
 
-    def command(self, case: Case, material: Material, temperature: float, alpha: float) -> list[str]:
+    def command(
+        self, case: Case, material: Material, temperature: float, alpha: float, share: float | None = None
+    ) -> list[str]:
         return [
             str(environment.python()), "-m", f"tests.benchmarks.peer.{self.name}", "--column", self.column,
             "--teacher", str(material.teacher), "--student", str(material.students[case.student]),
             "--data", str(material.data), "--temperature", str(temperature), "--alpha", str(alpha),
-            "--epochs", str(case.epochs), "--lr", str(setting.RATES[case.student]), "--share", str(self.share),
+            "--epochs", str(case.epochs), "--lr", str(setting.RATES[case.student]), "--share", str(share or self.share),
             "--device", self.device,
         ]  # fmt: skip
 
@@ -157,21 +159,23 @@ class Peer(Contender):
         width = 2 if self.way == "2 processes" else 1
         threads = 1 if width == 2 else None
         chosen = spaced(case.grid, self.points)
-        whole, spent, accuracies, parts = [], 0.0, {}, []
+        shares = [self.share] if self.share == 1 else [self.share, self.share / 2]
+        spent, accuracies, parts = 0.0, {}, {share: [] for share in shares}
         for group in batched(chosen, width):
-            commands = [self.command(case, material, *point) for point in group]
-            done = machine.together(commands, threads)
-            spent += max(each.seconds for each in done)
-            for point, each in zip(group, done, strict=True):
-                answer = each.answer
-                startup = each.seconds - answer["training_seconds"] - answer["evaluation_seconds"]
-                part = (startup, answer["training_seconds"] / self.share, answer["evaluation_seconds"])
-                parts.append(part)
-                whole.append(extrapolated(startup, answer["training_seconds"], part[2], self.share))
-                if self.share == 1:
-                    accuracies[point_name(*point)] = answer["accuracy"]
-        seconds = total(mean(whole), len(case.grid), width)
-        startup, training, evaluation = (mean(part[place] for part in parts) for place in range(3))
+            for share in shares:
+                done = machine.together([self.command(case, material, *point, share) for point in group], threads)
+                spent += max(each.seconds for each in done)
+                for point, each in zip(group, done, strict=True):
+                    answer = each.answer
+                    training, evaluation = answer["training_seconds"], answer["evaluation_seconds"]
+                    parts[share].append((each.seconds - training - evaluation, training, evaluation))
+                    if self.share == 1:
+                        accuracies[point_name(*point)] = answer["accuracy"]
+        startup, training, evaluation = (mean(part[place] for part in parts[self.share]) for place in range(3))
+        if self.share < 1:
+            half = mean(training for _, training, _ in parts[self.share / 2])
+            training = extrapolated(training, half, self.share)
+        seconds = total(startup + training + evaluation, len(case.grid), width)
         return Measurement(
             case.name, self.name, self.column, self.way, repeat, seconds, spent, startup, training, evaluation,
             self.share, len(chosen), len(case.grid), accuracies,

@@ -54,11 +54,19 @@ def interleaved(items: Sequence[Item], repeats: int) -> Iterator[tuple[int, Item
         yield from ((repeat, item) for item in [*items[shift:], *items[:shift]])
 
 
-def extrapolated(startup: float, training: float, evaluation: float, share: float) -> float:
-    """Seconds of a whole run of which a ``share`` of the training rows was measured: training alone grows with rows."""
+def extrapolated(part: float, half: float, share: float) -> float:
+    """Seconds of training on all rows, on the straight line through two measured parts.
+
+    A first batch of each shape costs extra once, whatever the rows; dividing by the share would multiply that, to the
+    harm of whoever is measured in part.
+
+    Args:
+        part: seconds on a ``share`` of the rows, in (0, 1].
+        half: seconds on half of that share.
+    """
     if not 0 < share <= 1:
         raise ValueError(f"a share of {share} of the rows cannot have been measured")
-    return startup + training / share + evaluation
+    return part + max(0.0, part - half) / (share / 2) * (1 - share)
 
 
 @dataclass(frozen=True)

@@ -55,16 +55,19 @@ def test_interleaving_gives_each_item_once_a_repeat_and_never_the_same_first_twi
     assert count == 1 or all(one != two for one, two in pairwise(firsts))
 
 
-@given(positive, positive, positive, st.floats(0.05, 1))
-def test_extrapolation_is_exact_for_a_linear_cost(startup, per_row, evaluation, share):
-    whole = startup + per_row * 1000 + evaluation
-    assert extrapolated(startup, per_row * 1000 * share, evaluation, share) == pytest.approx(whole)
+@given(positive, positive, st.floats(0.05, 1))
+def test_extrapolation_is_exact_for_a_fixed_and_a_linear_cost(fixed, whole, share):
+    assert extrapolated(fixed + whole * share, fixed + whole * share / 2, share) == pytest.approx(fixed + whole)
+
+
+def test_noise_never_makes_more_rows_cheaper():
+    assert extrapolated(3.0, 3.5, 0.1) == 3.0
 
 
 @pytest.mark.parametrize("share", [0, -1, 1.5])
 def test_an_impossible_share_is_refused(share):
     with pytest.raises(ValueError, match="share"):
-        extrapolated(1, 1, 1, share)
+        extrapolated(1, 1, share)
 
 
 def test_parity_is_welchs_standard_error():

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from tests.benchmarks import __main__ as bench
-from tests.benchmarks import table
+from tests.benchmarks import machine, table
 from tests.benchmarks.contender import Case, Contender, Kdlab, Measurement, Peer, contenders, spaced, total
 from tests.benchmarks.setting import Material
 
@@ -140,3 +140,26 @@ def test_peers_are_asked_in_their_own_environment(tmp_path):
     words = Peer("textbrewer", "best").command(case, material, 4.0, 0.9)
     assert words[0].endswith("bin/python")
     assert words[words.index("--lr") + 1] == "0.0001"
+
+
+@pytest.mark.parametrize(("share", "expected"), [(1.0, 12 * 115), (0.1, 12 * 115)])
+def test_a_measured_part_gives_the_seconds_of_the_whole(tmp_path, monkeypatch, share, expected):
+    """Scripts that take 4 s to start, 10 s for the first batches, 100 s for all rows and 1 s to score."""
+
+    def together(commands, threads=None):
+        def one(words):
+            training = 10 + 100 * float(words[words.index("--share") + 1])
+            answer = {"training_seconds": training, "evaluation_seconds": 1.0, "accuracy": 0.8}
+            return machine.Finished(5 + training, 0, json.dumps(answer))
+
+        return [one(words) for words in commands]
+
+    monkeypatch.setattr(machine, "together", together)
+    material = Material(tmp_path, {"bert_tiny": tmp_path}, tmp_path, 8056, 1007)
+    case = bench.CASES["sweep_tiny"]
+    found = Peer("hf_trainer", "best", share=share, points=3).measure(case, material, 0)
+    assert found.seconds == pytest.approx(expected)
+    assert found.extrapolated
+    assert len(found.accuracies) == (3 if share == 1 else 0)
+    two = Peer("hf_trainer", "best", "2 processes", share=share, points=4).measure(case, material, 0)
+    assert two.seconds == pytest.approx(expected / 2)
