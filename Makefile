@@ -18,7 +18,7 @@ $(VENV)/.dev: $(VENV)/.core
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-.PHONY: help demo test test-slow test-browser test-wheel test-cluster lint docs claims clean
+.PHONY: help demo bench test test-slow test-browser test-wheel test-cluster lint docs clean
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ \t/' | expand -t 16
 
@@ -28,6 +28,9 @@ demo: $(VENV)/.core ## set up, train a teacher, sweep temperature x alpha x free
 	$(BIN)/kdlab distill -m experiment=movie_reviews loss.temperature=1,2,4 loss.alpha=0.5,0.9 freeze=none,embeddings
 	$(BIN)/kdlab report select='movie_reviews' title='Film reviews: distilling with few labels' open=$(OPEN)
 	@echo "next: $(BIN)/kdlab evaluate run=$$(ls -t outputs/distill | grep -m1 -- -kd-)"
+
+bench: $(VENV)/.dev ## kdlab against its peers on this machine, hours; BENCH="--share 0.1 --points 2 --repeats 3" measures parts
+	$(BIN)/python -m tests.benchmarks $(BENCH)
 
 test: $(VENV)/.dev ## the fast tests
 	$(BIN)/python -m pytest -n 2 tests
@@ -53,4 +56,4 @@ docs: $(VENV)/.dev ## write the table of objectives in the README from code and 
 	$(BIN)/python -m pytest -q tests/loss/test_loss_catalogue.py --docs-write
 
 clean: ## remove the environment and the results
-	rm -rf $(VENV) outputs/distill outputs/finetune outputs/evaluate outputs/store outputs/wandb outputs/report.html
+	rm -rf $(VENV) .venv-bench outputs/benchmark outputs/distill outputs/finetune outputs/evaluate outputs/store outputs/wandb outputs/report.html
