@@ -16,12 +16,14 @@ from kdlab.command.find import assemble, check, find, layers
 from kdlab.command.job import Job, current
 from kdlab.command.teacher import Trained
 from kdlab.command.train import Prepared, carry_out, shared
+from kdlab.error import UserError
 from kdlab.loss.objective import Objective
 from kdlab.loss.term import Side
 from kdlab.model.tap import classifier, depth, heads
 from kdlab.module.finetune import Finetune
 from kdlab.module.teacher_free import TeacherFree
 from kdlab.precision import computing
+from kdlab.schedule.base import bounds
 
 
 def main(cfg: DictConfig) -> float | None:
@@ -38,6 +40,8 @@ def prepare(job: Job, data: Any) -> Prepared:
     task = build.task(cfg, data)
     loss: Objective = build.make(cfg.loss)
     loss.check(data.multi_label)
+    if not any(data.label_counts) and bounds(loss.alpha, "loss.alpha")[0] < 1:
+        raise UserError("no training row has a label, so the teacher alone can teach: set loss.alpha=1, or keep labels")
     settings = shared(job, data, task)
     kind = build.teacher_kind(cfg.teacher)
     with reading(loss, "teacher"):

@@ -124,7 +124,7 @@ def assemble(
         offers["peers"] = {name: build.model(peer, given["task"], data) for name, peer in node.peers.items()}
     trained = found.get(path)
     if trained is not None:
-        offers["trained"], offers["data"] = trained, _read_by(trained, data, taps)
+        offers["trained"], offers["data"] = trained, read_by(trained, data, taps)
         if "model" in asked:
             offers["model"] = trained.model
     how = OmegaConf.masked_copy(node, [str(key) for key in node if key not in WHICH])
@@ -149,7 +149,7 @@ def check(teacher: Trained, data: Any) -> None:
         )
 
 
-def _read_by(teacher: Trained, data: Any, taps: Collection[str]) -> Any:
+def read_by(teacher: Trained, data: Any, taps: Collection[str]) -> Any:
     """The data in the teacher's tokens: itself, or a view of it."""
     if tokenizer_fingerprint(teacher.tokenizer) == tokenizer_fingerprint(data.tokenizer):
         return data
