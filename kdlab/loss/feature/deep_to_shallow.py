@@ -81,12 +81,11 @@ class DeepToShallow(Term):
         return self.taps["student"]
 
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
-        label = student.labelled.new_full(student.mask.shape, -1, dtype=torch.long)
-        label = label if student.label is None else student.label.where(student.mask, -1)
+        label = torch.full_like(student.mask, -1, dtype=torch.long) if student.label is None else student.label
         temperature, alpha = at(self.temperature, progress), at(self.alpha, progress)
         deep = student.logits.detach()
         total = widen(student.logits.new_zeros(()))
         for tap, head in zip(self._own, self.heads, strict=True):
-            shallow = head(pool(student, tap, "student").to(head.weight.dtype))  # type: ignore[arg-type, union-attr]
+            shallow = head(pool(student, tap, "student").to(head.weight.dtype))  # type: ignore[arg-type]
             total = total + student.mean(deep_to_shallow(shallow, deep, label, temperature, alpha))
         return total / len(self.heads)
