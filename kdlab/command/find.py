@@ -51,15 +51,21 @@ def find(job: Job, train: Train) -> dict[str, Trained]:
 
 def resolve(job: Job, place: str, node: DictConfig, train: Train) -> Trained:
     """The trained model that a node names."""
+    found = wanted(job, place, node)
+    if isinstance(found, Trained):
+        return found
+    if read_done(found.folder) is None:
+        train[found.command](found)
+    return Trained(found.folder, found.folder / "model", found.folder.name, Trust.of(found.cfg))
+
+
+def wanted(job: Job, place: str, node: DictConfig) -> Trained | Job:
+    """The trained model that a node names, or the job that would train it, done or not."""
     if "generations" in node and node.generations:
-        wanted = generation(job, place, node.generations - 1)
-    elif node.run is not None:
+        return generation(job, place, node.generations - 1)
+    if node.run is not None:
         return named(node.run, Path(job.cfg.outputs), Trust.of(job.cfg))
-    else:
-        wanted = recipe(job, place, node)
-    if read_done(wanted.folder) is None:
-        train[wanted.command](wanted)
-    return Trained(wanted.folder, wanted.folder / "model", wanted.folder.name, Trust.of(wanted.cfg))
+    return recipe(job, place, node)
 
 
 def generation(job: Job, place: str, number: int) -> Job:

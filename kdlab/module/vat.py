@@ -26,8 +26,8 @@ from kdlab.teacher.base import Teacher
 class Vat(Taught):
     """Virtual adversarial training: the terms see the student on perturbed embeddings, the labels see it as it is.
 
-    With ``teacher=self`` and ``loss=kd loss.temperature=1`` it is the paper's ``(1 - alpha) * CE + alpha * LDS``; rows need
-    no label for the second part. With another teacher the student learns to agree with it nearby, too.
+    With ``teacher=self`` and ``loss=kd loss.temperature=1`` it is the paper's ``(1 - alpha) * CE + alpha * LDS``, whose
+    second part needs no labels. With another teacher the student learns to agree with it nearby, too.
 
     Args:
         epsilon: > 0, the L2 norm of the perturbation of a row's embeddings ``[L, D]``.

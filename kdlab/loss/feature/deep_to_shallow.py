@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from kdlab.error import UserError
 from kdlab.loss.logit.kl import tempered_kl
-from kdlab.loss.relation.distance import pool
+from kdlab.loss.relation.rows import pool
 from kdlab.loss.term import Side, Term, width
 from kdlab.output import Output, widen
 from kdlab.schedule.base import Schedule, at, bounds, positive, said
