@@ -47,11 +47,11 @@ def prepare(job: Job, data: Any) -> Prepared:
     with reading(loss, "teacher"):
         kind.accept(loss.taps["teacher"])
     rows = next(iter(data.every_row(256)))
-    early = build.needs_teacher(cfg.student) or loss.maps_layers
+    early = build.needs_teacher(cfg.student) or (loss.maps_layers and loss.needs_teacher)
     found = find_teachers(job, data) if early else {}
     torch.manual_seed(first_seed(cfg))
     student = build.model(cfg.student, task, data, teacher=found["teacher"].model if "teacher" in found else None)
-    if early:
+    if loss.maps_layers:
         loss.place(depth(student) or 0, layers(cfg.teacher, found, student))
         with reading(loss, "teacher"):
             kind.accept(loss.taps["teacher"])

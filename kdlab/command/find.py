@@ -12,7 +12,7 @@ from typing import Any
 
 from hydra.errors import HydraException
 from hydra.utils import get_object
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
@@ -133,9 +133,17 @@ def assemble(
         offers["trained"], offers["data"] = trained, read_by(trained, data, taps)
         if "model" in asked:
             offers["model"] = trained.model
-    how = OmegaConf.masked_copy(node, [str(key) for key in node if key not in WHICH])
-    teacher = build.make(how, **{name: value for name, value in offers.items() if name in asked})
+    teacher = build.make(how(node), **{name: value for name, value in offers.items() if name in asked})
     return teacher if offers["data"] is data else Retokenized(teacher, offers["data"])
+
+
+def how(node: DictConfig) -> DictConfig:
+    """How the teacher is read: its node, at its place in the config, without the keys that say which teacher it is."""
+    copied = node.copy()
+    with open_dict(copied):
+        for key in WHICH:
+            copied.pop(key, None)
+    return copied
 
 
 def layers(node: DictConfig, found: Mapping[str, Trained], student: nn.Module) -> int:

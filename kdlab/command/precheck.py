@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kdlab.command import build
-from kdlab.command.find import WHICH, places, wanted
+from kdlab.command.find import how, places, wanted
 from kdlab.command.job import Job
 from kdlab.command.point import MANY, Grid, Point
 from kdlab.error import UserError
@@ -131,7 +131,7 @@ def nodes(cfg: DictConfig) -> Iterator[tuple[str, DictConfig]]:
         if not isinstance(node, DictConfig):
             continue
         if key == "teacher":
-            yield str(key), OmegaConf.masked_copy(node, [str(name) for name in node if name not in WHICH])
+            yield str(key), how(node)
         elif "_target_" in node:
             yield str(key), node
         else:

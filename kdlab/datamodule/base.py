@@ -198,9 +198,8 @@ class TextData(LightningDataModule, ABC):
                 raise UserError("datamodule.select needs a number of labels: set datamodule.budget or per_class")
             return codes
         if self.multi_label:
-            raise UserError(
-                "datamodule.per_class and budget need one label a row: use train_rows with multi_label=true"
-            )
+            which = "budget" if self.per_class is None else "per_class"
+            raise UserError(f"datamodule.{which} needs one label a row: use train_rows with multi_label=true")
         if self.per_class is not None:
             kept = split.few(train, codes, self.per_class, order, self.labels)
         else:

@@ -70,6 +70,11 @@ def test_an_ensemble_of_architectures_and_tokenizers_is_trained_and_asked_once_f
     assert code == 0, out + err
 
 
+def test_terms_that_need_several_teachers_read_the_members(kdlab, mixed):
+    code, out, err = kdlab("distill", *mixed, "loss=ca_mkd")
+    assert code == 0, out + err
+
+
 def test_a_live_member_says_what_a_cached_one_says(kdlab, mixed):
     assert kdlab("distill", *mixed, "loss.alpha=1.0")[0] == 0
     live = [word.replace("=cached", "=live") for word in mixed]

@@ -30,10 +30,10 @@ def test_the_gradient_is_right_and_extremes_are_finite(rows, classes, seed):
     laws.stays_finite(lambda own, goal: pseudo_label(own, goal, 0.0), student, teacher)
 
 
-def test_only_rows_without_a_label_are_taught_unless_asked():
+def test_rows_with_a_label_count_as_much_as_they_are_told():
     student, teacher = laws.output(4), laws.output(4, seed=1)
     student.label[:2] = -1
-    alone, all_rows = (PseudoLabel(labelled=labelled)(student, teacher, 0.0) for labelled in (False, True))
+    alone, all_rows = (PseudoLabel(labelled=labelled)(student, teacher, 0.0) for labelled in (0.0, 1.0))
     values = pseudo_label(student.logits, teacher.logits, 0.0)
     torch.testing.assert_close(alone, values[:2].sum() / 4)
     torch.testing.assert_close(all_rows, values.mean())
@@ -44,3 +44,5 @@ def test_only_rows_without_a_label_are_taught_unless_asked():
 def test_a_threshold_out_of_range_is_refused():
     with pytest.raises(UserError, match=r"threshold is 1.5, but is a probability"):
         PseudoLabel(threshold=1.5)
+    with pytest.raises(UserError, match="labelled is -1"):
+        PseudoLabel(labelled=-1.0)

@@ -39,7 +39,7 @@ class DeepToShallow(Term):
     """The mean of :func:`deep_to_shallow` over inner layers, each with a linear head of its own that learns with it.
 
     The heads read a layer's mean over the real tokens; they are checkpointed and never exported. The teacher is not
-    looked at: choose ``teacher=self``, or combine it with terms that do.
+    looked at, and none is needed.
 
     Args:
         weight, temperature: numbers or schedules.
@@ -49,6 +49,8 @@ class DeepToShallow(Term):
 
     multi_label = False
     maps_layers = True
+    needs_teacher = False
+    reads_labels = True
 
     def __init__(
         self,
