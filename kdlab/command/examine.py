@@ -19,11 +19,11 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from kdlab.command import build
+from kdlab.command.find import places, wanted
 from kdlab.command.job import Job
 from kdlab.command.point import Point, folders
-from kdlab.command.teacher import named, recipe_job
+from kdlab.command.teacher import Trained
 from kdlab.command.train import Prepared
-from kdlab.command.trust import Trust
 from kdlab.doctor import cost
 from kdlab.doctor.anatomy import Anatomy, anatomy, trainable, weightless
 from kdlab.doctor.knob import turn
@@ -97,7 +97,7 @@ class Examination:
         self.page.data(data.describe(), list(data.labels), str(data.tokenizer_spec))
         task = build.task(job.cfg, data)
         teacher, told = None, ""
-        if _asks_a_teacher(job):
+        if _asks_a_teacher(job) and "teacher" in places(job.cfg.teacher):
             node, told = self._teacher_node(job)
             teacher = _weightless(node, task, data)
         student = _weightless(job.cfg.student if "student" in job.cfg else job.cfg.model, task, data, teacher)
@@ -124,16 +124,15 @@ class Examination:
 
     def _teacher_node(self, job: Job) -> tuple[DictConfig, str]:
         """The config of the teacher's model, and what is known of its run."""
-        if job.cfg.teacher.run is not None:
-            trained = named(job.cfg.teacher.run, Path(job.cfg.outputs), Trust.of(job.cfg))
-            node = OmegaConf.create({"_target_": "kdlab.model.hf.hf", "path": str(trained.weights)})
+        found = wanted(job, "teacher", job.cfg.teacher)
+        if isinstance(found, Trained):
+            node = OmegaConf.create({"_target_": "kdlab.model.hf.hf", "path": str(found.weights)})
             assert isinstance(node, DictConfig)
-            return node, f"{trained.id}, which is trained"
-        recipe = recipe_job(job)
-        if read_done(recipe.folder) is not None:
-            return recipe.cfg.model, f"{recipe.folder.name}, which is trained"
-        return recipe.cfg.model, (
-            f"{recipe.folder.name} is trained first, once; an untrained model of its config stands in for it here"
+            return node, f"{found.id}, which is trained"
+        if read_done(found.folder) is not None:
+            return _model(found), f"{found.folder.name}, which is trained"
+        return _model(found), (
+            f"{found.folder.name} is trained first, once; an untrained model of its config stands in for it here"
         )
 
     def _by_words(self, words: Mapping[str, str]) -> Trace | None:
@@ -163,7 +162,8 @@ class Examination:
         plain: Any = OmegaConf.to_container(job.cfg, resolve=True)
         trainer = {key: value for key, value in plain["trainer"].items() if key not in LENGTH}
         batches = len(data.train_dataloader()) * job.cfg.trainer.accumulate_grad_batches
-        teaching = None if prepared.teacher is None else [prepared.teacher.id, job.cfg.teacher._target_]
+        ids = [trained.id for trained in prepared.teachers.values()]
+        teaching = [*ids, job.cfg.teacher._target_] if ids else None
         return {
             "the data": data_trace(data),
             "the teacher": written(teaching),
@@ -177,27 +177,26 @@ class Examination:
         cfg = job.cfg.copy()
         cfg.outputs = str(outputs)
         if "teacher" in cfg:
-            cfg.teacher.run = self._taught(job)
+            for place, node in places(cfg.teacher).items():
+                OmegaConf.update(cfg, place, {"run": self._taught(job, place, node), "generations": 0}, force_add=True)
         torch.manual_seed(cfg.seed)
         probe = Job(job.command, outputs / job.command / job.folder.name, cfg, job.choices, job.overrides)
         return importlib.import_module(f"kdlab.command.{job.command}").prepare(probe, data)
 
-    def _taught(self, job: Job) -> str | None:
-        """Where the teacher lies: its own run, or one that was never trained."""
-        if job.cfg.teacher.run is not None:
-            return str(named(job.cfg.teacher.run, Path(job.cfg.outputs)).folder.absolute())
-        recipe = recipe_job(job)
-        if read_done(recipe.folder) is not None:
-            return str(recipe.folder.absolute())
-        if recipe.folder not in self.teachers:
-            self.teachers[recipe.folder] = self._stand_in(recipe)
-        return str(self.teachers[recipe.folder])
+    def _taught(self, job: Job, place: str, node: DictConfig) -> str:
+        """Where a trained model lies: its own run, or one that was never trained."""
+        found = wanted(job, place, node)
+        if isinstance(found, Trained) or read_done(found.folder) is not None:
+            return str(found.folder.absolute())
+        if found.folder not in self.teachers:
+            self.teachers[found.folder] = self._stand_in(found)
+        return str(self.teachers[found.folder])
 
     def _stand_in(self, recipe: Job) -> Path:
         """A run directory like the recipe's, whose model has not learned anything."""
         data = self._data(recipe)
         torch.manual_seed(recipe.cfg.seed)
-        model = build.model(recipe.cfg.model, build.task(recipe.cfg, data), data)
+        model = build.model(_model(recipe), build.task(recipe.cfg, data), data)
         run = Run(self.folder / "finetune" / recipe.folder.name)
         run.folder.mkdir(parents=True, exist_ok=True)
         run.begin(recipe.config, recipe.overrides)
@@ -226,7 +225,7 @@ class Examination:
         root = self.folder / "cost"
         prepared = self._prepared(job, part, root)
         store = cost.stored(root / "store", data.lengths)
-        asked = 0 if prepared.teacher is None or store else _bytes(prepared.teacher.model)
+        asked = 0 if store else sum(_bytes(one.model) for one in prepared.teachers.values())
         longest = int(data.deck.rows.lengths[data.splits["train"]].max()) * data.batch_size
         measured = cost.measure(prepared.learner, part, partial(_trainer, job), asked, steps, longest)
         self.page.adapters(_adapters(prepared.learner))
@@ -258,6 +257,11 @@ def _bytes(model: nn.Module) -> int:
 def _job(point: Point) -> Job:
     assert point.job is not None
     return point.job
+
+
+def _model(job: Job) -> DictConfig:
+    """The model that a job trains."""
+    return job.cfg.student if "student" in job.cfg else job.cfg.model
 
 
 def _asks_a_teacher(job: Job) -> bool:

@@ -13,14 +13,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kdlab.command import build
+from kdlab.command.find import how, places, wanted
 from kdlab.command.job import Job
 from kdlab.command.point import MANY, Grid, Point
-from kdlab.command.teacher import recipe_job
 from kdlab.error import UserError
 from kdlab.loss.objective import Objective
 
 MADE = ("task", "datamodule", "freeze", "scheduler")  # cheap to make, and making them checks their values
-WHO = ("run", "recipe", "model")  # keys of the teacher's node that its class is not given
 
 
 def sweep(config: DictConfig) -> None:
@@ -77,7 +76,7 @@ class Precheck:
                 self._once(where, node)
             if "loss" in job.cfg:
                 self._once("loss", job.cfg.loss, task=job.cfg.task.multi_label)
-            if "teacher" in job.cfg and job.cfg.teacher.run is None and self._taught(job):
+            if "teacher" in job.cfg and self._taught(job):
                 self._recipe(job)
         except (UserError, HydraException, OmegaConfBaseException) as problem:
             return " ".join(str(problem).split())
@@ -115,11 +114,12 @@ class Precheck:
         if f"recipe {asked}" not in self.known:
             self.known[f"recipe {asked}"] = ""
             try:
-                problem = self(recipe_job(job))
+                jobs = [wanted(job, place, one) for place, one in places(node).items() if one.run is None]
+                problem = next((said for one in jobs if isinstance(one, Job) and (said := self(one))), "")
             except UserError as mistake:
                 problem = str(mistake)
-            said = problem.removeprefix("teacher.recipe: ")
-            self.known[f"recipe {asked}"] = f"teacher.recipe: {said}" if said else ""
+            whose = "" if problem.startswith("teacher.") or not problem else "teacher.recipe: "
+            self.known[f"recipe {asked}"] = f"{whose}{problem}"
         if problem := self.known[f"recipe {asked}"]:
             raise UserError(problem)
 
@@ -131,7 +131,7 @@ def nodes(cfg: DictConfig) -> Iterator[tuple[str, DictConfig]]:
         if not isinstance(node, DictConfig):
             continue
         if key == "teacher":
-            yield str(key), OmegaConf.masked_copy(node, [str(name) for name in node if name not in WHO])
+            yield str(key), how(node)
         elif "_target_" in node:
             yield str(key), node
         else:
