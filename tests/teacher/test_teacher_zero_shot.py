@@ -75,7 +75,7 @@ def test_entailment_is_what_the_model_says_of_the_pair(models):
 
 def test_an_encoder_entails_nothing(models):
     words = load(str(models["encoder"]), [])
-    with pytest.raises(UserError, match="choose teacher.by=cosine"):
+    with pytest.raises(UserError, match=r"choose teacher\.by=cosine"):
         entailment(str(models["encoder"]), ["a", "b"], words, 1.0, False)
 
 
