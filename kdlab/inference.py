@@ -62,7 +62,8 @@ def say(
     bar = tqdm(total=len(data.used), initial=before, desc="teacher pass", unit="row", disable=None, leave=False)
     try:
         with ThreadPoolExecutor(len(devices)) as pool:
-            coming: deque[Future[Part]] = deque(pool.submit(read, batch) for batch in islice(batches, 2 * len(devices)))
+            begun = islice(batches, 2 * len(devices))
+            coming: deque[Future[Part]] = deque(pool.submit(read, batch) for batch in begun)
             while coming:
                 part = coming.popleft().result()
                 coming.extend(pool.submit(read, batch) for batch in islice(batches, 1))
@@ -74,7 +75,7 @@ def say(
 
 
 def replica(model: nn.Module, device: str) -> nn.Module:
-    """A copy of the module tree for one reader, which may hang its own hooks on it; on the CPU all share the weights."""
+    """A copy of the module tree for one reader, which may hang hooks on it; on the CPU all share the weights."""
     tensors = [*model.parameters(), *model.buffers()]
     shared = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors} if device == "cpu" else {})
     return shared.to(device)

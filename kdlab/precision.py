@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
+
 from omegaconf import OmegaConf
 
 BF16_FLAGS = {"avx512_bf16", "amx_bf16"}  # CPU instructions that multiply bfloat16 matrices

@@ -70,7 +70,8 @@ class Store:
         return self.meta["arrays"][name]["dtype"]
 
     def gather(self, name: str, rows: np.ndarray, length: int) -> np.ndarray:
-        """The stored values of some rows: ``[B, ...]``, ``[B, length, ...]`` or ``[B, ..., length, length]``, 0-padded."""
+        """The stored values of some rows, padded with 0: by kind ``[B, ...]``, ``[B, length, ...]`` or
+        ``[B, ..., length, length]``."""
         array, kind = self.arrays[name], self.kind(name)
         if kind == "row":
             return array[rows]

@@ -26,7 +26,8 @@ SIZE = {
     "dropout": 0.0, "max_length": 64, "tokenizer": TOKENIZER,
 }  # fmt: skip
 STEPS = [
-    "trainer.max_epochs=-1", "trainer.max_steps=3", "trainer.precision=32-true", "datamodule.batch_size=16", "logger=none",
+    "trainer.max_epochs=-1", "trainer.max_steps=3", "trainer.precision=32-true", "datamodule.batch_size=16",
+    "logger=none",
 ]  # fmt: skip
 
 

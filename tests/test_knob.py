@@ -22,7 +22,7 @@ TURNED = {
     "task.class_weights": "[1, 3]", "task.label_smoothing": "0.1",
     "datamodule.path": "OTHER", "datamodule.max_length": "6", "datamodule.batch_size": "8",
     "datamodule.val_fraction": "0.2", "datamodule.test_fraction": "0.2", "datamodule.split_seed": "1",
-    "datamodule.train_rows": "40", "datamodule.per_class": "8",
+    "datamodule.train_rows": "40", "datamodule.per_class": "8", "datamodule.budget": "20",
     "teacher.run": "OTHER_TEACHER",
     "student.hidden_size": "24", "student.layers": "1", "student.heads": "1", "student.intermediate_size": "16",
     "student.dropout": "0.1", "student.max_length": "32",
@@ -58,6 +58,7 @@ ELSEWHERE = {
     "datamodule.text_column datamodule.label_column datamodule.split_column datamodule.label_names "
     "datamodule.label_separator": "say how the file is read",
     "datamodule.unlabelled": "needs rows without labels",
+    "datamodule.augment datamodule.select": "are options of their own, in tests/datamodule",
     "task.multi_label datamodule.multi_label task.head trainer.accumulate_grad_batches": "in test_matrix.py",
     "teacher.recipe teacher.model teacher.generations teacher.tokens_per_batch student.tokenizer": "decide who teaches",
     "trainer.accelerator trainer.devices trainer.max_epochs trainer.use_distributed_sampler trainer.deterministic "

@@ -55,7 +55,7 @@ class House:
         job = crossed(base, loss=self.option["loss"][loss], student=node)
         if teacher == "live":
             job.cfg.teacher._target_ = "kdlab.teacher.live.Live"
-            del job.cfg.teacher.tokens_per_batch
+            del job.cfg.teacher.tokens_per_batch, job.cfg.teacher.dtype
         return job
 
 

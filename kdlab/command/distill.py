@@ -16,12 +16,14 @@ from kdlab.command.find import assemble, check, find, layers
 from kdlab.command.job import Job, current
 from kdlab.command.teacher import Trained
 from kdlab.command.train import Prepared, carry_out, shared
+from kdlab.error import UserError
 from kdlab.loss.objective import Objective
 from kdlab.loss.term import Side
 from kdlab.model.tap import classifier, depth, heads
 from kdlab.module.finetune import Finetune
 from kdlab.module.teacher_free import TeacherFree
 from kdlab.precision import computing
+from kdlab.schedule.base import bounds
 
 
 def main(cfg: DictConfig) -> float | None:
@@ -38,16 +40,18 @@ def prepare(job: Job, data: Any) -> Prepared:
     task = build.task(cfg, data)
     loss: Objective = build.make(cfg.loss)
     loss.check(data.multi_label)
+    if not any(data.label_counts) and bounds(loss.alpha, "loss.alpha")[0] < 1:
+        raise UserError("no training row has a label, so the teacher alone can teach: set loss.alpha=1, or keep labels")
     settings = shared(job, data, task)
     kind = build.teacher_kind(cfg.teacher)
     with reading(loss, "teacher"):
         kind.accept(loss.taps["teacher"])
     rows = next(iter(data.every_row(256)))
-    early = build.needs_teacher(cfg.student) or loss.maps_layers
+    early = build.needs_teacher(cfg.student) or (loss.maps_layers and loss.needs_teacher)
     found = find_teachers(job, data) if early else {}
     torch.manual_seed(first_seed(cfg))
     student = build.model(cfg.student, task, data, teacher=found["teacher"].model if "teacher" in found else None)
-    if early:
+    if loss.maps_layers:
         loss.place(depth(student) or 0, layers(cfg.teacher, found, student))
         with reading(loss, "teacher"):
             kind.accept(loss.taps["teacher"])

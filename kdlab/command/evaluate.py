@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from kdlab.command import build
+from kdlab.command import build, select
 from kdlab.command.teacher import Trained, named, teachers_of
 from kdlab.command.trust import Trust
 from kdlab.error import UserError
@@ -86,7 +86,7 @@ def _data(cfg: DictConfig, stored: DictConfig, subject: Trained) -> Any:
     node = cfg.datamodule if "datamodule" in cfg else stored.datamodule
     plain: dict[str, Any] = OmegaConf.to_container(node, resolve=True)  # type: ignore[assignment]
     node = plain | {"tokenizer": str(subject.weights)}
-    data = build.data(OmegaConf.create({"datamodule": node}))
+    data = select.data(OmegaConf.create({"datamodule": node, "task": stored.task, "outputs": cfg.outputs}))
     known = subject.labels
     if known is not None and list(data.labels) != known:
         raise UserError(

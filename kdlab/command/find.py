@@ -12,7 +12,7 @@ from typing import Any
 
 from hydra.errors import HydraException
 from hydra.utils import get_object
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
@@ -51,15 +51,21 @@ def find(job: Job, train: Train) -> dict[str, Trained]:
 
 def resolve(job: Job, place: str, node: DictConfig, train: Train) -> Trained:
     """The trained model that a node names."""
+    found = wanted(job, place, node)
+    if isinstance(found, Trained):
+        return found
+    if read_done(found.folder) is None:
+        train[found.command](found)
+    return Trained(found.folder, found.folder / "model", found.folder.name, Trust.of(found.cfg))
+
+
+def wanted(job: Job, place: str, node: DictConfig) -> Trained | Job:
+    """The trained model that a node names, or the job that would train it, done or not."""
     if "generations" in node and node.generations:
-        wanted = generation(job, place, node.generations - 1)
-    elif node.run is not None:
+        return generation(job, place, node.generations - 1)
+    if node.run is not None:
         return named(node.run, Path(job.cfg.outputs), Trust.of(job.cfg))
-    else:
-        wanted = recipe(job, place, node)
-    if read_done(wanted.folder) is None:
-        train[wanted.command](wanted)
-    return Trained(wanted.folder, wanted.folder / "model", wanted.folder.name, Trust.of(wanted.cfg))
+    return recipe(job, place, node)
 
 
 def generation(job: Job, place: str, number: int) -> Job:
@@ -124,12 +130,20 @@ def assemble(
         offers["peers"] = {name: build.model(peer, given["task"], data) for name, peer in node.peers.items()}
     trained = found.get(path)
     if trained is not None:
-        offers["trained"], offers["data"] = trained, _read_by(trained, data, taps)
+        offers["trained"], offers["data"] = trained, read_by(trained, data, taps)
         if "model" in asked:
             offers["model"] = trained.model
-    how = OmegaConf.masked_copy(node, [str(key) for key in node if key not in WHICH])
-    teacher = build.make(how, **{name: value for name, value in offers.items() if name in asked})
+    teacher = build.make(how(node), **{name: value for name, value in offers.items() if name in asked})
     return teacher if offers["data"] is data else Retokenized(teacher, offers["data"])
+
+
+def how(node: DictConfig) -> DictConfig:
+    """How the teacher is read: its node, at its place in the config, without the keys that say which teacher it is."""
+    copied = node.copy()
+    with open_dict(copied):
+        for key in WHICH:
+            copied.pop(key, None)
+    return copied
 
 
 def layers(node: DictConfig, found: Mapping[str, Trained], student: nn.Module) -> int:
@@ -149,7 +163,7 @@ def check(teacher: Trained, data: Any) -> None:
         )
 
 
-def _read_by(teacher: Trained, data: Any, taps: Collection[str]) -> Any:
+def read_by(teacher: Trained, data: Any, taps: Collection[str]) -> Any:
     """The data in the teacher's tokens: itself, or a view of it."""
     if tokenizer_fingerprint(teacher.tokenizer) == tokenizer_fingerprint(data.tokenizer):
         return data

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kdlab.command import build
-from kdlab.command.find import WHICH, generation, places, recipe
+from kdlab.command.find import generation, how, places, recipe
 from kdlab.command.job import Job
 from kdlab.command.point import MANY, Grid, Point
 from kdlab.error import UserError
@@ -137,7 +137,7 @@ def nodes(cfg: DictConfig) -> Iterator[tuple[str, DictConfig]]:
         if not isinstance(node, DictConfig):
             continue
         if key == "teacher":
-            yield from _teachers(OmegaConf.create(OmegaConf.to_container(node, resolve=True)), "teacher")
+            yield from _teachers(node, "teacher")
         elif "_target_" in node:
             yield str(key), node
         else:
@@ -146,9 +146,9 @@ def nodes(cfg: DictConfig) -> Iterator[tuple[str, DictConfig]]:
                     yield f"{key!s}.{name!s}", node[name]
 
 
-def _teachers(node: Any, where: str) -> Iterator[tuple[str, DictConfig]]:
+def _teachers(node: DictConfig, where: str) -> Iterator[tuple[str, DictConfig]]:
     """A teacher's node without the keys that say who teaches, and those of the teachers that it is made of."""
-    yield where, OmegaConf.masked_copy(node, [str(name) for name in node if name not in WHICH])
+    yield where, how(node)
     for name, member in (node.members if "members" in node else {}).items():
         yield from _teachers(member, f"{where}.members.{name}")
     for name, peer in (node.peers if "peers" in node else {}).items():

@@ -129,7 +129,7 @@ def follow_all(shared: Path) -> None:
 
 def follow(folder: Path) -> None:
     """Train as one process of the run in ``folder``; its teacher and stores are there already."""
-    from kdlab.command import build, train
+    from kdlab.command import select, train
     from kdlab.command.job import Job
     from kdlab.command.teacher import teachers_of
     from kdlab.logger.base import opened
@@ -143,7 +143,7 @@ def follow(folder: Path) -> None:
     if cfg.cluster.threads:
         torch.set_num_threads(cfg.cluster.threads)
     torch.manual_seed(cfg.seed)
-    data = build.data(cfg)
+    data = select.data(cfg)
     prepared = import_module(f"kdlab.command.{cfg.command}").prepare(job, data)
     with opened(train.info(job, run, prepared.teachers), {}) as journal:
         print(READY, end="", file=told, flush=True)

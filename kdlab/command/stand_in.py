@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from kdlab.command import build
-from kdlab.command.find import generation, places, recipe
+from kdlab.command import build, select
+from kdlab.command.find import places, wanted
 from kdlab.command.job import Job
 from kdlab.command.teacher import Trained, named
 from kdlab.command.trust import Trust
@@ -56,16 +56,10 @@ class StandIn:
 
     def _wanted(self, job: Job, place: str, node: DictConfig) -> Trained | Job:
         """The trained model that a node names, or the job that has to train it."""
-        trust = Trust.of(job.cfg)
-        if "generations" in node and node.generations:
-            wanted = generation(job, place, node.generations - 1)
-        elif node.run is not None:
-            return named(node.run, Path(job.cfg.outputs), trust)
-        else:
-            wanted = recipe(job, place, node)
-        if read_done(wanted.folder) is None:
-            return wanted
-        return Trained(wanted.folder, wanted.folder / "model", wanted.folder.name, trust)
+        found = wanted(job, place, node)
+        if isinstance(found, Trained) or read_done(found.folder) is None:
+            return found
+        return Trained(found.folder, found.folder / "model", found.folder.name, Trust.of(found.cfg))
 
     def taught(self, job: Job, place: str, node: DictConfig) -> Path:
         """Where a teacher lies: its own run, or one that was never trained."""
@@ -98,7 +92,7 @@ class StandIn:
         """The data of a job, set up; what several jobs share is read once."""
         key = json.dumps(OmegaConf.to_container(job.cfg.datamodule, resolve=True), sort_keys=True, default=str)
         if key not in self.known:
-            self.known[key] = build.data(job.cfg)
+            self.known[key] = select.data(job.cfg)
         return self.known[key]
 
 

@@ -20,7 +20,7 @@ from lightning.pytorch.callbacks import Callback, ProgressBar
 from kdlab.callback.checkpoint import Checkpoint
 from kdlab.callback.leave import Leave
 from kdlab.callback.prune import TRIAL, Prune
-from kdlab.command import build
+from kdlab.command import build, select
 from kdlab.command.job import Job
 from kdlab.command.rank import companions
 from kdlab.command.teacher import Trained
@@ -81,7 +81,7 @@ def carry_out(job: Job, prepare: Callable[[Job, Any], Prepared]) -> float | None
 def _train(job: Job, run: Run, prepare: Callable[[Job, Any], Prepared]) -> float | None:
     cfg, start = job.cfg, time.perf_counter()
     torch.manual_seed(cfg.seed)
-    data = build.data(cfg)
+    data = select.data(cfg)
     prepared = prepare(job, data)
     learner = prepared.learner
     if prepared.teachers:
@@ -123,7 +123,7 @@ def fit(job: Job, run: Run, learner: Learner, data: Any, journal: Journal) -> tu
     if trainer.max_epochs == trainer.max_steps == -1:
         raise UserError("training would never end: set trainer.max_epochs or trainer.max_steps to more than -1")
     learner.check(trainer)
-    if job.cfg.reuse_frozen:
+    if job.cfg.reuse_frozen and data.augment is None:  # an augmented row never comes again
         with computing(job.cfg.trainer.precision):
             learner.reader = reader(
                 learner.model, learner.freezing, learner.task, data, learner.taps, Path(job.cfg.outputs) / "store",

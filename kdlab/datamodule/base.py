@@ -17,6 +17,7 @@ from kdlab.datamodule.augment.base import Augment
 from kdlab.datamodule.batch import Deck, EvalLoader, TrainLoader, within
 from kdlab.datamodule.corpus import Corpus, labelled
 from kdlab.datamodule.rows import Rows, stored
+from kdlab.datamodule.select.base import Select
 from kdlab.datamodule.view import View
 from kdlab.error import UserError
 from kdlab.output import Batch
@@ -35,10 +36,12 @@ class TextData(LightningDataModule, ABC):
         split_seed: of the splits and the caps. Apart from ``seed``, so that all seeds of a sweep share a test set.
         train_rows, val_rows, test_rows: at most so many rows of a split, in the proportion of the classes.
         per_class: labels kept for so many training rows of each class, chosen by ``seed``; others become unlabelled.
+        budget: labels kept for so many training rows in all; not together with ``per_class``.
         unlabelled: ``keep`` or ``drop`` the training rows without a label.
         seed: of the order of batches and the choice of ``per_class``.
         download: whether what is not in the cache may be fetched.
         augment: what happens to a training row each time the student reads it; None: nothing.
+        select: who says which rows keep their labels, in :meth:`choose`; None: ``seed``.
 
     Attributes (after :meth:`setup`):
         labels: names, in the order of the logits.
@@ -60,10 +63,12 @@ class TextData(LightningDataModule, ABC):
     val_rows: int | None = None
     test_rows: int | None = None
     per_class: int | None = None
+    budget: int | None = None
     unlabelled: str = "keep"
     seed: int = 0
     download: bool = False
     augment: Augment | None = None
+    select: Select | None = None
     labels: list[str] = field(init=False)
     label_counts: list[int] = field(init=False)
     multi_label: bool = field(init=False)
@@ -77,6 +82,8 @@ class TextData(LightningDataModule, ABC):
         self.tokenizer_spec = str(self.tokenizer)
         if self.unlabelled not in ("keep", "drop"):
             raise UserError(f"datamodule.unlabelled is '{self.unlabelled}', and must be keep or drop")
+        if self.per_class is not None and self.budget is not None:
+            raise UserError("datamodule.per_class and datamodule.budget both say how many labels there are: set one")
         for name in ("max_length", "batch_size", "eval_batch_size", "train_rows", "val_rows", "test_rows"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -102,20 +109,34 @@ class TextData(LightningDataModule, ABC):
             name: split.take(rows, classes, len(rows) if (cap := caps[name]) is None else cap, order)
             for name, rows in whole.items()
         }
-        codes = self._few(codes, corpus)
-        known = labelled(codes)
-        train = self.splits["train"]
-        if self.unlabelled == "drop":
-            train = self.splits["train"] = train[known[train]]
-        counted = codes[train[known[train]]]
-        self.label_counts = (
-            counted.sum(0).astype(int) if self.multi_label else np.bincount(counted, minlength=len(self.labels))
-        ).tolist()
+        self._known, self._whole = codes, self.splits["train"]
         # all training rows, so that capped and few-shot runs share the tokenizer and what is stored under it
         texts = [corpus.texts[row] for row in whole["train"]]
         self.tokenizer = tokenizer.load(self.tokenizer_spec, texts, self.download)
         self.texts = corpus.texts
         self.fingerprint, rows = self._tokens(self.tokenizer)
+        self._label(rows, split.priority(corpus.texts, self.seed, "few"), drop=self.select is None)
+
+    def choose(self, score: np.ndarray) -> None:
+        """Let other rows keep their labels.
+
+        Args:
+            score: of each of :attr:`used`; those of the highest come first.
+        """
+        order = np.full(len(self.texts), np.inf)
+        order[self.used] = -score
+        self._label(self._deck().rows, order, drop=True)
+
+    def _label(self, rows: Rows, order: np.ndarray, drop: bool) -> None:
+        """Deal with the labels that are kept, those of least ``order``; until they are final, no row is dropped."""
+        train = self._whole
+        codes = self._few(order)
+        known = labelled(codes)
+        self.splits["train"] = train = train[known[train]] if drop and self.unlabelled == "drop" else train
+        counted = codes[train[known[train]]]
+        self.label_counts = (
+            counted.sum(0).astype(int) if self.multi_label else np.bincount(counted, minlength=len(self.labels))
+        ).tolist()
         self.deck = Deck(rows, codes, self.tokenizer.pad_token_id or 0)
 
     def train_dataloader(self) -> TrainLoader:
@@ -169,15 +190,20 @@ class TextData(LightningDataModule, ABC):
             "fingerprint": self.fingerprint,
         }
 
-    def _few(self, codes: np.ndarray, corpus: Corpus) -> np.ndarray:
-        """The labels, without those of the training rows that ``per_class`` does not choose."""
-        if self.per_class is None:
+    def _few(self, order: np.ndarray) -> np.ndarray:
+        """The labels, without those of the training rows that ``per_class`` or ``budget`` do not choose."""
+        codes, train = self._known, self._whole
+        if self.per_class is None and self.budget is None:
+            if self.select is not None:
+                raise UserError("datamodule.select needs a number of labels: set datamodule.budget or per_class")
             return codes
         if self.multi_label:
-            raise UserError("datamodule.per_class needs one label a row: use train_rows with multi_label=true")
-        train = self.splits["train"]
-        order = split.priority(corpus.texts, self.seed, "few")
-        kept = split.few(train, codes, self.per_class, order, self.labels)
+            which = "budget" if self.per_class is None else "per_class"
+            raise UserError(f"datamodule.{which} needs one label a row: use train_rows with multi_label=true")
+        if self.per_class is not None:
+            kept = split.few(train, codes, self.per_class, order, self.labels)
+        else:
+            kept = split.afford(train[codes[train] >= 0], self.budget, order)
         codes = codes.copy()
         codes[np.setdiff1d(train, kept)] = -1
         return codes

@@ -82,7 +82,7 @@ def cut(
         if not len(rows):
             raise UserError(f"the {name} split has no labelled rows: raise datamodule.{name}_fraction ({fraction})")
         splits[name] = rows
-    if not np.count_nonzero(classes[train] >= 0):
+    if np.count_nonzero(classes[pool] >= 0) and not np.count_nonzero(classes[train] >= 0):
         raise UserError(
             f"datamodule.val_fraction={val_fraction} and test_fraction={test_fraction} leave no labelled training rows "
             f"out of {np.count_nonzero(classes[pool] >= 0)}: lower them"
@@ -99,10 +99,24 @@ def few(rows: np.ndarray, classes: np.ndarray, per_class: int, order: np.ndarray
     chosen = []
     for code, name in enumerate(names):
         of_class = rows[classes[rows] == code]
-        if len(of_class) < per_class or per_class < 1:
+        if len(of_class) < per_class or per_class < 0:
             raise UserError(
                 f"datamodule.per_class={per_class}, but the label '{name}' has {len(of_class)} labelled training rows: "
-                "choose a number from 1 to the smallest class"
+                "choose a number from 0 to the smallest class"
             )
         chosen.append(first(of_class, per_class, order))
     return np.sort(np.concatenate(chosen))
+
+
+def afford(rows: np.ndarray, budget: int | None, order: np.ndarray) -> np.ndarray:
+    """``budget`` of the labelled ``rows``, those of least ``order``; sorted.
+
+    Raises:
+        UserError: there are fewer.
+    """
+    if not isinstance(budget, int) or not 0 <= budget <= len(rows):
+        raise UserError(
+            f"datamodule.budget={budget}, but there are {len(rows)} labelled training rows: choose a whole number from "
+            "0 to that"
+        )
+    return np.sort(first(rows, budget, order))

@@ -43,7 +43,7 @@ def launch(
     warm(config)
     threads = max(1, cores // side_by_side)
     done: dict[int, JobReturn] = {}
-    running: dict[Any, tuple[multiprocessing.process.BaseProcess, Connection, int, list[str]]] = {}
+    running: dict[Any, tuple[Any, Connection, int, list[str]]] = {}
     fork = multiprocessing.get_context("fork")
     waiting = iter(todo)
     try:
@@ -120,7 +120,7 @@ def _child(result: Connection, threads: int, job: tuple) -> None:
         try:
             result.send(done)
         except Exception:  # what cannot be pickled is told in words
-            done._return_value = JobError("".join(traceback.format_exception_only(done._return_value)).strip())  # type: ignore[arg-type]
+            done._return_value = JobError("".join(traceback.format_exception_only(done._return_value)).strip())
             result.send(done)
     except KeyboardInterrupt:
         os._exit(130)
@@ -130,13 +130,13 @@ def _lost(context: HydraContext, config: DictConfig, words: list[str], number: i
     """The result of a job whose process ended without one."""
     point = composed(context, config, words, number)
     if (done := read_done(point.folder)) is not None:
-        result = JobReturn(overrides=words, cfg=point.hydra, status=JobStatus.COMPLETED)
+        result = JobReturn(overrides=words, cfg=config, status=JobStatus.COMPLETED)
         result.working_dir, result._return_value = str(point.folder), done["value"]
         return result
     name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
     hint = ", perhaps for lack of memory" if name == "SIGKILL" else ""
     reason = JobError(f"its process was ended by {name}{hint}; the same command goes on from the last checkpoint")
     Run(point.folder).fail(reason)
-    lost: JobReturn = Failed(overrides=words, cfg=point.hydra, status=JobStatus.FAILED)
+    lost: JobReturn = Failed(overrides=words, cfg=config, status=JobStatus.FAILED)
     lost._return_value = JobError(f"run {point.folder.name} failed: {reason}")
     return lost

@@ -1,4 +1,4 @@
-"""What has to arrive at a W&B server: each run with all its logs, and whether everything that they name is still here."""
+"""What has to arrive at a W&B server: each run with all its logs, and whether all that they name is still here."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ class Server:
         except TimeoutError:
             raise NoServerError(f"W&B's server {self.url} gave no answer in {self.seconds:g} s") from None
         except (URLError, OSError) as error:
-            reason = getattr(error, "reason", error)
+            reason = getattr(error, "reason", str(error))
             if isinstance(reason, TimeoutError):
                 reason = f"no answer in {self.seconds:g} s"
             raise NoServerError(f"W&B's server {self.url} cannot be reached ({reason})") from None
@@ -135,7 +135,7 @@ def address() -> str:
 
 
 def key(url: str) -> str | None:
-    """The key for a server, from WANDB_API_KEY or the netrc file. It is for a request's header and goes nowhere else."""
+    """The key for a server, from WANDB_API_KEY or the netrc file, for a request's header and for nothing else."""
     if word := os.environ.get("WANDB_API_KEY"):
         return word
     try:

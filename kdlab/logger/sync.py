@@ -55,7 +55,7 @@ class Sync:
             gone = gone or self._carry(some)
             for parcel, _ in some:
                 try:
-                    left = self._arrived(parcel) if not gone else gone
+                    left = gone or self._arrived(parcel)
                 except NoServerError as error:
                     left = gone = str(error)
                 if not left:

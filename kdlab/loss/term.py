@@ -22,8 +22,8 @@ class Side:
         layers: how many layers it has; 0 where it is no stack of layers.
         classes: how many logits it gives; 0 where that is not known.
         heads: how many attention heads a layer has; 0 where it has none.
-        classifier: gives the final linear layer, which turns the tap ``pooled`` into logits, or None; asking it may load
-            the model.
+        classifier: gives the final linear layer, which turns the tap ``pooled`` into logits, or None; asking it may
+            load the model.
     """
 
     widths: Mapping[str, int] = field(default_factory=dict)

@@ -109,7 +109,8 @@ def fingerprint(folder: Path) -> str:
     files = sorted(path for path in folder.iterdir() if path.suffix in (".safetensors", ".bin"))
     if not files:
         raise UserError(
-            f"The weights at '{folder}' cannot be read: model.safetensors is missing; give the model/ directory of a finished run."
+            f"The weights at '{folder}' cannot be read: model.safetensors is missing; give the model/ directory of a "
+            "finished run."
         )
     shape = [path for path in (folder / "config.json",) if path.exists()]
     return _digest(tuple((str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in [*files, *shape]))

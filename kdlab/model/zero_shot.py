@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
-from transformers import AutoModel, PreTrainedModel
+from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
 from kdlab.error import UserError
 from kdlab.model.pretrained import UNREADABLE, quiet, read_config, read_model
@@ -62,7 +62,7 @@ class Entailment(nn.Module):
     def __init__(self, model: PreTrainedModel, suffixes: Sequence[Sequence[int]], temperature: float, pad: int) -> None:
         super().__init__()
         self.model, self.pad = model.eval(), pad
-        self.place = entailing(model)
+        self.place = entailing(model.config)
         self.temperature: Tensor
         self.register_buffer("temperature", torch.tensor(float(temperature)))
         for index, suffix in enumerate(suffixes):
@@ -92,13 +92,13 @@ class Entailment(nn.Module):
         return self.model(**asked).logits[:, self.place].float()
 
 
-def entailing(model: PreTrainedModel) -> int:
+def entailing(config: PreTrainedConfig) -> int:
     """The place of the logit of entailment.
 
     Raises:
         UserError: the model has no such label.
     """
-    names = {str(name).lower(): index for index, name in (model.config.id2label or {}).items()}
+    names = {str(name).lower(): index for index, name in (config.id2label or {}).items()}
     if "entailment" not in names:
         raise UserError(
             f"teacher.by=entailment needs a model with a label 'entailment', but this one has {', '.join(names)}: give "
@@ -136,7 +136,9 @@ def entailment(path: str, hypotheses: Sequence[str], tokenizer: Any, temperature
     Raises:
         UserError: it is none, or its tokenizer does not put the hypothesis after the text.
     """
-    model = read_model(path, read_config(path, download), download, new_head=False)
+    config = read_config(path, download)
+    entailing(config)
+    model = read_model(path, config, download, new_head=False)
     alone = tokenizer("a")["input_ids"]
     pairs = [tokenizer("a", hypothesis)["input_ids"] for hypothesis in hypotheses]
     if any(pair[: len(alone)] != alone for pair in pairs):

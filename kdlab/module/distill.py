@@ -18,4 +18,4 @@ class Distill(Taught):
         student = self.read(batch)
         teacher = self.teacher.read(self.task, batch)
         supervised = self.task.supervised(student, batch)
-        return self.learned(*self.loss(supervised, student, teacher, self.progress), batch)
+        return self.learned(self.loss(supervised, student, teacher, self.progress), batch)

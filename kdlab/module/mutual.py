@@ -104,18 +104,20 @@ class Mutual(Taught):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         # each by itself, so that a peer's large gradient does not slow the student
-        clip = {"value": nn.utils.clip_grad_value_}.get(gradient_clip_algorithm or "norm", nn.utils.clip_grad_norm_)
         parts = [(self.model, self.loss), *zip(self.peers.values(), self.peer_losses.values(), strict=True)]
         for model, loss in parts if gradient_clip_val else ():
-            clip([*model.parameters(), *loss.parameters()], gradient_clip_val)  # type: ignore[operator]
+            parameters = [*model.parameters(), *loss.parameters()]
+            if gradient_clip_algorithm == "value":
+                nn.utils.clip_grad_value_(parameters, gradient_clip_val or 0.0)
+            else:
+                nn.utils.clip_grad_norm_(parameters, gradient_clip_val or 0.0)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         said = {name: self.task.read(model, batch) for name, model in {"": self.model, **self.peers}.items()}
         total, values = self._learn("", said, batch)
         others = {name: self._learn(name, said, batch)[0] for name in self.peers}
         self.log_dict({f"train/{name}/loss": value for name, value in others.items()}, batch_size=len(batch["row"]))
-        self.learned(total, values, batch)
-        return total + sum(others.values())
+        return self.learned((total, values), batch) + sum(others.values())
 
     def _learn(self, name: str, said: dict[str, Output], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The objective of one model, in the mean over what it learns from; the student's name is empty."""

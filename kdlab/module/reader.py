@@ -123,14 +123,14 @@ def reader(
     try:
         layers = _frozen(model, freeze, taps, steps)
         found = _recall(model, layers, task, data, taps, folder)
-    except _Reason as reason:
+    except NothingToRecallError as reason:
         log.info("frozen layers are run in every step: %s", reason)
         return Whole(model)
     log.info("the %d frozen layers are not run: their output was stored in %s", layers, found.store.folder)
     return found
 
 
-class _Reason(Exception):
+class NothingToRecallError(Exception):
     """Why there is nothing to recall."""
 
 
@@ -139,16 +139,16 @@ def _frozen(model: nn.Module, freeze: Freeze, taps: Collection[str], steps: floa
     try:
         path = layers_path(model)
     except UserError as problem:
-        raise _Reason(str(problem)) from problem
+        raise NothingToRecallError(str(problem)) from problem
     scales = highest(freeze, len(blocks(model)))
     learning = next((place for place, scale in enumerate(scales) if scale), len(scales))
     layers = min(learning - 1, len(list(model.get_submodule(path).children())))
     if layers < 1:
-        raise _Reason("the policy lets every layer learn at some time")
+        raise NothingToRecallError("the policy lets every layer learn at some time")
     if steps <= 1:
-        raise _Reason("no row is read twice")
+        raise NothingToRecallError("no row is read twice")
     if others := sorted(tap for tap in taps if tap != "pooled"):
-        raise _Reason(f"the loss reads '{others[0]}' of the student, which may lie below")
+        raise NothingToRecallError(f"the loss reads '{others[0]}' of the student, which may lie below")
     return layers
 
 
@@ -177,14 +177,14 @@ def _recall(model: nn.Module, layers: int, task: Task, data: Any, taps: Collecti
             found = Recall(model, layers, store, name, isinstance(form, tuple))
             again = found.read(task, batch, taps)
     except (UserError, AttributeError, TypeError, KeyError, IndexError, RuntimeError) as problem:
-        raise _Reason(f"{type(model).__name__} cannot be cut there ({problem})") from problem
+        raise NothingToRecallError(f"{type(model).__name__} cannot be cut there ({problem})") from problem
     finally:
         hook.remove()
         for module, mode in modes.items():
             module.training = mode
     near = 1e-4 if current() == "float32" else 5e-2
     if not torch.allclose(whole.logits.float(), again.logits.float(), rtol=near, atol=near):
-        raise _Reason(f"{type(model).__name__} says something else when it is cut there")
+        raise NothingToRecallError(f"{type(model).__name__} says something else when it is cut there")
     return found
 
 

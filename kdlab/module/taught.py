@@ -63,9 +63,11 @@ class Taught(Learner, ABC):
     def extra_groups(self) -> list[dict[str, Any]]:
         return self.loss.groups
 
-    def learned(self, total: Tensor, values: dict[str, Tensor], batch: Batch) -> Tensor:
-        """Log what was learned from a batch, and hand the total on."""
-        named = {"train/loss": total} | {f"train/loss/{name}": value for name, value in values.items()}
+    def learned(self, result: tuple[Tensor, dict[str, Tensor]], batch: Batch) -> Tensor:
+        """Log what the objective gave for a batch, and hand its total on."""
+        total, values = result
+        named: dict[str, Tensor | float] = {"train/loss": total}
+        named |= {f"train/loss/{name}": value for name, value in values.items()}
         named |= {f"train/schedule/{name}": value for name, value in self.loss.current(self.progress).items()}
         self.log_dict(named, batch_size=len(batch["row"]), sync_dist=True)
         return total

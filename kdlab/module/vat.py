@@ -26,8 +26,8 @@ from kdlab.teacher.base import Teacher
 class Vat(Taught):
     """Virtual adversarial training: the terms see the student on perturbed embeddings, the labels see it as it is.
 
-    With ``teacher=self`` and ``loss=kd loss.temperature=1`` this is the paper's ``(1 - alpha) * CE + alpha * LDS``; rows
-    need no label for the second part. With another teacher the student learns to agree with it nearby, too.
+    With ``teacher=self`` and ``loss=kd loss.temperature=1`` it is the paper's ``(1 - alpha) * CE + alpha * LDS``, whose
+    second part needs no labels. With another teacher the student learns to agree with it nearby, too.
 
     Args:
         epsilon: > 0, the L2 norm of the perturbation of a row's embeddings ``[L, D]``.
@@ -67,10 +67,10 @@ class Vat(Taught):
         with moved(self.embedding[0], self.adversary(batch)):
             nearby = self.task.read(self.model, batch, self.loss.taps["student"])
         supervised = self.task.supervised(student, batch)
-        return self.learned(*self.loss(supervised, nearby, teacher, self.progress), batch)
+        return self.learned(self.loss(supervised, nearby, teacher, self.progress), batch)
 
     def adversary(self, batch: Batch) -> Tensor:
-        """``[B, L, D]``, of norm epsilon a row: where a small step moves the student's distribution most; no dropout."""
+        """``[B, L, D]``, of norm epsilon a row: where a small step moves the distribution most; without dropout."""
         diverge = tempered_binary_kl if self.task.multi_label else tempered_kl
         real = batch["attention_mask"][..., None]
         with still(self.model), torch.enable_grad():

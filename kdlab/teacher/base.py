@@ -16,6 +16,11 @@ class Saved(Protocol):
     """A trained model on disk, which is loaded when it is first asked for."""
 
     @property
+    def id(self) -> str:
+        """What people call it."""
+        ...
+
+    @property
     def model(self) -> nn.Module:
         """The model, in eval mode."""
         ...

@@ -58,8 +58,8 @@ class Ema(Teacher):
         share = 1 - at(self.decay, progress)
         for own, new in zip(self.model.parameters(), student.parameters(), strict=True):
             own.lerp_(new.to(own), share)
-        for own, new in zip(self.model.buffers(), student.buffers(), strict=True):
-            own.copy_(new)
+        for kept, newest in zip(self.model.buffers(), student.buffers(), strict=True):
+            kept.copy_(newest)
 
     def state(self) -> dict[str, Tensor]:
         return {name: value.detach() for name, value in self.model.state_dict().items()}

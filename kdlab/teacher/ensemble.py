@@ -66,9 +66,7 @@ class Ensemble(Teacher):
         return Output(
             logits=mixed(log_p, weights, task.multi_label),
             mask=said[0].mask,
-            taps={
-                tap: one.logits for (tap, _), one in zip(self.offered.items(), said, strict=True) if tap in self.taps
-            },
+            taps={tap: one.logits for tap, one in zip(self.offered, said, strict=True)},
             tokens=clean(batch)["attention_mask"].bool(),
             count=batch.get("rows"),
             label=batch.get("label"),

@@ -66,7 +66,8 @@ class ZeroShot(Teacher):
         else:
             if several := [label for label, each in zip(data.labels, texts, strict=True) if len(each) > 1]:
                 raise UserError(
-                    f"teacher.descriptions.{several[0]} has several texts, but with teacher.by=entailment each class has one"
+                    f"teacher.descriptions.{several[0]} has several texts, but with teacher.by=entailment each class "
+                    "has one: choose it, or teacher.by=cosine"
                 )
             model = entailment(place, [each[0] for each in texts], words, temperature, download)
         view = data.view(words)

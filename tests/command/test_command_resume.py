@@ -6,7 +6,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from bits import same
+import torch
+from bits import same, same_run
 from fork import end, start
 
 STUDENT = "kdlab.module.distill.Distill"
@@ -119,3 +120,32 @@ def test_a_run_killed_twice_goes_on_whatever_its_options(tmp_path, tiny, undistu
     step = f"{STUDENT}.training_step"
     killed_then_resumed(tiny, tmp_path, more, (step, 6), (step, 9))
     same(undisturbed(*more), tmp_path)
+
+
+OWN = {
+    "mean teacher": ("teacher=ema", "teacher.decay=0.9", "datamodule/augment=word_dropout"),
+    "peers": ("module=mutual", "teacher=peer"),
+    "queue": ("loss=seed", "loss.terms.seed.size=24", "datamodule/augment=word_swap"),
+    "adversary": ("module=vat", "teacher=self"),
+}
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_what_learns_beside_the_student_goes_on_too(tmp_path, tiny, name):
+    """Peers, a moving average, a queue: killed in the middle of an epoch, and the same bit for bit."""
+    own = [word for word in tiny["distill"] if "teacher" not in word or "loss" in " ".join(OWN[name][:1])]
+    tiny = {"distill": own}
+    more = (*OWN[name], "trainer.max_epochs=1")
+    rule = {"peers": "kdlab.module.mutual.Mutual", "adversary": "kdlab.module.vat.Vat"}.get(name, STUDENT)
+    for folder in (tmp_path / "whole", tmp_path / "killed"):
+        moments = [(f"{rule}.training_step", 6)] if folder.name == "killed" else []
+        folder.mkdir()
+        for place, call in moments:
+            code, said = end(start(words(tiny, *more), folder, kill=place, call=call), folder)
+            assert code == -9, said
+        code, said = end(start(words(tiny, *more), folder), folder)
+        assert code == 0, said
+    one, two = (next((tmp_path / folder).glob("outputs/distill/*/done.json")).parent for folder in ("whole", "killed"))
+    same_run(one, two)
+    kept = torch.load(one / "checkpoints/last.ckpt", weights_only=True)
+    assert ("teacher" in kept) == (name in ("mean teacher", "adversary"))

@@ -70,6 +70,11 @@ def test_an_ensemble_of_architectures_and_tokenizers_is_trained_and_asked_once_f
     assert code == 0, out + err
 
 
+def test_terms_that_need_several_teachers_read_the_members(kdlab, mixed):
+    code, out, err = kdlab("distill", *mixed, "loss=ca_mkd")
+    assert code == 0, out + err
+
+
 def test_a_live_member_says_what_a_cached_one_says(kdlab, mixed):
     assert kdlab("distill", *mixed, "loss.alpha=1.0")[0] == 0
     live = [word.replace("=cached", "=live") for word in mixed]
@@ -137,3 +142,21 @@ def test_what_an_ensemble_cannot_be_is_one_sentence(kdlab, words, more, said):
     words = [word for word in words if "teacher" not in word and not (student and word.startswith("student."))]
     code, _, err = kdlab("distill", *words, "teacher=ensemble", *(student or more))
     assert code == 2 and said in err and err.count("\n") == 1, err
+
+
+@pytest.mark.parametrize("choice", ["entropy", "disagreement"])
+def test_a_trained_model_selects_what_is_labelled_and_is_asked_once(kdlab, tiny, choice):
+    seeds = ["seed=0,1"] if choice == "disagreement" else ["seed=0"]
+    assert kdlab("finetune", "-m", *tiny["finetune"], *seeds, EPOCH, "logger=none")[0] == 0
+    teachers = runs("finetune")
+    words = [*tiny["finetune"], f"datamodule/select={choice}", f"datamodule.select.run={teachers[0].name}"]
+    words += [f"datamodule.select.other={teachers[-1].name}"] if choice == "disagreement" else []
+    code, out, err = kdlab("finetune", "-m", *words, EPOCH, "datamodule.budget=16,32", "logger=none")
+    assert code == 0, out + err
+    assert len(runs("finetune")) == len(teachers) + 2
+    assert len(list(Path("outputs/store").glob("*/meta.json"))) == len(teachers)
+    code, out, err = kdlab("finetune", *words, EPOCH, "logger=none")
+    assert code == 2 and "datamodule.select needs a number of labels" in err
+    run = next(run for run in runs("finetune") if read_config(run).datamodule.get("budget") == 16)
+    code, out, err = kdlab("evaluate", f"run={run.name}", "repeats=1")
+    assert code == 0, out + err

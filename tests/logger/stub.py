@@ -22,8 +22,9 @@ SAME = ("runName", "artifactTypeName", "artifactCollectionName", "digest")  # of
 class Server:
     """Runs by id (``lines``: file name -> {line number: text}, ``exit``), artifacts, and which run used which.
 
-    What can go wrong with it: ``rows_to_live`` more rows and it takes nothing more, ``dead`` closes each connection without a
-    word, ``silent`` never answers (a black hole), ``key`` set to another than the client's refuses with 401.
+    What can go wrong with it: after ``rows_to_live`` more rows it takes nothing more, ``dead`` closes each connection
+    without a word, ``silent`` never answers (a black hole), ``key`` set to another than the client's refuses with
+    401.
     """
 
     def __init__(self, key=None):

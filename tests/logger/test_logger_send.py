@@ -8,6 +8,7 @@ import shutil
 import threading
 import time
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,7 @@ def train(run: str, begin: int, end: int, command="distill", teacher=None, made=
 
 
 def resumed(run: str, *bounds: int, **fields) -> None:
-    for begin, end in zip(bounds, bounds[1:], strict=False):
+    for begin, end in pairwise(bounds):
         train(run, begin, end, **fields)
         if end != bounds[-1]:
             time.sleep(1.05)  # W&B names directories by the second

@@ -1,5 +1,6 @@
 """Every recipe and every term on disk composes, and gives a finite loss and gradient."""
 
+from functools import partial
 from pathlib import Path
 
 import laws
@@ -71,12 +72,8 @@ def connected(built, width=4, wider=6):
     built.place(LAYERS["student"], LAYERS["teacher"])
     sides = [
         Side(
-            dict.fromkeys(built.taps[role], wide),
-            LAYERS[role],
-            classes(built),
-            laws.HEADS,
-            lambda wide=wide: nn.Linear(wide, classes(built)),
-        )  # fmt: skip
+            dict.fromkeys(built.taps[role], wide), LAYERS[role], classes(built), laws.HEADS, partial(nn.Linear, wide, 3)
+        )
         for role, wide in (("student", width), ("teacher", wider))
     ]
     built.connect(*sides, rows=64)

@@ -112,5 +112,5 @@ def test_what_cannot_learn_together_is_refused(base, tmp_path):
         learner(live)
     with pytest.raises(UserError, match="teacher=peer has to learn with the student: choose module=mutual"):
         learner(base("teacher=peer", "module=distill"))
-    with pytest.raises(UserError, match="module.target is 'some'"):
+    with pytest.raises(UserError, match=r"module\.target is 'some'"):
         learner(base("teacher=peer", "module.target=some"))

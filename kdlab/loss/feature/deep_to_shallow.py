@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from kdlab.error import UserError
 from kdlab.loss.logit.kl import tempered_kl
-from kdlab.loss.relation.distance import pool
+from kdlab.loss.relation.rows import pool
 from kdlab.loss.term import Side, Term, width
 from kdlab.output import Output, widen
 from kdlab.schedule.base import Schedule, at, bounds, positive, said
@@ -39,7 +39,7 @@ class DeepToShallow(Term):
     """The mean of :func:`deep_to_shallow` over inner layers, each with a linear head of its own that learns with it.
 
     The heads read a layer's mean over the real tokens; they are checkpointed and never exported. The teacher is not
-    looked at: choose ``teacher=self``, or combine it with terms that do.
+    looked at, and none is needed.
 
     Args:
         weight, temperature: numbers or schedules.
@@ -49,6 +49,8 @@ class DeepToShallow(Term):
 
     multi_label = False
     maps_layers = True
+    needs_teacher = False
+    reads_labels = True
 
     def __init__(
         self,
@@ -81,12 +83,11 @@ class DeepToShallow(Term):
         return self.taps["student"]
 
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
-        label = student.labelled.new_full(student.mask.shape, -1, dtype=torch.long)
-        label = label if student.label is None else student.label.where(student.mask, -1)
+        label = torch.full_like(student.mask, -1, dtype=torch.long) if student.label is None else student.label
         temperature, alpha = at(self.temperature, progress), at(self.alpha, progress)
         deep = student.logits.detach()
         total = widen(student.logits.new_zeros(()))
         for tap, head in zip(self._own, self.heads, strict=True):
-            shallow = head(pool(student, tap, "student").to(head.weight.dtype))  # type: ignore[arg-type, union-attr]
+            shallow = head(pool(student, tap, "student").to(head.weight.dtype))  # type: ignore[arg-type]
             total = total + student.mean(deep_to_shallow(shallow, deep, label, temperature, alpha))
         return total / len(self.heads)

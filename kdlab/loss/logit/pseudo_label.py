@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from kdlab.error import UserError
 from kdlab.loss.term import Term, same_classes
 from kdlab.output import Output, widen
-from kdlab.schedule.base import Schedule, at, bounds, said
+from kdlab.schedule.base import Schedule, at, bounds, number, said
 
 
 def pseudo_label(student: Tensor, teacher: Tensor, threshold: float) -> Tensor:
@@ -39,21 +39,23 @@ class PseudoLabel(Term):
     Args:
         weight: a number or a schedule.
         threshold: the least probability of a decision that teaches, in [0, 1]; a number or a schedule.
-        labelled: whether rows with a label of their own are taught as well.
+        labelled: how much rows with a label of their own count here, from 0 (not at all) up.
     """
 
     multi_label = False
 
     def __init__(
-        self, weight: float | Schedule = 1.0, threshold: float | Schedule = 0.0, labelled: bool = False
+        self, weight: float | Schedule = 1.0, threshold: float | Schedule = 0.0, labelled: float = 1.0
     ) -> None:
         super().__init__()
         low, high = bounds(threshold, "threshold")
         if not 0 <= low <= high <= 1:
             raise UserError(f"threshold {said(low, high)}, but is a probability and must stay in [0, 1]")
-        self.weight, self.threshold, self.labelled = weight, threshold, labelled
+        if number(labelled, "labelled") < 0:
+            raise UserError(f"labelled is {labelled:g}, but is a weight and must be from 0 up")
+        self.weight, self.threshold, self.labelled = weight, threshold, float(labelled)
 
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
         same_classes(student, teacher)
         values = pseudo_label(student.logits, teacher.logits, at(self.threshold, progress))
-        return student.mean(values if self.labelled else values.where(~student.labelled, 0))
+        return student.mean((self.labelled * values).where(student.labelled, values))

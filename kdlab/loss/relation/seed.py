@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from kdlab.error import UserError
-from kdlab.loss.relation.distance import pool
+from kdlab.loss.relation.rows import pool
 from kdlab.loss.term import Side, Term, pair, width
 from kdlab.output import Output
 from kdlab.schedule.base import Schedule, at, positive
