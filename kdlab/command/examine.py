@@ -15,25 +15,24 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import Trainer
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from torch import nn
 
 from kdlab.command import build
-from kdlab.command.find import places, wanted
+from kdlab.command.find import places
 from kdlab.command.job import Job
 from kdlab.command.point import Point, folders
-from kdlab.command.teacher import Trained
+from kdlab.command.precheck import asks_a_teacher
+from kdlab.command.stand_in import StandIn
 from kdlab.command.train import Prepared
 from kdlab.doctor import cost
-from kdlab.doctor.anatomy import Anatomy, anatomy, trainable, weightless
+from kdlab.doctor.anatomy import Anatomy, anatomy, trainable
 from kdlab.doctor.knob import turn
 from kdlab.doctor.table import Page, free, size
 from kdlab.doctor.trial import ROWS, Trace, data_trace, few, trial, written
 from kdlab.error import UserError
-from kdlab.file import write_json
-from kdlab.model.save import save
 from kdlab.module.base import Learner
-from kdlab.run import Run, read_done
+from kdlab.run import read_done
 
 ALONE = {  # of the trainer: where and with what is watched, and what a trial sets itself
     "accelerator": "cpu", "devices": 1, "strategy": "auto", "logger": False, "enable_progress_bar": False,
@@ -57,8 +56,7 @@ class Examination:
     def __init__(self, swept: Mapping[str, list[str]], points: list[Point], folder: Path, page: Page) -> None:
         self.swept, self.points, self.folder, self.page = swept, points, folder, page
         self.by_words = {json.dumps(point.swept, sort_keys=True): point for point in points}
-        self.data: dict[str, Any] = {}
-        self.teachers: dict[Path, Path] = {}
+        self.models = StandIn(folder)
         self.traces: dict[Path, Trace | None] = {}
         self.wrong: dict[str, Point] = {}
 
@@ -68,7 +66,7 @@ class Examination:
         Args:
             seconds: how long keys that do something may be turned again.
         """
-        taught = (point for point in self.points if _asks_a_teacher(_job(point)))
+        taught = (point for point in self.points if asks_a_teacher(_job(point)))
         first = next(taught, self.points[0])
         try:
             parameters = self._shape(first)
@@ -93,17 +91,13 @@ class Examination:
     def _shape(self, point: Point) -> int:
         """Print both models, taps, labels and vocabulary, and what learns under each policy; how large they are."""
         job = _job(point)
-        data = self._data(job)
+        data = self.models.data(job)
         self.page.data(data.describe(), list(data.labels), str(data.tokenizer_spec))
         task = build.task(job.cfg, data)
-        teacher, told = None, ""
-        if _asks_a_teacher(job) and "teacher" in places(job.cfg.teacher):
-            node, told = self._teacher_node(job)
-            teacher = _weightless(node, task, data)
-        student = _weightless(job.cfg.student if "student" in job.cfg else job.cfg.model, task, data, teacher)
-        shapes = {"student" if "student" in job.cfg else "model": anatomy(student)}
-        if teacher is not None:
-            shapes["teacher"] = anatomy(teacher)
+        shapes = {"student" if "student" in job.cfg else "model": anatomy(self.models.bare(job, task, data))}
+        for place, node in (places(job.cfg.teacher) if asks_a_teacher(job) else {}).items():
+            model, told = self.models.bare_teacher(job, place, node, task, data)
+            shapes[place] = anatomy(model)
             self.page.teacher(told)
         self.page.shapes(shapes)
         self.page.trainable(self._policies(next(iter(shapes.values()))))
@@ -121,19 +115,6 @@ class Examination:
                 except UserError as problem:
                     self.wrong.setdefault(str(problem), point)
         return found
-
-    def _teacher_node(self, job: Job) -> tuple[DictConfig, str]:
-        """The config of the teacher's model, and what is known of its run."""
-        found = wanted(job, "teacher", job.cfg.teacher)
-        if isinstance(found, Trained):
-            node = OmegaConf.create({"_target_": "kdlab.model.hf.hf", "path": str(found.weights)})
-            assert isinstance(node, DictConfig)
-            return node, f"{found.id}, which is trained"
-        if read_done(found.folder) is not None:
-            return _model(found), f"{found.folder.name}, which is trained"
-        return _model(found), (
-            f"{found.folder.name} is trained first, once; an untrained model of its config stands in for it here"
-        )
 
     def _by_words(self, words: Mapping[str, str]) -> Trace | None:
         point = self.by_words.get(json.dumps(dict(words), sort_keys=True))
@@ -155,15 +136,15 @@ class Examination:
         return self.traces[job.folder]
 
     def _try(self, job: Job) -> Trace:
-        data = self._data(job)
+        data = self.models.data(job)
         small = few(data, max(ROWS, 2 * job.cfg.trainer.accumulate_grad_batches))
         prepared = self._prepared(job, small, self.folder)
         seen = trial(prepared.learner, small, partial(_trainer, job))
         plain: Any = OmegaConf.to_container(job.cfg, resolve=True)
         trainer = {key: value for key, value in plain["trainer"].items() if key not in LENGTH}
         batches = len(data.train_dataloader()) * job.cfg.trainer.accumulate_grad_batches
-        ids = [trained.id for trained in prepared.teachers.values()]
-        teaching = [*ids, job.cfg.teacher._target_] if ids else None
+        teachers = {place: trained.id for place, trained in prepared.teachers.items()}
+        teaching = [teachers, job.cfg.teacher._target_] if asks_a_teacher(job) else []
         return {
             "the data": data_trace(data),
             "the teacher": written(teaching),
@@ -176,45 +157,19 @@ class Examination:
         """The learner as its command makes it, for this data, with a stand-in for a teacher that is not trained."""
         cfg = job.cfg.copy()
         cfg.outputs = str(outputs)
-        if "teacher" in cfg:
-            for place, node in places(cfg.teacher).items():
-                OmegaConf.update(cfg, place, {"run": self._taught(job, place, node), "generations": 0}, force_add=True)
+        if "teacher" in cfg and asks_a_teacher(job):
+            for (place, node), own in zip(places(cfg.teacher).items(), places(job.cfg.teacher).values(), strict=True):
+                node.run = str(self.models.taught(job, place, own))
+                if "generations" in node:
+                    node.generations = 0
         torch.manual_seed(cfg.seed)
         probe = Job(job.command, outputs / job.command / job.folder.name, cfg, job.choices, job.overrides)
         return importlib.import_module(f"kdlab.command.{job.command}").prepare(probe, data)
 
-    def _taught(self, job: Job, place: str, node: DictConfig) -> str:
-        """Where a trained model lies: its own run, or one that was never trained."""
-        found = wanted(job, place, node)
-        if isinstance(found, Trained) or read_done(found.folder) is not None:
-            return str(found.folder.absolute())
-        if found.folder not in self.teachers:
-            self.teachers[found.folder] = self._stand_in(found)
-        return str(self.teachers[found.folder])
-
-    def _stand_in(self, recipe: Job) -> Path:
-        """A run directory like the recipe's, whose model has not learned anything."""
-        data = self._data(recipe)
-        torch.manual_seed(recipe.cfg.seed)
-        model = build.model(_model(recipe), build.task(recipe.cfg, data), data)
-        run = Run(self.folder / "finetune" / recipe.folder.name)
-        run.folder.mkdir(parents=True, exist_ok=True)
-        run.begin(recipe.config, recipe.overrides)
-        save(model, data.tokenizer, run.folder / "model")
-        write_json(run.folder / "model" / "labels.json", list(data.labels))
-        run.finish(None, "", 0.0, {})
-        return run.folder
-
-    def _data(self, job: Job) -> Any:
-        key = json.dumps(OmegaConf.to_container(job.cfg.datamodule, resolve=True), sort_keys=True, default=str)
-        if key not in self.data:
-            self.data[key] = build.data(job.cfg)
-        return self.data[key]
-
     def _cost(self, point: Point) -> list[str]:
         """Measure some whole steps of the first point, and add up what all jobs take; what there is no room for."""
         job = _job(point)
-        data = self._data(job)
+        data = self.models.data(job)
         plain: Any = OmegaConf.to_container(job.cfg.trainer, resolve=True)
         batches = len(data.train_dataloader()) * job.cfg.trainer.accumulate_grad_batches
         steps = cost.planned(batches, plain)
@@ -225,7 +180,7 @@ class Examination:
         root = self.folder / "cost"
         prepared = self._prepared(job, part, root)
         store = cost.stored(root / "store", data.lengths)
-        asked = 0 if store else sum(_bytes(one.model) for one in prepared.teachers.values())
+        asked = 0 if store else sum(_bytes(trained.model) for trained in prepared.teachers.values())
         longest = int(data.deck.rows.lengths[data.splits["train"]].max()) * data.batch_size
         measured = cost.measure(prepared.learner, part, partial(_trainer, job), asked, steps, longest)
         self.page.adapters(_adapters(prepared.learner))
@@ -259,28 +214,8 @@ def _job(point: Point) -> Job:
     return point.job
 
 
-def _model(job: Job) -> DictConfig:
-    """The model that a job trains."""
-    return job.cfg.student if "student" in job.cfg else job.cfg.model
-
-
-def _asks_a_teacher(job: Job) -> bool:
-    cfg = job.cfg
-    return "teacher" in cfg and (build.make(cfg.loss).needs_teacher or build.needs_teacher(cfg.student))
-
-
 def _where(point: Point, count: int) -> str:
     return f"point {point.number + 1} of {count} ({point.name}): " if count > 1 else ""
-
-
-def _weightless(node: DictConfig, task: Any, data: Any, teacher: Any = None) -> Any:
-    """The model on the meta device; pretrained weights are not read for it."""
-    bare = node.copy()
-    if "pretrained" in bare:
-        bare.pretrained = False
-    return weightless(
-        lambda: build.model(bare, task, data, teacher=teacher), lambda: build.model(node, task, data, teacher=teacher)
-    )
 
 
 def _trainer(job: Job, **given: Any) -> Trainer:

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kdlab.command import build
-from kdlab.command.find import how, places, wanted
+from kdlab.command.find import generation, how, places, recipe
 from kdlab.command.job import Job
 from kdlab.command.point import MANY, Grid, Point
 from kdlab.error import UserError
@@ -76,8 +76,9 @@ class Precheck:
                 self._once(where, node)
             if "loss" in job.cfg:
                 self._once("loss", job.cfg.loss, task=job.cfg.task.multi_label)
-            if "teacher" in job.cfg and self._taught(job):
-                self._recipe(job)
+            if asks_a_teacher(job):
+                for place, node in places(job.cfg.teacher).items():
+                    self._recipe(job, place, node)
         except (UserError, HydraException, OmegaConfBaseException) as problem:
             return " ".join(str(problem).split())
         return ""
@@ -104,24 +105,29 @@ class Precheck:
         else:
             build.bind(node, where)
 
-    def _taught(self, job: Job) -> bool:
-        loss: Objective = build.make(job.cfg.loss)
-        return loss.needs_teacher or build.needs_teacher(job.cfg.student)
-
-    def _recipe(self, job: Job) -> None:
-        node = job.cfg.teacher
-        asked = json.dumps([OmegaConf.to_container(node, resolve=True), job.choices], default=str)
-        if f"recipe {asked}" not in self.known:
-            self.known[f"recipe {asked}"] = ""
+    def _recipe(self, job: Job, place: str, node: DictConfig) -> None:
+        """Check the command that a teacher is trained by, where it is not named by its run."""
+        if "generations" in node and node.generations:
+            generation(job, place, node.generations - 1)  # what it is taught by is this job's own recipe
+        if node.run is not None:
+            return
+        asked = json.dumps([place, OmegaConf.to_container(node, resolve=True), job.choices], default=str)
+        if asked not in self.known:
+            self.known[asked] = ""
             try:
-                jobs = [wanted(job, place, one) for place, one in places(node).items() if one.run is None]
-                problem = next((said for one in jobs if isinstance(one, Job) and (said := self(one))), "")
+                problem = self(recipe(job, place, node))
             except UserError as mistake:
                 problem = str(mistake)
-            whose = "" if problem.startswith("teacher.") or not problem else "teacher.recipe: "
-            self.known[f"recipe {asked}"] = f"{whose}{problem}"
-        if problem := self.known[f"recipe {asked}"]:
+            said = problem.removeprefix(f"{place}.recipe: ")
+            self.known[asked] = f"{place}.recipe: {said}" if said else ""
+        if problem := self.known[asked]:
             raise UserError(problem)
+
+
+def asks_a_teacher(job: Job) -> bool:
+    """Whether a distillation asks its teacher anything, or its student begins with a part of it."""
+    cfg = job.cfg
+    return "teacher" in cfg and (build.make(cfg.loss).needs_teacher or build.needs_teacher(cfg.student))
 
 
 def nodes(cfg: DictConfig) -> Iterator[tuple[str, DictConfig]]:
@@ -131,10 +137,19 @@ def nodes(cfg: DictConfig) -> Iterator[tuple[str, DictConfig]]:
         if not isinstance(node, DictConfig):
             continue
         if key == "teacher":
-            yield str(key), how(node)
+            yield from _teachers(node, "teacher")
         elif "_target_" in node:
             yield str(key), node
         else:
             for name in node:
                 if isinstance(node[name], DictConfig) and "_target_" in node[name]:
                     yield f"{key!s}.{name!s}", node[name]
+
+
+def _teachers(node: DictConfig, where: str) -> Iterator[tuple[str, DictConfig]]:
+    """A teacher's node without the keys that say who teaches, and those of the teachers that it is made of."""
+    yield where, how(node)
+    for name, member in (node.members if "members" in node else {}).items():
+        yield from _teachers(member, f"{where}.members.{name}")
+    for name, peer in (node.peers if "peers" in node else {}).items():
+        yield f"{where}.peers.{name}", peer

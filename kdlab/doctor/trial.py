@@ -92,7 +92,8 @@ class _Watch(Callback):
         self.learning.append([name for name, one in pl_module.named_parameters() if one.requires_grad])
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.losses.append(float(trainer.callback_metrics["train/loss"]))  # its parts are logged unweighted
+        logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self.losses.append(logged.get("train/loss", 0.0))  # its parts are logged unweighted
 
 
 def _schedules(learner: nn.Module) -> list[Schedule]:

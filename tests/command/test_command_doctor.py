@@ -38,6 +38,39 @@ def test_a_single_run_is_described_as_well(kdlab, tiny):
     assert "steps" in out
 
 
+TEACHERS = {
+    "a moving average of the student": (["teacher=ema", "teacher.decay=0.5,0.9"], "teacher.decay 0.5, 0.9 the loss"),
+    "a peer": (["teacher=peer", "module=mutual", "loss.temperature=1,2"], "loss.temperature 1, 2 the loss"),
+    "an earlier student": (["teacher.generations=0,1"], "teacher.generations 0, 1 the teacher"),
+    "another tokenizer": (["student.tokenizer=train:wordpiece:150,train:wordpiece:200"], "student.tokenizer"),
+}
+
+
+@pytest.mark.parametrize("name", TEACHERS)
+def test_every_kind_of_teacher_is_looked_at(kdlab, tiny, name):
+    words, says = TEACHERS[name]
+    shared = tiny["distill"]
+    if words[0].startswith("teacher="):  # a kind that no run is named for
+        shared = [word for word in shared if not word.startswith(("teacher", "model@teacher"))]
+    code, out, err = doctor(kdlab, {"distill": shared}, *words)
+    assert code == 0, out + err
+    assert says in out
+    assert not Path("outputs").exists()
+
+
+def test_the_members_of_an_ensemble_are_shown(kdlab, tiny, reviews):
+    recipe = next(word for word in tiny["distill"] if word.startswith("teacher.recipe=")).partition("=")[2]
+    shared = [word for word in tiny["distill"] if not word.startswith(("teacher", "model@teacher"))]
+    words = ["teacher=ensemble", "~model@teacher.model"]
+    for name, seed in (("one", 1), ("two", 2)):
+        words += [f"+teacher@teacher.members.{name}=cached"]
+        words += [f"teacher.members.{name}.recipe={recipe[:-1]},'seed={seed}']"]
+    code, out, err = doctor(kdlab, {"distill": shared}, *words, "loss.alpha=0.5,0.9")
+    assert code == 0, out + err
+    assert out.count("is trained first, once") == 2
+    assert "teacher.members.one: BertForSequenceClassification" in out.replace("  ", " ")
+
+
 def test_an_adapter_is_shown(kdlab, tiny):
     code, out, err = doctor(kdlab, tiny, "loss=hint", "student.hidden_size=8", flags=())
     assert code == 0, out + err
@@ -115,7 +148,7 @@ MISTAKES = {
     ),
     "a student that cannot be": (["student.heads=2,3"], ["point 2 of 2 (student.heads=3)", "heads=3"]),
     "more layers frozen than there are": (["freeze=bottom", "freeze.layers=1,9"], ["freeze.layers=9", "2 layers"]),
-    "a teacher of other words": (["student.tokenizer=train:wordpiece:150"], ["different tokenizers"]),
+    "a teacher of other words": (["loss=hint", "student.tokenizer=train:wordpiece:150"], ["different tokenizers"]),
     "a teacher of other labels": (["datamodule.path=rows.csv"], ["knows the labels", "['A', 'B']"]),
     "no such data": (["datamodule.path=nowhere.csv"], ["there is no file nowhere.csv"]),
     "a teacher that is not there": (["teacher.run=nobody"], ["'nobody'", "`kdlab runs` lists"]),
@@ -166,7 +199,7 @@ def test_of_a_search_the_ends_are_looked_at(kdlab, tiny):
     code, out, err = doctor(kdlab, tiny, *words, flags=())
     assert code == 0, out + err
     assert "jobs 7; of 2 looked at" in out
-    assert "optimizer.lr 0.0001, 0.01 the optimizer" in out
+    assert "optimizer.lr 0.0001, 0.01 the loss, a gradient, the optimizer" in out
     code, _, err = doctor(kdlab, tiny, *words, "loss.temperature=interval(-1,2)", flags=())
     assert code == 2
     assert "loss.temperature=-1.0" in err

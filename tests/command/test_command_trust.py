@@ -78,6 +78,7 @@ def test_code_that_no_option_names_is_not_called(run, target, place):
 
 @pytest.mark.parametrize("verb", ["evaluate", "distill", "report", "runs"])
 def test_no_command_calls_it(kdlab, run, tiny, verb):
+    shutil.rmtree("outputs/store")  # a teacher whose answers are stored is not even loaded
     (teacher,) = Path("outputs/finetune").glob("*")
     for one in (run, teacher):
         change(one, lambda config: config["task"].update(head={"_target_": "os.mkdir", "_args_": [MARK]}))
@@ -145,6 +146,7 @@ def test_every_option_on_disk_may_be_named():
 @pytest.mark.parametrize("verb", ["evaluate", "report", "runs", "distill"])
 def test_nothing_of_the_environment_is_looked_up(kdlab, run, tiny, monkeypatch, text, verb):
     monkeypatch.setenv("KDLAB_SECRET", SECRET)
+    shutil.rmtree("outputs/store")
     (teacher,) = Path("outputs/finetune").glob("*")
     for one in (run, teacher):
         change(one, lambda config: config.update(group=text))

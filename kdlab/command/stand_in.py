@@ -1,0 +1,106 @@
+"""Models for `kdlab doctor`: without weights, to look at; and untrained ones in the place of missing teachers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from kdlab.command import build, select
+from kdlab.command.find import places, wanted
+from kdlab.command.job import Job
+from kdlab.command.teacher import Trained, named
+from kdlab.command.trust import Trust
+from kdlab.doctor.anatomy import weightless
+from kdlab.file import write_json
+from kdlab.model.save import save, tokenizer_fingerprint
+from kdlab.run import Run, read_done
+
+
+class StandIn:
+    """Data and models of jobs; each is made once.
+
+    Args:
+        folder: where untrained models are kept, as runs like those that would train them.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.known: dict[str, Any] = {}
+        self.teachers: dict[Path, Path] = {}
+
+    def bare(self, job: Job, task: Any, data: Any) -> Any:
+        """The model of a job, on the meta device where it can be."""
+        node = job.cfg.student if "student" in job.cfg else job.cfg.model
+        teacher = None
+        if build.needs_teacher(node) and "teacher" in job.cfg and "teacher" in places(job.cfg.teacher):
+            teacher, _ = self.bare_teacher(job, "teacher", job.cfg.teacher, task, data)
+        return _weightless(node, task, data, teacher)
+
+    def bare_teacher(self, job: Job, place: str, node: DictConfig, task: Any, data: Any) -> tuple[Any, str]:
+        """A teacher's model, likewise, and what is known of its run."""
+        found = self._wanted(job, place, node)
+        if isinstance(found, Trained):
+            shape = OmegaConf.create({"_target_": "kdlab.model.hf.hf", "path": str(found.weights), "pretrained": True})
+            plain = (found.weights / "config.json").exists()
+            given = data if tokenizer_fingerprint(found.tokenizer) == tokenizer_fingerprint(data.tokenizer) else None
+            model = _weightless(shape, task, given) if plain and given is not None else found.model
+            return model, f"{found.id}, which is trained"
+        model = self.bare(found, task, self.data(found))
+        return model, (
+            f"{found.folder.name} is trained first, once; an untrained model of its config stands in for it here"
+        )
+
+    def _wanted(self, job: Job, place: str, node: DictConfig) -> Trained | Job:
+        """The trained model that a node names, or the job that has to train it."""
+        found = wanted(job, place, node)
+        if isinstance(found, Trained) or read_done(found.folder) is None:
+            return found
+        return Trained(found.folder, found.folder / "model", found.folder.name, Trust.of(found.cfg))
+
+    def taught(self, job: Job, place: str, node: DictConfig) -> Path:
+        """Where a teacher lies: its own run, or one that was never trained."""
+        found = self._wanted(job, place, node)
+        if isinstance(found, Trained):
+            return found.folder.absolute()
+        if found.folder not in self.teachers:
+            self.teachers[found.folder] = self._stand_in(found)
+        return self.teachers[found.folder]
+
+    def _stand_in(self, job: Job) -> Path:
+        """A run directory like the job's, whose model has not learned anything."""
+        data, teacher = self.data(job), None
+        run = Run(self.folder / job.command / job.folder.name)
+        run.folder.mkdir(parents=True, exist_ok=True)
+        node = job.cfg.student if "student" in job.cfg else job.cfg.model
+        if build.needs_teacher(node):
+            place = self.taught(job, "teacher", job.cfg.teacher)
+            teacher = named(str(place), self.folder, Trust.of(job.cfg)).model
+            write_json(run.folder / "teacher.json", {"id": place.name, "folder": str(place)})
+        torch.manual_seed(job.cfg.seed)
+        model = build.model(node, build.task(job.cfg, data), data, teacher=teacher)
+        run.begin(job.config, job.overrides)
+        save(model, data.tokenizer, run.folder / "model")
+        write_json(run.folder / "model" / "labels.json", list(data.labels))
+        run.finish(None, "", 0.0, {})
+        return run.folder
+
+    def data(self, job: Job) -> Any:
+        """The data of a job, set up; what several jobs share is read once."""
+        key = json.dumps(OmegaConf.to_container(job.cfg.datamodule, resolve=True), sort_keys=True, default=str)
+        if key not in self.known:
+            self.known[key] = select.data(job.cfg)
+        return self.known[key]
+
+
+def _weightless(node: DictConfig, task: Any, data: Any, teacher: Any = None) -> Any:
+    """The model on the meta device; pretrained weights are not read for it."""
+    bare = node.copy()
+    if "pretrained" in bare:
+        bare.pretrained = False
+    return weightless(
+        lambda: build.model(bare, task, data, teacher=teacher), lambda: build.model(node, task, data, teacher=teacher)
+    )
