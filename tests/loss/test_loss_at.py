@@ -50,7 +50,7 @@ def test_power_changes_value_and_gradient():
 
 
 def test_it_has_nothing_to_learn_and_tells_what_it_cannot_use():
-    term, s, t = ready(AT())
+    term, *_ = ready(AT())
     assert not list(term.parameters())
     with pytest.raises(UserError, match="power is 1"):
         AT(power=1.0)

@@ -14,7 +14,9 @@ from kdlab.loss.feature.nst import KERNELS, NST, mmd
 def written_out(own, goal, kernel):
     """Equation 5 with loops over the features of one row."""
     s, t = ([f / f.norm() for f in side.T] for side in (own.detach(), goal.detach()))
-    width = sum((x - y).square().sum().item() for x in s for y in t) / len(s) / len(t)
+    width = max(
+        torch.finfo(torch.float64).eps, sum((x - y).square().sum().item() for x in s for y in t) / len(s) / len(t)
+    )
 
     def k(x, y):
         if kernel == "gaussian":

@@ -46,7 +46,7 @@ def test_variances_start_where_they_are_told(variance):
 
 
 def test_the_variance_learns_how_far_the_guess_is_off():
-    """With the mean held, the best variance is the mean squared error of each feature (all tokens weigh the same here)."""
+    """With the mean held, the best variance is the mean squared error of each feature."""
     term, s, t = ready(VID(layer_map=None, taps={"student": "pooled", "teacher": "pooled"}))
     (guess,) = term.adapters
     optimizer = torch.optim.Adam([guess.raw], lr=0.1)

@@ -8,7 +8,7 @@ from kdlab.error import UserError
 from kdlab.freeze.apply import apply, parameter_groups
 from kdlab.freeze.gradual import Gradual
 from kdlab.freeze.head import Head
-from kdlab.freeze.none import NoFreeze
+from kdlab.freeze.none import Nothing
 from kdlab.model.bert import bert
 from kdlab.model.block import blocks
 from kdlab.model.layers_of_teacher import layers_of_teacher
@@ -85,7 +85,7 @@ def test_blocks_are_those_inside_with_the_projector_in_the_head_and_no_classifie
     assert not list(made.classifier.parameters())
 
 
-@pytest.mark.parametrize("policy", [NoFreeze(), Head(), Gradual(0.5)])
+@pytest.mark.parametrize("policy", [Nothing(), Head(), Gradual(0.5)])
 def test_under_every_policy_the_classifier_stays_bit_for_bit(policy, make, tokenizer, labels, batch):
     made = student(make, labels, tokenizer)
     cut = blocks(made)
