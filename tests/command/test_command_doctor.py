@@ -115,7 +115,7 @@ MISTAKES = {
     ),
     "a student that cannot be": (["student.heads=2,3"], ["point 2 of 2 (student.heads=3)", "heads=3"]),
     "more layers frozen than there are": (["freeze=bottom", "freeze.layers=1,9"], ["freeze.layers=9", "2 layers"]),
-    "a teacher of other words": (["student.tokenizer=train:wordpiece:150"], ["different tokenizers"]),
+    "a teacher of other words": (["student.tokenizer=train:wordpiece:150", "loss=hint"], ["different tokenizers"]),
     "a teacher of other labels": (["datamodule.path=rows.csv"], ["knows the labels", "['A', 'B']"]),
     "no such data": (["datamodule.path=nowhere.csv"], ["there is no file nowhere.csv"]),
     "a teacher that is not there": (["teacher.run=nobody"], ["'nobody'", "`kdlab runs` lists"]),
