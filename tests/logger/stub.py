@@ -102,6 +102,9 @@ class Server:
     def typefields(self, v):
         return {"TypeInfo": {"fields": [{"name": "x"}]}}
 
+    def artifacttype(self, v):
+        return {"project": {"artifactType": {"name": v.get("artifactType") or v.get("artifactTypeName") or v.get("type")}}}
+
     def createartifact(self, v):
         asked = v.get("input", v)
         for known in self.artifacts.values():
