@@ -202,9 +202,10 @@ class Server:
 
             def stricken(self, secret=True):
                 """Whether the request meets its fate here, unanswered or refused."""
+                hole = server.silent.is_set()
                 while server.silent.is_set():
                     time.sleep(0.05)
-                if server.dead:
+                if server.dead or hole:
                     self.close_connection = True
                     return True
                 if server.broken:
