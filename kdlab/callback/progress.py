@@ -1,4 +1,4 @@
-"""One line of progress: a bar on a terminal, a log line per epoch anywhere else; and a file for who looks from outside."""
+"""How far a run is: a bar on a terminal, a log line per epoch anywhere else, and a file for who looks later."""
 
 from __future__ import annotations
 

@@ -46,7 +46,11 @@ def start(mode: str, seconds: Mapping[str, float], **options: Any) -> wandb.Run:
     """
     options |= {"reinit": "create_new", "resume": "allow"}
     quiet: dict[str, Any] = {"console": "off", "x_disable_stats": True, "silent": True, "disable_git": True}
-    limits = {"init_timeout": seconds["start"], "finish_timeout": seconds["finish"], "finish_timeout_raises": True}
+    limits: dict[str, Any] = {
+        "init_timeout": seconds["start"],
+        "finish_timeout": seconds["finish"],
+        "finish_timeout_raises": True,
+    }
     limits |= {"x_graphql_retry_max": 2, "base_url": address()}
     if mode == "online":
         try:
