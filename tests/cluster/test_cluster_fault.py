@@ -142,7 +142,7 @@ def test_preemption(taught, undisturbed):
 
 @pytest.mark.fault(name="walltime reached", runs=1)
 def test_the_walltime_is_reached(taught, minute):
-    limits = ["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=20"]
+    limits = ["hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=5"]
     taught.start(*MINUTE, *limits)
     code, said = taught.end(600)
     assert code == 0, said
