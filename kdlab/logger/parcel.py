@@ -16,7 +16,7 @@ class Part:
     """One log: a run has one for each time that it was begun or gone on with.
 
     Attributes:
-        rows: of its history; steps: the optimizer steps that they tell of.
+        rows: of its history; steps: the optimizer steps that they tell of; runtime: how long it went, in seconds.
         faults: what of it a server would not get, one sentence each.
     """
 
@@ -24,6 +24,7 @@ class Part:
     started: float
     rows: int
     steps: frozenset[int]
+    runtime: float
     faults: tuple[str, ...]
 
 
@@ -92,7 +93,8 @@ def _part(log: Log) -> Part:
             faults.append(f"files that {log.path.parent.name} names are {what}: {files[0]}{more}")
     numbers = (row.get(STEP) for row in log.history)
     steps = frozenset(int(number) for number in numbers if isinstance(number, (int, float)))
-    return Part(log.path, log.run["started"], len(log.history), steps, tuple(faults))
+    clocks = [row["_runtime"] for row in log.history if isinstance(row.get("_runtime"), (int, float))]
+    return Part(log.path, log.run["started"], len(log.history), steps, max(clocks, default=0.0), tuple(faults))
 
 
 def _parcel(run: str, project: str, pairs: Iterable[tuple[Part, Log]], steps: Set[int] | None) -> Parcel:

@@ -10,17 +10,18 @@ import json
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from kdlab.logger.wandb_log import BLOCK, CHUNK, FIRST, FULL, HEADER, LAST, MIDDLE, RECORD, records
 
 
-def copy(log: Path, folder: Path, skip: int = 0) -> Path:
+def copy(log: Path, folder: Path, skip: int = 0, before: int = 0, runtime: float = 0.0) -> Path:
     """Write what is left of ``log`` into ``folder``, beside a link to its files.
-
-    W&B counts the steps of a log on from the server's last one, so those of the copy begin at 0.
 
     Args:
         skip: rows of its history to leave out, from the beginning.
+        before: rows in earlier logs of the run; W&B counts those of this one on from there.
+        runtime: seconds that the run took in earlier logs.
 
     Returns:
         The copy.
@@ -28,17 +29,22 @@ def copy(log: Path, folder: Path, skip: int = 0) -> Path:
     kept: list[bytes] = []
     first = None
     for raw in records(log.read_bytes(), []):
-        record = RECORD.FromString(raw)
+        try:
+            record = RECORD.FromString(raw)
+        except Exception:  # whatever a damaged file makes of protobuf; the reader of logs names it
+            continue
         if record.WhichOneof("record_type") == "history":
             if skip:
-                skip -= 1
+                skip, before = skip - 1, before + 1
                 continue
             first = _step(record) if first is None else first
-            raw = _moved(record, first)
+            raw = _moved(record, first) if first else raw
         kept.append(raw)
     folder.mkdir(parents=True)
     target = folder / log.name
     target.write_bytes(framed(kept))
+    state = {"starting_step": before, "starting_runtime": round(1000 * runtime)}  # milliseconds
+    target.with_name(target.name + ".syncstate").write_text(json.dumps(state))
     if (log.parent / "files").is_dir():
         (folder / "files").symlink_to((log.parent / "files").resolve(), target_is_directory=True)
     return target
@@ -63,14 +69,14 @@ def framed(recs: Iterable[bytes]) -> bytes:
     return bytes(out)
 
 
-def _step(record) -> int:
+def _step(record: Any) -> int:
     for item in record.history.item:
         if (list(item.nested_key) or [item.key]) == ["_step"]:
             return int(json.loads(item.value_json))
     return int(record.history.step.num)
 
 
-def _moved(record, by: int) -> bytes:
+def _moved(record: Any, by: int) -> bytes:
     for item in record.history.item:
         if (list(item.nested_key) or [item.key]) == ["_step"]:
             item.value_json = str(int(json.loads(item.value_json)) - by)

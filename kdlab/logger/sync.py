@@ -75,10 +75,12 @@ class Sync:
         with tempfile.TemporaryDirectory(prefix="sync-", dir=self.root) as room:
             folders = []
             for parcel, status in some:
-                there = status.rows
+                rows, runtime = 0, 0.0
                 for part in parcel.parts:
-                    folders.append(copy(part.path, Path(room) / part.path.parent.name, min(there, part.rows)).parent)
-                    there = max(0, there - part.rows)
+                    skip = min(max(status.rows - rows, 0), part.rows)
+                    folder = Path(room) / part.path.parent.name
+                    folders.append(copy(part.path, folder, skip, rows, runtime).parent)
+                    rows, runtime = rows + part.rows, runtime + part.runtime
             command = [sys.executable, "-m", "wandb", "sync", "--no-skip-synced", "--no-skip-online", "-n", "4"]
             with (Path(room) / "said.txt").open("wb") as said:
                 process = subprocess.Popen(

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import logging
-import netrc
 import os
-import socket
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlparse
 
 import wandb
 from lightning.pytorch.utilities import rank_zero_only
 
 from kdlab.error import UserError
 from kdlab.logger.base import Recorder, RunInfo, Source
+from kdlab.logger.connect import choose, end, start
 from kdlab.logger.wandb_log import settled
 
 log = logging.getLogger(__name__)
@@ -37,7 +35,7 @@ class WandB(Recorder):
             ``online`` (offline with a warning where it fails) or ``disabled``.
         entity: the W&B team or user; None: the variable WANDB_ENTITY, or the key's own. An offline run keeps what it is
             given here, and a sync can link a student to its teacher only where it is known.
-        probe_seconds: how long to wait for the server before going on offline.
+        probe_seconds: how long to wait for an answer of the server before going on offline.
         start_seconds, finish_seconds: how long an online run may take to start and to end.
     """
 
@@ -57,6 +55,7 @@ class WandB(Recorder):
         self.info = info
         self.rows = 0
         self.problems: list[str] = []
+        self.probe_seconds = probe_seconds
         root = place(info.outputs)
         mode = "disabled" if getattr(rank_zero_only, "rank", 0) else choose(mode, probe_seconds)
         self.run = start(
@@ -123,7 +122,8 @@ class WandB(Recorder):
     @rank_zero_only
     def close(self, exit_code: int) -> None:
         file = Path(self.run.settings.sync_file) if not self.run.disabled else None
-        self.run.finish(exit_code=exit_code)
+        if left := end(self.run, exit_code, self.probe_seconds):
+            log.warning("%s", left)
         if file is None:
             return
         self.problems += settled(file, self.rows, SETTLE_SECONDS)
@@ -166,56 +166,6 @@ def place(outputs: Path) -> Path:
         (root / folder).mkdir(parents=True, exist_ok=True)
         os.environ[variable] = str(root / folder)
     return root
-
-
-def choose(mode: str, probe_seconds: float) -> str:
-    """``auto`` turned into ``online`` or ``offline``; any other mode is what it is."""
-    if mode != "auto":
-        return mode
-    wish = os.environ.get("WANDB_MODE", "")
-    if wish in ("online", "offline", "disabled"):
-        return wish
-    url = os.environ.get("WANDB_BASE_URL") or wandb.setup().settings.base_url
-    return "online" if has_key(url) and reachable(url, probe_seconds) else "offline"
-
-
-def has_key(url: str) -> bool:
-    """Whether WANDB_API_KEY or the netrc file has a key for the server. The key itself goes nowhere."""
-    if os.environ.get("WANDB_API_KEY"):
-        return True
-    try:
-        return netrc.netrc(os.environ.get("NETRC")).authenticators(urlparse(url).hostname or "") is not None
-    except (OSError, netrc.NetrcParseError):
-        return False
-
-
-def reachable(url: str, seconds: float) -> bool:
-    parts = urlparse(url)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    try:
-        with socket.create_connection((parts.hostname, port), seconds):
-            return True
-    except OSError:
-        return False
-
-
-def start(mode: str, seconds: Mapping[str, float], **options: Any) -> wandb.Run:
-    """A new W&B run of its own, never one left open by an earlier job of this process; offline where online fails.
-
-    Args:
-        seconds: how long an online run may take to ``start`` and to ``finish``.
-        options: arguments of ``wandb.init``.
-    """
-    options |= {"reinit": "create_new", "resume": "allow"}
-    quiet: dict[str, Any] = {"console": "off", "x_disable_stats": True, "silent": True, "disable_git": True}
-    limits = {"init_timeout": seconds["start"], "finish_timeout": seconds["finish"], "x_graphql_retry_max": 2}
-    if mode == "online":
-        try:
-            return wandb.init(mode="online", settings=wandb.Settings(**quiet | limits), **options)
-        except (wandb.errors.Error, TimeoutError, OSError) as error:
-            log.warning("W&B is not reachable, the run is logged offline (`kdlab sync` sends it later): %s", error)
-            wandb.teardown()  # the failed start still holds the run's id
-    return wandb.init(mode="disabled" if mode == "disabled" else "offline", settings=wandb.Settings(**quiet), **options)
 
 
 def _config(info: RunInfo) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def source(kind: type) -> str:
         if match:
             said = " ".join(match[1].split())
             short = re.match(r".*?(arXiv:\d{4}\.\d{4,5})", said)
-            return short[0] if short else re.split(r"[;.] |\.$", said)[0]
+            return short[0] if short else said.split(";")[0].rstrip(".")
     return ""
 
 

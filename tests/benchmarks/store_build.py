@@ -58,6 +58,8 @@ def measure(rows: int | None, repeats: int, device: str = "cpu") -> dict[str, An
         runs = {"store": store, "float32": lambda: bare(model, data, tokens, device, False)}
         if has_bfloat16(device):
             runs["bfloat16"] = lambda: bare(model, data, tokens, device, True)
+        for run in runs.values():
+            run()  # warms up: the first batch of each shape costs extra in each precision
         for _, name in interleaved(list(runs), repeats):
             seconds.setdefault(name, []).append(runs[name]())
     loops = {name: ratios(values, seconds["store"]) for name, values in seconds.items() if name != "store"}

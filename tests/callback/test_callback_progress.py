@@ -7,7 +7,7 @@ from pathlib import Path
 
 from toy import EPOCHS, Module, fit, trainer
 
-from kdlab.callback.progress import Progress, watched
+from kdlab.callback.progress import FILE, Progress, watched
 
 
 class Terminal(io.StringIO):
@@ -40,3 +40,26 @@ def test_workers_of_a_sweep_draw_no_bar(monkeypatch):
     assert watched()
     monkeypatch.setattr("multiprocessing.current_process", lambda: type("P", (), {"name": "LokyProcess-1"})())
     assert not watched()
+
+
+def test_progress_json_says_how_far_a_run_is_and_is_written_rarely(tmp_path, monkeypatch):
+    seen = []
+
+    def write(path, value):
+        seen.append(value)
+        assert path == tmp_path / FILE
+
+    monkeypatch.setattr("kdlab.callback.progress.write_json", write)
+    fit(trainer(False, [Progress(tmp_path, write_seconds=3600)]), Module())
+    assert [value["step"] for value in seen] == [0, 6, 12, 18, 18]  # the begin, each epoch, the end
+    assert [(value["steps"], value["epochs"]) for value in seen] == [(18, EPOCHS)] * 5
+    assert seen[0]["left"] is None
+    assert seen[1]["left"] > seen[2]["left"] > seen[3]["left"] == 0
+    seen.clear()
+    fit(trainer(False, [Progress(tmp_path, write_seconds=0)]), Module())
+    assert {value["step"] for value in seen} == set(range(19))
+
+
+def test_a_progress_json_that_cannot_be_written_stops_nothing(tmp_path):
+    fit(done := trainer(False, [Progress(tmp_path / "gone")]), Module())
+    assert done.global_step == 18

@@ -206,8 +206,9 @@ class Cluster:
 
     def _daemon(self, name: str, command: list[str]) -> None:
         variables = os.environ | {"SLURM_CONF": str(self.conf)}
-        subprocess.run(command, check=True, env=variables, cwd=self.folder, timeout=30)
         pid_file = self.folder / f"run/{name}.pid"
+        pid_file.unlink(missing_ok=True)  # of one that was killed
+        subprocess.run(command, check=True, env=variables, cwd=self.folder, timeout=30)
         wait(lambda: pid_file.exists() and pid_file.read_text().strip().isdigit(), f"{name} wrote its pid")
         self.processes[name] = int(pid_file.read_text())
 

@@ -110,7 +110,7 @@ def processes(job: str) -> list[int]:
     return [found[rank] for rank in sorted(found)]
 
 
-LONG = ["trainer.max_epochs=12", "trainer.log_every_n_steps=1", "callback.checkpoint.every_n_steps=3"]
+LONG = ["trainer.max_epochs=30", "trainer.log_every_n_steps=1", "callback.checkpoint.every_n_steps=3"]
 TWO_SEEDS = [*LONG, "seed=0,1"]
 
 

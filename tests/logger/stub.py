@@ -23,14 +23,14 @@ class Server:
     """Runs by id (``lines``: file name -> {line number: text}, ``exit``), artifacts, and which run used which.
 
     What can go wrong with it: after ``rows_to_live`` more rows it takes nothing more, ``dead`` closes each connection
-    without a word, ``silent`` never answers (a black hole), ``key`` set to another than the client's refuses with
-    401.
+    without a word, ``silent`` never answers (a black hole), ``broken`` answers 500, ``key`` set to another than the
+    client's refuses with 401.
     """
 
     def __init__(self, key=None):
         self.lock = threading.RLock()
         self.runs, self.artifacts, self.used, self.files, self.unknown = {}, {}, [], {}, []
-        self.key, self.dead, self.silent, self.rows_to_live = key, False, threading.Event(), None
+        self.key, self.dead, self.broken, self.silent, self.rows_to_live = key, False, False, threading.Event(), None
         self.asked = []  # the names of all requests
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.http.daemon_threads = True
@@ -101,6 +101,10 @@ class Server:
 
     def typefields(self, v):
         return {"TypeInfo": {"fields": [{"name": "x"}]}}
+
+    def artifacttype(self, v):
+        """None is known by name before it was made."""
+        return {"project": {"artifact": None}}
 
     def createartifact(self, v):
         asked = v.get("input", v)
@@ -196,15 +200,19 @@ class Server:
                 self.end_headers()
                 self.wfile.write(data)
 
-            def stricken(self):
+            def stricken(self, secret=True):
                 """Whether the request meets its fate here, unanswered or refused."""
+                hole = server.silent.is_set()
                 while server.silent.is_set():
                     time.sleep(0.05)
-                if server.dead:
+                if server.dead or hole:
                     self.close_connection = True
                     return True
+                if server.broken:
+                    self.answer({}, 500)
+                    return True
                 expected = base64.b64encode(f"api:{server.key}".encode()).decode()
-                if server.key and self.headers.get("authorization") != f"Basic {expected}":
+                if secret and server.key and self.headers.get("authorization") != f"Basic {expected}":
                     self.answer({"errors": [{"message": "user is not logged in"}], "data": None}, 401)
                     return True
                 return False
@@ -235,8 +243,7 @@ class Server:
 
             def do_PUT(self):
                 data = self.body()
-                if server.dead:
-                    self.close_connection = True
+                if self.stricken(secret=False):
                     return
                 with server.lock:
                     server.files[self.path] = data

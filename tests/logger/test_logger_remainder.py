@@ -1,5 +1,6 @@
 """The copy of a log: it reads back as what was not left out, and is whole where the log is not."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -42,7 +43,9 @@ def test_a_copy_has_all_but_the_rows_left_out(log, tmp_path, skip):
     assert (part.run, part.config, part.summary) == (whole.run, whole.config, whole.summary)
     assert part.exit_code == 0
     assert [row["trainer/global_step"] for row in part.history] == list(range(10))[skip:]
-    assert [row["_step"] for row in part.history] == list(range(10 - min(skip, 10)))
+    assert [row["_step"] for row in part.history] == list(range(10 - min(skip, 10)))  # W&B adds where it begins
+    state = json.loads((tmp_path / "copy" / f"{log.name}.syncstate").read_text())
+    assert state == {"starting_step": min(skip, 10), "starting_runtime": 0}
     assert (tmp_path / "copy/files").resolve() == (log.parent / "files").resolve()
 
 

@@ -25,7 +25,7 @@ def order_likelihood(student: Tensor, teacher: Tensor, top: int) -> Tensor:
         ``[...]``, > 0, free of a shift of the student and of any rising map of the teacher. It goes to 0 as the
         student's scores part in the teacher's order, so it is not least where the two agree.
 
-    Source: Xia et al. 2008 (ListMLE), ICML, the likelihood loss; for the first places alone, Reddi et al. 2021
+    Source: Xia et al. 2008 (ListMLE), ICML; for the first places alone, Reddi et al. 2021
     (RankDistil), AISTATS.
     """
     order = teacher.detach().argsort(dim=-1, descending=True, stable=True)

@@ -26,7 +26,7 @@ def top_one_kl(student: Tensor, teacher: Tensor, mask: Tensor, temperature: floa
     Returns:
         ``[C]``, >= 0, free of a shift of all scores of a class; 0 where the differences between rows agree.
 
-    Source: Cao et al. 2007 (ListNet), ICML, the top-one probability, with the teacher's scores as the truth.
+    Source: Cao et al. 2007 (ListNet), ICML; the top-one probability, with the teacher's scores as the truth.
     """
     rows = mask.reshape(-1, 1)
 

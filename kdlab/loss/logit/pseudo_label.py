@@ -23,7 +23,7 @@ def pseudo_label(student: Tensor, teacher: Tensor, threshold: float) -> Tensor:
     Returns:
         ``[...]`` in nats, >= 0.
 
-    Source: Lee 2013 (Pseudo-Label), ICML workshop, equation 15; the threshold: Sohn et al. 2020 (FixMatch),
+    Source: Lee 2013 (Pseudo-Label), ICML workshop, equation 15; only where it is certain: Sohn et al. 2020 (FixMatch),
         arXiv:2001.07685, equation 4.
     """
     certain, choice = widen(teacher).softmax(-1).max(-1)

@@ -1,0 +1,87 @@
+"""Begin and end a W&B run so that no server can stop a training: asked for first, waited for a little, then offline."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import wandb
+
+from kdlab.logger.server import NoServerError, Server, address, key
+
+log = logging.getLogger(__name__)
+
+LATER = "the run is logged offline, and `kdlab sync` sends it later"
+STOP_SECONDS = 5.0  # how long W&B's service may take to end; with a server that is gone it would never
+
+
+def choose(mode: str, probe_seconds: float) -> str:
+    """The mode that works: ``auto`` and ``online`` are offline without a key and a server that takes it."""
+    if mode == "auto" and (wish := os.environ.get("WANDB_MODE", "")) in ("online", "offline", "disabled"):
+        mode = wish
+    if mode not in ("auto", "online"):
+        return mode
+    url = address()
+    if key(url) is None:
+        if mode == "online":
+            log.warning("there is no key for W&B's server %s (WANDB_API_KEY, or `wandb login`): %s", url, LATER)
+        return "offline"
+    try:
+        Server(url, probe_seconds).entity()
+    except NoServerError as error:
+        log.warning("%s: %s", error, LATER)
+        return "offline"
+    return "online"
+
+
+def start(mode: str, seconds: Mapping[str, float], **options: Any) -> wandb.Run:
+    """A new W&B run of its own, never one left open by an earlier job of this process; offline where online fails.
+
+    Args:
+        seconds: how long an online run may take to ``start`` and to ``finish``.
+        options: arguments of ``wandb.init``.
+    """
+    options |= {"reinit": "create_new", "resume": "allow"}
+    quiet: dict[str, Any] = {"console": "off", "x_disable_stats": True, "silent": True, "disable_git": True}
+    limits: dict[str, Any] = {
+        "init_timeout": seconds["start"],
+        "finish_timeout": seconds["finish"],
+        "finish_timeout_raises": True,
+    }
+    limits |= {"x_graphql_retry_max": 2, "base_url": address()}
+    if mode == "online":
+        try:
+            return wandb.init(mode="online", settings=wandb.Settings(**quiet | limits), **options)
+        except (wandb.errors.Error, TimeoutError, OSError) as error:
+            log.warning("W&B could not begin (%s): %s", " ".join(str(error).split())[:200], LATER)
+            stop()  # the failed start still holds the run's id
+    return wandb.init(mode="disabled" if mode == "disabled" else "offline", settings=wandb.Settings(**quiet), **options)
+
+
+def end(run: wandb.Run, exit_code: int, probe_seconds: float) -> str:
+    """Finish a run; what the server has not got of it, in words, "" where it has all or was not asked for it."""
+    online = not (run.offline or run.disabled)
+    where, rows = (run.entity, run.project or "", run.id), int(run.step)
+    try:
+        run.finish(exit_code=exit_code)
+    except TimeoutError:
+        stop()
+        return "W&B's server did not take everything in time, `kdlab sync` sends the rest."
+    if not online:
+        return ""
+    try:
+        there = Server(address(), probe_seconds).run(*where).rows
+    except NoServerError as error:
+        stop()
+        return f"{error}, `kdlab sync` sends what is missing there."
+    return "" if there >= rows else f"W&B's server has {there} of {rows} rows, `kdlab sync` sends the rest."
+
+
+def stop() -> None:
+    """End W&B's service, without waiting for uploads to a server that may be gone: what is logged is on disk."""
+    thread = threading.Thread(target=wandb.teardown, daemon=True)
+    thread.start()
+    thread.join(STOP_SECONDS)
