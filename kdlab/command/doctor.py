@@ -153,14 +153,11 @@ def _grid(verb: str, words: list[str], multirun: bool, own: Path | None) -> Grid
 @contextmanager
 def _quiet() -> Iterator[None]:
     """No word from Lightning and no warning: everything that is said is on the page."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric", "lightning")]
-    levels = [one.level for one in loggers]
+    before = logging.root.manager.disable
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for one in loggers:
-            one.setLevel(logging.CRITICAL)
+        logging.disable(logging.CRITICAL)
         try:
             yield
         finally:
-            for one, level in zip(loggers, levels, strict=True):
-                one.setLevel(level)
+            logging.disable(before)
