@@ -177,7 +177,7 @@ def test_micro_batches_give_the_weights_of_the_whole_batch(house, loss):
     assert (difference > 1e-6) if related else (difference < 1e-6)
 
 
-@pytest.mark.parametrize("loss", [loss for loss in LOSSES if loss in ("hint", "minilm", "minilmv2")])
+@pytest.mark.parametrize("loss", [loss for loss in LOSSES if loss in ("hint", "minilm", "minilmv2", "tinybert")])
 def test_a_stored_teacher_gives_the_weights_of_a_live_one(house, loss):
     """What has a vector a token is stored by token, whatever the padding of the batch that it is read for."""
     cached, live = (train(house.job(loss, teacher=teacher)).after for teacher in ("cached", "live"))

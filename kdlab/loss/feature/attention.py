@@ -68,7 +68,7 @@ def mean_over_heads(values: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class Attention(Layered):
-    """The mean of :func:`attention_difference` over pairs of layers and rows; no projection, but ``teacher=live``.
+    """The mean of :func:`attention_difference` over pairs of layers and rows. It needs no projection.
 
     Args:
         weight, layer_map, taps: see :class:`kdlab.loss.feature.layered.Layered`.
