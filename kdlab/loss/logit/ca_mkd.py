@@ -39,6 +39,8 @@ class CAMKD(Members):
         taps: ``{teacher: [logits.NAME, …]}``, the members to learn from; none named: all that the ensemble has.
     """
 
+    reads_labels = True
+
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
         members = self.members(student, teacher)
         label = student.mask.long() - 2 if student.label is None else student.label  # -1 or -2: none is known
