@@ -71,8 +71,9 @@ def test_an_ensemble_of_architectures_and_tokenizers_is_trained_and_asked_once_f
 
 
 def test_terms_that_need_several_teachers_read_the_members(kdlab, mixed):
-    code, out, err = kdlab("distill", *mixed, "loss=ca_mkd")
+    code, out, err = kdlab("distill", "-m", *mixed, "loss=ca_mkd,ae_kd")
     assert code == 0, out + err
+    assert len(runs("distill")) == 2
 
 
 def test_a_live_member_says_what_a_cached_one_says(kdlab, mixed):
