@@ -58,9 +58,11 @@ ELSEWHERE = {
     "datamodule.text_column datamodule.label_column datamodule.split_column datamodule.label_names "
     "datamodule.label_separator": "say how the file is read",
     "datamodule.unlabelled": "needs rows without labels",
+    "reuse_frozen": "needs frozen layers, and changes rounding only",
     "datamodule.augment datamodule.select": "are options of their own, in tests/datamodule",
     "task.multi_label datamodule.multi_label task.head trainer.accumulate_grad_batches": "in test_matrix.py",
-    "teacher.recipe teacher.model teacher.generations teacher.tokens_per_batch student.tokenizer": "decide who teaches",
+    "teacher.recipe teacher.model teacher.generations teacher.tokens_per_batch teacher.dtype student.tokenizer": "decide who "
+    "teaches, and how it is stored",
     "trainer.accelerator trainer.devices trainer.max_epochs trainer.use_distributed_sampler trainer.deterministic "
     "optimizer.fused": "decide where, how long and with which kernels",
 }

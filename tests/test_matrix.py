@@ -171,7 +171,7 @@ def test_micro_batches_give_the_weights_of_the_whole_batch(house, loss):
     job.cfg.optimizer = house.option["optimizer"]["sgd"]
     relating = {name: term for name, term in build.make(job.cfg.loss).terms.items() if not term.row_wise}
     for name, term in relating.items():
-        job = knob(job, f"loss.terms.{name}.weight={10 * term.weight}")  # or rounding could hide what it does
+        job = knob(job, f"loss.terms.{name}.weight={1000 * term.weight}")  # or rounding could hide what it does
     whole = train(job)
     parts = train(knob(job, "trainer.accumulate_grad_batches=4"))
     assert len(parts.losses) == 4 * len(whole.losses)

@@ -54,7 +54,9 @@ def page(verb: str, conf: Path, arguments: list[str]) -> str | None:
 def _listed(offer: Menu) -> str:
     lines = [_line(key, chosen, offer.of(key)) for key, chosen in offer.chosen.items()]
     if offer.more:
-        lines += ["", "Add to a config with +GROUP@KEY=OPTION, such as +schedule@loss.alpha=linear:"]
+        first = offer.more[0]
+        such = "schedule@loss.alpha=linear" if "schedule" in offer.more else f"{first}={offer.of(first)[0]}"
+        lines += ["", f"Add to a config with +GROUP@KEY=OPTION, such as +{such}:"]
         lines += [_line(group, "", offer.of(group)) for group in offer.more]
     return "\n".join(lines) or "  none"
 

@@ -46,7 +46,9 @@ class Trained:
 
     @cached_property
     def tokenizer(self) -> Any:
-        return load_tokenizer(self.weights)
+        _ = self._config  # a tokenizer reads it too, and says less clearly that it is torn
+        with self._remedied():
+            return load_tokenizer(self.weights)
 
     @property
     def labels(self) -> list[str] | None:

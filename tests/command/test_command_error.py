@@ -118,7 +118,7 @@ CASES: dict[str, dict[str, Case]] = {
             file=table(columns="text,label,split", splits=("train", "train", "val")),
         ),
         "more labels than a class has": Case(
-            ("datamodule.per_class=1000",), ("datamodule.per_class=1000", "'negative' has 64", "from 1 to")
+            ("datamodule.per_class=1000",), ("datamodule.per_class=1000", "'negative' has 64", "from 0 to")
         ),
         "so many labels a class where a row has several": Case(
             ("datamodule.per_class=2", "datamodule.multi_label=true", "task.multi_label=true"),
