@@ -48,6 +48,7 @@ IDLE = {
     "group": "other", "outputs": "elsewhere", "rerun": "true", "download": "true",
     "check": "false", "trust": "[mylab.*]", "cluster.threads": "1",
     "callback.finite.every_n_steps": "1", "callback.progress.refresh_seconds": "0.1",
+    "callback.progress.write_seconds": "0.5",
     "callback.checkpoint.every_n_steps": "2", "callback.lr_monitor.logging_interval": "epoch",
     "trainer.log_every_n_steps": "1", "trainer.profiler": "simple",
 }  # fmt: skip
@@ -61,8 +62,8 @@ ELSEWHERE = {
     "reuse_frozen": "needs frozen layers, and changes rounding only",
     "datamodule.augment datamodule.select": "are options of their own, in tests/datamodule",
     "task.multi_label datamodule.multi_label task.head trainer.accumulate_grad_batches": "in test_matrix.py",
-    "teacher.recipe teacher.model teacher.generations teacher.tokens_per_batch teacher.dtype student.tokenizer": "decide who "
-    "teaches, and how it is stored",
+    "teacher.recipe teacher.model teacher.generations teacher.tokens_per_batch student.tokenizer": "decide who teaches",
+    "teacher.dtype": "is of taps that kd does not read",
     "trainer.accelerator trainer.devices trainer.max_epochs trainer.use_distributed_sampler trainer.deterministic "
     "optimizer.fused": "decide where, how long and with which kernels",
 }
