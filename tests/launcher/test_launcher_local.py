@@ -1,0 +1,82 @@
+"""Jobs side by side as forks: the same runs as one after the other, and one that is killed takes none with it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from kdlab.launcher.local import at_a_time
+
+ROOT = Path(__file__).parents[2]
+DEADLY = """
+import os, signal
+from pathlib import Path
+import lightning.pytorch as pl
+
+class Deadly(pl.Callback):
+    def __init__(self, folder):
+        self.folder = Path(folder)
+
+    def on_train_batch_end(self, trainer, learner, outputs, batch, batch_idx):
+        if batch_idx == 1 and "-s2-" in self.folder.name and not Path("spared").exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def kdlab(folder: Path, jobs: int, *words: str) -> subprocess.CompletedProcess:
+    folder.mkdir(exist_ok=True)
+    environment = os.environ | {"KDLAB_JOBS": str(jobs), "PYTHONPATH": f"{ROOT}:{folder}"}
+    command = [sys.executable, "-m", "kdlab", *words, "logger=none"]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+
+
+def runs(folder: Path, command: str) -> dict[str, Path]:
+    return {path.parent.name: path.parent for path in folder.glob(f"outputs/{command}/*/done.json")}
+
+
+def test_side_by_side_is_one_after_the_other_bit_for_bit(tiny, tmp_path):
+    words = ["distill", "-m", *tiny["distill"], "trainer.max_epochs=1", "loss.temperature=1,4", "freeze=none,head"]
+    both = {jobs: kdlab(tmp_path / str(jobs), jobs, *words) for jobs in (1, 2)}
+    for jobs, done in both.items():
+        assert done.returncode == 0, done.stderr
+        assert "4 runs: 4 finished" in " ".join(done.stdout.split())
+        assert len(runs(tmp_path / str(jobs), "finetune")) == 1, "one teacher for all"
+    one, two = (runs(tmp_path / str(jobs), "distill") for jobs in (1, 2))
+    assert one.keys() == two.keys() and len(one) == 4
+    for name, folder in one.items():
+        mine, theirs = (load_file(path / "model/model.safetensors") for path in (folder, two[name]))
+        assert all((mine[key] == theirs[key]).all() for key in mine)
+    started = [json.loads((folder / "environment.json").read_text())["pid"] for folder in two.values()]
+    assert len(set(started)) == 4, "each job is a process of its own"
+
+
+def test_a_killed_job_is_named_and_the_others_end_and_the_same_command_goes_on(tiny, tmp_path):
+    (tmp_path / "deadly.py").write_text(DEADLY)
+    option = tmp_path / "own/callback/deadly.yaml"
+    option.parent.mkdir(parents=True)
+    option.write_text("# Kills the job of seed 2\ndeadly: {_target_: deadly.Deadly}\n")
+    words = ["finetune", "-m", "--config-dir", "own", *tiny["finetune"], "callback=[default,deadly]", "seed=1,2,3"]
+    done = kdlab(tmp_path, 2, *words)
+    said = " ".join(done.stdout.split())
+    assert done.returncode == 1, done.stderr
+    assert "3 runs: 2 finished, 1 failed" in said and "SIGKILL" in done.stdout + done.stderr
+    assert sorted(name.split("-")[-2] for name in runs(tmp_path, "finetune")) == ["s1", "s3"]
+    (lost,) = tmp_path.glob("outputs/finetune/*-s2-*/failed.json")
+    assert "SIGKILL" in json.loads(lost.read_text())["error"]
+    (tmp_path / "spared").touch()
+    again = kdlab(tmp_path, 2, *words)
+    assert again.returncode == 0, again.stderr
+    assert len(runs(tmp_path, "finetune")) == 3
+    assert again.stdout.count("is finished") == 2, "what was finished is not done again"
+
+
+@pytest.mark.parametrize(("asked", "gpus", "jobs"), [(None, "", 16), (3, "", 3), (None, "0,1", 2), (1, "0,1", 1)])
+def test_a_core_or_a_gpu_has_a_job(monkeypatch, asked, gpus, jobs):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
+    assert at_a_time(asked, cores=16) == jobs
