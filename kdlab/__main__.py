@@ -16,6 +16,7 @@ VERBS = {
     "evaluate": "measure a finished run: report per class, calibration, latency, before against after",
     "report": "one HTML page that compares runs",
     "runs": "the table of runs: to the terminal, csv or parquet",
+    "store": "what is kept of teachers and frozen layers: list, verify, prune",
     "sync": "send runs that were logged offline to a W&B server, checked before and after",
 }
 

@@ -112,11 +112,17 @@ def ensure(
     with lock(root / f".{address}.lock", f"teacher targets {address}"):
         if (folder / "meta.json").exists():
             try:
-                return opened(folder)
+                return _used(opened(folder))
             except UserError as problem:
                 print(f"{problem}: built again", flush=True)
         _write(folder, describe, lengths, build)
-        return opened(folder)
+        return _used(opened(folder))
+
+
+def _used(store: Store) -> Store:
+    with suppress(OSError):  # a store that may only be read is as good
+        (store.folder / "used").touch()
+    return store
 
 
 def _offsets(lengths: np.ndarray) -> dict[str, np.ndarray]:
@@ -237,8 +243,6 @@ def opened(folder: Path) -> Store:
     except Exception as problem:  # whatever is wrong in a file, the store is damaged, and can be built again
         said = str(problem) or type(problem).__name__
         raise UserError(f"the teacher targets in {folder} are damaged ({said})") from problem
-    with suppress(OSError):  # a store that may only be read is as good
-        (folder / "used").touch()
     return store
 
 
@@ -260,7 +264,7 @@ def size_bytes(folder: Path) -> int:
 
 
 def unused_days(folder: Path) -> float:
-    """Days since a run opened the store."""
+    """Days since a run asked for the store."""
     used = folder / "used"
     return max(0.0, time.time() - (used if used.exists() else folder).stat().st_mtime) / 86400
 

@@ -99,11 +99,13 @@ def test_the_address_is_a_matter_of_content_alone():
     assert key(a=1, b=["x"]) == key(b=["x"], a=1) != key(a=2, b=["x"])
 
 
-def test_an_unused_store_is_known_by_its_last_opening_and_can_be_removed(tmp_path):
+def test_an_unused_store_is_known_by_its_last_use_and_can_be_removed(tmp_path):
     folder = ensure(tmp_path, "k", {}, LENGTHS, build).folder
     os.utime(folder / "used", (time.time() - 3 * 86400,) * 2)
     assert 2.9 < unused_days(folder) < 3.1
     opened(folder)
+    assert unused_days(folder) > 2.9, "looking is not using"
+    ensure(tmp_path, "k", {}, LENGTHS, build)
     assert unused_days(folder) < 0.1
     remove(folder)
     assert not folder.exists()
@@ -131,4 +133,6 @@ def test_taps_are_told_apart_by_their_shape():
 def test_what_a_store_is_of_stands_in_it(tmp_path):
     folder = ensure(tmp_path, "k", {"teacher": "abc"}, LENGTHS, build).folder
     meta = json.loads((folder / "meta.json").read_text())
-    assert meta["teacher"] == "abc" and meta["rows"] == 5 and set(meta["arrays"]) == {"logits", "hidden.0", "attention.0"}
+    assert (
+        meta["teacher"] == "abc" and meta["rows"] == 5 and set(meta["arrays"]) == {"logits", "hidden.0", "attention.0"}
+    )
