@@ -15,7 +15,9 @@ VERBS = {
     "distill": "train a student with a teacher, which is found or trained first",
     "evaluate": "measure a finished run: report per class, calibration, latency, before against after",
     "report": "one HTML page that compares runs",
-    "runs": "the table of runs: to the terminal, csv or parquet",
+    "runs": "the table of runs: to the terminal, csv or parquet; live=true shows a sweep as it goes",
+    "view": "W&B's own viewer in the terminal, live, on chosen runs",
+    "dashboard": "the comparison workspace of W&B as code: print it, or push=true to send it",
     "sync": "send runs that were logged offline to a W&B server, checked before and after",
 }
 
