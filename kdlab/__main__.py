@@ -17,6 +17,8 @@ VERBS = {
     "report": "one HTML page that compares runs",
     "runs": "the table of runs: to the terminal, csv or parquet",
     "store": "what is kept of teachers and frozen layers: list, verify, prune",
+    "view": "W&B's own viewer in the terminal, live, on chosen runs",
+    "dashboard": "the comparison workspace of W&B as code: print it, or push=true to send it",
     "sync": "send runs that were logged offline to a W&B server, checked before and after",
 }
 

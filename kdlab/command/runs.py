@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -33,8 +35,17 @@ def run(
     columns: Sequence[str] | None,
     format: str,
     file: str | None,
+    live: bool,
+    every: float,
 ) -> None:
     """The same with plain arguments; they are explained in conf/runs.yaml."""
+    if live:
+        if file is not None or format != "table":
+            raise UserError("live=true shows a table in the terminal: leave out file and format.")
+        if not every > 0:
+            raise UserError(f"every={every}: give more than 0 seconds.")
+        watch(outputs, select, every)
+        return
     if format not in FORMATS:
         raise UserError(f"format={format} is not known: choose one of {', '.join(FORMATS)}.")
     if format == "parquet" and file is None:
@@ -62,6 +73,31 @@ def run(
                 to_terminal(names, lines, Console(file=stream, width=200), title)
     if file is not None:
         print(f"{len(lines)} runs in {file}")
+
+
+def watch(outputs: str, names: str | Sequence[str] | None, every: float) -> None:
+    """Show how the runs go until all have ended, or Ctrl-C; once where there is no terminal."""
+    from rich.live import Live
+
+    from kdlab.report.live import OPEN, Sight
+    from kdlab.report.screen import screen
+
+    sight = Sight(Path(outputs), names)
+    rows = sight.look()
+    if not rows:
+        chosen(outputs, names)  # which says what there is instead
+        raise UserError(f"Nothing waits or runs in {Path(outputs).absolute()}.")
+    console = Console(width=None if sys.stdout.isatty() or os.environ.get("COLUMNS") else 200)
+    if not console.is_terminal:
+        console.print(screen(rows))
+        return
+    shown = Live(screen(rows, console.height), console=console, auto_refresh=False, transient=True)
+    with suppress(KeyboardInterrupt), shown:
+        while any(row.state in OPEN for row in rows):
+            time.sleep(every)
+            rows = sight.look()
+            shown.update(screen(rows, console.height), refresh=True)
+    console.print(screen(rows))
 
 
 def chosen(outputs: str, names: str | Sequence[str] | None) -> list[Record]:

@@ -6,7 +6,7 @@ import os
 import sys
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -15,6 +15,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from kdlab.command import plan
 from kdlab.command.job import SWEEP, SWEPT
 from kdlab.error import UserError
 from kdlab.file import read_json
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from kdlab.report.read import Record
 
 _begun: list[Path] = []  # the folder of the sweep that this process drives
+_plans: list[IO[str]] = []  # and its plan, which counts as long as it is open
 
 
 class Sweep(Callback):
@@ -36,6 +38,7 @@ class Sweep(Callback):
         if config.check:
             refuse(config)
         _begun.append(Path(config.outputs) / config.hydra.job.config_name)
+        _plans.append(plan.write(config, os.environ[SWEEP]))
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         devices = OmegaConf.select(config, "trainer.devices")
@@ -72,6 +75,8 @@ def conclude() -> None:
     if not _begun:
         return
     folder = _begun.pop()
+    while _plans:
+        plan.end(_plans.pop())
     os.environ.pop(SWEPT, None)
     jobs = members(folder, os.environ.pop(SWEEP, ""))
     if not jobs:

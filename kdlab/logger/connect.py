@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import wandb
@@ -81,7 +84,26 @@ def end(run: wandb.Run, exit_code: int, probe_seconds: float) -> str:
 
 
 def stop() -> None:
-    """End W&B's service, without waiting for uploads to a server that may be gone: what is logged is on disk."""
+    """End W&B's service, without waiting for uploads to a server that may be gone: what is logged is on disk.
+
+    A service that still tries would outlive this process, for as long as the server is gone.
+    """
+    ours = services()
     thread = threading.Thread(target=wandb.teardown, daemon=True)
     thread.start()
     thread.join(STOP_SECONDS)
+    if thread.is_alive():
+        for service in ours & services():
+            with suppress(OSError):
+                os.kill(service, signal.SIGKILL)
+
+
+def services() -> set[int]:
+    """The process ids of W&B's service that this process started; none where there is no /proc."""
+    found, mine = set(), f"\0--pid\0{os.getpid()}\0".encode()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            words = path.read_bytes()
+            if b"wandb-core\0" in words and mine in words:
+                found.add(int(path.parent.name))
+    return found

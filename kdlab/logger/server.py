@@ -27,6 +27,11 @@ ARTIFACTS = """query RunArtifacts($entity: String!, $project: String!, $run: Str
   project(entityName: $entity, name: $project) { run(name: $run) {
     made: outputArtifacts(first: $perPage) { edges { node { state digest } } }
     read: inputArtifacts(first: $perPage) { edges { node { state digest } } } } } }"""
+VIEW = """mutation UpsertView2($entityName: String, $projectName: String, $type: String, $name: String,
+    $displayName: String, $description: String, $spec: String) {
+  upsertView(input: {entityName: $entityName, projectName: $projectName, name: $name, displayName: $displayName,
+      description: $description, type: $type, spec: $spec, createdUsing: WANDB_SDK}) {
+    view { id name } inserted } }"""
 VIEWER = "query Viewer { viewer { entity username } }"
 
 
@@ -91,6 +96,15 @@ class Server:
                 if node.get("state") == "COMMITTED":
                     digests.add(str(node.get("digest")))
         return Status(True, rows, frozenset(summary if isinstance(summary, dict) else ()), frozenset(digests))
+
+    def view(self, workspace: Mapping[str, Any]) -> bool:
+        """Store a workspace, in the place of one of its name; whether it is new. Errors: NoServerError."""
+        variables = {
+            "entityName": workspace["entity"], "projectName": workspace["project"], "name": workspace["name"],
+            "displayName": workspace["display_name"], "type": "project-view", "description": "",
+            "spec": json.dumps(workspace["spec"]),
+        }  # fmt: skip
+        return bool(_down(self._ask(VIEW, variables), "upsertView").get("inserted"))
 
     def _ask(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
         word = base64.b64encode(f"api:{key(self.url) or ''}".encode()).decode()

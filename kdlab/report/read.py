@@ -13,6 +13,7 @@ from typing import Any
 from kdlab.report.parse import UnreadableError, number, one_line, parse_history, parse_json, parse_yaml, text_of
 
 STATES = ("finished", "running", "crashed", "failed", "unreadable")
+PLANS = ".sweeps"  # beside a command's runs: what the sweeps that go on now will do, by kdlab.command.plan
 MARKS = ("config.yaml", "done.json", "failed.json", ".lock", "metrics.json", "history.csv", "environment.json")
 
 

@@ -32,6 +32,7 @@ class Server:
         self.runs, self.artifacts, self.used, self.files, self.unknown = {}, {}, [], {}, []
         self.key, self.dead, self.broken, self.silent, self.rows_to_live = key, False, False, threading.Event(), None
         self.asked = []  # the names of all requests
+        self.views = {}  # workspaces by name
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.http.daemon_threads = True
         self.url = f"http://127.0.0.1:{self.http.server_address[1]}"
@@ -95,6 +96,11 @@ class Server:
     def createrunfiles(self, v):
         files = [{"name": name, "uploadUrl": f"{self.url}/up/{v['run']}/{name}"} for name in v["files"]]
         return {"createRunFiles": {"runID": "id-" + v["run"], "uploadHeaders": [], "files": files}}
+
+    def upsertview2(self, v):
+        new = v["name"] not in self.views
+        self.views[v["name"]] = v
+        return {"upsertView": {"view": {"id": "v", "name": v["name"]}, "inserted": new}}
 
     def inputfields(self, v):
         return {"TypeInfo": {"inputFields": [{"name": name} for name in ARTIFACT_INPUT]}}

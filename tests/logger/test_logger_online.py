@@ -16,7 +16,7 @@ from stub import Server
 from kdlab.__main__ import conf
 from kdlab.logger import connect, sync
 from kdlab.logger.base import opened
-from kdlab.logger.connect import start
+from kdlab.logger.connect import services, start
 from kdlab.logger.wandb import WandB
 from kdlab.logger.wandb_log import logs, read
 
@@ -113,6 +113,7 @@ def test_a_server_that_dies_in_mid_run_stops_nothing(info, server, kdlab, caplog
         assert time.perf_counter() - begin < 5
     assert time.perf_counter() - begin < 20
     assert "`kdlab sync` sends" in caplog.text
+    assert not services()  # none that tries for ever
     (log,) = [read(logs(folder)[0]) for folder in tmp_path.glob("wandb/run-*")]
     assert (len(log.history), log.exit_code, log.problems) == (10, 0, [])
     assert len((info().folder / "history.csv").read_text().splitlines()) == 11
