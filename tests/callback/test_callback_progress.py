@@ -54,7 +54,7 @@ def test_progress_json_says_how_far_a_run_is_and_is_written_rarely(tmp_path, mon
     assert [value["step"] for value in seen] == [0, 6, 12, 18, 18]  # the begin, each epoch, the end
     assert [(value["steps"], value["epochs"]) for value in seen] == [(18, EPOCHS)] * 5
     assert seen[0]["left"] is None
-    assert seen[1]["left"] > seen[2]["left"] > seen[3]["left"] == 0
+    assert seen[1]["left"] >= seen[2]["left"] >= seen[3]["left"] == 0  # to a tenth of a second
     seen.clear()
     fit(trainer(False, [Progress(tmp_path, write_seconds=0)]), Module())
     assert {value["step"] for value in seen} == set(range(19))

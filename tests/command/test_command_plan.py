@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from kdlab.command import plan
 from kdlab.report.live import Sight
 
@@ -16,7 +18,8 @@ def test_a_sweep_s_plan_is_there_while_it_goes_and_gone_after(kdlab, tiny, monke
 
     monkeypatch.setattr("kdlab.command.train._train", look)
     words = [*tiny["finetune"], "optimizer.lr=1e-3,1e-4", "freeze=none,head", "group=pilot", "hydra.launcher.jobs=1"]
-    kdlab("finetune", "-m", *words)
+    with pytest.raises(RuntimeError, match="no training today"):
+        kdlab("finetune", "-m", *words)
     names = [f"optimizer.lr={lr}, freeze={freeze}" for lr in ("0.001", "0.0001") for freeze in ("none", "head")]
     assert [[name for state, name in rows if state == "queued"] for rows in seen] == [
         names[1:],
