@@ -43,7 +43,7 @@ def test_it_shows_what_the_sweep_varied(kdlab, sweep):
     assert set(kinds["Curves"]) == {"Run History Line Plot"}
     assert kinds["What differs"] == ["Run Comparer"]
     axes = json.dumps(found["Sweep"][0])
-    for key in ("loss.temperature", "loss.alpha", "choice.freeze", "test/accuracy"):
+    for key in ("loss.temperature", "loss.alpha", "choice.value.freeze", "test/accuracy"):
         assert key in axes, key
     heat = json.dumps(found["Sweep"][1])
     assert "loss.temperature" in heat
