@@ -40,7 +40,7 @@ class Block:
         (self.place / "clock.json").unlink(missing_ok=True)
         run = Run(folder)
         loggers = {name: partial(build.make, node) for name, node in (self.made.cfg.logger or {}).items()}
-        with opened(train.info(self.made, run, self.ready.teacher), loggers) as journal:
+        with opened(train.info(self.made, run, self.ready.teachers), loggers) as journal:
             train.fit(self.made, run, self.ready.learner, self.data, journal)
         told = json.loads((self.place / "clock.json").read_text())
         self.precision = told["precision"]

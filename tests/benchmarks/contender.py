@@ -104,7 +104,7 @@ class Kdlab(Contender):
         words += ["trainer=gpu"] if self.device.startswith("cuda") else []
         if len(case.grid) == 1:
             return ["distill", *words]
-        return ["distill", "-m", *words, *([] if self.device.startswith("cuda") else ["cluster=joblib"])]
+        return ["distill", "-m", *words]  # its default launcher fills the machine
 
     def measure(self, case: Case, material: Material, repeat: int) -> Measurement:
         outputs = machine.results() / "fresh"

@@ -56,7 +56,7 @@ def command(axis: str, value: int, place: Path, rows: int) -> list[str]:
     """The command of one point; a teacher that it needs is trained before, for a step."""
     base = {"runs": 1, "epochs": 1, "length": 32, "teacher": 256, "vocabulary": 4000} | {axis: value}
     temperatures = ",".join(f"{1 + step / 4:g}" for step in range(base["runs"]))
-    grid = ["-m", f"loss.temperature={temperatures}", "cluster=joblib"] if base["runs"] > 1 else []
+    grid = ["-m", f"loss.temperature={temperatures}"] if base["runs"] > 1 else []
     if axis in ("runs", "epochs"):
         words = setting.common(setting.teacher(), rows, base["epochs"]) + setting.STUDENTS["bert_tiny"]
         return ["distill", *grid, *words]

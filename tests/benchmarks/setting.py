@@ -11,7 +11,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,11 +86,11 @@ def prepared(*words: str, command: str = "distill") -> tuple[Any, Any, Any]:
     """The job, its data and what its command prepares: all but the training. Inside :func:`composing`."""
     import torch
 
-    from kdlab.command import build, distill, finetune
+    from kdlab.command import distill, finetune, select
 
     made = job(*words, command=command)
     torch.manual_seed(made.cfg.seed)
-    data = build.data(made.cfg)
+    data = select.data(made.cfg)
     return made, data, {"distill": distill, "finetune": finetune}[command].prepare(made, data)
 
 
@@ -131,35 +130,6 @@ def export(folder: Path, student: str, words: Sequence[str]) -> None:
         np.save(place / f"{name}.npy", index)
     meta = {"pad": data.deck.pad, "max_length": made.cfg.datamodule.max_length, "fingerprint": data.fingerprint}
     (place / "meta.json").write_text(json.dumps(meta))
-
-
-def trainer(made: Any, ready: Any, data: Any, folder: Path, **given: Any) -> Any:
-    """A job's own trainer with its own callbacks but checkpoints, and its own loggers; and a function that fits.
-
-    Returns:
-        ``fit()``, which may be called again and goes on from the weights it finds.
-    """
-    from kdlab.command import build, train
-    from kdlab.logger.base import opened
-
-    def fit(*callbacks: Any) -> Any:
-        own = build.several(made.cfg.callback, folder=folder)
-        names = [name for name in made.cfg.callback if name == "checkpoint"]
-        own = [callback for callback in own if not names or type(callback).__name__ != "Checkpoint"]
-        loggers = {name: partial(build.make, node) for name, node in (made.cfg.logger or {}).items()}
-        from kdlab.run import Run
-
-        folder.mkdir(parents=True, exist_ok=True)
-        with opened(train.info(made, Run(folder), None), loggers) as journal:
-            fresh = build.make(
-                made.cfg.trainer, callbacks=[*own, *callbacks], logger=journal.loggers,
-                default_root_dir=str(folder), enable_progress_bar=False, enable_model_summary=False,
-                enable_checkpointing=False, limit_val_batches=0, **given,
-            )  # fmt: skip
-            fresh.fit(ready.learner, datamodule=data)
-        return fresh
-
-    return fit
 
 
 if __name__ == "__main__":
