@@ -89,7 +89,12 @@ def stop() -> None:
     A service that still tries would outlive this process, for as long as the server is gone.
     """
     ours = services()
-    thread = threading.Thread(target=wandb.teardown, daemon=True)
+
+    def teardown() -> None:
+        with suppress(SystemExit):  # with the exit code of the service, which may be killed below
+            wandb.teardown()
+
+    thread = threading.Thread(target=teardown, daemon=True)
     thread.start()
     thread.join(STOP_SECONDS)
     if thread.is_alive():
