@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from kdlab.command.sweep import Failed
 from kdlab.error import JobError
 from kdlab.launcher.point import composed
-from kdlab.launcher.share import visible
+from kdlab.launcher.share import cores, visible
 from kdlab.run import Run, read_done
 
 
@@ -35,13 +35,12 @@ def launch(
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     Path(str(config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
     todo = [(first + place, list(words)) for place, words in enumerate(overrides)]
-    cores = len(os.sched_getaffinity(0))
     asked = OmegaConf.select(config, "hydra.launcher.jobs")
-    side_by_side = min(len(todo), at_a_time(asked, cores))
+    side_by_side = min(len(todo), at_a_time(asked, cores(1)))
     if side_by_side <= 1:
         return [_do(context, function, config, words, number) for number, words in todo]
     warm(config)
-    threads = max(1, cores // side_by_side)
+    threads = cores(side_by_side)
     done: dict[int, JobReturn] = {}
     running: dict[Any, tuple[Any, Connection, int, list[str]]] = {}
     fork = multiprocessing.get_context("fork")
@@ -72,9 +71,9 @@ def launch(
     return [done[number] for number, _ in todo]
 
 
-def at_a_time(asked: int | None, cores: int) -> int:
-    """How many jobs run side by side: as asked, else one a GPU, else one a core."""
-    return asked or len(visible()) or cores
+def at_a_time(asked: int | None, present: int) -> int:
+    """How many jobs run side by side: as asked, else one a GPU, else one for each of the ``present`` cores."""
+    return asked or len(visible()) or present
 
 
 def warm(config: DictConfig) -> None:
@@ -84,7 +83,7 @@ def warm(config: DictConfig) -> None:
         module = target.rpartition(".")[0]
         if module.startswith(("kdlab.", "torch.", "lightning.")):
             import_module(module)
-    import_module("transformers.models.bert.modeling_bert")
+    import_module("transformers.models.bert.modeling_bert")  # transformers loads families late; this one is the default
 
 
 def _targets(node: Any) -> Iterator[str]:

@@ -79,4 +79,4 @@ def test_a_killed_job_is_named_and_the_others_end_and_the_same_command_goes_on(t
 @pytest.mark.parametrize(("asked", "gpus", "jobs"), [(None, "", 16), (3, "", 3), (None, "0,1", 2), (1, "0,1", 1)])
 def test_a_core_or_a_gpu_has_a_job(monkeypatch, asked, gpus, jobs):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
-    assert at_a_time(asked, cores=16) == jobs
+    assert at_a_time(asked, present=16) == jobs
