@@ -36,7 +36,7 @@ test: $(VENV)/.dev ## the fast tests
 	$(BIN)/python -m pytest -n 2 tests
 
 test-slow: $(VENV)/.dev ## tests that train for minutes
-	$(BIN)/python -m pytest -m slow tests
+	$(BIN)/python -m pytest -n 2 -m slow tests
 
 test-browser: $(VENV)/.dev ## the report in headless Chromium; installs Debian's chromium where it is missing
 	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium chromium-driver >/dev/null; }

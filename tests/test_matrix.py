@@ -29,6 +29,8 @@ SPREAD = list(itertools.product(LOSSES, ["single"], STUDENTS, ["cached"]))
 SPREAD += list(itertools.product(LOSSES, ["multi"], ["bert_tiny"], ["cached"]))
 SPREAD += list(itertools.product(["ce", "kd", "kd_binary", "hint"], VARIANTS, ["bert_tiny"], ["cached"]))
 SPREAD += list(itertools.product(LOSSES, ["single"], ["bert_tiny"], ["live"]))
+FAST = {("bert_tiny", "cached"), ("linear", "cached"), ("layers_of_teacher", "cached")}
+CASES = [case if case[2:] in FAST else pytest.param(*case, marks=pytest.mark.slow) for case in SPREAD]
 
 
 class House:
@@ -92,7 +94,7 @@ def demanding(job: Job) -> bool:
     return loss.maps_layers or bool(loss.taps["student"])
 
 
-@pytest.mark.parametrize(("loss", "task", "student", "teacher"), SPREAD, ids=lambda value: value)
+@pytest.mark.parametrize(("loss", "task", "student", "teacher"), CASES, ids=lambda value: value)
 def test_every_combination_trains_or_is_refused_with_a_reason(house, loss, task, student, teacher):
     """A transformer can learn by every loss of its task; a perceptron may lack what a loss reads, and is told so.
 

@@ -130,7 +130,9 @@ OWN = {
 }
 
 
-@pytest.mark.parametrize("name", OWN)
+@pytest.mark.parametrize(
+    "name", ["mean teacher", *(pytest.param(name, marks=pytest.mark.slow) for name in OWN if name != "mean teacher")]
+)
 def test_what_learns_beside_the_student_goes_on_too(tmp_path, tiny, name):
     """Peers, a moving average, a queue: killed in the middle of an epoch, and the same bit for bit."""
     own = [word for word in tiny["distill"] if "teacher" not in word or "loss" in " ".join(OWN[name][:1])]

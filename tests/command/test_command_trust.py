@@ -234,7 +234,9 @@ def test_a_compressed_checkpoint_is_not_unpacked(kdlab, run, tiny):
 
 
 @pytest.mark.parametrize("part", ["global_step", "loops", "optimizer_states", "callbacks", "state_dict"])
-@pytest.mark.parametrize("value", [None, "x", {"a": 1}], ids=str)
+@pytest.mark.parametrize(
+    "value", ["x", *(pytest.param(value, marks=pytest.mark.slow) for value in (None, {"a": 1}))], ids=str
+)
 def test_a_checkpoint_of_something_else_is_told(kdlab, run, tiny, part, value):
     (run / "done.json").unlink()
     last = run / "checkpoints" / "last.ckpt"

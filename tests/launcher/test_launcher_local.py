@@ -40,6 +40,7 @@ def runs(folder: Path, command: str) -> dict[str, Path]:
     return {path.parent.name: path.parent for path in folder.glob(f"outputs/{command}/*/done.json")}
 
 
+@pytest.mark.slow
 def test_side_by_side_is_one_after_the_other_bit_for_bit(tiny, tmp_path):
     words = ["distill", "-m", *tiny["distill"], "trainer.max_epochs=1", "loss.temperature=1,4", "freeze=none,head"]
     both = {jobs: kdlab(tmp_path / str(jobs), jobs, *words) for jobs in (1, 2)}

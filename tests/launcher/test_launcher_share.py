@@ -58,6 +58,7 @@ def test_each_gpu_is_given_once_before_one_is_given_twice(tmp_path, devices, giv
     assert sorted(gpus for *_, gpus in jobs) == given
 
 
+@pytest.mark.slow
 def test_two_jobs_at_a_time_have_half_of_the_cores_and_a_gpu_each(tiny, tmp_path):
     """As configured, on a machine that says it has two GPUs; the trainer stays on the CPU."""
     words = ["-m", *tiny["finetune"], "cluster=joblib", "hydra.launcher.n_jobs=2", "seed=0,1", "logger=none"]

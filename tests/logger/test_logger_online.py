@@ -59,7 +59,7 @@ def test_with_a_key_and_a_server_a_run_is_online_and_nothing_is_left(info, serve
     assert kdlab("sync", f"outputs={tmp_path}")[1] == f"nothing to send: 1 runs are whole at {server.url}\n"
 
 
-@pytest.mark.parametrize("mode", ["auto", "online"])
+@pytest.mark.parametrize("mode", ["auto", pytest.param("online", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("fate", "says"),
     [
@@ -103,7 +103,9 @@ def test_a_start_that_fails_after_the_server_answered_ends_offline(info, server,
     assert [len(log.history) for log in found] == [3]
 
 
-@pytest.mark.parametrize("fate", ["refused", "hole", "broken"])
+@pytest.mark.parametrize(
+    "fate", ["refused", *(pytest.param(fate, marks=pytest.mark.slow) for fate in ("hole", "broken"))]
+)
 def test_a_server_that_dies_in_mid_run_stops_nothing(info, server, kdlab, caplog, tmp_path, fate):
     begin = time.perf_counter()
     with opened(info(), {"wandb": quick}) as journal:

@@ -115,7 +115,7 @@ def test_everything_arrives_once_and_a_second_call_sends_nothing(kdlab, server, 
     assert sorted(path.name for path in Path().iterdir()) == ["outputs"]
 
 
-@pytest.mark.parametrize("rows", [1, 21, 30])
+@pytest.mark.parametrize("rows", [21, *(pytest.param(rows, marks=pytest.mark.slow) for rows in (1, 30))])
 def test_a_server_that_dies_in_the_middle_gets_the_rest_with_the_next_call(kdlab, server, rows):
     resumed("student-1", 0, 20, 30)
     train("student-2", 0, 4)
@@ -135,6 +135,7 @@ def test_a_server_that_dies_in_the_middle_gets_the_rest_with_the_next_call(kdlab
     assert kdlab("sync")[1].startswith("nothing to send")
 
 
+@pytest.mark.slow
 def test_a_run_that_was_online_until_its_server_died_is_completed(kdlab, server, monkeypatch):
     monkeypatch.delenv("WANDB_MODE")
     server.rows_to_live = 5
@@ -254,6 +255,7 @@ def test_without_a_server_that_answers_everything_is_left_soon(kdlab, server, mo
     server.key = KEY
 
 
+@pytest.mark.slow
 def test_a_server_that_falls_silent_while_it_is_sent_to_is_left_alone(kdlab, server, monkeypatch):
     train("student-1", 0, 2)
     real = Server.stream

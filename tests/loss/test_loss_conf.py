@@ -104,7 +104,7 @@ def test_every_term_obeys_the_laws_of_masks(root, term):
 
 
 @pytest.mark.parametrize("term", TERMS)
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(sizes=st.lists(st.integers(1, 4), min_size=1, max_size=4))
 def test_every_row_wise_term_adds_up_over_micro_batches(root, term, sizes):
     built = connected(only(term)).double()
