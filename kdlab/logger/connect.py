@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import wandb
+import wandb.sdk.launch.inputs.internal  # wandb.init would: so the driver of a sweep does it once for its forks
 
 from kdlab.logger.server import NoServerError, Server, address, key
 
