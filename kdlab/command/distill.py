@@ -51,6 +51,7 @@ def prepare(job: Job, data: Any) -> Prepared:
     found = find_teachers(job, data) if early else {}
     torch.manual_seed(first_seed(cfg))
     student = build.model(cfg.student, task, data, teacher=found["teacher"].model if "teacher" in found else None)
+    student = build.tuned(cfg, student)
     if loss.maps_layers:
         loss.place(depth(student) or 0, layers(cfg.teacher, found, student))
         with reading(loss, "teacher"):

@@ -25,5 +25,5 @@ def prepare(job: Job, data: Any) -> Prepared:
     if not any(data.label_counts):
         raise UserError("no training row has a label to learn from: raise datamodule.per_class or budget")
     task = build.task(job.cfg, data)
-    model = build.model(job.cfg.model, task, data)
+    model = build.tuned(job.cfg, build.model(job.cfg.model, task, data))
     return Prepared(build.make(job.cfg.module, model=model, **shared(job, data, task)))

@@ -13,9 +13,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MetricCollection
 
 from kdlab.error import UserError
-from kdlab.freeze.apply import apply, changes, parameter_groups, prepare, trainable_table
+from kdlab.freeze.apply import apply, changes, parameter_groups, prepare, select, trainable_table
 from kdlab.freeze.base import Freeze
-from kdlab.model.block import blocks
 from kdlab.module.reader import Reader, Whole
 from kdlab.output import Batch, Output
 from kdlab.schedule.base import Schedule
@@ -49,7 +48,7 @@ class Learner(LightningModule, ABC):
         self.seed = seed
         self.val_metric = metric.clone(prefix="val/")
         self.test_metric = metric.clone(prefix="test/")
-        self.blocks = blocks(model)  # a plain list: the modules are registered under `model` alone
+        self.blocks = select(freeze, model)  # a plain list: the modules are registered under `model` alone
         self.steps = 1
 
     @property
