@@ -242,6 +242,12 @@ def info(job: Job, run: Run, teachers: Mapping[str, Trained]) -> RunInfo:
     )  # fmt: skip
 
 
+def penalised(job: Job, prepared: Prepared) -> Prepared:
+    """The same, with the penalty on the weights, which are still those of the start."""
+    prepared.learner.penalty = build.make(job.cfg.penalty, model=prepared.learner.model)
+    return prepared
+
+
 def shared(job: Job, data: Any, task: Any) -> Mapping[str, Any]:
     """The arguments that every training rule takes."""
     cfg = job.cfg

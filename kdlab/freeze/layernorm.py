@@ -10,7 +10,7 @@ from kdlab.freeze.base import Freeze
 class LayerNorm(Freeze):
     """Gains and biases of every layer norm (RMS norms too) learn; all else below the head stays as it is.
 
-    Source: Zhao et al. 2023, arXiv:2312.11420 (tuning LayerNorm); Houlsby et al. 2019, arXiv:1902.00751, section 3.4.
+    Source: Houlsby et al. 2019, arXiv:1902.00751 (where it is compared with adapters).
     """
 
     def scales(self, blocks: int, progress: float) -> tuple[float, ...]:

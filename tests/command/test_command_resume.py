@@ -127,6 +127,7 @@ OWN = {
     "peers": ("module=mutual", "teacher=peer"),
     "queue": ("loss=seed", "loss.terms.seed.size=24", "datamodule/augment=word_swap"),
     "adversary": ("module=vat", "teacher=self"),
+    "start": ("teacher=self", "penalty=l2_sp", "penalty.alpha=0.5", "optimizer.weight_decay=0"),
     "low rank": ("teacher=ema", "peft=lora", "peft.dropout=0.2", "freeze=gradual"),
     "adapters": ("teacher=self", "peft=adapter", "peft.size=4"),
 }
