@@ -26,6 +26,7 @@ GIVEN = {
     "teacher": {"model", "trained", "task", "data", "taps", "store", "members", "peers", "student"},
     "metric": {"labels", "multi_label"},
     "optimizer": {"params"},
+    "penalty": {"model"},
     "callback": {"folder"},
     "logger": {"info"},
     "task": {"in_features", "labels"},

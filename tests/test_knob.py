@@ -106,7 +106,7 @@ def test_a_knob_that_is_turned_changes_the_weights_and_the_identity(base, plain,
     assert not same(train(job).after, plain), f"{key}={TURNED[key]} did nothing"
 
 
-@pytest.mark.parametrize("group", ["freeze", "optimizer", "scheduler"])
+@pytest.mark.parametrize("group", ["freeze", "peft", "penalty", "optimizer", "scheduler"])
 def test_every_other_option_of_a_group_changes_the_weights_and_the_identity(base, plain, group):
     mine, seen = OmegaConf.to_container(base.cfg[group]), {name(base)}
     for option, node in nodes(group)[group].items():

@@ -16,7 +16,6 @@ from kdlab.command.job import Job
 from kdlab.command.teacher import named
 from kdlab.error import UserError
 from kdlab.loss.objective import Objective
-from kdlab.model.block import blocks
 
 LOSSES, STUDENTS, FREEZES = options("loss"), options("model"), options("freeze")
 MULTI = ["task.multi_label=true", "datamodule.multi_label=true"]
@@ -131,7 +130,7 @@ def test_what_is_frozen_stays_bit_for_bit_and_the_rest_learns(house, freeze):
     job.cfg.scheduler = house.option["scheduler"]["constant"]
     result = train(job)
     learner = result.learner
-    cut = blocks(learner.model)
+    cut = learner.blocks
     names = {id(parameter): name for name, parameter in learner.model.named_parameters()}
     for step, (old, new) in enumerate(itertools.pairwise([result.before, *result.steps])):
         scales = learner.freezing.scales(len(cut), step / 5)
@@ -139,6 +138,7 @@ def test_what_is_frozen_stays_bit_for_bit_and_the_rest_learns(house, freeze):
             own = [names[id(parameter)] for parameter in block.parameters]
             moved = [name for name in own if not torch.equal(old[name], new[name])]
             assert bool(moved) == (scale > 0), f"step {step}, {block.name}, scale {scale}: {moved}"
+            assert set(moved) <= {names[id(parameter)] for parameter in block.learnable}
     learning = {
         name
         for group in learner.trainer.optimizers[0].param_groups
@@ -147,7 +147,7 @@ def test_what_is_frozen_stays_bit_for_bit_and_the_rest_learns(house, freeze):
     ever = {
         names[id(p)]
         for index, block in enumerate(cut)
-        for p in block.parameters
+        for p in block.learnable
         if any(learner.freezing.scales(len(cut), step / 5)[index] for step in range(6))
     }
     assert learning == ever, "what never learns has no place in the optimizer"

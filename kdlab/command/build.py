@@ -15,6 +15,9 @@ from torch import nn
 
 from kdlab.check import arguments
 from kdlab.error import UserError
+from kdlab.freeze.apply import scales_at, select
+from kdlab.freeze.base import Freeze
+from kdlab.peft.base import Peft
 from kdlab.task.base import Task
 from kdlab.teacher.base import Teacher
 
@@ -100,6 +103,35 @@ def model(node: DictConfig, task: Task, data: Any, teacher: nn.Module | None = N
             )
         given["teacher"] = teacher
     return task.attach(make(node, **given))
+
+
+def tuned(cfg: DictConfig, model: nn.Module) -> nn.Module:
+    """The model with what ``peft`` adds to it.
+
+    Raises:
+        UserError: ``freeze`` lets nothing of that learn at any time.
+    """
+    peft: Peft = make(cfg.peft)
+    own = {id(parameter) for parameter in model.parameters()}
+    model = peft.attach(model)
+    if all(id(parameter) in own for parameter in model.parameters()):
+        return model
+    policy: Freeze = make(cfg.freeze)
+    cut = select(policy, model)
+    learning = {
+        id(parameter)
+        for moment in (0.0, 0.5, 1.0)
+        for block, scale in zip(cut, scales_at(policy, cut, moment), strict=True)
+        for parameter in block.learnable
+        if scale
+    }
+    if learning <= own:
+        raise UserError(
+            f"freeze={type(policy).__name__.lower()} lets nothing learn of what peft={type(peft).__name__.lower()} "
+            "adds to the model: set freeze=none (peft keeps the model's own weights below the head as they are), or "
+            "peft=none"
+        )
+    return model
 
 
 def optimizer(node: DictConfig) -> Callable[..., torch.optim.Optimizer]:

@@ -15,7 +15,7 @@ from kdlab.command import build, finetune
 from kdlab.command.find import assemble, check, find, layers
 from kdlab.command.job import Job, current
 from kdlab.command.teacher import Trained
-from kdlab.command.train import Prepared, carry_out, shared
+from kdlab.command.train import Prepared, carry_out, penalised, shared
 from kdlab.error import UserError
 from kdlab.loss.objective import Objective
 from kdlab.loss.term import Side
@@ -36,6 +36,10 @@ def run(job: Job) -> float | None:
 
 
 def prepare(job: Job, data: Any) -> Prepared:
+    return penalised(job, _prepare(job, data))
+
+
+def _prepare(job: Job, data: Any) -> Prepared:
     cfg = job.cfg
     task = build.task(cfg, data)
     loss: Objective = build.make(cfg.loss)
@@ -51,6 +55,7 @@ def prepare(job: Job, data: Any) -> Prepared:
     found = find_teachers(job, data) if early else {}
     torch.manual_seed(first_seed(cfg))
     student = build.model(cfg.student, task, data, teacher=found["teacher"].model if "teacher" in found else None)
+    student = build.tuned(cfg, student)
     if loss.maps_layers:
         loss.place(depth(student) or 0, layers(cfg.teacher, found, student))
         with reading(loss, "teacher"):

@@ -133,7 +133,10 @@ def find_baseline(folder: Path, outputs: Path, trust: Trust) -> Trained | None:
 def _alone(folder: Path) -> dict[str, Any]:
     """What of a run's config matters to a student alone, and the terms of its loss."""
     plain: Any = OmegaConf.to_container(read_config(folder))
-    kept = {key: plain.get(key) for key in ("seed", "student", "task", "datamodule", "optimizer", "freeze")}
+    kept = {
+        key: plain.get(key)
+        for key in ("seed", "student", "task", "datamodule", "optimizer", "freeze", "peft", "penalty")
+    }
     if isinstance(kept["datamodule"], dict):
         kept["datamodule"] = {key: value for key, value in kept["datamodule"].items() if key != "unlabelled"}
     loss = plain.get("loss")

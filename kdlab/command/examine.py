@@ -26,7 +26,7 @@ from kdlab.command.precheck import asks_a_teacher
 from kdlab.command.stand_in import StandIn
 from kdlab.command.train import Prepared
 from kdlab.doctor import cost
-from kdlab.doctor.anatomy import Anatomy, anatomy, trainable
+from kdlab.doctor.anatomy import anatomy, trainable
 from kdlab.doctor.knob import turn
 from kdlab.doctor.table import Page, free, size
 from kdlab.doctor.trial import ROWS, Trace, data_trace, few, trial, written
@@ -94,24 +94,27 @@ class Examination:
         data = self.models.data(job)
         self.page.data(data.describe(), list(data.labels), str(data.tokenizer_spec))
         task = build.task(job.cfg, data)
-        shapes = {"student" if "student" in job.cfg else "model": anatomy(self.models.bare(job, task, data))}
+        student = self.models.bare(job, task, data)
+        shapes = {"student" if "student" in job.cfg else "model": anatomy(student)}
         for place, node in (places(job.cfg.teacher) if asks_a_teacher(job) else {}).items():
             model, told = self.models.bare_teacher(job, place, node, task, data)
             shapes[place] = anatomy(model)
             self.page.teacher(told)
         self.page.shapes(shapes)
-        self.page.trainable(self._policies(next(iter(shapes.values()))))
+        self.page.trainable(self._policies(student))
         return sum(shape.parameters for shape in shapes.values())
 
-    def _policies(self, student: Anatomy) -> dict[str, tuple[int, int]]:
+    def _policies(self, student: nn.Module) -> dict[str, tuple[int, int]]:
         found = {}
         for point in self.points:
             job = _job(point)
-            words = [word for key, word in point.swept.items() if key.split(".")[0] == "freeze"]
+            words = [word for key, word in point.swept.items() if key.split(".")[0] in ("freeze", "peft")]
             name = ", ".join(words) or f"freeze={job.choices.get('freeze', '')}"
             if name not in found:
                 try:
-                    found[name] = trainable(build.make(job.cfg.freeze), student)
+                    with torch.random.fork_rng(devices=[]):
+                        model = build.tuned(job.cfg, copy.deepcopy(student))
+                    found[name] = trainable(build.make(job.cfg.freeze), model)
                 except UserError as problem:
                     self.wrong.setdefault(str(problem), point)
         return found

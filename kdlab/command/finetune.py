@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 from kdlab.command import build
 from kdlab.command.job import Job, current
-from kdlab.command.train import Prepared, carry_out, shared
+from kdlab.command.train import Prepared, carry_out, penalised, shared
 from kdlab.error import UserError
 
 
@@ -25,5 +25,5 @@ def prepare(job: Job, data: Any) -> Prepared:
     if not any(data.label_counts):
         raise UserError("no training row has a label to learn from: raise datamodule.per_class or budget")
     task = build.task(job.cfg, data)
-    model = build.model(job.cfg.model, task, data)
-    return Prepared(build.make(job.cfg.module, model=model, **shared(job, data, task)))
+    model = build.tuned(job.cfg, build.model(job.cfg.model, task, data))
+    return penalised(job, Prepared(build.make(job.cfg.module, model=model, **shared(job, data, task))))

@@ -19,7 +19,7 @@ from kdlab.command.point import MANY, Grid, Point
 from kdlab.error import UserError
 from kdlab.loss.objective import Objective
 
-MADE = ("task", "datamodule", "freeze", "scheduler")  # cheap to make, and making them checks their values
+MADE = ("task", "datamodule", "freeze", "peft", "scheduler")  # cheap to make, and making them checks their values
 
 
 def sweep(config: DictConfig) -> None:

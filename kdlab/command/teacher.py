@@ -18,6 +18,7 @@ from kdlab.error import UserError
 from kdlab.file import read_json
 from kdlab.model.pretrained import read_config as read_shape
 from kdlab.model.save import fingerprint, load, load_tokenizer
+from kdlab.peft.save import needs_kdlab
 from kdlab.run import read_done
 
 AGAIN = "delete the folder of its run, and the same command trains it again"
@@ -96,7 +97,8 @@ class Trained:
     def _load(self) -> tuple[nn.Module, Any]:
         if self._loaded is None:
             stored = self.stored
-            custom = stored is not None and (stored.task.get("head") or not (self.weights / "config.json").exists())
+            whole = (self.weights / "config.json").exists() and not needs_kdlab(self.weights)
+            custom = stored is not None and (stored.task.get("head") or not whole)
             with self._remedied():
                 self._loaded = load(self.weights, build=self._rebuild if custom else None)
         return self._loaded
@@ -130,7 +132,8 @@ class Trained:
             given["teacher"] = named(taught_by(self.folder), self.folder.parent.parent, self.trust).model
         task = build.make(cfg.task)
         task.prepare(labels, [1] * len(labels))
-        return task.attach(build.make(node, **given))
+        model = task.attach(build.make(node, **given))
+        return build.make(cfg.peft).attach(model) if needs_kdlab(self.weights) else model
 
 
 def taught_by(folder: Path) -> str:

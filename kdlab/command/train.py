@@ -28,9 +28,10 @@ from kdlab.error import UserError
 from kdlab.file import sha256, write_json
 from kdlab.logger.base import Journal, RunInfo, Source, opened
 from kdlab.metric.cost import latency, parameters
-from kdlab.model.save import save, size_bytes
+from kdlab.model.save import size_bytes
 from kdlab.module.base import Learner
 from kdlab.module.reader import reader
+from kdlab.peft.save import save_tuned
 from kdlab.precision import computing
 from kdlab.run import Run, claim
 
@@ -93,7 +94,7 @@ def _train(job: Job, run: Run, prepare: Callable[[Job, Any], Prepared]) -> float
     with opened(info(job, run, prepared.teachers), loggers) as journal:
         _tell_trainable(learner, journal)
         measured, metric = fit(job, run, learner, data, journal)
-        save(learner.model, data.tokenizer, run.folder / "model")
+        learner.model = save_tuned(build.make(cfg.peft), learner.model, data.tokenizer, run.folder / "model")
         write_json(run.folder / "model" / "labels.json", list(data.labels))
         known = measured | prepared.metrics | _cost(run, learner, data)
         journal.summary(known)
@@ -239,6 +240,12 @@ def info(job: Job, run: Run, teachers: Mapping[str, Trained]) -> RunInfo:
         name=job.name or run.id, tags=job.tags, config=config, resumed_step=resumed,
         teacher=next(iter(sources.values()), None),
     )  # fmt: skip
+
+
+def penalised(job: Job, prepared: Prepared) -> Prepared:
+    """The same, with the penalty on the weights, which are still those of the start."""
+    prepared.learner.penalty = build.make(job.cfg.penalty, model=prepared.learner.model)
+    return prepared
 
 
 def shared(job: Job, data: Any, task: Any) -> Mapping[str, Any]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from kdlab.error import UserError
+from kdlab.freeze.apply import select, trainable_table
 from kdlab.freeze.base import Freeze
 from kdlab.model.block import blocks
 from kdlab.model.tap import available
@@ -61,10 +62,8 @@ def weightless(build: Callable[[], nn.Module], otherwise: Callable[[], nn.Module
         return otherwise()
 
 
-def trainable(policy: Freeze, model: Anatomy) -> tuple[int, int]:
+def trainable(policy: Freeze, model: nn.Module) -> tuple[int, int]:
     """How many parameters learn at the start and at the end of a run."""
-    counts = []
-    for progress in (0.0, 1.0):
-        scales: Sequence[float] = policy.scales(len(model.blocks), progress)
-        counts.append(sum(count for (_, count), scale in zip(model.blocks, scales, strict=True) if scale > 0))
-    return counts[0], counts[1]
+    cut = select(policy, model)
+    start, end = (sum(row["trainable"] for row in trainable_table(policy, cut, progress)) for progress in (0.0, 1.0))
+    return start, end

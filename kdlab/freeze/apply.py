@@ -2,14 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
+
+from torch import nn
 
 from kdlab.error import UserError
 from kdlab.freeze.base import Freeze
-from kdlab.model.block import Block
+from kdlab.model.block import Block, blocks
 
 MOMENTS = 200  # progress is looked at in this many steps to see what ever learns
+
+
+def select(policy: Freeze, model: nn.Module) -> list[Block]:
+    """The blocks of a model, each with the parameters that may learn: those that the policy chooses of those that ask
+    for gradients when a training begins.
+
+    Modules whose parameters the policy leaves out altogether are in eval mode: no dropout, no new statistics.
+    """
+    cut = blocks(model)
+    owner = {
+        id(parameter): (module, name)
+        for module in reversed(list(model.modules()))
+        for name, parameter in module.named_parameters(recurse=False)
+    }
+    chosen = {
+        id(parameter) for block in cut[:-1] for parameter in block.parameters if policy.learns(*owner[id(parameter)])
+    } | {id(parameter) for parameter in cut[-1].parameters}
+    for block in cut:
+        block.learnable = [one for one in block.parameters if one.requires_grad and id(one) in chosen]
+        block.still = [module for top in block.modules for module in _left_out(top, chosen)]
+    return cut
+
+
+def _left_out(module: nn.Module, chosen: Collection[int]) -> Iterator[nn.Module]:
+    """The largest modules in ``module`` that have parameters, and none that is chosen."""
+    own = [id(parameter) for parameter in module.parameters()]
+    if own and not any(one in chosen for one in own):
+        yield module
+    else:
+        for child in module.children():
+            yield from _left_out(child, chosen)
 
 
 def apply(policy: Freeze, model_blocks: Sequence[Block], progress: float) -> None:
@@ -17,18 +50,22 @@ def apply(policy: Freeze, model_blocks: Sequence[Block], progress: float) -> Non
 
     A frozen block has no gradients and is in eval mode as a whole: dropout is off and running statistics stand still,
     whoever called ``model.train()`` before. A block that learns is put into train mode unless it is already: a module
-    inside it that was put into eval mode on purpose stays there.
+    inside it that was put into eval mode on purpose stays there, and so does what is left out of it altogether.
     """
-    for block, scale in zip(model_blocks, policy.scales(len(model_blocks), progress), strict=True):
+    for block, scale in zip(model_blocks, scales_at(policy, model_blocks, progress), strict=True):
         learns = scale > 0
+        learning = {id(parameter) for parameter in block.learnable} if learns else set()
         for parameter in block.parameters:
-            if parameter.requires_grad != learns:
-                parameter.requires_grad_(learns)
+            if parameter.requires_grad != (id(parameter) in learning):
+                parameter.requires_grad_(id(parameter) in learning)
                 parameter.grad = None
         for module in block.modules:
             if learns and not module.training:
                 module.train()
             elif not learns and any(part.training for part in module.modules()):
+                module.eval()
+        for module in block.still:
+            if any(part.training for part in module.modules()):
                 module.eval()
 
 
@@ -51,13 +88,13 @@ def parameter_groups(
     """
     runs: list[tuple[float, list[Block]]] = []
     for block, scale in zip(model_blocks, highest(policy, len(model_blocks)), strict=True):
-        if scale and runs and runs[-1][0] == scale:
+        if scale and block.learnable and runs and runs[-1][0] == scale:
             runs[-1][1].append(block)
-        else:
+        elif block.learnable:
             runs.append((scale, [block]))
     groups: list[dict[str, Any]] = []
     for scale, members in runs:
-        parameters = [parameter for block in members for parameter in block.parameters]
+        parameters = [parameter for block in members for parameter in block.learnable]
         name = members[0].name if len(members) == 1 else f"{members[0].name}..{members[-1].name}"
         for suffix, decay, params in (
             ("", weight_decay, [parameter for parameter in parameters if parameter.ndim >= 2]),
@@ -77,19 +114,26 @@ def trainable_table(policy: Freeze, model_blocks: Sequence[Block], progress: flo
     return [
         {
             "block": block.name,
-            "parameters": (count := sum(parameter.numel() for parameter in block.parameters)),
-            "trainable": count if scale > 0 else 0,
+            "parameters": sum(parameter.numel() for parameter in block.parameters),
+            "trainable": sum(parameter.numel() for parameter in block.learnable) if scale > 0 else 0,
             "lr_scale": scale,
         }
-        for block, scale in zip(model_blocks, policy.scales(len(model_blocks), progress), strict=True)
+        for block, scale in zip(model_blocks, scales_at(policy, model_blocks, progress), strict=True)
     ]
 
 
 def prepare(policy: Freeze, model_blocks: Sequence[Block]) -> None:
     """Let gradients reach what learns at some time and nothing else: what a distributed wrapper is to count on."""
     for block, scale in zip(model_blocks, highest(policy, len(model_blocks)), strict=True):
+        learning = {id(parameter) for parameter in block.learnable} if scale > 0 else set()
         for parameter in block.parameters:
-            parameter.requires_grad_(scale > 0)
+            parameter.requires_grad_(id(parameter) in learning)
+
+
+def scales_at(policy: Freeze, model_blocks: Sequence[Block], progress: float) -> list[float]:
+    """The policy's scales, 0 for a block of which nothing may learn."""
+    scales = policy.scales(len(model_blocks), progress)
+    return [scale if block.learnable else 0.0 for block, scale in zip(model_blocks, scales, strict=True)]
 
 
 def changes(policy: Freeze, blocks: int) -> bool:

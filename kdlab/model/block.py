@@ -14,12 +14,16 @@ from kdlab.error import UserError
 class Block:
     """A name (``embedding``, ``layer.0``, …, ``head``), its modules, and the parameters that are its own.
 
-    ``parameters`` is made by :func:`own`: a weight tied between blocks is the lowest block's.
+    ``parameters`` is made by :func:`own`: a weight tied between blocks is the lowest block's. ``learnable`` are those
+    of them that may learn, and ``still`` the modules that are in eval mode while the rest of the block learns: all and
+    none, until :func:`kdlab.freeze.apply.select` says otherwise.
     """
 
     name: str
     modules: list[nn.Module]
     parameters: list[nn.Parameter] = field(default_factory=list)
+    learnable: list[nn.Parameter] = field(default_factory=list)
+    still: list[nn.Module] = field(default_factory=list)
 
 
 def blocks(model: nn.Module) -> list[Block]:
@@ -67,6 +71,8 @@ def own(model: nn.Module, cut: list[Block]) -> list[Block]:
                 taken.add(id(parameter))
                 block.parameters.append(parameter)
     cut[0].parameters += [parameter for parameter in model.parameters() if id(parameter) not in taken]
+    for block in cut:
+        block.learnable, block.still = list(block.parameters), []
     return cut
 
 

@@ -41,6 +41,11 @@ def layers_of_teacher(
             f"layers_of_teacher copies layers of a transformers model, but the teacher is a {type(teacher).__name__}; "
             "use another student."
         )
+    if getattr(teacher, "tuned_by", ""):
+        raise UserError(
+            f"The teacher was tuned by peft={teacher.tuned_by}, which cannot be folded into its layers: use a teacher "
+            "without it, or tuned by peft=lora, dora or ia3, or another student."
+        )
     path = layers_path(teacher)
     chosen = choose(layers, len(_list(teacher, path)))
     check_vocabulary(teacher.config, tokenizer, "teacher")

@@ -13,11 +13,12 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MetricCollection
 
 from kdlab.error import UserError
-from kdlab.freeze.apply import apply, changes, parameter_groups, prepare, trainable_table
+from kdlab.freeze.apply import apply, changes, parameter_groups, prepare, select, trainable_table
 from kdlab.freeze.base import Freeze
-from kdlab.model.block import blocks
 from kdlab.module.reader import Reader, Whole
 from kdlab.output import Batch, Output
+from kdlab.penalty.base import Penalty
+from kdlab.penalty.none import Nothing
 from kdlab.schedule.base import Schedule
 from kdlab.task.base import Task
 
@@ -46,10 +47,11 @@ class Learner(LightningModule, ABC):
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.freezing = freeze
+        self.penalty: Penalty = Nothing(model)
         self.seed = seed
         self.val_metric = metric.clone(prefix="val/")
         self.test_metric = metric.clone(prefix="test/")
-        self.blocks = blocks(model)  # a plain list: the modules are registered under `model` alone
+        self.blocks = select(freeze, model)  # a plain list: the modules are registered under `model` alone
         self.steps = 1
 
     @property
@@ -59,6 +61,11 @@ class Learner(LightningModule, ABC):
 
     def check(self, trainer: Trainer) -> None:
         """Refuse what this trainer cannot do, before it starts."""
+        if self.penalty.active and trainer.precision == "16-mixed":
+            raise UserError(
+                "penalty adds to gradients, which trainer.precision=16-mixed scales: use trainer.precision=bf16-mixed "
+                "or 32-true, or penalty=none"
+            )
         settings = getattr(trainer.strategy, "_ddp_kwargs", None)
         if settings is None or settings.get("find_unused_parameters") or not changes(self.freezing, len(self.blocks)):
             return
@@ -116,6 +123,9 @@ class Learner(LightningModule, ABC):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         torch.manual_seed(hash((self.seed, self.global_step, batch_idx, self.global_rank)) % 2**63)
         apply(self.freezing, self.blocks, self.progress)
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        self.log_dict(self.penalty.add())
 
     def table(self) -> list[dict[str, Any]]:
         """One row a block: its parameters, how many of them learn at the end, and their learning-rate factor."""

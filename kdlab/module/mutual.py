@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from kdlab.error import UserError
-from kdlab.freeze.apply import apply, parameter_groups, prepare
+from kdlab.freeze.apply import apply, parameter_groups, prepare, select
 from kdlab.freeze.base import Freeze
 from kdlab.loss.objective import Objective
-from kdlab.model.block import blocks
 from kdlab.module.taught import Taught
 from kdlab.output import Batch, Output
 from kdlab.schedule.base import Schedule
@@ -68,7 +67,7 @@ class Mutual(Taught):
         self.target = target
         self.peers = nn.ModuleDict(self.teacher.models).requires_grad_(True).train()
         self.peer_losses = nn.ModuleDict({name: copy.deepcopy(self.loss) for name in self.peers})
-        self.peer_blocks = {name: blocks(peer) for name, peer in self.peers.items()}
+        self.peer_blocks = {name: select(self.freezing, peer) for name, peer in self.peers.items()}
         self.peer_metrics = nn.ModuleDict(
             {
                 f"{split}_{name}": metric.clone(prefix=f"{split}/{name}/")

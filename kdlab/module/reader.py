@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from kdlab.error import UserError
-from kdlab.freeze.apply import highest
+from kdlab.freeze.apply import highest, select
 from kdlab.freeze.base import Freeze
 from kdlab.inference import rows_digest, say, tensor
 from kdlab.model.block import blocks, layers_path
@@ -140,8 +140,10 @@ def _frozen(model: nn.Module, freeze: Freeze, taps: Collection[str], steps: floa
         path = layers_path(model)
     except UserError as problem:
         raise NothingToRecallError(str(problem)) from problem
-    scales = highest(freeze, len(blocks(model)))
-    learning = next((place for place, scale in enumerate(scales) if scale), len(scales))
+    cut = select(freeze, model)
+    scales = highest(freeze, len(cut))
+    learns = [bool(block.learnable) and scale > 0 for block, scale in zip(cut, scales, strict=True)]
+    learning = next((place for place, yes in enumerate(learns) if yes), len(learns))
     layers = min(learning - 1, len(list(model.get_submodule(path).children())))
     if layers < 1:
         raise NothingToRecallError("the policy lets every layer learn at some time")
