@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from kdlab.error import UserError
 from kdlab.loss.term import Side, Term
 from kdlab.output import Output
-from kdlab.schedule.base import Schedule, at, bounds, positive, said
+from kdlab.schedule.base import Schedule, at, at_rows, bounds, positive, said
 
 RESERVED = {"supervised", "alpha", "temperature"}
 
@@ -35,7 +35,7 @@ class Objective(nn.Module):
     ) -> None:
         super().__init__()
         self.alpha, self.temperature = alpha, temperature
-        low, share = bounds(alpha, "loss.alpha")
+        low, share = bounds(alpha, "loss.alpha", by_row=True)
         if not 0 <= low <= share <= 1:
             raise UserError(
                 f"loss.alpha {said(low, share)}, but is the teacher's share of the loss and must "
@@ -52,19 +52,33 @@ class Objective(nn.Module):
                     f"loss.terms.{name} is {term!r}, but must be a loss term: add one with "
                     f"+loss/term@loss.terms.{name}=kl."
                 )
-            low, _ = bounds(term.weight, f"loss.terms.{name}.weight")
+            low, _ = bounds(term.weight, f"loss.terms.{name}.weight", by_row=True)
             if not 0 <= low < float("inf"):
                 raise UserError(
                     f"loss.terms.{name}.weight goes down to {low:g}, but a weight must be a number from 0 up: 0 "
                     "switches the term off."
                 )
-        active = {name: term for name, term in terms.items() if share > 0 and bounds(term.weight, name)[1] > 0}
+        active = {
+            name: term for name, term in terms.items() if share > 0 and bounds(term.weight, name, by_row=True)[1] > 0
+        }
         if share > 0 and not active:
             raise UserError(
                 f"loss.alpha is {share:g}, but there is no term with a weight above 0 that it could weigh: "
                 "set loss.alpha=0, or add a term with +loss/term@loss.terms.kl=kl."
             )
         self.terms = nn.ModuleDict(active)
+        self.seen: dict[str, Tensor] = {}  # the mean over the last batch of what each row has its own value of
+        alone = [name for name, value in self._levels.items() if isinstance(value, Schedule) and value.by_row]
+        if alone and active and not self.needs_teacher:
+            raise UserError(
+                f"loss.{alone[0]} asks how sure the teacher is of a row, but no term of this loss has a teacher: give "
+                "it a number, or choose a loss with a teacher, such as loss=kd."
+            )
+
+    @property
+    def _levels(self) -> dict[str, float | Schedule]:
+        weights = {f"{name}.weight": term.weight for name, term in self.terms.items()}
+        return {"alpha": self.alpha, "temperature": self.temperature} | weights  # type: ignore[return-value]
 
     @property
     def needs_teacher(self) -> bool:
@@ -129,11 +143,17 @@ class Objective(nn.Module):
                 )
             term.connect(student, teacher, rows)  # type: ignore[operator]
 
-    def current(self, progress: float) -> dict[str, float]:
-        """What is scheduled, at ``progress``, for the log: ``alpha``, ``temperature``, ``<term>.weight``."""
-        named = {"alpha": self.alpha, "temperature": self.temperature}
-        named |= {f"{name}.weight": term.weight for name, term in self.terms.items() if isinstance(term, Term)}
-        return {name: value(progress) for name, value in named.items() if isinstance(value, Schedule)}
+    def current(self, progress: float) -> dict[str, float | Tensor]:
+        """What is scheduled, at ``progress``, for the log: ``alpha``, ``temperature``, ``<term>.weight``.
+
+        Where each row has a value of its own, the mean over the last batch.
+        """
+        scheduled = {name: value for name, value in self._levels.items() if isinstance(value, Schedule)}
+        return {name: self.seen.get(name, value(progress)) for name, value in scheduled.items()}
+
+    def labels(self, student: Output, teacher: Output | None, progress: float) -> Output:
+        """The student's output as the labels look at it: rows count by what alpha leaves to their labels."""
+        return student.weighed(1 - at_rows(self.alpha, progress, teacher))[0]
 
     def forward(
         self, supervised: Tensor, student: Output, teacher: Output | None, progress: float
@@ -141,18 +161,22 @@ class Objective(nn.Module):
         """The total, and its parts, unweighted and detached: ``supervised`` and each term by name.
 
         Args:
-            supervised: the task's loss against the labels, a scalar.
+            supervised: the task's loss against the labels, a scalar, from what :meth:`labels` gives.
             teacher: may be None where :attr:`needs_teacher` is False.
         """
-        alpha = at(self.alpha, progress)
-        parts = {"supervised": supervised.detach()}
-        total = (1 - alpha) * supervised if alpha < 1 else supervised.new_zeros(())
         if self.needs_teacher and teacher is None:
             raise UserError(
-                f"loss.alpha is {alpha:g}, but no teacher was read: name one with teacher.run=…, or set loss.alpha=0."
+                f"loss.alpha is {at(self.alpha, progress):g}, but no teacher was read: name one with teacher.run=…, or "
+                "set loss.alpha=0."
             )
+        taught, alpha = student.weighed(at_rows(self.alpha, progress, teacher))
+        levels = {"alpha": alpha}
+        parts = {"supervised": supervised.detach()}
+        total = (1 - alpha) * supervised if at(self.alpha, progress) < 1 else supervised.new_zeros(())
         for name, term in self.terms.items():
-            value = term(student, teacher, progress)
-            parts[name] = value.detach()
-            total = total + alpha * at(term.weight, progress) * value  # type: ignore[arg-type]
+            seen, weight = taught.weighed(at_rows(term.weight, progress, teacher))  # type: ignore[arg-type]
+            value = term(seen if term.row_wise else student, teacher, progress)
+            parts[name], levels[f"{name}.weight"] = value.detach(), weight
+            total = total + alpha * weight * value
+        self.seen = {name: level for name, level in levels.items() if isinstance(level, Tensor)}
         return total, parts

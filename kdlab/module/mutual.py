@@ -124,10 +124,10 @@ class Mutual(Taught):
         others = [output for other, output in said.items() if other != name]
         groups = [others] if self.target == "mean" else [[other] for other in others]
         loss = self.peer_losses[name] if name else self.loss
-        supervised = self.task.supervised(said[name], batch)
-        results = [
-            loss(supervised, said[name], average(group, self.task.multi_label), self.progress) for group in groups
-        ]
+        own, results = said[name], []
+        for teacher in (average(group, self.task.multi_label) for group in groups):
+            supervised = self.task.supervised(loss.labels(own, teacher, self.progress), batch)  # type: ignore[operator]
+            results.append(loss(supervised, own, teacher, self.progress))
         values = {key: torch.stack([parts[key] for _, parts in results]).mean() for key in results[0][1]}
         return torch.stack([total for total, _ in results]).mean(), values
 
