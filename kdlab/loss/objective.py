@@ -8,6 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from kdlab.error import UserError
+from kdlab.loss.balance.base import Balance
+from kdlab.loss.balance.none import Plain
 from kdlab.loss.term import Side, Term
 from kdlab.output import Output
 from kdlab.schedule.base import Schedule, at, at_rows, bounds, positive, said
@@ -25,14 +27,16 @@ class Objective(nn.Module):
         alpha: the teacher's share, in [0, 1]; a number or a schedule.
         temperature: > 0, what terms refer to as ``${loss.temperature}``; the objective itself only checks it.
         terms: by name, which is also the name in the log.
+        balance: how much each part counts beside alpha and the weights; None: as they say.
 
     Raises:
         UserError: an argument out of its range, or alpha above 0 without a term of weight above 0.
     """
 
     def __init__(
-        self, alpha: float | Schedule, temperature: float | Schedule = 1.0, terms: Mapping[str, Term] | None = None
-    ) -> None:
+        self, alpha: float | Schedule, temperature: float | Schedule = 1.0, terms: Mapping[str, Term] | None = None,
+        balance: Balance | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.alpha, self.temperature = alpha, temperature
         low, share = bounds(alpha, "loss.alpha", by_row=True)
@@ -52,10 +56,10 @@ class Objective(nn.Module):
                     f"loss.terms.{name} is {term!r}, but must be a loss term: add one with "
                     f"+loss/term@loss.terms.{name}=kl."
                 )
-            low, _ = bounds(term.weight, f"loss.terms.{name}.weight", by_row=True)
-            if not 0 <= low < float("inf"):
+            least, _ = bounds(term.weight, f"loss.terms.{name}.weight", by_row=True)
+            if not 0 <= least < float("inf"):
                 raise UserError(
-                    f"loss.terms.{name}.weight goes down to {low:g}, but a weight must be a number from 0 up: 0 "
+                    f"loss.terms.{name}.weight goes down to {least:g}, but a weight must be a number from 0 up: 0 "
                     "switches the term off."
                 )
         active = {
@@ -67,6 +71,9 @@ class Objective(nn.Module):
                 "set loss.alpha=0, or add a term with +loss/term@loss.terms.kl=kl."
             )
         self.terms = nn.ModuleDict(active)
+        self.balance = Plain() if balance is None else balance
+        self.parts = [*(["supervised"] if low < 1 else []), *active]  # what ever counts
+        self.balance.connect(self.parts)
         self.seen: dict[str, Tensor] = {}  # the mean over the last batch of what each row has its own value of
         alone = [name for name, value in self._levels.items() if isinstance(value, Schedule) and value.by_row]
         if alone and active and not self.needs_teacher:
@@ -96,8 +103,8 @@ class Objective(nn.Module):
     @property
     def groups(self) -> list[dict[str, Any]]:
         """The optimizer's parameter groups of what the terms learn themselves."""
-        learned = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        return [{"params": learned, "name": "adapters"}] if learned else []
+        learned = [one for one in self.terms.parameters() if one.requires_grad]
+        return ([{"params": learned, "name": "adapters"}] if learned else []) + self.balance.groups
 
     def _terms(self) -> list[Term]:
         return [term for term in self.terms.values() if isinstance(term, Term)]
@@ -144,12 +151,13 @@ class Objective(nn.Module):
             term.connect(student, teacher, rows)  # type: ignore[operator]
 
     def current(self, progress: float) -> dict[str, float | Tensor]:
-        """What is scheduled, at ``progress``, for the log: ``alpha``, ``temperature``, ``<term>.weight``.
+        """What changes, for the log: ``alpha``, ``temperature``, ``<term>.weight`` and ``balance.<part>``.
 
         Where each row has a value of its own, the mean over the last batch.
         """
         scheduled = {name: value for name, value in self._levels.items() if isinstance(value, Schedule)}
-        return {name: self.seen.get(name, value(progress)) for name, value in scheduled.items()}
+        balanced = {f"balance.{name}": value for name, value in self.balance.current.items()}
+        return {name: self.seen.get(name, value(progress)) for name, value in scheduled.items()} | balanced
 
     def labels(self, student: Output, teacher: Output | None, progress: float) -> Output:
         """The student's output as the labels look at it: rows count by what alpha leaves to their labels."""
@@ -170,13 +178,12 @@ class Objective(nn.Module):
                 "set loss.alpha=0."
             )
         taught, alpha = student.weighed(at_rows(self.alpha, progress, teacher))
-        levels = {"alpha": alpha}
-        parts = {"supervised": supervised.detach()}
-        total = (1 - alpha) * supervised if at(self.alpha, progress) < 1 else supervised.new_zeros(())
+        values, levels = {"supervised": supervised}, {"alpha": alpha}
+        share = {"supervised": 1 - alpha}
         for name, term in self.terms.items():
             seen, weight = taught.weighed(at_rows(term.weight, progress, teacher))  # type: ignore[arg-type]
-            value = term(seen if term.row_wise else student, teacher, progress)
-            parts[name], levels[f"{name}.weight"] = value.detach(), weight
-            total = total + alpha * weight * value
+            values[name] = term(seen if term.row_wise else student, teacher, progress)
+            share[name], levels[f"{name}.weight"] = alpha * weight, weight
         self.seen = {name: level for name, level in levels.items() if isinstance(level, Tensor)}
-        return total, parts
+        total = self.balance({name: values[name] for name in self.parts}, share, progress)
+        return total, {name: value.detach() for name, value in values.items()}

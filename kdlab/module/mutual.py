@@ -65,6 +65,11 @@ class Mutual(Taught):
             )
         if read := sorted(self.loss.taps["student"] | self.loss.taps["teacher"]):
             raise UserError(f"module=mutual compares logits only, but a loss term reads '{read[0]}': leave it out")
+        if self.loss.balance.asks_model:
+            raise UserError(
+                "module=mutual has several models that learn, but this loss/balance looks at the gradients of one: "
+                "choose loss/balance=uncertainty or dwa"
+            )
         self.target = target
         self.peers = nn.ModuleDict(self.teacher.models).requires_grad_(True).train()
         self.peer_losses = nn.ModuleDict({name: copy.deepcopy(self.loss) for name in self.peers})
@@ -94,8 +99,8 @@ class Mutual(Taught):
         groups = super().extra_groups()
         for name, own in self.peer_blocks.items():
             groups += [g | {"name": f"{name}/{g['name']}"} for g in parameter_groups(self.freezing, own, *rates)]
-        learned = [p for loss in self.peer_losses.values() for p in loss.parameters() if p.requires_grad]
-        return groups + ([{"params": learned, "name": "peers/adapters"}] if learned else [])
+            groups += [g | {"name": f"{name}/{g['name']}"} for g in self.peer_losses[name].groups]  # type: ignore[union-attr]
+        return groups
 
     def configure_gradient_clipping(
         self,

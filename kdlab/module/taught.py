@@ -46,6 +46,7 @@ class Taught(Learner, ABC):
         if teacher.learns and not self.trains_teacher:
             raise UserError("teacher=peer has to learn with the student: choose module=mutual, or another teacher")
         self.loss = loss
+        self.loss.balance.watch(model)
         self._teacher = (teacher,)
         multi_label = self.task.multi_label
         self.val_fidelity = fidelity(multi_label).clone(prefix="val/")

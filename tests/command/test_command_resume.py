@@ -86,7 +86,7 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_history(tmp_path, tiny, un
 LISTENING = (
     "+schedule@loss.alpha=plateau", "loss.alpha.patience=1", "loss.alpha.min_delta=2",
     "+schedule@loss.terms.kl.weight=early_stop", "loss.terms.kl.weight.patience=1", "loss.terms.kl.weight.after=0.5",
-    "loss.terms.kl.weight.min_delta=2",
+    "loss.terms.kl.weight.min_delta=2", "loss/balance=dwa",
 )  # fmt: skip
 
 
@@ -133,6 +133,8 @@ def test_a_run_killed_at_a_rarer_moment_goes_on_too(tmp_path, tiny, undisturbed,
         ("freeze=none", "teacher=live"),
         ("loss=hint", "freeze=bottom", "freeze.layers=1"),
         ("trainer.accumulate_grad_batches=2",),
+        ("loss=hint", "loss/balance=uncertainty"),
+        ("loss=hint", "loss/balance=gradnorm", "trainer.accumulate_grad_batches=2"),
     ],
     ids=str,
 )
