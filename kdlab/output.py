@@ -26,6 +26,7 @@ class Output:
         label: class numbers ``[...]``, or several labels ``[..., C]`` of 0 and 1; -1 where a position has none. Or real
             numbers ``[...]``; nan where a position has none.
         row: ``[B]`` int64, the ids of the rows.
+        weight: ``[...]``, by which :meth:`mean` multiplies; None: all count alike.
     """
 
     logits: Tensor
@@ -35,6 +36,7 @@ class Output:
     count: float | None = None
     label: Tensor | None = None
     row: Tensor | None = None
+    weight: Tensor | None = None
 
     @property
     def labelled(self) -> Tensor:
@@ -56,8 +58,22 @@ class Output:
                 raise ValueError(f"values {tuple(values.shape)} match neither mask {tuple(self.mask.shape)} nor tokens")
             real = self.tokens
             values = values.where(real, 0).sum(-1) / real.sum(-1).clamp(min=1)
+        values = values if self.weight is None else values * self.weight
         count = self.mask.sum().clamp(min=1) if self.count is None else self.count
         return values.where(self.mask, 0).sum() / count
+
+    def weighed(self, level: float | Tensor) -> tuple[Output, float | Tensor]:
+        """The output and a factor, by which a mean over the rows becomes one in which each counts as ``level`` says.
+
+        Args:
+            level: a number, which is the factor; or ``mask.shape``, without gradient: then the factor is its mean, and
+                the rows count in proportion to it.
+        """
+        if not isinstance(level, Tensor):
+            return self, level
+        mean = level.where(self.mask, 0).sum() / self.mask.sum().clamp(min=1)
+        share = level / mean.clamp(min=torch.finfo(level.dtype).tiny)
+        return replace(self, weight=share if self.weight is None else share * self.weight), mean
 
     def only(self, mask: Tensor, count: float | None = None) -> Output:
         """The same output where just the positions in ``mask`` count."""

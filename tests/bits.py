@@ -28,7 +28,7 @@ def same_run(one: Path, two: Path) -> None:
     assert_equal(*pairs, one.name)
     for name in ("last.ckpt", "best.ckpt"):
         pairs = [torch.load(folder / "checkpoints" / name, weights_only=True) for folder in (one, two)]
-        for key in ("global_step", "epoch", "state_dict", "optimizer_states", "lr_schedulers", "teacher"):
+        for key in ("global_step", "epoch", "state_dict", "optimizer_states", "lr_schedulers", "teacher", "schedules"):
             if key in pairs[0]:
                 assert_equal(pairs[0][key], pairs[1][key], f"{one.name} {name} {key}")
     assert history(one) == history(two)

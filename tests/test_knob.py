@@ -121,6 +121,29 @@ def test_every_other_option_of_a_group_changes_the_weights_and_the_identity(base
     assert len(seen) == len(options(group))
 
 
+BALANCED = {
+    "uncertainty": {"lr": "0.1"}, "dwa": {"temperature": "0.5", "periods": "3"},
+    "gradnorm": {"asymmetry": "50.0", "lr": "0.1"}, "none": {},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("option", options("loss/balance"))
+def test_every_balance_and_each_of_its_knobs_changes_the_weights_and_the_identity(base, plain, option):
+    job = crossed(base, loss=base.cfg.loss.copy())
+    job.cfg.loss.balance = nodes("loss/balance")["loss/balance"][option]
+    job = knob(job, "trainer.max_steps=6", "optimizer.lr=5e-3")
+    seen, names = [train(job).after], [name(job)]
+    assert set(BALANCED[option]) == {key for key in job.cfg.loss.balance if key != "_target_"}
+    for key, value in BALANCED[option].items():
+        other = knob(job, f"loss.balance.{key}={value}")
+        seen.append(train(other).after)
+        names.append(name(other))
+        assert not same(seen[-1], seen[0]), f"loss.balance.{key}={value} did nothing"
+    assert len(set(names)) == len(seen)
+    same_as_before = same(seen[0], train(knob(base, "trainer.max_steps=6", "optimizer.lr=5e-3")).after)
+    assert same_as_before == (option == "none")
+
+
 @pytest.mark.parametrize("key", IDLE)
 def test_what_cannot_change_the_result_is_no_part_of_the_identity(base, key):
     assert name(turned(base, key, IDLE[key])) == name(base)

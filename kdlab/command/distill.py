@@ -44,7 +44,7 @@ def _prepare(job: Job, data: Any) -> Prepared:
     task = build.task(cfg, data)
     loss: Objective = build.make(cfg.loss)
     loss.check(data.multi_label)
-    if not any(data.label_counts) and bounds(loss.alpha, "loss.alpha")[0] < 1:
+    if not any(data.label_counts) and bounds(loss.alpha, "loss.alpha", by_row=True)[0] < 1:
         raise UserError("no training row has a label, so the teacher alone can teach: set loss.alpha=1, or keep labels")
     settings = shared(job, data, task)
     kind = build.teacher_kind(cfg.teacher)

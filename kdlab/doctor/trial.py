@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import Callback, Trainer
-from torch import nn
 
 from kdlab.datamodule.corpus import labelled
 from kdlab.module.base import Learner
@@ -63,7 +62,7 @@ def trial(learner: Learner, data: Any, fit: Callable[..., Trainer]) -> Trace:
         "a gradient": written(watch.gradients),
         "the trainable set": written([watch.learning, [learner.freezing.scales(depth, at) for at in MOMENTS]]),
         "the optimizer": written([kinds, groups, [learner.scheduler(at) for at in MOMENTS]]),
-        "a schedule": written([[value(at) for at in MOMENTS] for value in _schedules(learner)]),
+        "a schedule": written([_course(value) for value in learner.schedules] + watch.levels),
     }
 
 
@@ -83,6 +82,7 @@ def written(value: Any) -> str:
 class _Watch(Callback):
     def __init__(self) -> None:
         self.losses: list[float] = []
+        self.levels: list[dict[str, float]] = []
         self.gradients: list[dict[str, str]] = []
         self.learning: list[list[str]] = []
 
@@ -94,10 +94,17 @@ class _Watch(Callback):
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
         self.losses.append(logged.get("train/loss", 0.0))  # its parts are logged unweighted
+        self.levels.append({name: value for name, value in logged.items() if name.startswith("train/schedule/")})
 
 
-def _schedules(learner: nn.Module) -> list[Schedule]:
-    return [value for module in learner.modules() for value in vars(module).values() if isinstance(value, Schedule)]
+def _course(schedule: Schedule) -> list[Any]:
+    """A schedule's values over time, and after each of some validations that bring small gains and long halts."""
+    course: list[Any] = [[schedule(at) for at in MOMENTS], schedule.monitor]
+    told = copy.deepcopy(schedule)
+    for count in range(100 if schedule.monitor else 0):
+        told.hear({str(schedule.monitor): 0.001 * 2 ** (count // 8) * (-1) ** (count // 50)})
+        course.append(told(1.0))
+    return course
 
 
 def _spread(rows: np.ndarray, count: int) -> np.ndarray:

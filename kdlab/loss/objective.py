@@ -8,9 +8,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from kdlab.error import UserError
+from kdlab.loss.balance.base import Balance
+from kdlab.loss.balance.none import Plain
 from kdlab.loss.term import Side, Term
 from kdlab.output import Output
-from kdlab.schedule.base import Schedule, at, bounds, positive, said
+from kdlab.schedule.base import Schedule, at, at_rows, bounds, positive, said
 
 RESERVED = {"supervised", "alpha", "temperature"}
 
@@ -25,17 +27,19 @@ class Objective(nn.Module):
         alpha: the teacher's share, in [0, 1]; a number or a schedule.
         temperature: > 0, what terms refer to as ``${loss.temperature}``; the objective itself only checks it.
         terms: by name, which is also the name in the log.
+        balance: how much each part counts beside alpha and the weights; None: as they say.
 
     Raises:
         UserError: an argument out of its range, or alpha above 0 without a term of weight above 0.
     """
 
     def __init__(
-        self, alpha: float | Schedule, temperature: float | Schedule = 1.0, terms: Mapping[str, Term] | None = None
-    ) -> None:
+        self, alpha: float | Schedule, temperature: float | Schedule = 1.0, terms: Mapping[str, Term] | None = None,
+        balance: Balance | None = None,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.alpha, self.temperature = alpha, temperature
-        low, share = bounds(alpha, "loss.alpha")
+        low, share = bounds(alpha, "loss.alpha", by_row=True)
         if not 0 <= low <= share <= 1:
             raise UserError(
                 f"loss.alpha {said(low, share)}, but is the teacher's share of the loss and must "
@@ -52,19 +56,36 @@ class Objective(nn.Module):
                     f"loss.terms.{name} is {term!r}, but must be a loss term: add one with "
                     f"+loss/term@loss.terms.{name}=kl."
                 )
-            low, _ = bounds(term.weight, f"loss.terms.{name}.weight")
-            if not 0 <= low < float("inf"):
+            least, _ = bounds(term.weight, f"loss.terms.{name}.weight", by_row=True)
+            if not 0 <= least < float("inf"):
                 raise UserError(
-                    f"loss.terms.{name}.weight goes down to {low:g}, but a weight must be a number from 0 up: 0 "
+                    f"loss.terms.{name}.weight goes down to {least:g}, but a weight must be a number from 0 up: 0 "
                     "switches the term off."
                 )
-        active = {name: term for name, term in terms.items() if share > 0 and bounds(term.weight, name)[1] > 0}
+        active = {
+            name: term for name, term in terms.items() if share > 0 and bounds(term.weight, name, by_row=True)[1] > 0
+        }
         if share > 0 and not active:
             raise UserError(
                 f"loss.alpha is {share:g}, but there is no term with a weight above 0 that it could weigh: "
                 "set loss.alpha=0, or add a term with +loss/term@loss.terms.kl=kl."
             )
         self.terms = nn.ModuleDict(active)
+        self.balance = Plain() if balance is None else balance
+        self.parts = [*(["supervised"] if low < 1 else []), *active]  # what ever counts
+        self.balance.connect(self.parts)
+        self.seen: dict[str, Tensor] = {}  # the mean over the last batch of what each row has its own value of
+        alone = [name for name, value in self._levels.items() if isinstance(value, Schedule) and value.by_row]
+        if alone and active and not self.needs_teacher:
+            raise UserError(
+                f"loss.{alone[0]} asks how sure the teacher is of a row, but no term of this loss has a teacher: give "
+                "it a number, or choose a loss with a teacher, such as loss=kd."
+            )
+
+    @property
+    def _levels(self) -> dict[str, float | Schedule]:
+        weights = {f"{name}.weight": term.weight for name, term in self.terms.items()}
+        return {"alpha": self.alpha, "temperature": self.temperature} | weights  # type: ignore[return-value]
 
     @property
     def needs_teacher(self) -> bool:
@@ -82,8 +103,8 @@ class Objective(nn.Module):
     @property
     def groups(self) -> list[dict[str, Any]]:
         """The optimizer's parameter groups of what the terms learn themselves."""
-        learned = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        return [{"params": learned, "name": "adapters"}] if learned else []
+        learned = [one for one in self.terms.parameters() if one.requires_grad]
+        return ([{"params": learned, "name": "adapters"}] if learned else []) + self.balance.groups
 
     def _terms(self) -> list[Term]:
         return [term for term in self.terms.values() if isinstance(term, Term)]
@@ -129,11 +150,18 @@ class Objective(nn.Module):
                 )
             term.connect(student, teacher, rows)  # type: ignore[operator]
 
-    def current(self, progress: float) -> dict[str, float]:
-        """What is scheduled, at ``progress``, for the log: ``alpha``, ``temperature``, ``<term>.weight``."""
-        named = {"alpha": self.alpha, "temperature": self.temperature}
-        named |= {f"{name}.weight": term.weight for name, term in self.terms.items() if isinstance(term, Term)}
-        return {name: value(progress) for name, value in named.items() if isinstance(value, Schedule)}
+    def current(self, progress: float) -> dict[str, float | Tensor]:
+        """What changes, for the log: ``alpha``, ``temperature``, ``<term>.weight`` and ``balance.<part>``.
+
+        Where each row has a value of its own, the mean over the last batch.
+        """
+        scheduled = {name: value for name, value in self._levels.items() if isinstance(value, Schedule)}
+        balanced = {f"balance.{name}": value for name, value in self.balance.current.items()}
+        return {name: self.seen.get(name, value(progress)) for name, value in scheduled.items()} | balanced
+
+    def labels(self, student: Output, teacher: Output | None, progress: float) -> Output:
+        """The student's output as the labels look at it: rows count by what alpha leaves to their labels."""
+        return student.weighed(1 - at_rows(self.alpha, progress, teacher))[0]
 
     def forward(
         self, supervised: Tensor, student: Output, teacher: Output | None, progress: float
@@ -141,18 +169,21 @@ class Objective(nn.Module):
         """The total, and its parts, unweighted and detached: ``supervised`` and each term by name.
 
         Args:
-            supervised: the task's loss against the labels, a scalar.
+            supervised: the task's loss against the labels, a scalar, from what :meth:`labels` gives.
             teacher: may be None where :attr:`needs_teacher` is False.
         """
-        alpha = at(self.alpha, progress)
-        parts = {"supervised": supervised.detach()}
-        total = (1 - alpha) * supervised if alpha < 1 else supervised.new_zeros(())
         if self.needs_teacher and teacher is None:
             raise UserError(
-                f"loss.alpha is {alpha:g}, but no teacher was read: name one with teacher.run=…, or set loss.alpha=0."
+                f"loss.alpha is {at(self.alpha, progress):g}, but no teacher was read: name one with teacher.run=…, or "
+                "set loss.alpha=0."
             )
+        taught, alpha = student.weighed(at_rows(self.alpha, progress, teacher))
+        values, levels = {"supervised": supervised}, {"alpha": alpha}
+        share = {"supervised": 1 - alpha}
         for name, term in self.terms.items():
-            value = term(student, teacher, progress)
-            parts[name] = value.detach()
-            total = total + alpha * at(term.weight, progress) * value  # type: ignore[arg-type]
-        return total, parts
+            seen, weight = taught.weighed(at_rows(term.weight, progress, teacher))  # type: ignore[arg-type]
+            values[name] = term(seen if term.row_wise else student, teacher, progress)
+            share[name], levels[f"{name}.weight"] = alpha * weight, weight
+        self.seen = {name: level for name, level in levels.items() if isinstance(level, Tensor)}
+        total = self.balance({name: values[name] for name in self.parts}, share, progress)
+        return total, {name: value.detach() for name, value in values.items()}

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MetricCollection
@@ -19,7 +20,7 @@ from kdlab.module.reader import Reader, Whole
 from kdlab.output import Batch, Output
 from kdlab.penalty.base import Penalty
 from kdlab.penalty.none import Nothing
-from kdlab.schedule.base import Schedule
+from kdlab.schedule.base import Schedule, held
 from kdlab.task.base import Task
 
 
@@ -126,6 +127,28 @@ class Learner(LightningModule, ABC):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         self.log_dict(self.penalty.add())
+
+    @property
+    def schedules(self) -> list[Schedule]:
+        """All schedules that the run follows, in a fixed order."""
+        return [one for module in self.modules() for one in held(module)]
+
+    def on_validation_end(self) -> None:
+        if self.trainer.sanity_checking or self.trainer.state.fn != TrainerFn.FITTING:
+            return
+        listening = [one for one in self.schedules if one.monitor]
+        metrics = {name: float(value) for name, value in self.trainer.callback_metrics.items()} if listening else {}
+        for one in listening:
+            one.hear(metrics)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if any(states := [one.state() for one in self.schedules]):
+            checkpoint["schedules"] = states
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if "schedules" in checkpoint:
+            for one, state in zip(self.schedules, checkpoint["schedules"], strict=True):
+                one.restore(state)
 
     def table(self) -> list[dict[str, Any]]:
         """One row a block: its parameters, how many of them learn at the end, and their learning-rate factor."""

@@ -17,5 +17,5 @@ class Distill(Taught):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         student = self.read(batch)
         teacher = self.teacher.read(self.task, batch)
-        supervised = self.task.supervised(student, batch)
+        supervised = self.task.supervised(self.loss.labels(student, teacher, self.progress), batch)
         return self.learned(self.loss(supervised, student, teacher, self.progress), batch)

@@ -64,6 +64,11 @@ class Mutual(Taught):
             )
         if read := sorted(self.loss.taps["student"] | self.loss.taps["teacher"]):
             raise UserError(f"module=mutual compares logits only, but a loss term reads '{read[0]}': leave it out")
+        if self.loss.balance.asks_model:
+            raise UserError(
+                "module=mutual has several models that learn, but this loss/balance looks at the gradients of one: "
+                "choose loss/balance=uncertainty or dwa"
+            )
         self.target = target
         self.peers = nn.ModuleDict(self.teacher.models).requires_grad_(True).train()
         self.peer_losses = nn.ModuleDict({name: copy.deepcopy(self.loss) for name in self.peers})
@@ -93,8 +98,8 @@ class Mutual(Taught):
         groups = super().extra_groups()
         for name, own in self.peer_blocks.items():
             groups += [g | {"name": f"{name}/{g['name']}"} for g in parameter_groups(self.freezing, own, *rates)]
-        learned = [p for loss in self.peer_losses.values() for p in loss.parameters() if p.requires_grad]
-        return groups + ([{"params": learned, "name": "peers/adapters"}] if learned else [])
+            groups += [g | {"name": f"{name}/{g['name']}"} for g in self.peer_losses[name].groups]  # type: ignore[union-attr]
+        return groups
 
     def configure_gradient_clipping(
         self,
@@ -123,10 +128,10 @@ class Mutual(Taught):
         others = [output for other, output in said.items() if other != name]
         groups = [others] if self.target == "mean" else [[other] for other in others]
         loss = self.peer_losses[name] if name else self.loss
-        supervised = self.task.supervised(said[name], batch)
-        results = [
-            loss(supervised, said[name], average(group, self.task.multi_label), self.progress) for group in groups
-        ]
+        own, results = said[name], []
+        for teacher in (average(group, self.task.multi_label) for group in groups):
+            supervised = self.task.supervised(loss.labels(own, teacher, self.progress), batch)  # type: ignore[operator]
+            results.append(loss(supervised, own, teacher, self.progress))
         values = {key: torch.stack([parts[key] for _, parts in results]).mean() for key in results[0][1]}
         return torch.stack([total for total, _ in results]).mean(), values
 

@@ -16,7 +16,7 @@ from kdlab.loss.objective import Objective
 from kdlab.metric.fidelity import fidelity
 from kdlab.module.base import Learner
 from kdlab.output import Batch, Output
-from kdlab.schedule.base import Schedule
+from kdlab.schedule.base import Schedule, held
 from kdlab.task.base import Task
 from kdlab.teacher.base import Teacher
 
@@ -46,6 +46,7 @@ class Taught(Learner, ABC):
         if teacher.learns and not self.trains_teacher:
             raise UserError("teacher=peer has to learn with the student: choose module=mutual, or another teacher")
         self.loss = loss
+        self.loss.balance.watch(model)
         self._teacher = (teacher,)
         multi_label = self.task.multi_label
         self.val_fidelity = fidelity(multi_label).clone(prefix="val/")
@@ -76,11 +77,17 @@ class Taught(Learner, ABC):
         super().optimizer_step(*arguments, **named)
         self.teacher.follow(self.model, self.progress)
 
+    @property
+    def schedules(self) -> list[Schedule]:
+        return [*super().schedules, *held(self.teacher)]
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
         if state := self.teacher.state():
             checkpoint["teacher"] = state
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_load_checkpoint(checkpoint)
         self.teacher.restore(checkpoint.get("teacher", {}))
 
     def evaluation_step(self, batch: Batch, split: str, metric: MetricCollection) -> Output:

@@ -34,6 +34,7 @@ class TeacherFree(Learner):
     ) -> None:
         super().__init__(model, task, optimizer, scheduler, freeze, metric, seed)
         self.loss = loss
+        self.loss.balance.watch(model)
 
     @property
     def taps(self) -> Collection[str]:

@@ -66,7 +66,7 @@ class Vat(Taught):
         teacher = self.teacher.read(self.task, batch)
         with moved(self.embedding[0], self.adversary(batch)):
             nearby = self.task.read(self.model, batch, self.loss.taps["student"])
-        supervised = self.task.supervised(student, batch)
+        supervised = self.task.supervised(self.loss.labels(student, teacher, self.progress), batch)
         return self.learned(self.loss(supervised, nearby, teacher, self.progress), batch)
 
     def adversary(self, batch: Batch) -> Tensor:

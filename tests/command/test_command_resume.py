@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from bits import same, same_run
+from bits import history, same, same_run
 from fork import end, start
 
 STUDENT = "kdlab.module.distill.Distill"
@@ -83,6 +83,26 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_history(tmp_path, tiny, un
     same(undisturbed(*GRADUAL), tmp_path)
 
 
+LISTENING = (
+    "+schedule@loss.alpha=plateau", "loss.alpha.patience=1", "loss.alpha.min_delta=2",
+    "+schedule@loss.terms.kl.weight=early_stop", "loss.terms.kl.weight.patience=1", "loss.terms.kl.weight.after=0.5",
+    "loss.terms.kl.weight.min_delta=2", "loss/balance=dwa",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("moment", [13, pytest.param(22, marks=pytest.mark.slow)])
+def test_what_listens_to_the_validation_goes_on_too(tmp_path, tiny, undisturbed, moment):
+    killed_then_resumed(tiny, tmp_path, LISTENING, (f"{STUDENT}.training_step", moment))
+    same(undisturbed(*LISTENING), tmp_path)
+    (run,) = (path.parent for path in tmp_path.glob("outputs/distill/*/done.json"))
+    rows = [row for row in history(run) if row["train/schedule/alpha"]]
+    course = [(float(row["train/schedule/alpha"]), float(row["train/schedule/kl.weight"])) for row in rows]
+    told = [value for place, value in enumerate(course) if place == 0 or value != course[place - 1]]
+    assert told == [(pytest.approx(0.9), pytest.approx(0.9)), (pytest.approx(0.45), 0.5)]
+    kept = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["schedules"]
+    assert any("times" in state for state in kept) and any("stopped" in state for state in kept)
+
+
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "terminate"])
 def test_an_interrupted_run_says_so_and_goes_on(tmp_path, tiny, undisturbed, by):
     name, call = MOMENTS["in the middle of an epoch"]
@@ -113,6 +133,8 @@ def test_a_run_killed_at_a_rarer_moment_goes_on_too(tmp_path, tiny, undisturbed,
         ("freeze=none", "teacher=live"),
         ("loss=hint", "freeze=bottom", "freeze.layers=1"),
         ("trainer.accumulate_grad_batches=2",),
+        ("loss=hint", "loss/balance=uncertainty"),
+        ("loss=hint", "loss/balance=gradnorm", "trainer.accumulate_grad_batches=2"),
     ],
     ids=str,
 )

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kdlab.doctor.knob import turn
+from kdlab.doctor.trial import _course
+from kdlab.schedule.plateau import Plateau
 
 KEYS = ("a", "b", "c")
 
@@ -51,3 +54,17 @@ def test_a_point_that_cannot_run_is_no_evidence():
     (knob,) = turn({"a": ["a=0", "a=1"]}, lambda point: None if point["a"] == "a=1" else {"the loss": "1"}, 60)
     assert not knob.dead
     assert knob.tried == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"start": 0.8}, {"factor": 0.4}, {"least": 0.1}, {"patience": 2}, {"monitor": "val/loss"}, {"mode": "min"},
+        {"min_delta": 0.01},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_what_a_schedule_makes_of_validations_is_seen_without_one(change):
+    plain = {"start": 0.9, "patience": 3}
+    assert _course(Plateau(**plain)) != _course(Plateau(**(plain | change)))
+    assert _course(Plateau(**plain, most=0.95)) == _course(Plateau(**plain)), "a fall does not look at what is above it"

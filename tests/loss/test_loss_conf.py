@@ -1,5 +1,6 @@
 """Every recipe and every term on disk composes, and gives a finite loss and gradient."""
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -112,6 +113,22 @@ def test_every_row_wise_term_adds_up_over_micro_batches(root, term, sizes):
         pytest.skip("relates the rows of a batch")
     student, teacher = outputs(built, rows=sum(sizes))
     laws.micro_batches_add_up(built.terms["extra"], student, teacher, sizes)
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_every_row_wise_term_weighs_its_rows(root, term):
+    """A row that counts twice counts as if it were there twice, and one that counts nothing as if it were not there."""
+    built = connected(only(term)).double()
+    if not built.terms["extra"].row_wise:
+        pytest.skip("relates the rows of a batch")
+    student, teacher = outputs(built)
+    weight = torch.tensor([0.0, 1.0, 2.0, 0.5], dtype=torch.float64)
+    got = laws.value_of(built.terms["extra"], replace(student, weight=weight), teacher)
+    singles = [
+        laws.value_of(built.terms["extra"], laws.cut(student, row, row + 1, 4.0), laws.cut(teacher, row, row + 1, 4.0))
+        for row in range(4)
+    ]
+    torch.testing.assert_close(got, (weight * torch.stack(singles)).sum())
 
 
 @pytest.mark.parametrize("term", TERMS)

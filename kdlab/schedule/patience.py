@@ -1,0 +1,59 @@
+"""How long to wait for a validation that is better than all before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, final
+
+from kdlab.error import UserError
+from kdlab.schedule.base import number
+
+
+@final
+class Patience:
+    """Counts the validations since a metric was last better than ever before.
+
+    Args:
+        monitor: the metric, as it is logged in validation.
+        mode: ``max`` or ``min``: whether more or less is better.
+        patience: how many validations in a row without a gain are too many; at least 1.
+        min_delta: >= 0, by how much the metric has to be better.
+    """
+
+    def __init__(self, monitor: str, mode: str, patience: int, min_delta: float) -> None:
+        if mode not in ("max", "min"):
+            raise UserError(f"schedule.mode is '{mode}', but must be max or min: whether more or less is better")
+        if not isinstance(patience, int) or patience < 1:
+            raise UserError(f"schedule.patience is {patience}, but must be a number of validations from 1 up")
+        if number(min_delta, "schedule.min_delta") < 0:
+            raise UserError(f"schedule.min_delta is {min_delta:g}, but must not be below 0: 0 takes every gain")
+        self.monitor, self.sign = monitor, 1 if mode == "max" else -1
+        self.patience, self.min_delta = patience, float(min_delta)
+        self.best: float | None = None
+        self.waited = 0
+
+    def ends(self, metrics: Mapping[str, float]) -> bool:
+        """Take in a validation; whether it was one too many without a gain, from which the count begins anew.
+
+        Raises:
+            UserError: the metric is not among those of the validation.
+        """
+        if self.monitor not in metrics:
+            raise UserError(
+                f"schedule.monitor={self.monitor} was not logged in validation: choose one of "
+                f"{', '.join(sorted(name for name in metrics if name.startswith('val/')))}"
+            )
+        value = self.sign * metrics[self.monitor]
+        if (self.best is None and value == value) or (self.best is not None and value > self.best + self.min_delta):
+            self.best, self.waited = value, 0
+            return False
+        self.waited = (self.waited + 1) % self.patience
+        return self.waited == 0
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint has to remember."""
+        return {"best": self.best, "waited": self.waited}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state` gave."""
+        self.best, self.waited = state["best"], state["waited"]
