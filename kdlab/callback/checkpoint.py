@@ -16,7 +16,7 @@ class Checkpoint(LightningCheckpoint):
     """Writes ``checkpoints/last.ckpt`` after each epoch and ``best.ckpt`` after each validation that beat all before.
 
     A file is written beside its place and then moved there, so a kill at any moment leaves the old one or the new one.
-    last.ckpt is moved only once what was logged of its step is logged: a run that goes on from it never logs that again.
+    last.ckpt is moved only once its step is logged, which a run that goes on from it does not do again.
     best.ckpt holds the weights only, and the first of equals stays. Both load with
     ``torch.load(..., weights_only=True)``.
 
