@@ -31,6 +31,8 @@ def same_run(one: Path, two: Path) -> None:
         for key in ("global_step", "epoch", "state_dict", "optimizer_states", "lr_schedulers", "teacher", "schedules"):
             if key in pairs[0]:
                 assert_equal(pairs[0][key], pairs[1][key], f"{one.name} {name} {key}")
+        kept = [{key: state for key, state in pair.get("callbacks", {}).items() if key != "Speed"} for pair in pairs]
+        assert_equal(*kept, f"{one.name} {name} callbacks")
     assert history(one) == history(two)
     assert results(one) == results(two)
 

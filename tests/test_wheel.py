@@ -40,7 +40,16 @@ def imported() -> set[str]:
 def test_what_is_imported_is_what_is_declared():
     declared = {name(requirement) for requirement in PROJECT["dependencies"]}
     # imported in the one function that needs them, which names the extra
-    optional = {"datasets", "tensorboard", "optuna", "submitit", "hydra-submitit-launcher", "wandb-workspaces", "peft"}
+    optional = {
+        "datasets",
+        "tensorboard",
+        "optuna",
+        "submitit",
+        "hydra-submitit-launcher",
+        "ray",
+        "wandb-workspaces",
+        "peft",
+    }
     assert imported() - optional == declared
     extras = {name(requirement) for group in PROJECT["optional-dependencies"].values() for requirement in group}
     assert optional <= extras

@@ -16,6 +16,7 @@ class Checkpoint(LightningCheckpoint):
     """Writes ``checkpoints/last.ckpt`` after each epoch and ``best.ckpt`` after each validation that beat all before.
 
     A file is written beside its place and then moved there, so a kill at any moment leaves the old one or the new one.
+    last.ckpt is moved only once its step is logged, which a run that goes on from it does not do again.
     best.ckpt holds the weights only, and the first of equals stays. Both load with
     ``torch.load(..., weights_only=True)``.
 
@@ -38,6 +39,7 @@ class Checkpoint(LightningCheckpoint):
         self.best_value: float | None = None
         self.best_step: int | None = None
         self.written = 0  # the optimizer step of the newest last.ckpt
+        self.pending = False  # it is not in its place yet
 
     @property
     def last(self) -> Path:
@@ -71,27 +73,48 @@ class Checkpoint(LightningCheckpoint):
         better = self.best_value is None or (value > self.best_value if self.mode == "max" else value < self.best_value)
         if better and value == value:
             self.best_value, self.best_step = value, trainer.global_step
-            self._save(trainer, self.best, weights_only=True)
+            self._save(trainer)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         step = trainer.global_step
-        if self.every_n_steps and step > self.written and step % self.every_n_steps == 0:
+        asked = self.every_n_steps and step > self.written and step % self.every_n_steps == 0
+        if asked and not before_validation(trainer, batch_idx):
             self.keep(trainer)
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self.place(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.keep(trainer)
 
-    def keep(self, trainer: pl.Trainer) -> None:
-        """Write last.ckpt now; every rank calls it, at the end of an optimizer step."""
-        self._save(trainer, self.last)
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.place(trainer)
 
-    def _save(self, trainer: pl.Trainer, path: Path, weights_only: bool = False) -> None:
-        temporary = path.with_suffix(".part")
-        trainer.save_checkpoint(temporary, weights_only=weights_only)
-        if trainer.is_global_zero:
-            temporary.replace(path)
+    def keep(self, trainer: pl.Trainer) -> None:
+        """Write last.ckpt, for :meth:`place`; every rank calls it, at the end of an optimizer step."""
+        trainer.save_checkpoint(self.last.with_suffix(".part"))
         trainer.strategy.barrier()
-        if path == self.last:
-            self.written = trainer.global_step
+        self.written, self.pending = trainer.global_step, True
+
+    def place(self, trainer: pl.Trainer) -> None:
+        """Put what :meth:`keep` wrote into its place, now that the loggers know of its step."""
+        if self.pending and trainer.is_global_zero:
+            self.last.with_suffix(".part").replace(self.last)
+        self.pending = False
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        """Write best.ckpt."""
+        temporary = self.best.with_suffix(".part")
+        trainer.save_checkpoint(temporary, weights_only=True)
+        if trainer.is_global_zero:
+            temporary.replace(self.best)
+        trainer.strategy.barrier()
+
+
+def before_validation(trainer: pl.Trainer, batch_idx: int) -> bool:
+    """Whether a validation comes before the next batch: a checkpoint from before it would never come back to it."""
+    return trainer.is_last_batch or (batch_idx + 1) % (trainer.val_check_batch or 1) == 0

@@ -11,7 +11,7 @@ from typing import Any, final
 
 import lightning.pytorch as pl
 
-from kdlab.callback.checkpoint import Checkpoint
+from kdlab.callback.checkpoint import Checkpoint, before_validation
 
 TOGETHER = 4  # batches between two questions to all ranks, each of which is a collective
 
@@ -70,7 +70,7 @@ notice = Notice()
 class Leave(pl.Callback):
     """Looks at :data:`notice` where a step ends; writes ``last.ckpt``, and raises :class:`Leaving` before the next.
 
-    Not at a step after which a validation is due: a checkpoint from before it would never come back to it.
+    Not at a step after which a validation is due, see :func:`before_validation`.
 
     Args:
         keeper: who writes last.ckpt; None: nothing is written.
@@ -90,6 +90,8 @@ class Leave(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         if self.packed:  # only now has the trainer logged the step that the checkpoint ends with
+            if self.keeper is not None:
+                self.keeper.place(trainer)
             notice.obeyed()
             raise Leaving
 
@@ -98,7 +100,7 @@ class Leave(pl.Callback):
     ) -> None:
         stepped = trainer.global_step != self.step
         self.step = trainer.global_step
-        due = trainer.is_last_batch or (batch_idx + 1) % (trainer.val_check_batch or 1) == 0
+        due = before_validation(trainer, batch_idx)
         if stepped and not due and trainer.global_step != trainer.max_steps and self._asked(trainer, batch_idx):
             if self.keeper is not None:
                 self.keeper.keep(trainer)

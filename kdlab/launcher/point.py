@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from kdlab.command.job import Job, current
+from kdlab.command.sweep import Failed
+from kdlab.error import JobError
+from kdlab.file import write_json
 from kdlab.run import read_done
 
 
@@ -40,6 +44,23 @@ class Point:
     @property
     def finished(self) -> bool:
         return read_done(self.folder) is not None
+
+    def enroll(self) -> None:
+        """Make the run a member of this sweep, for the table that ends it."""
+        if self.job.sweep:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_json(self.folder / "sweep.json", self.job.sweep | {"group": self.job.group})
+
+    def result(self, why: str) -> JobReturn:
+        """What Hydra gets of the run: its value, or ``why`` it has none."""
+        done = read_done(self.folder)
+        if done is None:
+            failed: JobReturn = Failed(overrides=self.overrides, status=JobStatus.FAILED)
+            failed._return_value = JobError(f"run {self.folder.name} failed: {why}; the same command tries it again")
+            return failed
+        finished = JobReturn(overrides=self.overrides, status=JobStatus.COMPLETED)
+        finished.working_dir, finished._return_value = str(self.folder), done["value"]
+        return finished
 
 
 def composed(context: HydraContext, config: DictConfig, overrides: list[str], number: int) -> Point:

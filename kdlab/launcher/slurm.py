@@ -8,26 +8,29 @@ one whose job left the queue without a result is a failed job among others.
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 import time
 import uuid
 from collections.abc import Sequence
+from contextlib import ExitStack
 from copy import deepcopy
 from importlib.util import find_spec
 from pathlib import Path
 
 from hydra.core.singleton import Singleton
-from hydra.core.utils import JobReturn, JobStatus
+from hydra.core.utils import JobReturn
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from kdlab.command.sweep import Failed
 from kdlab.error import JobError, UserError
-from kdlab.file import lock, write_json, write_text
-from kdlab.launcher import queue
+from kdlab.file import lock, write_text
+from kdlab.launcher import queue, start
 from kdlab.launcher.point import Point, composed
-from kdlab.run import Run, claim, read_done
+from kdlab.run import Run, claim
 
 OURS = ("_target_", "submitit_folder", "array_size", "poll_seconds", "settle_seconds", "max_num_timeout")
+LOCKED = 200  # runs done again in one array: their locks are open files
 COMMON = ("timeout_min", "cpus_per_task", "gpus_per_node", "tasks_per_node", "mem_gb", "nodes", "name")
 
 
@@ -45,8 +48,8 @@ def launch(
     started = _submit(context, function, config, runs)
     failed = _wait(runs, started)
     for point in runs.values():
-        _enroll(point)  # an earlier command's jobs have named their own sweep
-    return [_result(point, failed.get(point.folder, "")) for point in points]
+        point.enroll()  # an earlier command's jobs have named their own sweep
+    return [point.result(failed.get(point.folder, "")) for point in points]
 
 
 def _checked(point: Point) -> Point:
@@ -84,7 +87,7 @@ def _submit(
         for batch in _alike(todo):
             jobs |= _array(context, function, config, batch)
     for point in runs.values():
-        _enroll(point)
+        point.enroll()
     print(
         f"{len(runs)} runs: {finished} finished before, {len(jobs) - len(todo)} joined, {len(todo)} submitted",
         flush=True,
@@ -96,16 +99,28 @@ def _alike(points: list[Point]) -> list[list[Point]]:
     """The points that can share a job array."""
     groups: dict[str, list[Point]] = {}
     for point in points:
-        groups.setdefault(json.dumps(point.settings, sort_keys=True), []).append(point)
+        key = json.dumps([point.settings, bool(point.job.cfg.rerun)], sort_keys=True)
+        groups.setdefault(key, []).append(point)
     batches = []
     for group in groups.values():
         size = group[0].settings["array_size"]
+        size = min(size, LOCKED) if group[0].job.cfg.rerun else size
         batches += [group[begin : begin + size] for begin in range(0, len(group), size)]
     return batches
 
 
 def _array(context: HydraContext, function: TaskFunction, config: DictConfig, points: list[Point]) -> dict[Path, str]:
-    """Submit one job array."""
+    """Submit one job array; what is done again is emptied once SLURM has taken it, and before its job can see it."""
+    with ExitStack() as locks:
+        again = [locks.enter_context(claim(point.folder)) for point in points if point.job.cfg.rerun]
+        jobs = _sbatch(context, function, config, points)
+        for run, point in zip(again, points, strict=False):
+            run.clear()
+            _describe(point)
+    return jobs
+
+
+def _sbatch(context: HydraContext, function: TaskFunction, config: DictConfig, points: list[Point]) -> dict[Path, str]:
     import submitit
     from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmititLauncher
 
@@ -115,9 +130,13 @@ def _array(context: HydraContext, function: TaskFunction, config: DictConfig, po
     key = uuid.uuid4().hex[:8]
     queue.announce(points[0].submissions, key, [point.folder for point in points])
     for point in points:
-        _prepare(point)
+        if not point.job.cfg.rerun:
+            _prepare(point)
     executor = submitit.AutoExecutor(
-        cluster="slurm", folder=settings["submitit_folder"], slurm_max_num_timeout=settings["max_num_timeout"]
+        cluster="slurm",
+        folder=settings["submitit_folder"],
+        slurm_max_num_timeout=settings["max_num_timeout"],
+        slurm_python=f"{shlex.quote(sys.executable)} -I -S {shlex.quote(start.__file__)}",
     )
     asked = {name: value for name, value in settings.items() if name not in OURS}
     asked |= {"name": f"{settings['name']}-{key}", "srun_args": ["--kill-on-bad-exit=1", *settings["srun_args"]]}
@@ -139,16 +158,13 @@ def _array(context: HydraContext, function: TaskFunction, config: DictConfig, po
 
 def _prepare(point: Point) -> None:
     """Make the run's directory fit for its job, which goes on in it however often SLURM starts it."""
-    with claim(point.folder, rerun=point.job.cfg.rerun):
+    with claim(point.folder):
         (point.folder / "failed.json").unlink(missing_ok=True)
-        write_text(point.folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(point.job.overrides)))
+        _describe(point)
 
 
-def _enroll(point: Point) -> None:
-    """Make the run a member of this sweep, for the table that ends it."""
-    if point.job.sweep:
-        point.folder.mkdir(parents=True, exist_ok=True)
-        write_json(point.folder / "sweep.json", point.job.sweep | {"group": point.job.group})
+def _describe(point: Point) -> None:
+    write_text(point.folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(point.job.overrides)))
 
 
 def _wait(runs: dict[Path, Point], jobs: dict[Path, str]) -> dict[Path, str]:
@@ -195,14 +211,3 @@ def _why(point: Point, job: str) -> str:
     reason = f"job {job} ended without a result: {queue.ending(job) or 'SLURM keeps no record of it'} (log: {log})"
     Run(point.folder).fail(JobError(reason))
     return reason
-
-
-def _result(point: Point, why: str) -> JobReturn:
-    done = read_done(point.folder)
-    if done is None:
-        result: JobReturn = Failed(overrides=point.overrides, status=JobStatus.FAILED)
-        result._return_value = JobError(f"run {point.folder.name} failed: {why}; the same command tries it again")
-        return result
-    result = JobReturn(overrides=point.overrides, status=JobStatus.COMPLETED)
-    result.working_dir, result._return_value = str(point.folder), done["value"]
-    return result

@@ -17,6 +17,7 @@ from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmitit
 from kdlab.callback.leave import Leaving, notice
 from kdlab.command.rank import SHARED, follow_all, tell
 from kdlab.launcher import queue
+from kdlab.launcher.start import ASKING
 
 
 @final
@@ -37,6 +38,7 @@ class Task:
         requeue = signal.getsignal(signal.SIGUSR2)
         try:
             notice.listen(self.patience)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, ASKING)
             if int(os.environ.get("SLURM_NTASKS", "1")) > 1:
                 _gather()
             if int(os.environ.get("SLURM_PROCID", "0")) > 0:

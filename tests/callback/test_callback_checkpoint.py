@@ -1,5 +1,6 @@
 """Checkpoints: whole after a kill at any moment, the first of equals, nothing in them but plain data."""
 
+import os
 import signal
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from kdlab.callback.finite import Finite
 from kdlab.callback.speed import Speed
 from kdlab.error import UserError
 from kdlab.logger.base import RunInfo, opened
+from kdlab.logger.history import History
 
 
 def run(folder: Path, every_n_steps: int = 0, kill: pl.Callback | None = None) -> pl.Trainer:
@@ -46,11 +48,32 @@ def undisturbed(tmp_path_factory):
 
 @pytest.mark.parametrize(
     ("hook", "step", "every_n_steps"),
-    [("on_train_batch_start", 6, 0), ("on_train_batch_end", 9, 4), ("on_validation_end", 12, 0), ("on_test_end", 0, 4)],
+    [
+        ("on_train_batch_start", 6, 0),
+        ("on_train_batch_end", 9, 4),
+        ("on_validation_start", 12, 4),
+        ("on_validation_end", 12, 0),
+        ("on_test_end", 0, 4),
+        ("log", 3, 4),  # the row of the fourth step, which a checkpoint ends with
+        ("log", 11, 0),
+        ("log", 17, 0),
+    ],
 )
 def test_killed_and_resumed_run_has_the_same_history_and_weights(tmp_path, undisturbed, hook, step, every_n_steps):
     folder = tmp_path / "run"
-    assert in_child(lambda: run(folder, every_n_steps, Kill(hook, step))) == signal.SIGKILL
+
+    def killed():
+        if hook == "log":
+            log = History.log_metrics
+            History.log_metrics = lambda self, metrics, step=None: (
+                os.kill(os.getpid(), signal.SIGKILL)
+                if step == last_row and "train/loss" in metrics
+                else log(self, metrics, step)
+            )
+        run(folder, every_n_steps, Kill(hook, step) if hook != "log" else None)
+
+    last_row = step
+    assert in_child(killed) == signal.SIGKILL
     run(folder, every_n_steps)
     assert (folder / "history.csv").read_text() == (undisturbed / "history.csv").read_text()
     for name in ("last.ckpt", "best.ckpt"):
@@ -97,7 +120,7 @@ def test_a_kill_while_writing_leaves_the_file_before(tmp_path, monkeypatch):
     monkeypatch.setattr(pl.Trainer, "save_checkpoint", torn)
     checkpoint = Checkpoint(folder)
     with pytest.raises(BaseException):  # noqa: B017
-        checkpoint._save(pl.Trainer(logger=False, enable_progress_bar=False, accelerator="cpu"), checkpoint.last)
+        checkpoint.keep(pl.Trainer(logger=False, enable_progress_bar=False, accelerator="cpu"))
     assert (folder / "checkpoints" / "last.ckpt").read_bytes() == before
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from sandbox import Cluster, running
-from sweeps import QUICK, ROOT, TWO_SEEDS, Sweep, local
+from sweeps import PYTHONPATH, QUICK, TWO_SEEDS, Sweep, local
 
 rows: list[tuple[str, int, int, bool]] = []
 
@@ -48,7 +48,7 @@ def slurm() -> Iterator[Cluster]:
         pytest.skip("needs root and Debian's slurmctld; `make test-cluster` installs it")
     with running() as cluster:
         os.environ["SLURM_CONF"] = str(cluster.conf)
-        os.environ["PYTHONPATH"] = str(ROOT)
+        os.environ["PYTHONPATH"] = PYTHONPATH
         yield cluster
         del os.environ["SLURM_CONF"]
 

@@ -180,6 +180,11 @@ class Cluster:
         """As when the network goes: the daemon is silent, and its jobs run on."""
         os.kill(self.processes.pop(f"slurmd.{node}"), signal.SIGKILL)
 
+    def revive_node(self, node: str) -> None:
+        """The node is back, and free of what was done to it."""
+        self.start_node(node)
+        self.ask("scontrol", "update", f"NodeName={node}", "State=RESUME")
+
     def _on(self, step: int, node: str) -> bool:
         """Whether a slurmstepd serves the node: one of its processes, or its children, has the node's name."""
         names = [environment(pid).get("SLURMD_NODENAME") for pid in descendants(step)]

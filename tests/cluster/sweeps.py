@@ -9,11 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import slow
 from sandbox import Cluster, commands, environment, wait
 
 from kdlab.launcher.queue import Queued, pending
 
-ROOT = Path(__file__).parents[2]
+HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
+PYTHONPATH = f"{ROOT}:{HERE}"
+PATIENCE = 300  # seconds, after which something is wrong; nothing is waited for by the clock
 PLACE = ["export MASTER_ADDR=127.0.0.1", "export GLOO_SOCKET_IFNAME=lo"]  # the nodes are one machine
 QUICK = [
     "cluster=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.poll_seconds=0.5",
@@ -41,7 +44,7 @@ class Sweep:
         )
         return self.drivers[-1]
 
-    def end(self, timeout: float = 300) -> tuple[int, str]:
+    def end(self, timeout: float = PATIENCE) -> tuple[int, str]:
         """Exit code and words of the last driver."""
         code = self.drivers[-1].wait(timeout)
         return code, (self.folder / f"driver-{len(self.drivers) - 1}.log").read_text()
@@ -58,16 +61,38 @@ class Sweep:
     def done(self) -> list[Path]:
         return sorted(path.parent for path in self.folder.glob("outputs/distill/*/done.json"))
 
-    def when(self, run: Callable[[Path], bool], rows: int, seconds: float = 120) -> Path:
-        """The first run that ``run`` accepts, once its history has so many rows: it is in the middle of training."""
+    def begin(self, *more: str) -> subprocess.Popen[str]:
+        """A driver whose runs are slow from their eleventh step on, until :meth:`release`."""
+        (self.folder / slow.FILE).touch()
+        return self.start(*more)
+
+    def release(self) -> None:
+        (self.folder / slow.FILE).unlink()
+
+    def when(self, run: Callable[[Path], bool] = lambda run: True) -> Path:
+        """The first run that ``run`` accepts, once it is in the middle of training."""
         found: list[Path] = []
 
         def there() -> bool:
-            found[:] = [one for one in self.runs if run(one) and length(one) >= rows]
+            found[:] = [one for one in self.runs if run(one) and length(one) > slow.BEGIN]
             return bool(found)
 
-        wait(there, f"a run in {self.folder} has {rows} rows of history", seconds)
+        wait(there, f"a run in {self.folder} is in the middle", PATIENCE)
         return found[0]
+
+    def says(self, what: str) -> None:
+        """Until the last driver has said so."""
+        log = self.folder / f"driver-{len(self.drivers) - 1}.log"
+        wait(lambda: what in log.read_text(), f"the driver says '{what}'", PATIENCE)
+
+    @property
+    def logs(self) -> str:
+        """What all jobs said."""
+        return "".join(path.read_text() for path in self.folder.glob("outputs/distill/.submitit/*/*_log.*"))
+
+    def requeued(self, times: int) -> None:
+        """Until jobs were put back into the queue so often."""
+        wait(lambda: self.logs.count("Requeued job") >= times, f"{times} jobs are put back into the queue", PATIENCE)
 
     def node(self, run: Path) -> str:
         """The node on which a run is done now."""
@@ -79,7 +104,7 @@ class Sweep:
 
     def settle(self) -> None:
         """Until the queue is empty: a driver does not wait for processes that have written their result."""
-        wait(lambda: not self.slurm.ask("squeue", "-h").stdout.strip(), "the queue is empty", 60)
+        wait(lambda: not self.slurm.ask("squeue", "-h").stdout.strip(), "the queue is empty", PATIENCE)
 
     def job(self, run: Path) -> str:
         """SLURM's id of the job that does a run now."""
@@ -110,7 +135,10 @@ def processes(job: str) -> list[int]:
     return [found[rank] for rank in sorted(found)]
 
 
-LONG = ["trainer.max_epochs=30", "trainer.log_every_n_steps=1", "callback.checkpoint.every_n_steps=3"]
+LONG = [
+    f"hydra.searchpath=['file://{HERE / 'conf'}']", "callback=[default,slow]", "trainer.max_epochs=12",
+    "trainer.log_every_n_steps=1", "callback.checkpoint.every_n_steps=3",
+]  # fmt: skip
 TWO_SEEDS = [*LONG, "seed=0,1"]
 
 
@@ -118,7 +146,7 @@ def local(folder: Path, *words: str) -> None:
     """A sweep on this machine, without SLURM."""
     words = ("distill", "-m", *words, "logger=none", "cluster=local", "cluster.threads=1")
     done = subprocess.run(
-        [sys.executable, "-m", "kdlab", *words], cwd=folder, capture_output=True, text=True, timeout=300,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        [sys.executable, "-m", "kdlab", *words], cwd=folder, capture_output=True, text=True, timeout=PATIENCE,
+        env=os.environ | {"PYTHONPATH": PYTHONPATH},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

@@ -57,14 +57,15 @@ def whole(slurm, tiny, tmp_path_factory) -> Path:
 @pytest.mark.fault(name="`kill -9` of one rank of two nodes", runs=1)
 @pytest.mark.parametrize("rank", [0, 1])
 def test_kill_9_of_one_rank(taught, whole, rank):
-    taught.start(*LONG, *NODES)
-    victim = taught.when(lambda run: True, rows=20)
+    taught.begin(*LONG, *NODES)
+    victim = taught.when()
     ranks = processes(taught.job(victim))
     assert len(ranks) == 2
     os.kill(ranks[rank], signal.SIGKILL)
-    code, said = taught.end(120)
+    code, said = taught.end()
     assert code == 1, said
     assert "1 runs: 1 failed" in said
+    taught.release()
     code, said = taught.run(*LONG, *NODES)
     assert code == 0, said
     (expected,) = [path.parent for path in whole.glob("outputs/distill/*/done.json")]
@@ -73,12 +74,13 @@ def test_kill_9_of_one_rank(taught, whole, rank):
 
 @pytest.mark.fault(name="preemption signal to two ranks", runs=1)
 def test_preemption_of_two_ranks(taught, whole):
-    taught.start(*LONG, *NODES)
-    victim = taught.when(lambda run: True, rows=20)
+    taught.begin(*LONG, *NODES)
+    victim = taught.when()
     taught.slurm.ask("scancel", "--signal=USR2", taught.job(victim))
+    taught.requeued(1)
+    taught.release()
     code, said = taught.end()
     assert code == 0, said
-    logs = "".join(path.read_text() for path in taught.folder.glob("outputs/distill/.submitit/*/*_log.*"))
-    assert logs.count("Requeued job") == 1
+    assert taught.logs.count("Requeued job") == 1
     (expected,) = [path.parent for path in whole.glob("outputs/distill/*/done.json")]
     same_run(expected, victim)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from bits import same_run
-from sweeps import LONG, ROOT, local
+from sweeps import LONG, PYTHONPATH, local
 
 pytestmark = pytest.mark.cluster
 
@@ -30,7 +30,7 @@ def disk(tmp_path) -> Iterator[Path]:
 
 def distill(folder: Path, *words: str) -> tuple[int, str]:
     command = [sys.executable, "-m", "kdlab", "distill", *words, "logger=none", "cluster.threads=1"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    environment = os.environ | {"PYTHONPATH": PYTHONPATH}
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, env=environment)
     return done.returncode, done.stdout + done.stderr
 

@@ -45,6 +45,22 @@ class Slurm(Launcher):
 
 
 @final
+class Ray(Launcher):
+    """See :mod:`kdlab.launcher.ray` and conf/hydra/launcher/ray.yaml."""
+
+    def __init__(self, **settings: Any) -> None:
+        """The settings are read from each job's own config, since a sweep may vary them."""
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.given = hydra_context, task_function, config
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
+        from kdlab.launcher.ray import launch
+
+        return launch(*self.given, job_overrides, initial_job_idx)
+
+
+@final
 class Optuna(Sweeper):
     """See :mod:`kdlab.launcher.search` and conf/hydra/sweeper/optuna.yaml."""
 
