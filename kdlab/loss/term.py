@@ -45,7 +45,8 @@ class Term(nn.Module, ABC):
         outputs: how many logits a row must have; None where any number will do.
         reads_labels: whether the term looks at the labels of the rows that have one.
         needs_teacher: whether the term reads the teacher; one that does not may be given None for it.
-        row_wise: whether the rows of a batch are looked at one by one, so that micro-batches add up to the whole.
+        row_wise: whether the rows of a batch are looked at one by one, so that micro-batches add up to the whole,
+            and so do devices; otherwise the rows of a micro-batch on one device are related, and nothing is gathered.
         maps_layers: whether :meth:`place` decides the taps from the numbers of layers.
         several_teachers: whether it needs an ensemble, whose members' logits it reads as the taps ``logits.<name>``.
         same_width: whether the taps must have the teacher's width as they are, without an adapter.
