@@ -26,8 +26,12 @@ def test_twelve_runs_on_two_nodes_and_the_same_command_again(sweep, record_prope
     assert [state for _, state, _ in jobs] == ["COMPLETED"] * 12
     assert {node for _, _, node in jobs} == {"n1", "n2"}
     outputs = sweep.folder / "outputs"
-    assert len(list(outputs.glob("finetune/*/done.json"))) == 1
-    assert len(list(outputs.glob("store/*/meta.json"))) == 1
+    (teacher,) = outputs.glob("finetune/*/done.json")
+    of = sorted(json.loads(path.read_text())["of"] for path in outputs.glob("store/*/meta.json"))
+    assert len(of) == 2 and teacher.parent.name in of, (
+        "asked once; the other is of the layers that freeze=head never runs"
+    )
+    assert not list(outputs.glob("store/.*.part"))
     fragments = [path.name.rsplit("-", 5)[0] for path in outputs.glob("wandb/offline-run-*")]
     assert len(fragments) == 13, "every run and the teacher began once"
     sweeps = [json.loads((run / "sweep.json").read_text()) for run in sweep.done]
