@@ -18,11 +18,11 @@ from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-import laws  # noqa: E402
+import laws
 
-from kdlab.loss.objective import Objective  # noqa: E402
-from kdlab.loss.term import Side  # noqa: E402
-from kdlab.output import Output  # noqa: E402
+from kdlab.loss.objective import Objective
+from kdlab.loss.term import Side
+from kdlab.output import Output
 
 ROWS = 8
 MEMBERS = ("logits.one", "logits.three", "logits.two")
