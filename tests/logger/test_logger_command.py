@@ -155,7 +155,9 @@ def test_a_resumed_job_goes_on_in_the_same_run(kdlab, tiny, monkeypatch):
     run = only_run("finetune")
     assert first.run["id"] == second.run["id"] == run.name
     assert (first.exit_code, second.exit_code) == (1, 0)
-    assert min(step for step, row in merged(second.history).items() if "train/loss" in row) == 11
+    assert (
+        min(step for step, row in merged(second.history).items() if "train/loss" in row) == 10
+    )  # a checkpoint stands once its step is logged
     both = merged(first.history + second.history)
     ours = curves(run)
     for step, row in ours.items():

@@ -124,7 +124,7 @@ def test_dwa_is_its_formula(losses, temperature):
     for period, means in enumerate(losses):
         factors = torch.ones(3)
         if period >= 2:
-            ratio = torch.tensor(losses[period - 1]) / torch.tensor(losses[period - 2])
+            ratio = torch.tensor(losses[period - 1]).double() / torch.tensor(losses[period - 2]).double()
             factors = 3 * (ratio / temperature).exp() / (ratio / temperature).exp().sum()
         for part, swing in enumerate((0.5, 1.5)):
             parts = {name: torch.tensor(swing * mean) for name, mean in zip(PARTS, means, strict=True)}
