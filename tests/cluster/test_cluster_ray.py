@@ -9,27 +9,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from deadly import offered
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.cluster
 ROOT = Path(__file__).parents[2]
-DEADLY = """
-import os, signal
-from pathlib import Path
-import lightning.pytorch as pl
-
-class Deadly(pl.Callback):
-    def __init__(self, folder):
-        self.folder = Path(folder)
-
-    def on_train_batch_end(self, trainer, learner, outputs, batch, batch_idx):
-        if batch_idx == 1 and "-s2-" in self.folder.name and not Path("spared").exists():
-            os.kill(os.getpid(), signal.SIGKILL)
-"""
 
 
 def kdlab(folder: Path, *words: str) -> tuple[int, str]:
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{folder}", "COLUMNS": "300"}
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "COLUMNS": "300"}
     command = [sys.executable, "-m", "kdlab", *words, "logger=none", "cluster=ray"]
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
     return done.returncode, done.stdout + done.stderr
@@ -38,11 +26,7 @@ def kdlab(folder: Path, *words: str) -> tuple[int, str]:
 @pytest.mark.fault(name="Ray: NaN and `kill -9` beside a good run", runs=4, injected=3)
 def test_a_sweep_on_ray(tiny, tmp_path):
     """Four runs of one teacher: two seeds, each at a good rate and at one that breaks it; seed 2 is killed."""
-    (tmp_path / "deadly.py").write_text(DEADLY)
-    option = tmp_path / "own/callback/deadly.yaml"
-    option.parent.mkdir(parents=True)
-    option.write_text("# Kills the job of seed 2\ndeadly: {_target_: deadly.Deadly}\n")
-    words = ["distill", "-m", "--config-dir", "own", *tiny["distill"], "callback=[default,deadly]", "optimizer=sgd"]
+    words = ["distill", "-m", *offered(tmp_path), *tiny["distill"], "optimizer=sgd"]
     words += ["trainer.gradient_clip_val=null", "callback.finite.every_n_steps=1", "trainer.max_epochs=1"]
     first = [*words, "seed=1,2", "optimizer.lr=0.001,1e30"]
     code, said = kdlab(tmp_path, *first)

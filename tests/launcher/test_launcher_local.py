@@ -9,29 +9,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from deadly import offered
 from safetensors.torch import load_file
 
 from kdlab.launcher.local import at_a_time
 
 ROOT = Path(__file__).parents[2]
-DEADLY = """
-import os, signal
-from pathlib import Path
-import lightning.pytorch as pl
-
-class Deadly(pl.Callback):
-    def __init__(self, folder):
-        self.folder = Path(folder)
-
-    def on_train_batch_end(self, trainer, learner, outputs, batch, batch_idx):
-        if batch_idx == 1 and "-s2-" in self.folder.name and not Path("spared").exists():
-            os.kill(os.getpid(), signal.SIGKILL)
-"""
 
 
 def kdlab(folder: Path, jobs: int, *words: str) -> subprocess.CompletedProcess:
     folder.mkdir(exist_ok=True)
-    environment = os.environ | {"KDLAB_JOBS": str(jobs), "PYTHONPATH": f"{ROOT}:{folder}"}
+    environment = os.environ | {"KDLAB_JOBS": str(jobs), "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
     command = [sys.executable, "-m", "kdlab", *words, "logger=none"]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
 
@@ -58,11 +46,7 @@ def test_side_by_side_is_one_after_the_other_bit_for_bit(tiny, tmp_path):
 
 
 def test_a_killed_job_is_named_and_the_others_end_and_the_same_command_goes_on(tiny, tmp_path):
-    (tmp_path / "deadly.py").write_text(DEADLY)
-    option = tmp_path / "own/callback/deadly.yaml"
-    option.parent.mkdir(parents=True)
-    option.write_text("# Kills the job of seed 2\ndeadly: {_target_: deadly.Deadly}\n")
-    words = ["finetune", "-m", "--config-dir", "own", *tiny["finetune"], "callback=[default,deadly]", "seed=1,2,3"]
+    words = ["finetune", "-m", *offered(tmp_path), *tiny["finetune"], "seed=1,2,3"]
     done = kdlab(tmp_path, 2, *words)
     said = " ".join(done.stdout.split())
     assert done.returncode == 1, done.stderr

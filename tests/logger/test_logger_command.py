@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kdlab.callback.finite import Finite
 from kdlab.file import sha256
 from kdlab.logger import wandb as module
 from kdlab.logger.wandb_log import Log, logs, missing_files, read, settled
+from kdlab.module.finetune import Finetune
 
 KEY = "local" + "5ec7e7" * 6 + "0000"
 
@@ -139,15 +139,15 @@ def test_a_failing_job_ends_its_own_run_with_1_and_the_next_one_with_0(kdlab, ti
 
 def test_a_resumed_job_goes_on_in_the_same_run(kdlab, tiny, monkeypatch):
     words = [*tiny["finetune"], "trainer.log_every_n_steps=1", "callback.checkpoint.every_n_steps=1"]
-    check = Finite.on_train_batch_start
+    learn = Finetune.training_step
 
-    def stop(self, trainer, *values):
-        if trainer.global_step == 11:
+    def stop(self, *values):
+        if self.global_step == 11:
             raise RuntimeError("pulled the plug")
-        check(self, trainer, *values)
+        return learn(self, *values)
 
     with monkeypatch.context() as patch, pytest.raises(RuntimeError, match="plug"):
-        patch.setattr(Finite, "on_train_batch_start", stop)
+        patch.setattr(Finetune, "training_step", stop)
         kdlab("finetune", *words)
     code, _, err = kdlab("finetune", *words)
     assert code == 0, err
@@ -155,9 +155,7 @@ def test_a_resumed_job_goes_on_in_the_same_run(kdlab, tiny, monkeypatch):
     run = only_run("finetune")
     assert first.run["id"] == second.run["id"] == run.name
     assert (first.exit_code, second.exit_code) == (1, 0)
-    assert (
-        min(step for step, row in merged(second.history).items() if "train/loss" in row) == 10
-    )  # a checkpoint stands once its step is logged
+    assert min(step for step, row in merged(second.history).items() if "train/loss" in row) == 11
     both = merged(first.history + second.history)
     ours = curves(run)
     for step, row in ours.items():
