@@ -1,4 +1,4 @@
-"""A callback that kills the job of seed 2 in its second batch, unless a file named spared lies in the working folder."""
+"""A callback that kills the job of seed 2 in its second batch, unless a file named spared is where the job runs."""
 
 from __future__ import annotations
 
