@@ -14,6 +14,7 @@ from kdlab.check import reading
 from kdlab.command import build, finetune
 from kdlab.command.find import assemble, check, find, layers
 from kdlab.command.job import Job, current
+from kdlab.command.select import taught
 from kdlab.command.teacher import Trained
 from kdlab.command.train import Prepared, carry_out, shared
 from kdlab.error import UserError
@@ -66,12 +67,14 @@ def prepare(job: Job, data: Any) -> Prepared:
         return Prepared(Finetune(model=student, seed=cfg.seed, **settings), teachers=found)
     if not loss.needs_teacher:
         loss.connect(own, Side(), rows=len(data.lengths))
-        return Prepared(TeacherFree(model=student, loss=loss, seed=cfg.seed, **settings), teachers=found)
+        learner = TeacherFree(model=student, loss=loss, seed=cfg.seed, **settings)
+        return Prepared(learner, teachers=found)
     with torch.random.fork_rng(devices=[]):  # found or trained, the teacher leaves the adapters' first weights alone
         found = found or find_teachers(job, data)
         with reading(loss, "teacher"), computing(cfg.trainer.precision):
             given = {"task": task, "store": Path(cfg.outputs) / "store", "student": student}
             teacher = assemble(cfg.teacher, found, data, taps["teacher"], given)
+            taught(data, task, teacher)
     there = Side(teacher.widths(), layers(cfg.teacher, found, student), classes, *_attention_and_head(found))
     loss.connect(own, there, rows=len(data.lengths))
     # what does not fit together is told before training
