@@ -59,6 +59,7 @@ ELSEWHERE = {
     "datamodule.text_column datamodule.label_column datamodule.split_column datamodule.label_names "
     "datamodule.label_separator": "say how the file is read",
     "datamodule.unlabelled": "needs rows without labels",
+    "start stages": "in tests/command/test_command_stage.py",
     "reuse_frozen": "needs frozen layers, and changes rounding only",
     "datamodule.augment datamodule.select datamodule.curriculum": "are options of their own, in tests/datamodule",
     "task.multi_label datamodule.multi_label task.head trainer.accumulate_grad_batches": "in test_matrix.py",
