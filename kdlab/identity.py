@@ -59,7 +59,8 @@ def _digest(stamp: tuple[tuple[str, int, int], ...], root: str) -> str:
 def slug(choices: Mapping[str, Any], seed: Any) -> str:
     """The readable half of an id, from the names of the selected options."""
     words = (choices.get(group) for group in ("datamodule", "model", "model@student", "loss", "freeze"))
-    return "-".join([str(word) for word in words if word] + [f"s{seed}"])
+    stages = [str(choices["stages"])] if choices.get("stages") not in (None, "none") else []
+    return "-".join([str(word) for word in words if word] + stages + [f"s{seed}"])
 
 
 def run_id(root: DictConfig) -> str:

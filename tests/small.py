@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from kdlab.__main__ import conf
-from kdlab.command import build, distill, finetune
+from kdlab.command import build, distill, finetune, select
 from kdlab.command.job import Job, composed
 from kdlab.model.bert import bert
 from kdlab.model.save import save
@@ -83,7 +83,7 @@ def tiny_teacher(job: Job, folder: Path, seed: int = 1) -> Path:
 def train(job: Job, *callbacks: Callback) -> Trained:
     """Prepare a job as its command does and fit it with its own trainer, without validation, checkpoints or logs."""
     torch.manual_seed(job.cfg.seed)
-    data = build.data(job.cfg)
+    data = select.data(job.cfg)
     prepare = {"distill": distill.prepare, "finetune": finetune.prepare}[job.command]
     learner = prepare(job, data).learner
     result = Trained(learner, weights(learner))

@@ -55,7 +55,7 @@ def overrides(option: Path) -> list[tuple[str, str]]:
             found.append((verb, f"{role}={name}"))
     if group.startswith("task/"):
         found.append(("distill", f"{group}={name}"))
-    if group in ("datamodule/augment", "datamodule/select"):
+    if group in ("datamodule/augment", "datamodule/select", "datamodule/curriculum"):
         found.append(("distill", f"{group}={name}"))
     if group == "teacher/combine":
         found.append(("distill", f"teacher=ensemble {group}={name}"))

@@ -59,8 +59,9 @@ ELSEWHERE = {
     "datamodule.text_column datamodule.label_column datamodule.split_column datamodule.label_names "
     "datamodule.label_separator": "say how the file is read",
     "datamodule.unlabelled": "needs rows without labels",
+    "start stages": "in tests/command/test_command_stage.py",
     "reuse_frozen": "needs frozen layers, and changes rounding only",
-    "datamodule.augment datamodule.select": "are options of their own, in tests/datamodule",
+    "datamodule.augment datamodule.select datamodule.curriculum": "are options of their own, in tests/datamodule",
     "task.multi_label datamodule.multi_label task.head trainer.accumulate_grad_batches": "in test_matrix.py",
     "teacher.recipe teacher.model teacher.generations teacher.tokens_per_batch student.tokenizer": "decide who teaches",
     "teacher.dtype": "is of taps that kd does not read",
@@ -142,6 +143,27 @@ def test_every_balance_and_each_of_its_knobs_changes_the_weights_and_the_identit
     assert len(set(names)) == len(seen)
     same_as_before = same(seen[0], train(knob(base, "trainer.max_steps=6", "optimizer.lr=5e-3")).after)
     assert same_as_before == (option == "none")
+
+
+ORDERED = {
+    "length": {"start": "0.5", "until": "1.0", "power": "1.0"},
+    "teacher": {"start": "0.5", "until": "1.0", "power": "1.0", "by": "loss", "run": "TEACHER"},
+}
+
+
+@pytest.mark.parametrize("option", options("datamodule/curriculum"))
+def test_every_curriculum_and_each_of_its_knobs_changes_the_weights_and_the_identity(base, plain, option):
+    job = crossed(base, datamodule=base.cfg.datamodule.copy())
+    job.cfg.datamodule.curriculum = nodes("datamodule/curriculum")["datamodule/curriculum"][option]
+    job = knob(job, "datamodule.batch_size=4", "trainer.max_steps=24")
+    first = train(job).after
+    assert not same(first, train(knob(base, "datamodule.batch_size=4", "trainer.max_steps=24")).after)
+    assert set(ORDERED[option]) == {key for key in job.cfg.datamodule.curriculum if key != "_target_"}
+    for key, value in ORDERED[option].items():
+        value = Path(base.cfg.outputs) / "other" if value == "TEACHER" else value
+        other = knob(job, f"datamodule.curriculum.{key}={value}")
+        assert name(other) != name(job)
+        assert not same(train(other).after, first), f"datamodule.curriculum.{key}={value} did nothing"
 
 
 @pytest.mark.parametrize("key", IDLE)

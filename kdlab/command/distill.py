@@ -14,6 +14,8 @@ from kdlab.check import reading
 from kdlab.command import build, finetune
 from kdlab.command.find import assemble, check, find, layers
 from kdlab.command.job import Job, current
+from kdlab.command.select import taught
+from kdlab.command.stage import begin
 from kdlab.command.teacher import Trained
 from kdlab.command.train import Prepared, carry_out, penalised, shared
 from kdlab.error import UserError
@@ -67,16 +69,19 @@ def _prepare(job: Job, data: Any) -> Prepared:
     classes = probe.logits.shape[-1]
     widths = {name: tap.shape[-1] for name, tap in probe.taps.items()}
     own = Side(widths, depth(student) or 0, classes, heads(student), lambda: classifier(student))
+    start = begin(job, student, data, run)
     if not loss.terms:
-        return Prepared(Finetune(model=student, seed=cfg.seed, **settings), teachers=found)
+        return Prepared(Finetune(model=student, seed=cfg.seed, **settings), teachers=found, start=start)
     if not loss.needs_teacher:
         loss.connect(own, Side(), rows=len(data.lengths))
-        return Prepared(TeacherFree(model=student, loss=loss, seed=cfg.seed, **settings), teachers=found)
+        learner = TeacherFree(model=student, loss=loss, seed=cfg.seed, **settings)
+        return Prepared(learner, teachers=found, start=start)
     with torch.random.fork_rng(devices=[]):  # found or trained, the teacher leaves the adapters' first weights alone
         found = found or find_teachers(job, data)
         with reading(loss, "teacher"), computing(cfg.trainer.precision):
             given = {"task": task, "store": Path(cfg.outputs) / "store", "student": student}
             teacher = assemble(cfg.teacher, found, data, taps["teacher"], given)
+            taught(data, task, teacher)
     there = Side(teacher.widths(), layers(cfg.teacher, found, student), classes, *_attention_and_head(found))
     loss.connect(own, there, rows=len(data.lengths))
     # what does not fit together is told before training
@@ -84,7 +89,7 @@ def _prepare(job: Job, data: Any) -> Prepared:
         loss.eval()(task.supervised(probe, rows), probe, teacher.read(task, rows), 0.0)
     loss.train()
     learner = build.make(cfg.module, model=student, loss=loss, teacher=teacher, **settings)
-    return Prepared(learner, known_of(found) | {"perf/teacher_seconds": teacher.seconds}, found)
+    return Prepared(learner, known_of(found) | {"perf/teacher_seconds": teacher.seconds}, found, start)
 
 
 def _attention_and_head(found: Mapping[str, Trained]) -> tuple[int, Callable[[], nn.Linear | None]]:

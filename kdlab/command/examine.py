@@ -23,6 +23,7 @@ from kdlab.command.find import places
 from kdlab.command.job import Job
 from kdlab.command.point import Point, folders
 from kdlab.command.precheck import asks_a_teacher
+from kdlab.command.stage import earlier
 from kdlab.command.stand_in import StandIn
 from kdlab.command.train import Prepared
 from kdlab.doctor import cost
@@ -100,6 +101,8 @@ class Examination:
             model, told = self.models.bare_teacher(job, place, node, task, data)
             shapes[place] = anatomy(model)
             self.page.teacher(told)
+        for stage in earlier(job):
+            self.page.note(f"{stage.folder.name} is a stage that comes first, once; its time is not counted here")
         self.page.shapes(shapes)
         self.page.trainable(self._policies(student))
         return sum(shape.parameters for shape in shapes.values())
@@ -151,6 +154,7 @@ class Examination:
         return {
             "the data": data_trace(data),
             "the teacher": written(teaching),
+            "the first weights": written([job.cfg.get("start"), [stage.folder.name for stage in earlier(job)]]),
             **seen,
             "the trainer": written([trainer, cost.planned(batches, plain["trainer"])]),
             "what is measured": written([plain["metric"], plain["callback"]]),
@@ -160,6 +164,8 @@ class Examination:
         """The learner as its command makes it, for this data, with a stand-in for a teacher that is not trained."""
         cfg = job.cfg.copy()
         cfg.outputs = str(outputs)
+        if "stages" in cfg:
+            cfg.start, cfg.stages = None, {"earlier": []}
         if "teacher" in cfg and asks_a_teacher(job):
             for (place, node), own in zip(places(cfg.teacher).items(), places(job.cfg.teacher).values(), strict=True):
                 node.run = str(self.models.taught(job, place, own))

@@ -16,6 +16,7 @@ from kdlab.command import build
 from kdlab.command.find import generation, how, places, recipe
 from kdlab.command.job import Job
 from kdlab.command.point import MANY, Grid, Point
+from kdlab.command.stage import earlier
 from kdlab.error import UserError
 from kdlab.loss.objective import Objective
 
@@ -79,6 +80,9 @@ class Precheck:
             if asks_a_teacher(job):
                 for place, node in places(job.cfg.teacher).items():
                     self._recipe(job, place, node)
+            for number, stage in enumerate(earlier(job)):
+                if problem := self(stage):
+                    raise UserError(f"stages.earlier.{number}: {problem}")
         except (UserError, HydraException, OmegaConfBaseException) as problem:
             return " ".join(str(problem).split())
         return ""

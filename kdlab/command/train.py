@@ -51,11 +51,19 @@ RESUMED = {  # what Lightning looks for in a checkpoint to go on from
 
 @dataclass
 class Prepared:
-    """What a command adds to a run: the learner, what is known of its teachers, and these by place in the config."""
+    """What a command adds to a run.
+
+    Attributes:
+        learner: what is trained.
+        metrics: what is known of its teachers.
+        teachers: these by place in the config.
+        start: whose weights the student begins with, if not with its own.
+    """
 
     learner: Learner
     metrics: dict[str, float] = field(default_factory=dict)
     teachers: dict[str, Trained] = field(default_factory=dict)
+    start: Trained | None = None
 
 
 def carry_out(job: Job, prepare: Callable[[Job, Any], Prepared]) -> float | None:
@@ -90,8 +98,10 @@ def _train(job: Job, run: Run, prepare: Callable[[Job, Any], Prepared]) -> float
         if (single := prepared.teachers.get("teacher")) is not None:
             told |= {"id": single.id, "folder": str(single.folder)}
         write_json(run.folder / "teacher.json", told)
+    if prepared.start is not None:
+        write_json(run.folder / "start.json", {"id": prepared.start.id, "folder": str(prepared.start.folder)})
     loggers = {name: partial(build.make, node) for name, node in (cfg.logger or {}).items()}
-    with opened(info(job, run, prepared.teachers), loggers) as journal:
+    with opened(info(job, run, prepared.teachers, prepared.start), loggers) as journal:
         _tell_trainable(learner, journal)
         measured, metric = fit(job, run, learner, data, journal)
         learner.model = save_tuned(build.make(cfg.peft), learner.model, data.tokenizer, run.folder / "model")
@@ -228,8 +238,10 @@ def _cost(run: Run, learner: Learner, data: Any) -> dict[str, float]:
     }
 
 
-def info(job: Job, run: Run, teachers: Mapping[str, Trained]) -> RunInfo:
+def info(job: Job, run: Run, teachers: Mapping[str, Trained], start: Trained | None = None) -> RunInfo:
     config, sources = job.config, {}
+    if start is not None:
+        config["start_run"] = {"id": start.id, "sha256": sha256(start.weights / "model.safetensors")}
     for place, teacher in teachers.items():
         weights = teacher.weights / "model.safetensors"
         sources[place] = Source(teacher.id, weights, sha256(weights))

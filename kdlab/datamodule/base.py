@@ -16,6 +16,7 @@ from kdlab.datamodule import split, tokenizer
 from kdlab.datamodule.augment.base import Augment
 from kdlab.datamodule.batch import Deck, EvalLoader, TrainLoader, within
 from kdlab.datamodule.corpus import Corpus, labelled
+from kdlab.datamodule.curriculum.base import Curriculum
 from kdlab.datamodule.rows import Rows, stored
 from kdlab.datamodule.select.base import Select
 from kdlab.datamodule.view import View
@@ -42,6 +43,7 @@ class TextData(LightningDataModule, ABC):
         download: whether what is not in the cache may be fetched.
         augment: what happens to a training row each time the student reads it; None: nothing.
         select: who says which rows keep their labels, in :meth:`choose`; None: ``seed``.
+        curriculum: in what order rows are learned from; None: all the same.
 
     Attributes (after :meth:`setup`):
         labels: names, in the order of the logits.
@@ -69,6 +71,7 @@ class TextData(LightningDataModule, ABC):
     download: bool = False
     augment: Augment | None = None
     select: Select | None = None
+    curriculum: Curriculum | None = None
     labels: list[str] = field(init=False)
     label_counts: list[int] = field(init=False)
     multi_label: bool = field(init=False)
@@ -142,10 +145,27 @@ class TextData(LightningDataModule, ABC):
     def train_dataloader(self) -> TrainLoader:
         accumulate = self.trainer.accumulate_grad_batches if self.trainer else 1
         shuffle = not (self.trainer and self.trainer.overfit_batches)  # type: ignore[attr-defined]
-        return TrainLoader(
+        loader = TrainLoader(
             self._deck(), self.splits["train"], self.batch_size, self.seed, *self._place(), accumulate, shuffle,
             self.augment,
         )  # fmt: skip
+        if self.curriculum is not None:
+            hard = self.curriculum.difficulty(self._deck().rows.lengths)[self.splits["train"]]
+            epochs = self._epochs(-(-len(loader) // accumulate))
+            loader.groups = partial(self.curriculum.groups, hard, self.batch_size, self.seed, epochs)
+        return loader
+
+    def _epochs(self, steps: int) -> float:
+        """How many epochs of so many optimizer steps the run has; 1 where nothing says so."""
+        if self.trainer is None:
+            return 1.0
+        most, last = self.trainer.max_epochs or -1, self.trainer.max_steps
+        return min([float(most)] * (most > 0) + [last / steps] * (last > 0), default=1.0)
+
+    def grade(self, logits: np.ndarray) -> None:
+        """Tell the curriculum what a trained model says ``[M, C]`` of each of :attr:`used`."""
+        assert self.curriculum is not None
+        self.curriculum.grade(logits, self._deck().codes[self.used], self.used, len(self.texts))
 
     def val_dataloader(self) -> EvalLoader:
         return EvalLoader(self._deck(), self.splits["val"], self.eval_batch_size, *self._place())

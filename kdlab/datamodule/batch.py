@@ -48,14 +48,14 @@ class Deck:
         }
 
 
-def steps(lengths: np.ndarray, size: int, least: int, seed: int, epoch: int) -> list[np.ndarray]:
+def steps(lengths: np.ndarray, size: int, least: int, *seed: int) -> list[np.ndarray]:
     """Positions ``0..N-1`` grouped into the optimizer steps of an epoch: each position once.
 
     Positions are shuffled, sorted by length within pools of ``POOL`` steps, cut, and the steps shuffled. It is a
     function of its arguments alone. All steps have ``size`` rows but one, which has the rest, or ``size`` and the rest
     where the rest is smaller than ``least``. Equal lengths stay shuffled.
     """
-    random = np.random.default_rng([seed, epoch])
+    random = np.random.default_rng(seed)
     order = random.permutation(len(lengths))
     for start in range(0, len(order), POOL * size):
         pool = order[start : start + POOL * size]
@@ -105,6 +105,7 @@ class TrainLoader:
         self.deck, self.index, self.batch_size, self.seed = deck, index, batch_size, seed
         self.rank, self.world, self.accumulate, self.shuffle = rank, world, accumulate, shuffle
         self.lengths = deck.rows.lengths[index]
+        self.groups: Callable[[int], list[np.ndarray]] = lambda epoch: [np.arange(len(index))]  # what a curriculum sets
         self.epoch = self.place = self.start = 0
 
     def __len__(self) -> int:
@@ -115,15 +116,24 @@ class TrainLoader:
     def __iter__(self) -> Iterator[Batch]:
         # a generator: it looks at the epoch when the first batch is asked for, which is after Lightning's set_epoch
         self.place, self.start = self.start, 0
-        epoch = self.epoch if self.shuffle else 0
-        plan = steps(self.lengths, self.batch_size, self.parts, self.seed, epoch)
+        plan = self.plan(self.epoch if self.shuffle else 0)
         while self.place < len(self):
             step, micro = divmod(self.place, self.accumulate)
-            rows = self.index[plan[step]]
+            rows = plan[step]
             known = np.count_nonzero(labelled(self.deck.codes[rows]))
             part = np.array_split(rows, self.parts)[micro * self.world + self.rank]
             self.place += 1
             yield self.augment(self.deck.batch(part, len(rows) / self.parts, known / self.parts), self.epoch)
+
+    def plan(self, epoch: int) -> list[np.ndarray]:
+        """The row ids of each optimizer step of an epoch."""
+        return [
+            self.index[group[step]]
+            for number, group in enumerate(self.groups(epoch))
+            for step in steps(
+                self.lengths[group], self.batch_size, self.parts, self.seed, epoch, *[number] * (number > 0)
+            )
+        ]
 
     @property
     def sampler(self) -> TrainLoader:

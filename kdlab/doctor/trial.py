@@ -69,7 +69,7 @@ def trial(learner: Learner, data: Any, fit: Callable[..., Trainer]) -> Trace:
 def data_trace(data: Any) -> str:
     """A fingerprint of rows, labels, splits, tokens and the order of batches."""
     loaders = [data.train_dataloader(), data.val_dataloader(), data.test_dataloader()]
-    first = next(iter(loaders[0]))["row"].tolist()
+    first = [rows.tolist() for rows in loaders[0].plan(0)]
     parts = [data.fingerprint, data.labels, first, [len(loader) for loader in loaders], data.batch_size]
     return written([*parts, {name: _digest(rows) for name, rows in data.splits.items()}, _digest(data.deck.codes)])
 

@@ -87,6 +87,7 @@ LISTENING = (
     "+schedule@loss.alpha=plateau", "loss.alpha.patience=1", "loss.alpha.min_delta=2",
     "+schedule@loss.terms.kl.weight=early_stop", "loss.terms.kl.weight.patience=1", "loss.terms.kl.weight.after=0.5",
     "loss.terms.kl.weight.min_delta=2", "loss/balance=dwa",
+    "datamodule/curriculum=teacher",
 )  # fmt: skip
 
 
