@@ -106,8 +106,8 @@ class _Watch(Callback):
         self.done = 0
 
     def on_train_batch_end(self, trainer: Any, learner: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.result.losses.append(float(trainer.callback_metrics["train/loss"]))
-        self.result.logged = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self.result.losses.append(float(learner.told["train/loss"]))
+        self.result.logged = {name: float(value) for name, value in learner.told.items()}
         if trainer.global_step > self.done:
             self.done = trainer.global_step
             self.result.steps.append(weights(learner))

@@ -76,10 +76,20 @@ def _located(problem: InstantiationException, where: str) -> UserError:
 
 def data(cfg: DictConfig) -> Any:
     """The datamodule, set up: labels, tokenizer and splits are known."""
+    if (ready := _ahead.pop(OmegaConf.to_yaml(cfg.datamodule, resolve=True), None)) is not None:
+        return ready
     module = make(cfg.datamodule)
     module.prepare_data()
     module.setup("fit")
     return module
+
+
+_ahead: dict[str, Any] = {}  # by their config, data modules that wait for the one job of this process that takes them
+
+
+def read_ahead(cfg: DictConfig) -> None:
+    """Set up the datamodule now, for forks of this process: each finds it as if it had read it itself."""
+    _ahead[OmegaConf.to_yaml(cfg.datamodule, resolve=True)] = data(cfg)
 
 
 def task(cfg: DictConfig, data: Any) -> Task:

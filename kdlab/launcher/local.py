@@ -11,6 +11,7 @@ import os
 import signal
 import traceback
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from importlib import import_module
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -20,9 +21,10 @@ from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from kdlab.command import build
 from kdlab.command.sweep import Failed
 from kdlab.error import JobError
-from kdlab.launcher.point import composed
+from kdlab.launcher.point import Point, composed
 from kdlab.launcher.share import cores, visible
 from kdlab.run import Run, read_done
 
@@ -40,6 +42,7 @@ def launch(
     if side_by_side <= 1:
         return [_do(context, function, config, words, number) for number, words in todo]
     warm(config)
+    ahead(composed(context, config, todo[0][1], todo[0][0]))
     threads = cores(side_by_side)
     done: dict[int, JobReturn] = {}
     running: dict[Any, tuple[Any, Connection, int, list[str]]] = {}
@@ -84,6 +87,14 @@ def warm(config: DictConfig) -> None:
         if module.startswith(("kdlab.", "torch.", "lightning.")):
             import_module(module)
     import_module("transformers.models.bert.modeling_bert")  # transformers loads families late; this one is the default
+    import_module("pandas")  # W&B loads it late, for its tables
+
+
+def ahead(point: Point) -> None:
+    """Read the data of a point, for all jobs that have the same; what is wrong with it is the job's to say."""
+    if not point.finished:
+        with suppress(Exception):
+            build.read_ahead(point.job.cfg)
 
 
 def _targets(node: Any) -> Iterator[str]:

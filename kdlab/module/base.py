@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -54,6 +54,8 @@ class Learner(LightningModule, ABC):
         self.test_metric = metric.clone(prefix="test/")
         self.blocks = select(freeze, model)  # a plain list: the modules are registered under `model` alone
         self.steps = 1
+        self.log_every = 1
+        self.told: dict[str, Tensor | float] = {}  # the last batch's values, by name, see :meth:`tell`
 
     @property
     def progress(self) -> float:
@@ -83,6 +85,7 @@ class Learner(LightningModule, ABC):
         # not in configure_optimizers: asking makes the train loader, and before a checkpoint is restored that would be
         # one that starts its epoch again
         self.steps = int(self.trainer.estimated_stepping_batches)
+        self.log_every = int(self.trainer.log_every_n_steps)  # type: ignore[attr-defined]
 
     def configure_optimizers(self) -> Any:
         settings = getattr(self.optimizer, "keywords", {})
@@ -122,11 +125,13 @@ class Learner(LightningModule, ABC):
         return []
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        torch.manual_seed(hash((self.seed, self.global_step, batch_idx, self.global_rank)) % 2**63)
+        seed = hash((self.seed, self.global_step, batch_idx, self.global_rank)) % 2**63
+        # torch.manual_seed also queues the seed for each kind of device that sleeps, with a walk over the stack
+        torch.default_generator.manual_seed(seed) if self.device.type == "cpu" else torch.manual_seed(seed)
         apply(self.freezing, self.blocks, self.progress)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        self.log_dict(self.penalty.add())
+        self.tell(self.penalty.add())
 
     @property
     def schedules(self) -> list[Schedule]:
@@ -153,6 +158,12 @@ class Learner(LightningModule, ABC):
     def table(self) -> list[dict[str, Any]]:
         """One row a block: its parameters, how many of them learn at the end, and their learning-rate factor."""
         return trainable_table(self.freezing, self.blocks, progress=1.0)
+
+    def tell(self, values: Mapping[str, Tensor | float], batch: Batch | None = None) -> None:
+        """Log values of a training batch, where its step is one of those that are logged."""
+        self.told |= {name: value.detach() if isinstance(value, Tensor) else value for name, value in values.items()}
+        if (self.global_step + 1) % self.log_every == 0:
+            self.log_dict(dict(values), sync_dist=True, batch_size=None if batch is None else len(batch["row"]))
 
     @abstractmethod
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

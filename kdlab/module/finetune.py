@@ -16,5 +16,5 @@ class Finetune(Learner):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss = self.task.supervised(self.read(batch), batch)
-        self.log("train/loss", loss, batch_size=len(batch["row"]), sync_dist=True)
+        self.tell({"train/loss": loss}, batch)
         return loss

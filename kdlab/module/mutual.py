@@ -120,7 +120,7 @@ class Mutual(Taught):
         said = {name: self.task.read(model, batch) for name, model in {"": self.model, **self.peers}.items()}
         total, values = self._learn("", said, batch)
         others = {name: self._learn(name, said, batch)[0] for name in self.peers}
-        self.log_dict({f"train/{name}/loss": value for name, value in others.items()}, batch_size=len(batch["row"]))
+        self.tell({f"train/{name}/loss": value for name, value in others.items()}, batch)
         return self.learned((total, values), batch) + sum(others.values())
 
     def _learn(self, name: str, said: dict[str, Output], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:

@@ -70,7 +70,7 @@ class Taught(Learner, ABC):
         named: dict[str, Tensor | float] = {"train/loss": total}
         named |= {f"train/loss/{name}": value for name, value in values.items()}
         named |= {f"train/schedule/{name}": value for name, value in self.loss.current(self.progress).items()}
-        self.log_dict(named, batch_size=len(batch["row"]), sync_dist=True)
+        self.tell(named, batch)
         return total
 
     def optimizer_step(self, *arguments: Any, **named: Any) -> None:

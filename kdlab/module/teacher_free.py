@@ -49,5 +49,5 @@ class TeacherFree(Learner):
         total, values = self.loss(supervised, student, None, self.progress)
         named = {"train/loss": total} | {f"train/loss/{name}": value for name, value in values.items()}
         named |= {f"train/schedule/{name}": value for name, value in self.loss.current(self.progress).items()}
-        self.log_dict(named, batch_size=len(batch["row"]), sync_dist=True)
+        self.tell(named, batch)
         return total

@@ -56,7 +56,8 @@ class Module(pl.LightningModule):
     def training_step(self, batch, index):
         loss = torch.nn.functional.cross_entropy(self.model(batch["x"]), batch["label"])
         hint = loss.detach() * (float("nan") if self.global_step == self.break_at else 1.0)
-        self.log_dict({"train/loss": loss, "train/loss/supervised": loss, "train/loss/hint": hint})
+        self.told = {"train/loss/supervised": loss.detach(), "train/loss/hint": hint}
+        self.log_dict({"train/loss": loss} | self.told)
         return loss if self.break_at is None else loss + hint
 
     def validation_step(self, batch, index):
