@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import sys
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,6 +32,20 @@ FILLER = ("the", "film", "is", "a", "and", "story", "with", "actors", "this", "v
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--golden-write", action="store_true", help="write tests/golden/ anew; see its README.md")
     parser.addoption("--docs-write", action="store_true", help="write the table of objectives in README.md anew")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark all cases of a ``sampled(n)`` test slow but n, spread evenly over those that are not slow already."""
+    families: dict[tuple[str, int], list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        if (mark := item.get_closest_marker("sampled")) and not item.get_closest_marker("slow"):
+            families[item.nodeid.partition("[")[0], mark.args[0]].append(item)
+    for (_, kept), cases in families.items():
+        fast = {place * len(cases) // kept for place in range(kept)}
+        for place, case in enumerate(cases):
+            if place not in fast:
+                case.add_marker("slow")
 
 
 @pytest.fixture(scope="session", autouse=True)

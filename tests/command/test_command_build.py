@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hydra import initialize_config_dir
 from omegaconf import OmegaConf
+from small import small
 
+from kdlab.__main__ import conf
 from kdlab.command import build
 from kdlab.error import UserError
 
@@ -18,3 +21,16 @@ def test_a_missing_value_is_named_by_its_key():
 
 def test_what_is_given_is_not_missing():
     assert build.make(OmegaConf.create(CFG).student, path="x") == {"path": "x", "layers": None}
+
+
+def test_what_was_read_ahead_is_taken_once_and_by_the_same_config(reviews):
+    with initialize_config_dir(str(conf()), version_base="1.3"):
+        words = ["datamodule=table", f"datamodule.path={reviews}"]
+        same, other = (small("finetune", [*words, f"datamodule.per_class={kept}"]).cfg for kept in (5, 6))
+    build.read_ahead(same)
+    fresh = build.data(other)
+    assert fresh.label_counts == [6, 6]
+    first, second = build.data(same), build.data(same)
+    assert first.label_counts == second.label_counts == [5, 5]
+    assert first is not second, "a job changes its data: who comes second reads anew"
+    assert (first.deck.codes == second.deck.codes).all()

@@ -106,6 +106,7 @@ def test_the_same_run_twice_is_the_same_bit_for_bit(kdlab, tiny):
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("how", ["id", "folder", "model folder", "checkpoint"])
 def test_a_teacher_by_run_id_directory_model_or_checkpoint(kdlab, tiny, how):
     assert kdlab("finetune", *tiny["finetune"], "logger=none")[0] == 0

@@ -46,6 +46,7 @@ TEACHERS = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("name", TEACHERS)
 def test_every_kind_of_teacher_is_looked_at(kdlab, tiny, name):
     words, says = TEACHERS[name]
@@ -58,6 +59,7 @@ def test_every_kind_of_teacher_is_looked_at(kdlab, tiny, name):
     assert not Path("outputs").exists()
 
 
+@pytest.mark.slow
 def test_the_members_of_an_ensemble_are_shown(kdlab, tiny, reviews):
     recipe = next(word for word in tiny["distill"] if word.startswith("teacher.recipe=")).partition("=")[2]
     shared = [word for word in tiny["distill"] if not word.startswith(("teacher", "model@teacher"))]
@@ -106,6 +108,7 @@ DEAD = {
 }
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("name", DEAD)
 def test_a_knob_that_does_nothing_is_an_error_that_names_it(kdlab, tiny, name):
     words, says = DEAD[name]
@@ -156,6 +159,7 @@ MISTAKES = {
 }
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_is_told_with_its_point_and_nothing_is_trained(kdlab, tiny, name):
     words, says = MISTAKES[name]

@@ -274,6 +274,7 @@ CASES: dict[str, dict[str, Case]] = {
 }
 
 
+@pytest.mark.sampled(50)
 @pytest.mark.parametrize(("command", "name"), [(command, name) for command, cases in CASES.items() for name in cases])
 def test_a_mistake_is_one_sentence(kdlab, tiny, base, command, name):
     case = CASES[command][name]

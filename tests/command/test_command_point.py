@@ -27,6 +27,7 @@ def grid(*words: str, verb: str = "distill") -> Grid:
     return Grid(verb, list(words), loader.load_configuration(verb, list(words), RunMode.MULTIRUN), loader)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     "words",
     [

@@ -77,6 +77,7 @@ def killed_then_resumed(tiny, folder: Path, more: tuple[str, ...], *moments: tup
     assert code == 0, said
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_killed_run_goes_on_to_the_same_weights_and_history(tmp_path, tiny, undisturbed, moment):
     killed_then_resumed(tiny, tmp_path, GRADUAL, MOMENTS[moment])

@@ -60,6 +60,7 @@ def test_each_stage_starts_from_the_student_of_the_one_before(undisturbed):
     assert all(not torch.equal(one["classifier.weight"], two["classifier.weight"]) for one, two in pairwise(ends))
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     "moments",
     [
@@ -81,6 +82,7 @@ def test_killed_in_and_between_stages_it_ends_with_the_same_weights(tmp_path, ti
     assert all(after[name] == stamp for name, stamp in before.items()), "a finished stage is not done again"
 
 
+@pytest.mark.slow
 def test_a_sweep_shares_its_stages_and_a_second_call_does_nothing(kdlab, tiny):
     command = words(tiny, "stages=none,fitnet,tinybert", "loss.temperature=1,4", "trainer.max_epochs=1")
     code, out, err = kdlab("distill", "-m", *command)
@@ -121,6 +123,7 @@ def test_a_stage_that_cannot_be_is_told_before_anything_is_trained(kdlab, tiny, 
     assert code == 2 and said in err and not runs(), err
 
 
+@pytest.mark.slow
 def test_the_doctor_sees_what_stages_and_other_dynamic_options_change(kdlab, tiny):
     code, out, err = kdlab("doctor", "distill", "-m", *words(tiny, "stages=none,fitnet", "loss/balance=none,dwa"))
     assert code == 0, out + err

@@ -70,6 +70,7 @@ def test_an_ensemble_of_architectures_and_tokenizers_is_trained_and_asked_once_f
     assert code == 0, out + err
 
 
+@pytest.mark.slow
 def test_terms_that_need_several_teachers_read_the_members(kdlab, mixed):
     code, out, err = kdlab("distill", "-m", *mixed, "loss=ca_mkd,ae_kd")
     assert code == 0, out + err
@@ -145,6 +146,7 @@ def test_what_an_ensemble_cannot_be_is_one_sentence(kdlab, words, more, said):
     assert code == 2 and said in err and err.count("\n") == 1, err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", ["entropy", "disagreement"])
 def test_a_trained_model_selects_what_is_labelled_and_is_asked_once(kdlab, tiny, choice):
     seeds = ["seed=0,1"] if choice == "disagreement" else ["seed=0"]

@@ -45,6 +45,7 @@ def test_side_by_side_is_one_after_the_other_bit_for_bit(tiny, tmp_path):
     assert len(set(started)) == 4, "each job is a process of its own"
 
 
+@pytest.mark.slow
 def test_a_killed_job_is_named_and_the_others_end_and_the_same_command_goes_on(tiny, tmp_path):
     words = ["finetune", "-m", *offered(tmp_path), *tiny["finetune"], "seed=1,2,3"]
     done = kdlab(tmp_path, 2, *words)

@@ -102,6 +102,7 @@ def test_a_search_goes_on_where_it_was(kdlab, tiny):
     assert done() == first + 1
 
 
+@pytest.mark.slow
 def test_a_trial_that_falls_behind_is_given_up_and_one_that_fails_is_named(kdlab, tiny):
     """Rates that do nothing, then a rate that learns nothing either: ASHA keeps the better half of each rung."""
     words = ["finetune", "-m", "sweep=optuna", *tiny["finetune"], "logger=none", "trainer.max_epochs=4"]

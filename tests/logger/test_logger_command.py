@@ -195,6 +195,7 @@ def test_a_lost_staging_folder_is_named_run_by_run(kdlab, tiny):
     assert all(file.is_relative_to(staging.resolve()) for file in gone)
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("logger", ["many", "tensorboard", "csv", "none", "[csv,tensorboard]"])
 def test_with_every_logger_the_run_directory_is_the_same(kdlab, tiny, logger):
     code, _, err = kdlab("finetune", *tiny["finetune"], f"logger={logger}", "trainer.log_every_n_steps=2")

@@ -40,6 +40,7 @@ def test_the_search_finds_a_key(tmp_path):
     assert {path.name for path in leaks(tmp_path)} == {"a.log", KEY}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("online", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_no_file_and_no_output_of_any_command_has_the_key(kdlab, tiny, tmp_path, monkeypatch, online):
     monkeypatch.setenv("WANDB_API_KEY", KEY)

@@ -104,6 +104,7 @@ def test_every_term_obeys_the_laws_of_masks(root, term):
     laws.masked_rows_do_not_matter(built.terms["extra"], student, teacher)
 
 
+@pytest.mark.sampled(20)
 @pytest.mark.parametrize("term", TERMS)
 @settings(max_examples=3, deadline=None)
 @given(sizes=st.lists(st.integers(1, 4), min_size=1, max_size=4))

@@ -81,6 +81,7 @@ def test_the_peers_move_and_freezing_holds_for_each(base):
     assert all("classifier" in name or "pooler" in name for name in moved), moved
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     "knobs", [("loss.temperature=5",), ("loss.alpha=0.1",), ("module.target=each",), ("freeze=embeddings",)]
 )

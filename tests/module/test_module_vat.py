@@ -79,6 +79,7 @@ def test_the_loss_is_the_papers(base, monkeypatch):
     torch.testing.assert_close(loss, expected)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("knob", ["module.epsilon=5", "module.xi=1", "module.iterations=2", "module=distill"])
 def test_every_knob_changes_the_student(base, knob):
     plain, turned = train(base()), train(base(knob))

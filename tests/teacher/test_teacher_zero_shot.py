@@ -92,6 +92,7 @@ def test_descriptions_are_those_of_the_labels():
             described(given, labels, template)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("by", "model"), [("cosine", "encoder"), ("entailment", "nli")])
 def test_a_student_learns_without_any_label(kdlab, tiny, models, by, model):
     words = [word for word in tiny["distill"] if "teacher" not in word]
