@@ -23,9 +23,10 @@ class Prefix(Peft):
     """``tokens`` keys and values a layer, the same for every text, are put before those of the text; the model's own
     weights stay.
 
-    The sequence does not get longer, nor do positions change: taps are those of the real tokens, and what attention
-    gives to the prefix is missing from the attention taps' sums. It does not begin as the model that it was added to:
-    attention is shared with the prefix at once, even where it is zero.
+    The sequence does not get longer, nor do positions change (in the library's own wrapper a text begins at position
+    ``tokens``): taps are those of the real tokens, and what attention gives to the prefix is missing from the attention
+    taps' sums. It does not begin as the model that it was added to: attention is shared with the prefix at once, even
+    where it is zero.
 
     Keys and values cannot be folded into the weights, so the saved model is one that kdlab alone reads whole.
 

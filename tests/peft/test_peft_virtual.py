@@ -177,3 +177,40 @@ def test_a_prompt_too_long_for_the_positions_is_told(make, batch):
 def test_the_named_taps_are_those_of_the_plain_model(make, batch, name):
     model = tuned(make, name, "bert")
     assert available(model) == available(make("bert"))
+
+
+@pytest.mark.parametrize("family", PREFIX)
+def test_a_prefix_says_what_the_librarys_own_wrapper_says_but_for_positions(make, batch, family):
+    """There the prefix takes the first positions, so that texts begin at position P; here they begin at 0."""
+    from peft import PrefixTuningConfig, get_peft_model
+
+    model = tuned(make, "prefix", family)
+    own = [value for key, value in model.named_parameters() if key.endswith("prefix.embedding.weight")]
+    settings = PrefixTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=TOKENS)
+    whole = get_peft_model(loud(make, family), settings).eval()
+    whole.prompt_encoder["default"].embedding.weight.data = torch.cat(own, 1).detach()
+    mask = batch["attention_mask"]
+    places = (
+        (mask.cumsum(-1) + TOKENS) * mask if family == "roberta" else torch.arange(TOKENS, TOKENS + 5).expand(3, -1)
+    )
+    ours, theirs = model(**batch, position_ids=places).logits, whole(**batch).logits
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["roberta", "gpt2", "llama"])
+def test_a_prompt_says_what_the_librarys_own_wrapper_says_of_a_text_without_padding(make, batch, family):
+    """RoBERTa's head and the decoders' read a virtual token, or padding, in the library: not where there is neither."""
+    from peft import PromptTuningConfig, get_peft_model
+
+    model = tuned(make, "prompt", family)
+    whole = get_peft_model(
+        loud(make, family), PromptTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=TOKENS)
+    ).eval()
+    whole.prompt_encoder[
+        "default"
+    ].embedding.weight.data = model.get_input_embeddings().prompt.embedding.weight.detach()
+    full = {key: value[:1] for key, value in batch.items()}
+    ours, theirs = read(model, full)[0], whole(**full).logits
+    if family == "roberta":
+        theirs = whole.base_model.classifier(whole(**full, output_hidden_states=True).hidden_states[-1][:, TOKENS:])
+    torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
