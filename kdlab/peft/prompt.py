@@ -50,7 +50,7 @@ class Prompt(Peft):
         library()
         from peft.tuners.prompt_tuning import PromptEmbedding, PromptTuningConfig
 
-        backbone = model.base_model if isinstance(model, PreTrainedModel) else model
+        backbone: Any = model.base_model if isinstance(model, PreTrainedModel) else model
         pooler = getattr(backbone, "pooler", None)
         if backbone is model or isinstance(pooler, nn.Linear):
             why = "reads the first token before it pools" if backbone is not model else "has no word embeddings to join"
