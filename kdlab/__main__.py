@@ -31,6 +31,7 @@ usage: kdlab VERB [overrides]
 {verbs}
 
 kdlab VERB --help       the config groups of a verb and the config it composes
+kdlab help GROUP        the options of a group, such as loss/term; kdlab help loss/term=hint explains one
 kdlab VERB --cfg job    the whole config, without running it
 kdlab VERB -m a=1,2     a sweep: one run a combination
 eval "$(kdlab --shell-completion install=bash)"    tab completion (also zsh; fish: kdlab ... install=fish | source)
@@ -50,7 +51,9 @@ def main() -> None:
     """Run the verb that the command line names; exits with 2 after a user's mistake, 1 after any other failure."""
     arguments = sys.argv[1:]
     try:
-        if not arguments or arguments[0] in ("-h", "--help", "help"):
+        if arguments[:1] == ["help"] and arguments[1:]:
+            print(import_module("kdlab.command.explain").explain(arguments[1:], conf()))
+        elif not arguments or arguments[0] in ("-h", "--help", "help"):
             print(HELP.format(verbs="\n".join(f"  {verb:<10}{what}" for verb, what in (VERBS | DOCTOR).items())))
         elif arguments[0] == "--version":
             print(import_module("kdlab").__version__)

@@ -54,15 +54,17 @@ def read(model: nn.Module, batch: Batch, taps: Collection[str] = ()) -> tuple[Te
         output = model(**asked)
     logits = output if isinstance(output, Tensor) else output.logits
     values: dict[str, Tensor] = {}
+    length = batch["input_ids"].shape[1]
     for tap, (kind, place) in places.items():
         if kind == "hidden":
             values[tap] = output.hidden_states[place]
         elif kind == "attention":
-            values[tap] = output.attentions[place]
+            values[tap] = output.attentions[place][..., -length:]  # of the keys, those of real tokens
         elif tap not in caught:
             raise UserError(f"The tap '{tap}' names a module that {type(model).__name__} never runs: choose another.")
         else:
-            values[tap] = _one_token(model, batch, caught[tap]) if kind == "pooled" else caught[tap]
+            one = _one_token if kind == "pooled" else _real_tokens
+            values[tap] = one(model, batch, caught[tap])
     return logits, values
 
 
@@ -176,3 +178,10 @@ def _one_token(model: nn.Module, batch: Batch, values: Tensor) -> Tensor:
     real = ids != getattr(model.config, "pad_token_id", None)
     last = (torch.arange(ids.shape[1], device=ids.device) * real).argmax(-1)
     return values[torch.arange(len(ids), device=ids.device), last]
+
+
+def _real_tokens(model: nn.Module, batch: Batch, values: Tensor) -> Tensor:
+    """``values`` without the places of the virtual tokens that peft=prompt puts before every text."""
+    virtual = getattr(model, "virtual_tokens", 0)
+    longer = values.ndim > 2 and values.shape[1] == virtual + batch["input_ids"].shape[1]
+    return values[:, virtual:] if virtual and longer else values

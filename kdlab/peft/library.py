@@ -30,11 +30,11 @@ class Injected(Peft, ABC):
 
     def attach(self, model: nn.Module) -> nn.Module:
         """See :class:`Peft`."""
-        library = _library()
+        peft = library()
         paths = find(model, self.modules, "peft.modules")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of what the library sets by itself for GPT-2's transposed maps
-            library.inject_adapter_in_model(self.config(paths), model)
+            peft.inject_adapter_in_model(self.config(paths), model)
         added = [parameter for parameter in model.parameters() if parameter.requires_grad]
         only_head(model)
         for parameter in added:
@@ -58,7 +58,12 @@ def transposed(paths: dict[str, nn.Module]) -> bool:
     return any(isinstance(module, Conv1D) for module in paths.values())
 
 
-def _library() -> Any:
+def library() -> Any:
+    """The library itself.
+
+    Raises:
+        UserError: it is not installed.
+    """
     try:
         import peft
     except ImportError as problem:

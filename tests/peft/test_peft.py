@@ -20,7 +20,7 @@ from kdlab.model.tap import available, read
 
 FAMILIES = ["bert", "roberta", "distilbert", "gpt2", "electra", "llama"]
 METHODS = [name for name in options("peft") if name != "none"]
-SIZE = {"rank": 2, "size": 3}
+SIZE = {"rank": 2, "size": 3, "tokens": 3}
 
 
 def method(name: str, **more):
@@ -31,7 +31,8 @@ def method(name: str, **more):
     return kind(**settings | more)
 
 
-CASES = [(name, family) for name in METHODS for family in FAMILIES]
+REFUSED = [("prefix", "distilbert")]  # whose attention takes no earlier keys
+CASES = [(name, family) for name in METHODS for family in FAMILIES if (name, family) not in REFUSED]
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ def test_it_begins_as_the_model_that_it_was_added_to_and_taps_have_their_shapes(
     logits, values = read(plain, batch, taps)
     again, others = read(model.eval(), batch, taps)
     assert {tap: value.shape for tap, value in others.items()} == {tap: value.shape for tap, value in values.items()}
-    if name != "adapter":  # which is nearly nothing at first
+    if method(name).merges:  # an adapter is nearly nothing at first; prompts and prefixes are not
         torch.testing.assert_close(again, logits)
         for tap in taps:
             torch.testing.assert_close(others[tap], values[tap])

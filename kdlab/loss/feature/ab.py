@@ -37,6 +37,10 @@ class AB(Layered):
     read with ``taps={student: module:<path>, teacher: module:<path>}``. A linear connector (the paper's 1x1
     convolution) always stands between.
 
+    Formula: ``mean_d max(0, margin - sign(t_d) s_d)^2``, s after the connector.
+    When: to start a student before it is trained on labels; models whose activations are cut at zero.
+    Cost: a linear map of ``D_s D_t`` parameters a pair, never exported; the hidden states of both.
+
     Args:
         weight, layer_map, taps: see :class:`kdlab.loss.feature.layered.Layered`.
         margin: > 0.

@@ -48,6 +48,10 @@ def attention_map_difference(student: Tensor, teacher: Tensor, tokens: Tensor, p
 class AT(Layered):
     """The mean of :func:`attention_map_difference` over pairs of layers and rows. It needs no projection.
 
+    Formula: ``|q_s - q_t|^2`` with q the unit vector of ``sum_d |a_ld|^power`` over the tokens l.
+    When: other widths, and no projection wanted.
+    Cost: no parameters; the hidden states of both, of the teacher L D numbers a row and layer.
+
     Args:
         weight, layer_map, taps: see :class:`kdlab.loss.feature.layered.Layered`.
         power: > 1, of :func:`attention_map`.

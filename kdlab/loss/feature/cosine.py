@@ -31,6 +31,11 @@ class Cosine(Layered):
 
     Where the widths differ, a linear projection takes the student's state to the teacher's width.
 
+    Formula: ``1 - cos(P s, t)``.
+    When: a student that copies layers of its teacher (DistilBERT): the direction is to stay, lengths are free.
+    Cost: a projection of ``D_s D_t`` parameters a pair where the widths differ, never exported; the hidden states of
+        both.
+
     Args:
         weight, layer_map, taps: see :class:`kdlab.loss.feature.layered.Layered`.
     """

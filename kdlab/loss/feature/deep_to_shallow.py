@@ -41,6 +41,11 @@ class DeepToShallow(Term):
     The heads read a layer's mean over the real tokens; they are checkpointed and never exported. The teacher is not
     looked at, and none is needed.
 
+    Formula: ``mean_l (1 - alpha) CE(g_l, y) + alpha T^2 KL(p || softmax(g_l / T))`` over inner layers l with heads g, p
+        the model's own.
+    When: there is no teacher, or a student from whose inner layers answers are wanted.
+    Cost: no teacher is run; ``(D + 1) C`` parameters a layer, never exported.
+
     Args:
         weight, temperature: numbers or schedules.
         alpha: the share of the deepest layer against the labels, in [0, 1]; a number or a schedule.

@@ -50,6 +50,12 @@ class FT(Layered):
     The paper trains the paraphraser before; here it learns along, from the teacher's features alone: its factors are
     constants for the student's part. Every token passes the same linear layers (the paper's are convolutions).
 
+    Formula: ``|f_s / |f_s| - f_t / |f_t||_p^p + mean (t - restore(f_t))^2`` with factors f of K = rate D_t numbers a
+        token.
+    When: other widths or other families, where the teacher's features are not worth copying number by number.
+    Cost: an autoencoder and a translator a pair, about ``2 D_t^2 + 3 K^2 + 2 D_t K + D_s K`` parameters, never
+        exported; the hidden states of both.
+
     Args:
         weight, layer_map, taps: see :class:`kdlab.loss.feature.layered.Layered`.
         rate: the number of factors is this times the teacher's width; in (0, 1].

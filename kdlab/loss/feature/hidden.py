@@ -18,6 +18,11 @@ class Hidden(Layered):
 
     Where the widths differ, a linear projection takes the student's state to the teacher's width.
 
+    Formula: ``mean_d (P s - t)_d^2`` over pairs of layers and tokens.
+    When: a student of the same family with less layers, together with logits (TinyBERT).
+    Cost: a projection of ``D_s D_t`` parameters a pair where the widths differ, never exported; of the teacher L D
+        numbers a row and layer.
+
     Args:
         weight, layer_map, taps: see :class:`kdlab.loss.feature.layered.Layered`.
 

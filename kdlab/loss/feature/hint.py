@@ -31,6 +31,10 @@ class Hint(Term):
 
     Where the widths differ, a linear projection, which learns with the student, takes the student's to the teacher's.
 
+    Formula: ``mean_d (P s - t)_d^2`` between two taps.
+    When: one place in the middle or at the end to imitate; beside logits, or as a stage before them (FitNets).
+    Cost: a projection of ``D_s D_t`` parameters where the widths differ, never exported; one tap of both.
+
     Args:
         weight: a number or a schedule.
         taps: ``{student: NAME, teacher: NAME}``, both ``[B, L, D]`` or both ``[B, D]``.

@@ -67,6 +67,11 @@ def mmd(student: Tensor, teacher: Tensor, tokens: Tensor, kernel: str) -> Tensor
 class NST(Layered):
     """The mean of :func:`mmd` over pairs of layers and rows. It needs no projection.
 
+    Formula: ``mean k(s, s') + mean k(t, t') - 2 mean k(s, t)`` over features, each a unit vector over the tokens.
+    When: other widths, and no projection wanted; which feature is which does not matter.
+    Cost: no parameters; ``B (D_s + D_t)^2`` numbers of kernels, the largest memory of all feature terms at large
+        widths.
+
     Args:
         weight, layer_map, taps: see :class:`kdlab.loss.feature.layered.Layered`.
         kernel: ``linear``, ``poly`` (the paper's best) or ``gaussian``.

@@ -64,6 +64,11 @@ class OFD(Layered):
     ``taps={student: module:<path>, teacher: module:<path>}``; a linear connector (the paper's 1x1 convolution) always
     stands between.
 
+    Formula: ``mean_d (s - max(t, m))_d^2`` where ``s > max(t, m)`` or ``t > 0``, else 0; s after the connector, m the
+        mean of t below zero.
+    When: models whose activations are cut at zero, so that what is below need not be met.
+    Cost: a linear map of ``D_s D_t`` parameters and two buffers a pair, never exported; the hidden states of both.
+
     Args:
         weight, layer_map, taps: see :class:`kdlab.loss.feature.layered.Layered`.
     """

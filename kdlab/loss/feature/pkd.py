@@ -38,6 +38,11 @@ class PKD(Layered):
     The student's top layer is left to the logits, as in the paper, unless the layer map names it. ``layer_map=skip``
     is PKD-Skip, ``layer_map=last`` is PKD-Last.
 
+    Formula: ``|s / |s| - t / |t||^2`` of a row's state in a layer, s through a projection where the widths differ.
+    When: a student of the same family with less layers: cheaper than hidden, since one state a row is compared.
+    Cost: a projection of ``D_s D_t`` parameters a pair where the widths differ, never exported; the hidden states of
+        both are stored whole.
+
     Args:
         weight, layer_map, taps: see :class:`kdlab.loss.feature.layered.Layered`.
         token: which state speaks for a row: its ``first`` real token ([CLS] of encoders), or the ``mean`` of all.

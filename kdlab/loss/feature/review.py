@@ -88,6 +88,12 @@ class Review(Layered):
     the teacher's layer, so that the student's deep layers learn from the teacher's shallow ones too. All layers have
     the same tokens, so nothing is resized; linear layers stand for the 1x1 and 3x3 convolutions.
 
+    Formula: ``sum_k 2^-k |pool_k(f) - pool_k(t)|^2 / sum_k 2^-k``, f the layer fused with those above, pools of 1, 1/4,
+        1/2 and all tokens.
+    When: the student's deep layers should learn from the teacher's shallow ones too.
+    Cost: a fusion of about ``D_s S + 4 S + S D_t`` parameters a pair at width S, never exported; the hidden states of
+        both.
+
     Args:
         weight, layer_map, taps: see :class:`kdlab.loss.feature.layered.Layered`; a fixed map.
         size: width in which layers are fused; null takes the teacher's.

@@ -19,6 +19,10 @@ class SimKD(Term):
     Meant for a student with the teacher's classifier (``model@student=simkd``): it learns nothing but to give this
     classifier what it knows, and needs no labels.
 
+    Formula: ``mean_d (s - t)_d^2`` of what enters the final classifier.
+    When: the student may keep the teacher's classifier (model@student=simkd) and no label is needed.
+    Cost: no parameters here, but the student keeps its projector; D numbers a row of the teacher.
+
     Args:
         weight: a number or a schedule.
 

@@ -55,6 +55,11 @@ class VID(Layered):
     A network of three linear layers guesses the teacher's features, token by token, and a variance a feature is learned
     beside it. The value may be negative.
 
+    Formula: ``mean_d (t - mu(s))_d^2 / (2 v_d) + log(2 pi v_d) / 2``.
+    When: other widths, and features of which some cannot be met: their variance grows, so they count less.
+    Cost: a network of ``D_s D_t + 2 D_t^2`` parameters and D_t variances a pair, never exported; the hidden states of
+        both.
+
     Args:
         weight, layer_map, taps: see :class:`kdlab.loss.feature.layered.Layered`.
         variance: > 1e-5, where the variances start.

@@ -59,6 +59,11 @@ def adaptive_kl(student: Tensor, teacher: Tensor, temperature: float, head: floa
 class AdaptiveKL(Term):
     """The mean of :func:`adaptive_kl`, for single-label tasks.
 
+    Formula: ``T^2 (w KL(p_t || p_s) + (1 - w) KL(p_s || p_t))``; w is the part of ``|p_s - p_t|`` that is on the
+        teacher's likely classes.
+    When: many classes, some of them rare; with two classes both directions count alike.
+    Cost: no parameters; the classes of a row are sorted.
+
     Args:
         weight, temperature: numbers or schedules.
         head: the probability that counts as the teacher's head, in [0, 1]; a number or a schedule.

@@ -71,6 +71,12 @@ class AEKD(Members):
     The weights are those of :func:`min_norm`, for the gradients for the student's logits, averaged over the rows of a
     micro-batch: so it relates rows, and accumulating over smaller micro-batches is not the loss of the whole batch.
 
+    Formula: ``sum_m a_m T^2 KL(p_m || p_s)`` with ``a = argmin |sum_m a_m g_m|``, the gradients g for the student's
+        logits, ``0 <= a_m <= limit`` and sum 1.
+    When: several teachers that disagree, none of which is to be given up.
+    Cost: no parameters; each teacher is run, or read from its store; M B C numbers for the gradients, and some steps on
+        an M x M matrix.
+
     Args:
         weight, temperature: numbers or schedules.
         limit: C, the largest weight of a teacher, in (0, 1]: 1 lets few teachers decide, a small one nears the mean.

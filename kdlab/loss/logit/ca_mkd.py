@@ -34,6 +34,11 @@ class CAMKD(Members):
 
     The prediction part of the method; the weights are taken at temperature 1.
 
+    Formula: ``sum_m w_m T^2 KL(p_m || p_s)`` with ``w_m = (1 - softmax_m(CE(p_m, label))) / (M - 1)``.
+    When: several teachers of unequal worth, and labels that say which one to trust on a row; without labels it is their
+        mean.
+    Cost: no parameters; each teacher is run, or read from its store.
+
     Args:
         weight, temperature: numbers or schedules.
         taps: ``{teacher: [logits.NAME, …]}``, the members to learn from; none named: all that the ensemble has.

@@ -43,6 +43,10 @@ class CTKD(Term):
     The temperature is ``low + span * sigmoid(v)``; v is trained with the student, to make the loss larger, and is
     checkpointed with it. The term has no temperature of its own to set.
 
+    Formula: ``T^2 KL(p_t || p_s)`` with ``T = low + span sigmoid(v)``; the gradient for v is reversed.
+    When: no good temperature is known, and a sweep over it is too dear.
+    Cost: one parameter, learned and checkpointed with the student.
+
     Args:
         weight: a number or a schedule.
         low: > 0, the lowest temperature.

@@ -22,6 +22,11 @@ class CTKDInstance(Term):
     with the student, to make the loss larger, and is checkpointed with it; no gradient goes through it to the student.
     The authors' net normalises over the batch; this one looks at the rows one by one, so that micro-batches add up.
 
+    Formula: ``T_i^2 KL(p_t || p_s)`` with ``T_i = low + span sigmoid(net(t_i, s_i))``; the gradient for the net is
+        reversed.
+    When: rows differ much in how hard they are, and no good temperature is known.
+    Cost: a net of ``4 C^2 + 4 C + 1`` parameters for C classes, learned and checkpointed with the student.
+
     Args:
         weight: a number or a schedule.
         low, span, rise: as for :class:`kdlab.loss.logit.ctkd.CTKD`.

@@ -66,6 +66,12 @@ class DIST(Term):
     For single-label tasks. The second relates the rows of one micro-batch, so accumulating over smaller ones is not
     the loss of the whole batch; where a class is equally likely in all of them its value is 1.
 
+    Formula: ``T^2 (inter mean_i (1 - corr_c(s_i, t_i)) + intra mean_c (1 - corr_i(s_c, t_c)))`` of probabilities, over
+        rows i and classes c.
+    When: a teacher so much stronger that its probabilities cannot be met; large batches. With two classes only the
+        second part teaches.
+    Cost: no parameters; relates the rows of a micro-batch, O(B C).
+
     Args:
         weight, temperature: numbers or schedules.
         inter, intra: >= 0, the weights of the two parts, numbers or schedules.

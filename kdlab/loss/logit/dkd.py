@@ -39,6 +39,11 @@ class DKD(Term):
 
     Rows without a label take the teacher's most likely class for it.
 
+    Formula: ``T^2 (tckd KL(b_t || b_s) + nckd KL(q_t || q_s))``; b is (target, all others), q the others among
+        themselves.
+    When: many classes and a teacher that is sure of the target; with two classes the second part is 0.
+    Cost: no parameters; three softmaxes of a row; reads the label.
+
     Args:
         weight, temperature: numbers or schedules. The paper raises the weight linearly over its first epochs.
         tckd, nckd: >= 0, the weights of the two parts, numbers or schedules.

@@ -40,6 +40,11 @@ def jensen_shannon(student: Tensor, teacher: Tensor, temperature: float, beta: f
 class JSD(Term):
     """The mean of :func:`jensen_shannon`, for single-label tasks.
 
+    Formula: ``T^2 (beta KL(p_t || m) + (1 - beta) KL(p_s || m))`` with ``m = beta p_t + (1 - beta) p_s``.
+    When: something between covering all that the teacher finds possible (KL) and choosing one of it (reverse KL); a
+        bounded loss.
+    Cost: no parameters; two softmaxes of a row.
+
     Args:
         weight, temperature: numbers or schedules.
         beta: in [0, 1]; a schedule stays inside of (0, 1), since the value jumps at the ends.

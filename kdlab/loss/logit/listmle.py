@@ -38,6 +38,10 @@ def order_likelihood(student: Tensor, teacher: Tensor, top: int) -> Tensor:
 class ListMLE(Term):
     """The mean of :func:`order_likelihood`: the classes of a row are one list.
 
+    Formula: ``-sum_{k <= top} log softmax(s over the classes from place k on)(the teacher's k-th)``.
+    When: only the order of the classes is to be trusted, not the size of the teacher's scores.
+    Cost: no parameters; the classes of a row are sorted.
+
     Args:
         weight: a number or a schedule.
         top: how many of the teacher's first places count, at least 1; null counts all.

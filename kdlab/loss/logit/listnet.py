@@ -44,6 +44,10 @@ class ListNet(Term):
 
     It says nothing of how high a class is as a whole: beside a term that does, or for scores that only rank.
 
+    Formula: ``mean_c T^2 KL(softmax_i(t_ic / T) || softmax_i(s_ic / T))`` over the rows i of the micro-batch.
+    When: scores that rank rows, such as relevance; beside a term that says how high a score is.
+    Cost: no parameters; relates the rows of a micro-batch, O(B C).
+
     Args:
         weight, temperature: numbers or schedules.
     """

@@ -27,6 +27,10 @@ class LogitStandardisation(Term):
 
     It is free of shift and scale of either side. With two classes only the sign of a row's difference is left.
 
+    Formula: ``T^2 KL(softmax(z(t) / T) || softmax(z(s) / T))`` with ``z(x) = (x - mean) / deviation`` over the classes.
+    When: a student that cannot reach the range of the teacher's logits; three classes or more.
+    Cost: no parameters; two softmaxes of a row.
+
     Args:
         weight, temperature: numbers or schedules; the temperature is the paper's base temperature.
 

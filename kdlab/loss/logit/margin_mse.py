@@ -38,6 +38,10 @@ class MarginMSE(Term):
 
     Rows without a label take the teacher's most likely class for it.
 
+    Formula: ``mean_{c != target} ((s_target - s_c) - (t_target - t_c))^2``.
+    When: ranking, where how far the right one is ahead matters and the level of the scores does not.
+    Cost: no parameters; reads the label.
+
     Args:
         weight: a number or a schedule.
     """

@@ -32,6 +32,10 @@ class MLD(Term):
 
     It has no temperature, and grows with the number of classes; term binary_kl has one and averages.
 
+    Formula: ``sum_c KL(Bernoulli(sigmoid(t_c)) || Bernoulli(sigmoid(s_c)))``.
+    When: several labels a row, to do as the paper does; binary_kl does not grow with the number of labels.
+    Cost: no parameters; two sigmoids of a row.
+
     Args:
         weight: a number or a schedule.
     """

@@ -29,6 +29,11 @@ def logit_mse(student: Tensor, teacher: Tensor) -> Tensor:
 class LogitMSE(Term):
     """The mean of :func:`logit_mse`.
 
+    Formula: ``mean_c (s_c - t_c)^2``.
+    When: any task; what KL becomes at a high temperature, without one to choose. It asks for the level of the logits
+        too.
+    Cost: no parameters and no softmax.
+
     Args:
         weight: a number or a schedule.
     """

@@ -43,6 +43,11 @@ class NKD(Term):
 
     Rows without a label take the teacher's most likely class for it.
 
+    Formula: ``-p_t(y) log p_s(y) - gamma T^2 sum_{c != y} q_t(c) log q_s(c)``; q is p without the target y, at the
+        temperature.
+    When: many classes, where target and others are to be weighed apart; with two classes only the first part teaches.
+    Cost: no parameters; two softmaxes a side; reads the label.
+
     Args:
         weight, temperature: numbers or schedules.
         gamma: >= 0, the weight of the classes that are not the target, a number or a schedule.

@@ -50,6 +50,11 @@ class PartialSoftmax(Term):
 
     Rows without labels take those that the teacher finds likelier than not.
 
+    Formula: ``T^2 sum_{y in Y} KL(softmax(t of {y} and not Y) || softmax(s of {y} and not Y))`` for the labels Y of a
+        row.
+    When: several labels a row, which should not compete with each other.
+    Cost: no parameters; reads the labels; O(B C) numbers.
+
     Args:
         weight, temperature: numbers or schedules.
     """

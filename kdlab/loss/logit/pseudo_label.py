@@ -36,6 +36,10 @@ def pseudo_label(student: Tensor, teacher: Tensor, threshold: float) -> Tensor:
 class PseudoLabel(Term):
     """The sum of :func:`pseudo_label` divided by the number of all rows, for single-label tasks.
 
+    Formula: ``CE(s, argmax p_t)`` where ``max p_t >= threshold``, else 0.
+    When: many texts without labels (noisy student, self-training), and a teacher that is right where it is sure.
+    Cost: no parameters; one softmax a side.
+
     Args:
         weight: a number or a schedule.
         threshold: the least probability of a decision that teaches, in [0, 1]; a number or a schedule.

@@ -31,6 +31,10 @@ def huber_distance(student: Tensor, teacher: Tensor, delta: float) -> Tensor:
 class Regression(Term):
     """The mean of :func:`huber_distance`, for models that give one number a row.
 
+    Formula: ``d^2 / 2`` for ``d = |s - t| <= delta``, else ``delta (d - delta / 2)``.
+    When: a real number a row, and a teacher that is to be trusted.
+    Cost: no parameters.
+
     Args:
         weight: a number or a schedule.
         delta: > 0, where the square becomes a line, in units of the value; a number or a schedule.

@@ -31,6 +31,10 @@ def tempered_reverse_kl(student: Tensor, teacher: Tensor, temperature: float) ->
 class ReverseKL(Term):
     """The mean of :func:`tempered_reverse_kl`, for single-label tasks.
 
+    Formula: ``T^2 KL(p_s || p_t)``.
+    When: a student too small for all that the teacher finds possible: it keeps to what is likely.
+    Cost: no parameters; two softmaxes of a row.
+
     Args:
         weight, temperature: numbers or schedules.
     """

@@ -33,6 +33,10 @@ def skew_kl(student: Tensor, teacher: Tensor, temperature: float, skew: float) -
 class SkewKL(Term):
     """The mean of :func:`skew_kl`, for single-label tasks.
 
+    Formula: ``T^2 KL(p_t || skew p_t + (1 - skew) p_s)``.
+    When: KL whose gradient grows too large, because the student gives nearly nothing to what the teacher finds likely.
+    Cost: no parameters; two softmaxes of a row.
+
     Args:
         weight, temperature: numbers or schedules.
         skew: in [0, 0.99], a number or a schedule.

@@ -33,6 +33,11 @@ def skew_reverse_kl(student: Tensor, teacher: Tensor, temperature: float, skew: 
 class SkewReverseKL(Term):
     """The mean of :func:`skew_reverse_kl`, for single-label tasks.
 
+    Formula: ``T^2 KL(p_s || skew p_s + (1 - skew) p_t)``.
+    When: reverse KL whose gradient grows too large, because the teacher gives nearly nothing to what the student finds
+        likely.
+    Cost: no parameters; two softmaxes of a row.
+
     Args:
         weight, temperature: numbers or schedules.
         skew: in [0, 0.99], a number or a schedule.

@@ -34,6 +34,10 @@ def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float) -> 
 class SoftCE(Term):
     """The mean of :func:`soft_cross_entropy`, for single-label tasks.
 
+    Formula: ``-T^2 sum_c p_t(c) log p_s(c)``.
+    When: to compare with code that takes it for KL: the gradient is the same, the value does not go to 0.
+    Cost: no parameters; two softmaxes of a row.
+
     Args:
         weight, temperature: numbers or schedules.
     """

@@ -36,6 +36,10 @@ class TeacherBounded(Term):
 
     Rows without a label take the teacher's value for it, so that the student learns that.
 
+    Formula: ``(s - y)^2`` where ``(s - y)^2 + margin > (t - y)^2``, else 0.
+    When: a real number a row, labels, and a teacher that may be wrong without bound.
+    Cost: no parameters; reads the label.
+
     Args:
         weight: a number or a schedule.
         margin: >= 0, by how much the student's squared error has to be below the teacher's; a number or a schedule.

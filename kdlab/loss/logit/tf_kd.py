@@ -40,6 +40,11 @@ class TfKD(Term):
     Softened at a high temperature this is label smoothing that still prefers the label by a margin. Rows without a
     label have no virtual teacher and add nothing; the mean runs over all rows, as that of every term.
 
+    Formula: ``T^2 KL(softmax(log u_y / T) || p_s)``; u_y gives ``confidence`` to the label y and the rest evenly to the
+        others.
+    When: there is no teacher, or to see how much of a gain is label smoothing.
+    Cost: no teacher is run; no parameters; reads the label.
+
     Args:
         weight, temperature: numbers or schedules. The paper takes temperatures of 20 and more.
         confidence: what the virtual teacher gives to the label, in [0.01, 0.9999]; a number or a schedule.

@@ -34,6 +34,10 @@ def total_variation(student: Tensor, teacher: Tensor, temperature: float) -> Ten
 class TotalVariation(Term):
     """The mean of :func:`total_variation`, for single-label tasks.
 
+    Formula: ``T / 2 sum_c |p_s(c) - p_t(c)|``.
+    When: a bounded and symmetric loss, in which a few hard rows do not decide.
+    Cost: no parameters; two softmaxes of a row.
+
     Args:
         weight, temperature: numbers or schedules.
     """

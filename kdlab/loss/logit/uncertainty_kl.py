@@ -36,6 +36,10 @@ def learning_value(student: Tensor, teacher: Tensor, temperature: float) -> Tens
 class UncertaintyKL(Term):
     """The mean of :func:`learning_value` times the tempered KL, for single-label tasks.
 
+    Formula: ``H_t (1 + H_s / log C) / 2 * T^2 KL(p_t || p_s)``, with entropies H.
+    When: most rows are easy, and the few hard ones should count.
+    Cost: no parameters; two more softmaxes of a row.
+
     Args:
         weight, temperature: numbers or schedules.
         entropy_temperature: > 0, at which the entropies are taken, a number or a schedule.

@@ -49,6 +49,10 @@ def angle_difference(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
 class Angle(RowRelation):
     """The mean of :func:`angle_difference` between two taps; it relates the rows of a micro-batch.
 
+    Formula: ``mean Huber(cos(i, j, k)_s - cos(i, j, k)_t)`` of the angle at row i between j and k.
+    When: other widths or tokenizers, where how texts lie to each other should stay; with distance, as in the paper.
+    Cost: no parameters; B^2 max(B, D) numbers, so keep micro-batches small.
+
     Args:
         weight: a number or a schedule.
         taps: ``{student: NAME, teacher: NAME}``, each ``[B, D]``, or ``[B, L, D]``, averaged over the real tokens.

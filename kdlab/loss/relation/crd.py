@@ -47,6 +47,12 @@ class CRD(Term):
     other rows of the data; those that no step has had yet count only where there are no others. It relates a row to
     others, and the banks change with each micro-batch, so accumulating over smaller ones is not the loss of the whole.
 
+    Formula: ``-log h(s_i, t_i) - sum_n log(1 - h(s_i, t_n))`` and the same with sides changed, ``h = sigmoid(s . t / T
+        - log Z - log(N / M))``.
+    When: many rows, more than a few epochs, and other widths; small sets fill its memory too slowly.
+    Cost: two linear maps of ``(D_s + D_t) d`` parameters; memory banks of 2 M d numbers in every checkpoint; B N d
+        numbers read a step.
+
     Args:
         weight: a number or a schedule.
         temperature: > 0, a number or a schedule.

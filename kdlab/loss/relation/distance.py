@@ -49,6 +49,10 @@ def distance_difference(student: Tensor, teacher: Tensor, mask: Tensor) -> Tenso
 class Distance(RowRelation):
     """The mean of :func:`distance_difference` between two taps; it relates the rows of a micro-batch.
 
+    Formula: ``mean_j Huber(|s_i - s_j| / mean - |t_i - t_j| / mean)``.
+    When: other widths or tokenizers, where how far texts lie from each other should stay.
+    Cost: no parameters; B^2 D numbers of differences at most, B^2 kept.
+
     Args:
         weight: a number or a schedule.
         taps: ``{student: NAME, teacher: NAME}``, each ``[B, D]``, or ``[B, L, D]``, averaged over the real tokens.

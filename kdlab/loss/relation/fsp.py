@@ -52,6 +52,10 @@ class FSP(Term):
     Where the widths of a pair of taps differ, a linear projection, which learns with the student, takes the student's
     to the teacher's.
 
+    Formula: ``mean (G_s - G_t)^2`` with ``G = mean_l a_l b_l'`` over the tokens l of two layers a and b.
+    When: how one layer's features become those of another matters more than what they are.
+    Cost: a projection a tap where the widths differ, never exported; D^2 numbers a row and pair.
+
     Args:
         weight: a number or a schedule.
         taps: ``{student: [NAME, NAME, …], teacher: [NAME, NAME, …]}``, all ``[B, L, D]``, as many for both; the flow

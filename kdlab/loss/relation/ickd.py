@@ -49,6 +49,11 @@ class ICKD(Term):
 
     Where the widths differ, a linear projection, which learns with the student, takes the student's to the teacher's.
 
+    Formula: ``mean_d |c_d(s) - c_d(t)|^2`` with c the rows of ``A' A`` at length 1, A the features of a text ``[L,
+        D]``.
+    When: which features go together should stay, whatever the tokens.
+    Cost: a projection of ``D_s D_t`` parameters where the widths differ, never exported; D^2 numbers a row.
+
     Args:
         weight: a number or a schedule.
         taps: ``{student: NAME, teacher: NAME}``, both ``[B, L, D]``.

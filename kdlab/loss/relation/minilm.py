@@ -45,6 +45,12 @@ class MiniLM(Term):
 
     The attention distributions are computed from queries and keys, before dropout, so a cached teacher will do.
 
+    Formula: ``KL(A_t || A_s) + KL(V_t || V_s)``, A the attention and ``V = softmax(v v' / sqrt(d))`` of a layer,
+        averaged over heads.
+    When: pretraining or fine-tuning a student of any depth and width, with as many heads.
+    Cost: no parameters; H L^2 numbers a row on both sides; queries, keys and values of one layer of the teacher, 3 L D
+        numbers a row.
+
     Args:
         weight: a number or a schedule.
         student, teacher: the layers, 0-based, negative ones from the top; the last in the paper.

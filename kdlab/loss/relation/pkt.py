@@ -46,6 +46,11 @@ def neighbour_divergence(student: Tensor, teacher: Tensor, mask: Tensor) -> Tens
 class PKT(RowRelation):
     """The mean of :func:`neighbour_divergence` between two taps; it relates the rows of a micro-batch.
 
+    Formula: ``sum_j p_t(j | i) log(p_t(j | i) / p_s(j | i))`` with ``p(j | i)`` in proportion to ``(1 + cos(i, j)) /
+        2``.
+    When: other widths or tokenizers; which texts are neighbours should stay, as for retrieval.
+    Cost: no parameters; B^2 numbers.
+
     Args:
         weight: a number or a schedule.
         taps: ``{student: NAME, teacher: NAME}``, each ``[B, D]``, or ``[B, L, D]``, averaged over the real tokens.

@@ -42,6 +42,11 @@ class Seed(Term):
     No label is needed. The queue begins with random unit vectors, takes in each training batch after it was used, and
     is checkpointed. A linear projection, which learns, takes the student's vectors to the teacher's width.
 
+    Formula: ``-sum_k softmax_k(t . q_k / T_t) log softmax_k(s . q_k / T_s)`` over a queue q and the teacher's own
+        vector.
+    When: no labels at all: an encoder learns from a larger encoder.
+    Cost: a linear map of ``D_s D_t`` parameters and a queue of K D_t numbers in every checkpoint; B K numbers a step.
+
     Args:
         weight, student_temperature, teacher_temperature: numbers or schedules.
         size: of the queue; 65,536 in the paper, for a million images.

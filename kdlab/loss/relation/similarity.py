@@ -42,6 +42,10 @@ def similarity_difference(student: Tensor, teacher: Tensor, mask: Tensor) -> Ten
 class Similarity(RowRelation):
     """The mean of :func:`similarity_difference` between two taps; it relates the rows of a micro-batch.
 
+    Formula: ``sum_j (g_s(i, j) - g_t(i, j))^2 / B`` with g the rows of ``F F'`` at length 1, F the features ``[B, D]``.
+    When: other widths or tokenizers; which texts are alike should stay.
+    Cost: no parameters; B^2 numbers.
+
     Args:
         weight: a number or a schedule.
         taps: ``{student: NAME, teacher: NAME}``, each ``[B, D]``, or ``[B, L, D]``, averaged over the real tokens.

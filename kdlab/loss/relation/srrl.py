@@ -35,6 +35,12 @@ class SRRL(Term):
     Reads ``pooled``, what enters the final classifier, on both sides. Where the widths differ, a linear projection,
     which learns with the student, takes the student's to the teacher's. The teacher's classifier does not learn.
 
+    Formula: ``mean_c (W_t P s + b_t - t)_c^2 + matching mean_d (P s - f_t)_d^2``, f_t the teacher's features, W_t and
+        b_t its classifier.
+    When: features are to be as good as the teacher's for its own classifier, not the same in all directions.
+    Cost: a projection of ``D_s D_t`` parameters where the widths differ, never exported; the teacher's classifier in a
+        buffer.
+
     Args:
         weight: a number or a schedule.
         matching: the weight of the features' own difference, >= 0; 1 in the paper.
