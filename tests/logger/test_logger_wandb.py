@@ -180,6 +180,17 @@ def test_a_dead_service_does_not_stop_a_training(info, monkeypatch, caplog):
     assert any("0 of 3" in problem for problem in logger.problems)
 
 
+def test_a_service_that_ended_first_is_one_line_and_not_waited_for(info, monkeypatch, caplog):
+    logger = WandB(info())
+    monkeypatch.setattr(module, "end", lambda *_: (_ for _ in ()).throw(ConnectionResetError("gone")))
+    begin = time.monotonic()
+    logger.close(1)
+    assert time.monotonic() - begin < 5
+    assert [record.exc_info for record in caplog.records] == [None]
+    assert "W&B's service ended before the run" in caplog.text
+    logger.run.finish()
+
+
 @pytest.fixture
 def closed_port():
     with socket.socket() as free:
