@@ -109,10 +109,10 @@ class Sweep:
         """Bring the end of the walltime of a run's job so near; SLURM looks every 30 s."""
         self._update(run, f"EndTime=now+{seconds}seconds")
 
-    def extend(self) -> None:
-        """Give every job an hour."""
-        for run in self.queued:
-            self._update(run, "TimeLimit=60")
+    def extend(self, run: Path) -> None:
+        """Give a run's job an hour, once it is back in the queue."""
+        wait(lambda: f"Requeued job {self.job(run)} " in self.logs, f"{run.name} is put back into the queue", PATIENCE)
+        self._update(run, "TimeLimit=60")
 
     def _update(self, run: Path, what: str) -> None:
         done = self.slurm.ask("scontrol", "update", f"JobId={self.job(run)}", what)

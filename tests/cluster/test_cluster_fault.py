@@ -152,8 +152,8 @@ def test_the_walltime_is_reached(taught, undisturbed):
     assert set(taught.slurm.ask("squeue", "-h", "-o", "%l").stdout.split()) == {"10:00"}
     taught.expire(warned, 45)
     taught.expire(ended, 1)
-    taught.requeued(2)
-    taught.extend()
+    taught.extend(ended)
+    taught.extend(warned)
     taught.release()
     code, said = taught.end()
     assert code == 0, said
