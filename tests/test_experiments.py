@@ -166,9 +166,9 @@ def test_every_debug_preset_runs(kdlab, words, preset):
     assert json.loads(done.read_text())["state"] == "finished"
 
 
-@pytest.mark.parametrize("trainer", [trainer for trainer in options("trainer") if trainer != "ddp"])
+@pytest.mark.parametrize("trainer", [trainer for trainer in options("trainer") if trainer not in ("ddp", "fsdp")])
 def test_every_trainer_runs(kdlab, words, trainer):
-    """All but ddp, which test_command_rank.py runs on two processes."""
+    """All but ddp and fsdp, which test_command_rank.py runs on two processes."""
     if trainer == "gpu" and not torch.cuda.is_available():
         pytest.skip("needs a GPU")
     code, out, err = kdlab(*words, f"trainer={trainer}", "trainer.max_epochs=1")

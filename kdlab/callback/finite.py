@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from kdlab.error import UserError
+from kdlab.model.shard import part, splits
 
 NEVER = torch.iinfo(torch.int64).max
 
@@ -84,8 +85,10 @@ class Finite(pl.Callback):
         weights = {name: weight for name, weight in pl_module.named_parameters() if weight.requires_grad}
         if not weights:
             return
-        finite = torch.stack([weight.detach().isfinite().all() for weight in weights.values()]).tolist()
-        broken = [name for name, good in zip(weights, finite, strict=True) if not good]
+        bad = torch.stack([~part(weight.detach()).isfinite().all() for weight in weights.values()]).float()
+        if splits(trainer):  # each process has looked at its part
+            bad = trainer.strategy.reduce(bad, reduce_op="sum")
+        broken = [name for name, found in zip(weights, bad.tolist(), strict=True) if found]
         if broken:
             raise UserError(
                 f"training stopped: {len(broken)} weights, the first {broken[0]}, are NaN or infinite after step "

@@ -29,6 +29,7 @@ from kdlab.file import sha256, write_json
 from kdlab.logger.base import Journal, RunInfo, Source, opened
 from kdlab.metric.cost import latency, parameters
 from kdlab.model.save import size_bytes
+from kdlab.model.shard import fill, splits
 from kdlab.module.base import Learner
 from kdlab.module.reader import reader
 from kdlab.peft.save import save_tuned
@@ -134,7 +135,8 @@ def fit(job: Job, run: Run, learner: Learner, data: Any, journal: Journal) -> tu
     if trainer.max_epochs == trainer.max_steps == -1:
         raise UserError("training would never end: set trainer.max_epochs or trainer.max_steps to more than -1")
     learner.check(trainer)
-    if job.cfg.reuse_frozen and data.augment is None:  # an augmented row never comes again
+    # an augmented row never comes again; a split model has its layers at fixed places
+    if job.cfg.reuse_frozen and data.augment is None and not splits(trainer):
         with computing(job.cfg.trainer.precision):
             learner.reader = reader(
                 learner.model, learner.freezing, learner.task, data, learner.taps, Path(job.cfg.outputs) / "store",
@@ -153,6 +155,7 @@ def fit(job: Job, run: Run, learner: Learner, data: Any, journal: Journal) -> tu
         measured = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("perf/")}
         measured |= _load_best(keeper, learner)
         tested = trainer.test(learner, datamodule=data, verbose=False)[0]
+        learner.assemble()
     decides = keeper.monitor if keeper is not None and keeper.monitor else "val/accuracy"
     return measured | {name: float(value) for name, value in tested.items()}, decides
 
@@ -220,7 +223,10 @@ def _load_best(keeper: Checkpoint | None, learner: Learner) -> dict[str, float]:
         return {}
     best = _checkpoint(keeper.best, {"state_dict": dict})
     try:
-        learner.load_state_dict(best["state_dict"])
+        if splits(learner.trainer):
+            fill(learner, best["state_dict"])
+        else:
+            learner.load_state_dict(best["state_dict"])
         learner.on_load_checkpoint(best)
     except (RuntimeError, TypeError, AttributeError) as problem:
         raise _misfit(keeper.best, problem) from problem

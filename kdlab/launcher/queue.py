@@ -76,9 +76,13 @@ def ending(job: str) -> str:
     return f"{state}{how} on {nodes}"
 
 
-def state(job: str) -> str:
-    """The state of a job that is in the queue, or ""."""
-    return (_ask(["squeue", "--noheader", "--format=%T", "--jobs", job]) or "").strip()
+def displaced(job: str) -> bool:
+    """Whether a job that is asked to leave only loses its place: to another job, or because its walltime is over.
+
+    A job is RUNNING as long as it is warned; one whose walltime is over is COMPLETING like one that was cancelled.
+    """
+    state, _, why = (_ask(["squeue", "--noheader", "--format=%T|%r", "--jobs", job]) or "").strip().partition("|")
+    return state == "RUNNING" or (state == "COMPLETING" and why == "TimeLimit")
 
 
 def check() -> None:

@@ -67,7 +67,7 @@ def _leave(requeue: Any) -> None:
     """Back into the queue if SLURM only takes the place away, and not if somebody cancelled the job."""
     from submitit import JobEnvironment
 
-    if queue.state(JobEnvironment().job_id) != "RUNNING":  # not SLURM_JOB_ID, which may mean a whole array
+    if not queue.displaced(JobEnvironment().job_id):  # not SLURM_JOB_ID, which may mean a whole array
         sys.exit("left: the job was cancelled")
     requeue(signal.SIGUSR2, None)
 

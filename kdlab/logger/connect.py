@@ -67,15 +67,15 @@ def start(mode: str, seconds: Mapping[str, float], **options: Any) -> wandb.Run:
 
 def end(run: wandb.Run, exit_code: int, probe_seconds: float) -> str:
     """Finish a run; what the server has not got of it, in words, "" where it has all or was not asked for it."""
-    online = not (run.offline or run.disabled)
+    if run.offline or run.disabled:
+        run.finish(exit_code=exit_code)
+        return ""
     where, rows = (run.entity, run.project or "", run.id), int(run.step)
     try:
         run.finish(exit_code=exit_code)
     except TimeoutError:
         stop()
         return "W&B's server did not take everything in time, `kdlab sync` sends the rest."
-    if not online:
-        return ""
     try:
         there = Server(address(), probe_seconds).run(*where).rows
     except NoServerError as error:

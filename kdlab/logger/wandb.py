@@ -14,11 +14,12 @@ from lightning.pytorch.utilities import rank_zero_only
 from kdlab.error import UserError
 from kdlab.logger.base import Recorder, RunInfo, Source
 from kdlab.logger.connect import choose, end, start
+from kdlab.logger.history import FILE
+from kdlab.logger.mend import STEP, lost
 from kdlab.logger.wandb_log import settled
 
 log = logging.getLogger(__name__)
 
-STEP = "trainer/global_step"
 MODES = ("auto", "offline", "online", "disabled")
 SETTLE_SECONDS = 30.0  # how long W&B may write after finish(): over a second where 8 jobs share 2 cores
 LONGEST_NAME, LONGEST_TAG = 128, 64  # what the server takes
@@ -27,8 +28,9 @@ LONGEST_NAME, LONGEST_TAG = 128, 64  # what the server takes
 class WandB(Recorder):
     """Logs one job to ``<outputs>/wandb/(offline-)run-<time>-<id>``; staged files lie beside it.
 
-    A restart of a run has the same id and one more directory; the server merges them. No failure of W&B stops the
-    training: going online falls back to offline, and what is lost while logging is told once.
+    A restart of a run has the same id and one more directory; the server merges them. It begins with the rows that the
+    earlier directories have lost in a kill. No failure of W&B stops the training: going online falls back to offline,
+    and what is lost while logging is told once.
 
     Args:
         mode: ``auto`` (WANDB_MODE if set, else online where a key and a server are found, else offline), ``offline``,
@@ -76,6 +78,9 @@ class WandB(Recorder):
         self.run.define_metric("*", step_metric=STEP)
         if info.teacher is not None:
             self._consume(info.teacher)
+        if info.resumed_step and mode != "disabled":
+            for row in lost(root, info.id, info.folder / FILE):
+                self._log(row)
 
     @property
     def experiment(self) -> wandb.Run:
@@ -122,7 +127,14 @@ class WandB(Recorder):
     @rank_zero_only
     def close(self, exit_code: int) -> None:
         file = Path(self.run.settings.sync_file) if not self.run.disabled else None
-        if left := end(self.run, exit_code, self.probe_seconds):
+        try:
+            left = end(self.run, exit_code, self.probe_seconds)
+        except Exception as error:  # SLURM signals all processes of a job, and there may be little time left
+            log.warning(
+                "W&B's service ended before the run (%r); what its log lacks is told when the run goes on", error
+            )
+            return
+        if left:
             log.warning("%s", left)
         if file is None:
             return

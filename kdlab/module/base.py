@@ -16,6 +16,7 @@ from torchmetrics import MetricCollection
 from kdlab.error import UserError
 from kdlab.freeze.apply import apply, changes, parameter_groups, prepare, select, trainable_table
 from kdlab.freeze.base import Freeze
+from kdlab.model.shard import gather, split, splits, twin
 from kdlab.module.reader import Reader, Whole
 from kdlab.output import Batch, Output
 from kdlab.penalty.base import Penalty
@@ -29,7 +30,12 @@ class Learner(LightningModule, ABC):
 
     Every step seeds torch from (seed, step, rank): a step is a function of weights, optimizer and step alone, so a
     resumed run draws the same dropout masks, and a stored teacher gives the same run as a live one.
+
+    Attributes:
+        splittable: whether the model may be split between processes: the rule reads it and nothing more.
     """
+
+    splittable: bool = False
 
     def __init__(
         self,
@@ -56,6 +62,7 @@ class Learner(LightningModule, ABC):
         self.steps = 1
         self.log_every = 1
         self.told: dict[str, Tensor | float] = {}  # the last batch's values, by name, see :meth:`tell`
+        self._whole: list[nn.Module] = []  # of a model that is split, for its whole weights; no registered module
 
     @property
     def progress(self) -> float:
@@ -69,6 +76,10 @@ class Learner(LightningModule, ABC):
                 "penalty adds to gradients, which trainer.precision=16-mixed scales: use trainer.precision=bf16-mixed "
                 "or 32-true, or penalty=none"
             )
+        if splits(trainer):
+            for reason, found in self.unsplittable().items():
+                if found:
+                    raise UserError(f"trainer=fsdp cannot be: {reason}; use trainer=ddp, or leave that out")
         settings = getattr(trainer.strategy, "_ddp_kwargs", None)
         if settings is None or settings.get("find_unused_parameters") or not changes(self.freezing, len(self.blocks)):
             return
@@ -76,6 +87,34 @@ class Learner(LightningModule, ABC):
             f"freeze={type(self.freezing).__name__.lower()} changes what learns in the middle of the run, which "
             "trainer.strategy=ddp cannot follow; use trainer.strategy=ddp_find_unused_parameters_true"
         )
+
+    def unsplittable(self) -> dict[str, bool]:
+        """By reason: whether it keeps the model from being split between processes."""
+        name = type(self.freezing).__name__.lower()
+        return {
+            f"freeze={name} changes what learns in the middle of the run": changes(self.freezing, len(self.blocks)),
+            f"module={type(self).__name__.lower()} does more with the model than to read it": not self.splittable,
+            "more learns than the student (a projection of the loss, a balance, a peer)": bool(self.extra_groups()),
+            "a penalty compares the weights one by one": self.penalty.active,
+        }
+
+    def configure_model(self) -> None:
+        if splits(self.trainer) and not self._whole:  # called for the fit and again for the test
+            self._whole.append(twin(self.model))
+            self.split(self.trainer.strategy.root_device)
+
+    def split(self, device: torch.device) -> None:
+        """Keep a part of the model only; what else is split is a subclass's affair."""
+        split(self.model, device)
+        self.blocks = select(self.freezing, self.model)
+
+    def assemble(self) -> None:
+        """Put a model that was split together again; every process calls it, and the first has the weights."""
+        if self._whole:
+            gather(self.model, self._whole[0])
+            self.model = self._whole.pop()
+            self.reader = Whole(self.model)
+            self.blocks = select(self.freezing, self.model)
 
     def setup(self, stage: str) -> None:
         if stage == "fit":

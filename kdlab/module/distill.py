@@ -14,6 +14,8 @@ from kdlab.output import Batch
 class Distill(Taught):
     """The distillation rule: the batch is read twice, and the objective compares what the two said."""
 
+    splittable = True
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         student = self.read(batch)
         teacher = self.teacher.read(self.task, batch)

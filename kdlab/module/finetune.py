@@ -14,6 +14,8 @@ from kdlab.output import Batch
 class Finetune(Learner):
     """The supervised rule."""
 
+    splittable = True
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss = self.task.supervised(self.read(batch), batch)
         self.tell({"train/loss": loss}, batch)

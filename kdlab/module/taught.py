@@ -14,6 +14,7 @@ from kdlab.error import UserError
 from kdlab.freeze.base import Freeze
 from kdlab.loss.objective import Objective
 from kdlab.metric.fidelity import fidelity
+from kdlab.model.shard import split
 from kdlab.module.base import Learner
 from kdlab.output import Batch, Output
 from kdlab.schedule.base import Schedule, held
@@ -60,6 +61,14 @@ class Taught(Learner, ABC):
     @property
     def taps(self) -> Collection[str]:
         return self.loss.taps["student"]
+
+    def unsplittable(self) -> dict[str, bool]:
+        return super().unsplittable() | {"the teacher takes in the student's weights": self.teacher.follows}
+
+    def split(self, device: torch.device) -> None:
+        super().split(device)
+        for model in self.teacher.models.values():
+            split(model, device)
 
     def extra_groups(self) -> list[dict[str, Any]]:
         return self.loss.groups

@@ -36,6 +36,7 @@ class Teacher(ABC):
 
     seconds: float = 0.0  # what a teacher pass before training took
     learns: bool = False  # whether it has to be trained together with the student
+    follows: bool = False  # whether it takes in the student's weights as they change
 
     @property
     def models(self) -> Mapping[str, nn.Module]:

@@ -34,6 +34,8 @@ class Ema(Teacher):
     Source: Tarvainen, Valpola 2017, arXiv:1703.01780, section 2.
     """
 
+    follows = True
+
     def __init__(
         self, student: nn.Module, task: Task, data: Any, taps: Collection[str], store: Path, decay: float | Schedule
     ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import subprocess
 import sys
@@ -13,13 +14,15 @@ import slow
 from sandbox import Cluster, commands, environment, wait
 
 from kdlab.launcher.queue import Queued, pending
+from kdlab.logger.wandb import STEP
+from kdlab.logger.wandb_log import Log, read
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
 PYTHONPATH = f"{ROOT}:{HERE}"
 PATIENCE = 300  # seconds, after which something is wrong; nothing is waited for by the clock
 PLACE = ["export MASTER_ADDR=127.0.0.1", "export GLOO_SOCKET_IFNAME=lo"]  # the nodes are one machine
 QUICK = [
-    "cluster=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.poll_seconds=0.5",
+    "cluster=slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.poll_seconds=1",
     "hydra.launcher.settle_seconds=2", f"hydra.launcher.setup={PLACE}",
 ]  # fmt: skip
 
@@ -102,6 +105,19 @@ class Sweep:
     def queued(self) -> dict[Path, Queued]:
         return pending(self.folder / "outputs/distill/.submitit") or {}
 
+    def expire(self, run: Path, seconds: int) -> None:
+        """Bring the end of the walltime of a run's job so near; SLURM looks every 30 s."""
+        self._update(run, f"EndTime=now+{seconds}seconds")
+
+    def extend(self, run: Path) -> None:
+        """Give a run's job an hour, once it is back in the queue."""
+        wait(lambda: f"Requeued job {self.job(run)} " in self.logs, f"{run.name} is put back into the queue", PATIENCE)
+        self._update(run, "TimeLimit=60")
+
+    def _update(self, run: Path, what: str) -> None:
+        done = self.slurm.ask("scontrol", "update", f"JobId={self.job(run)}", what)
+        assert done.returncode == 0, done.stderr
+
     def settle(self) -> None:
         """Until the queue is empty: a driver does not wait for processes that have written their result."""
         wait(lambda: not self.slurm.ask("squeue", "-h").stdout.strip(), "the queue is empty", PATIENCE)
@@ -114,6 +130,25 @@ class Sweep:
         """The jobs of this folder."""
         done = self.slurm.ask("sacct", "-n", "-P", "-X", f"--format=WorkDir,{fields}")
         return [line.split("|")[1:] for line in done.stdout.splitlines() if line.split("|")[0] == str(self.folder)]
+
+
+def whole_on_wandb(folder: Path, runs: list[Path]) -> dict[str, int]:
+    """Every run has one id in W&B, its own, whatever was done to it, and W&B has each of its steps.
+
+    Returns:
+        How many parts each run is in, by its id: one for each time that it was begun or gone on with.
+    """
+    parts: dict[str, list[Log]] = {run.name: [] for run in runs}
+    for path in sorted(folder.glob("outputs/wandb/offline-run-*/run-*.wandb")):
+        if (log := read(path)).run.get("job_type", "distill") == "distill":
+            name = path.stem.removeprefix("run-")
+            assert log.run.get("id", name) == name, "a part that a kill left empty has an id all the same"
+            parts[name].append(log)  # one of none of the runs is a KeyError
+    for run in runs:
+        on_disk = {int(row["step"]) for row in csv.DictReader((run / "history.csv").open())}
+        assert on_disk == {int(row[STEP]) for log in parts[run.name] for row in log.history if STEP in row}, run.name
+        assert parts[run.name][-1].exit_code == 0, run.name
+    return {name: len(found) for name, found in parts.items()}
 
 
 def length(run: Path) -> int:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from bits import same_run
 from safetensors.torch import load_file
-from sweeps import LONG, local, processes
+from sweeps import LONG, local, processes, whole_on_wandb
 
 pytestmark = pytest.mark.cluster
 
@@ -57,7 +57,7 @@ def whole(slurm, tiny, tmp_path_factory) -> Path:
 @pytest.mark.fault(name="`kill -9` of one rank of two nodes", runs=1)
 @pytest.mark.parametrize("rank", [0, 1])
 def test_kill_9_of_one_rank(taught, whole, rank):
-    taught.begin(*LONG, *NODES)
+    taught.begin(*LONG, *NODES, "logger=wandb")
     victim = taught.when()
     ranks = processes(taught.job(victim))
     assert len(ranks) == 2
@@ -66,15 +66,16 @@ def test_kill_9_of_one_rank(taught, whole, rank):
     assert code == 1, said
     assert "1 runs: 1 failed" in said
     taught.release()
-    code, said = taught.run(*LONG, *NODES)
+    code, said = taught.run(*LONG, *NODES, "logger=wandb")
     assert code == 0, said
     (expected,) = [path.parent for path in whole.glob("outputs/distill/*/done.json")]
     same_run(expected, victim)
+    assert whole_on_wandb(taught.folder, [victim]) == {victim.name: 2}
 
 
 @pytest.mark.fault(name="preemption signal to two ranks", runs=1)
 def test_preemption_of_two_ranks(taught, whole):
-    taught.begin(*LONG, *NODES)
+    taught.begin(*LONG, *NODES, "logger=wandb")
     victim = taught.when()
     taught.slurm.ask("scancel", "--signal=USR2", taught.job(victim))
     taught.requeued(1)
@@ -84,3 +85,4 @@ def test_preemption_of_two_ranks(taught, whole):
     assert taught.logs.count("Requeued job") == 1
     (expected,) = [path.parent for path in whole.glob("outputs/distill/*/done.json")]
     same_run(expected, victim)
+    assert whole_on_wandb(taught.folder, [victim]) == {victim.name: 2}

@@ -9,27 +9,33 @@ from pathlib import Path
 import pytest
 from bits import same_run
 from sandbox import wait
-from sweeps import LONG, PATIENCE, TWO_SEEDS, Sweep, processes
+from sweeps import LONG, PATIENCE, TWO_SEEDS, Sweep, processes, whole_on_wandb
 
 pytestmark = pytest.mark.cluster
+WORDS = [*TWO_SEEDS, "logger=wandb"]
 
 
 def seed(number: int):
     return lambda run: f"-s{number}-" in run.name
 
 
-def undisturbed_ones(sweep: Sweep, undisturbed: Path) -> None:
-    """Every run of the sweep is what it is in the undisturbed one."""
+def undisturbed_ones(sweep: Sweep, undisturbed: Path) -> list[int]:
+    """Every run of the sweep is what it is in the undisturbed one, and one run in W&B.
+
+    Returns:
+        How many parts each has in W&B, by seed.
+    """
     names = sorted(path.parent.name for path in undisturbed.glob("outputs/distill/*/done.json"))
     assert [run.name for run in sweep.done] == names
     for run in sweep.done:
         same_run(undisturbed / "outputs/distill" / run.name, run)
+    parts = whole_on_wandb(sweep.folder, sweep.done)
+    return [parts[run.name] for number in (0, 1) for run in sweep.done if seed(number)(run)]
 
 
 @pytest.mark.fault(name="`kill -9` of a job in mid-training", runs=2)
 def test_kill_9_of_a_job(taught, undisturbed):
-    words = [*TWO_SEEDS, "logger=wandb"]
-    taught.begin(*words)
+    taught.begin(*WORDS)
     victim = taught.when(seed(0))
     (process,) = processes(job := taught.job(victim))
     os.kill(process, signal.SIGKILL)
@@ -42,38 +48,35 @@ def test_kill_9_of_a_job(taught, undisturbed):
     assert "Traceback" not in said
     (other,) = taught.done
     kept = (other / "done.json").read_bytes()
-    code, said = taught.run(*words)
+    code, said = taught.run(*WORDS)
     assert code == 0, said
     assert "2 runs: 1 finished before, 0 joined, 1 submitted" in said
     assert (other / "done.json").read_bytes() == kept, "the other's result is kept"
-    undisturbed_ones(taught, undisturbed)
-    for run, parts in ((victim, 2), (other, 1)):
-        found = list(taught.folder.glob(f"outputs/wandb/offline-run-*-{run.name}"))
-        assert len(found) == parts, "the parts of one run of W&B, by its id"
+    assert undisturbed_ones(taught, undisturbed) == [2, 1]
 
 
-@pytest.mark.fault(name="`kill -9` of the driver; the relaunch joins its jobs", runs=1)
+@pytest.mark.fault(name="`kill -9` of the driver; the relaunch joins its jobs", runs=2)
 def test_kill_9_of_the_driver(taught, undisturbed):
-    driver = taught.begin(*TWO_SEEDS)
+    driver = taught.begin(*WORDS)
     taught.when(seed(0))
     taught.when(seed(1))
     os.kill(driver.pid, signal.SIGKILL)
-    taught.start(*TWO_SEEDS)
+    taught.start(*WORDS)
     taught.says("2 runs: 0 finished before, 2 joined, 0 submitted")
     taught.release()
     code, said = taught.end()
     assert code == 0, said
     assert "2 runs: 2 finished" in said
     assert len(taught.sacct()) == 2
-    undisturbed_ones(taught, undisturbed)
+    assert undisturbed_ones(taught, undisturbed) == [1, 1]
 
 
 @pytest.mark.fault(name="the same command twice at the same instant", runs=2)
 def test_two_drivers_at_the_same_instant(taught, undisturbed):
-    first, second = taught.start(*TWO_SEEDS), taught.start(*TWO_SEEDS)
+    first, second = taught.start(*WORDS), taught.start(*WORDS)
     assert [first.wait(PATIENCE), second.wait(PATIENCE)] == [0, 0]
     assert len(taught.sacct()) == 2
-    undisturbed_ones(taught, undisturbed)
+    assert undisturbed_ones(taught, undisturbed) == [1, 1]
 
 
 def test_a_cancelled_job_is_not_put_back(taught):
@@ -89,10 +92,9 @@ def test_a_cancelled_job_is_not_put_back(taught):
 
 @pytest.mark.fault(name="a node loses power", runs=2)
 def test_a_node_loses_power(taught, undisturbed):
-    taught.begin(*TWO_SEEDS)
-    node = taught.node(taught.when(seed(0)))
-    taught.when(seed(1))
-    taught.slurm.kill_node(node)
+    taught.begin(*WORDS)
+    nodes = [taught.node(taught.when(seed(number))) for number in (0, 1)]  # which may be one
+    taught.slurm.kill_node(node := nodes[0])
     taught.release()
     try:
         code, said = taught.end()
@@ -100,13 +102,13 @@ def test_a_node_loses_power(taught, undisturbed):
         taught.slurm.revive_node(node)
     assert code == 0, said
     assert "2 runs: 2 finished" in said, "put back into the queue, without a relaunch"
-    undisturbed_ones(taught, undisturbed)
+    assert undisturbed_ones(taught, undisturbed) == [2 if one == node else 1 for one in nodes]
 
 
 @pytest.mark.fault(name="a node loses its network, its job runs on", runs=2)
 def test_a_node_loses_its_network_and_its_job_runs_on(taught, undisturbed):
     """SLURM starts the job on the other node, where it waits until the first writer is done."""
-    taught.begin(*TWO_SEEDS)
+    taught.begin(*WORDS)
     victim = taught.when(seed(0))
     taught.when(seed(1))
     node = taught.node(victim)
@@ -120,12 +122,12 @@ def test_a_node_loses_its_network_and_its_job_runs_on(taught, undisturbed):
     assert code == 0, said
     rows = [line.split(",")[0] for line in (victim / "history.csv").read_text().splitlines()[1:]]
     assert rows == sorted(set(rows), key=int), "one writer"
-    undisturbed_ones(taught, undisturbed)
+    assert undisturbed_ones(taught, undisturbed) == [1, 1]
 
 
 @pytest.mark.fault(name="preemption by a job of a higher partition", runs=2, injected=2)
 def test_preemption(taught, undisturbed):
-    taught.begin(*TWO_SEEDS)
+    taught.begin(*WORDS)
     taught.when(seed(0))
     taught.when(seed(1))
     urgent = ["sbatch", "--partition=urgent", "--exclusive", "--nodes=2", "--output=/dev/null", "--wrap=sleep 1"]
@@ -136,14 +138,25 @@ def test_preemption(taught, undisturbed):
     assert code == 0, said
     assert "2 runs: 2 finished" in said
     assert taught.logs.count("Requeued job") == 2
-    undisturbed_ones(taught, undisturbed)
+    assert undisturbed_ones(taught, undisturbed) == [2, 2]
 
 
 @pytest.mark.fault(name="walltime reached", runs=2, injected=2)
 def test_the_walltime_is_reached(taught, undisturbed):
-    taught.begin(*TWO_SEEDS, "hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=15")
-    taught.requeued(2)
+    """In the middle of training, however long a job takes to start here: its end is brought near once it is there.
+
+    SLURM warns one job, and the other hears of it as it is ended, as one whose warning came while it could not hear.
+    """
+    taught.begin(*WORDS, "hydra.launcher.timeout_min=10", "hydra.launcher.signal_delay_s=10")
+    warned, ended = taught.when(seed(0)), taught.when(seed(1))
+    assert set(taught.slurm.ask("squeue", "-h", "-o", "%l").stdout.split()) == {"10:00"}
+    taught.expire(warned, 45)
+    taught.expire(ended, 1)
+    taught.extend(ended)
+    taught.extend(warned)
     taught.release()
     code, said = taught.end()
     assert code == 0, said
-    undisturbed_ones(taught, undisturbed)
+    assert "2 runs: 2 finished" in said, "put back into the queue, without a relaunch"
+    assert taught.logs.count("Requeued job") == 2
+    assert undisturbed_ones(taught, undisturbed) == [2, 2]

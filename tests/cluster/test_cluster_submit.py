@@ -65,9 +65,15 @@ def test_a_slow_file_system_is_waited_for(multirun, tmp_path):
 
 
 @pytest.mark.parametrize("cluster", ["slurm", "joblib", "ray"])
-def test_a_bad_point_is_refused_before_anything_is_submitted(multirun, tmp_path, cluster):
-    code, said = multirun(f"cluster={cluster}", "optimizer.lr=0.001,fast", "trainer.max_epochs=1", sbatch=TAKES)
-    assert code == 2, said
-    assert "point 2 of 2 (optimizer.lr=fast)" in said.splitlines()[-1]
+def test_a_bad_point_is_refused_before_anything_is_submitted(kdlab, tiny, tmp_path, monkeypatch, cluster):
+    (tmp_path / "bin").mkdir()
+    for name, script in (("squeue", "exit 0"), ("sbatch", TAKES)):
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    words = [*tiny["finetune"], "logger=none", f"cluster={cluster}", "optimizer.lr=0.001,fast", "trainer.max_epochs=1"]
+    code, out, err = kdlab("finetune", "-m", *words)
+    assert code == 2, out + err
+    assert "point 2 of 2 (optimizer.lr=fast)" in err.splitlines()[-1]
     assert not (tmp_path / "sbatch.log").exists()
     assert not list(tmp_path.glob("outputs/finetune/*/*"))

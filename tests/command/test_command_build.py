@@ -25,8 +25,8 @@ def test_what_is_given_is_not_missing():
 
 def test_what_was_read_ahead_is_taken_once_and_by_the_same_config(reviews):
     with initialize_config_dir(str(conf()), version_base="1.3"):
-        words = ["datamodule=table", f"datamodule.path={reviews}"]
-        same, other = (small("finetune", [*words, f"datamodule.per_class={kept}"]).cfg for kept in (5, 6))
+        words = ["datamodule=table", f"datamodule.path={reviews}", "datamodule.tokenizer=train:wordpiece:200"]
+        same, other = (small("distill", [*words, f"datamodule.per_class={kept}"]).cfg for kept in (5, 6))
     build.read_ahead(same)
     fresh = build.data(other)
     assert fresh.label_counts == [6, 6]

@@ -83,3 +83,17 @@ def test_a_damaged_list_of_runs_names_none_that_is_ours(content, tmp_path):
 def test_how_a_job_ended(program, said, told):
     program("sacct", f"cat <<'X'\n{said}\nX" if said else "true")
     assert queue.ending("7") == told
+
+
+@pytest.mark.parametrize(
+    ("said", "goes_on"),
+    [
+        ("RUNNING|None", True),  # preempted, or warned of the end of its walltime
+        ("COMPLETING|TimeLimit", True),
+        ("COMPLETING|None", False),  # cancelled
+        ("", False),
+    ],
+)
+def test_a_job_that_only_loses_its_place_is_told_from_one_that_was_cancelled(program, said, goes_on):
+    program("squeue", f"echo '{said}'" if said else "true")
+    assert queue.displaced("7_0") is goes_on

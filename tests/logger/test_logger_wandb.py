@@ -16,6 +16,8 @@ from kdlab.error import UserError
 from kdlab.logger import wandb as module
 from kdlab.logger.base import Source, opened
 from kdlab.logger.connect import choose
+from kdlab.logger.mend import lost
+from kdlab.logger.parcel import parcels
 from kdlab.logger.wandb import WandB
 from kdlab.logger.wandb_log import logs, missing_files, read, settled
 
@@ -86,6 +88,39 @@ def test_a_restart_has_the_same_id_and_its_own_directory(info, tmp_path):
     assert [log.run["id"] for log in runs(tmp_path)] == [info().id] * 2
 
 
+@pytest.mark.parametrize("size", [7, 1000, None], ids=["nothing was written", "a part was written", "all was written"])
+def test_a_restart_tells_what_the_kill_of_the_whole_job_lost(info, tmp_path, size):
+    def go(first, last, **more):
+        with opened(info(**more), {"wandb": WandB}) as journal:
+            for step in range(first, last):
+                for one in journal.loggers:
+                    one.log_metrics({"train/loss": 1 / (step + 1), "epoch": step // 10}, step=step)
+                    one.log_metrics({"val/loss": float(step), "epoch": step // 10}, step=step)
+
+    go(0, 40)
+    (log,) = runs(tmp_path)
+    if size is not None:
+        os.truncate(log.path, size)
+    time.sleep(1.1)  # W&B names directories by the second
+    go(20, 25, resumed_step=20)
+    rows = [row for log in runs(tmp_path) for row in log.history]
+    for name, value in (("train/loss", lambda step: 1 / (step + 1)), ("val/loss", float)):
+        told = [(row["trainer/global_step"], row[name], row["epoch"]) for row in rows if name in row]
+        assert set(told) >= {(step, value(step), step // 10) for step in range(25)}
+        assert len([step for step, _, _ in told if step < 20]) == 20, "none twice"
+    (parcel,) = parcels(tmp_path, {info().id: frozenset(range(25))})
+    assert parcel.faults == ()
+
+
+def test_what_went_to_a_server_is_not_told_twice(info, tmp_path):
+    with opened(info(), {"wandb": WandB}) as journal:
+        journal.loggers[0].log_metrics({"train/loss": 1.0}, step=0)
+    (log,) = runs(tmp_path)
+    assert lost(tmp_path / "wandb", info().id, info().folder / "history.csv")
+    log.path.parent.rename(log.path.parent.with_name(log.path.parent.name.removeprefix("offline-")))
+    assert lost(tmp_path / "wandb", info().id, info().folder / "history.csv") == []
+
+
 def test_a_full_disk_is_told(info, monkeypatch, caplog):
     logger = WandB(info())
     for step in range(300):
@@ -143,6 +178,17 @@ def test_a_dead_service_does_not_stop_a_training(info, monkeypatch, caplog):
     logger.close(0)
     assert caplog.text.count("takes no more rows") == 1
     assert any("0 of 3" in problem for problem in logger.problems)
+
+
+def test_a_service_that_ended_first_is_one_line_and_not_waited_for(info, monkeypatch, caplog):
+    logger = WandB(info())
+    monkeypatch.setattr(module, "end", lambda *_: (_ for _ in ()).throw(ConnectionResetError("gone")))
+    begin = time.monotonic()
+    logger.close(1)
+    assert time.monotonic() - begin < 5
+    assert [record.exc_info for record in caplog.records] == [None]
+    assert "W&B's service ended before the run" in caplog.text
+    logger.run.finish()
 
 
 @pytest.fixture
