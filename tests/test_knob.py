@@ -128,6 +128,7 @@ BALANCED = {
 }  # fmt: skip
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("option", options("loss/balance"))
 def test_every_balance_and_each_of_its_knobs_changes_the_weights_and_the_identity(base, plain, option):
     job = crossed(base, loss=base.cfg.loss.copy())
@@ -151,6 +152,7 @@ ORDERED = {
 }
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("option", options("datamodule/curriculum"))
 def test_every_curriculum_and_each_of_its_knobs_changes_the_weights_and_the_identity(base, plain, option):
     job = crossed(base, datamodule=base.cfg.datamodule.copy())

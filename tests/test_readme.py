@@ -12,6 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import kdlab.identity  # noqa: F401  registers the resolvers
 from kdlab.__main__ import DOCTOR, VERBS, conf
+from kdlab.command.explain import explain
 
 TEXT = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```\w*\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
@@ -29,6 +30,9 @@ def words(line: str) -> list[str]:
 @pytest.mark.parametrize("line", [line for line in TYPED if words(line) and "=" not in words(line)[0]])
 def test_every_command_composes(line):
     verb, *overrides = words(line)
+    if verb == "help":
+        assert not overrides or explain(overrides, conf())
+        return
     assert verb in VERBS or verb in DOCTOR, f"{verb} is no command"
     if verb in DOCTOR:
         return

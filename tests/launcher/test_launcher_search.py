@@ -82,6 +82,7 @@ def test_what_cannot_be_is_told_before_a_trial(kdlab, tiny, more, told):
     assert not done()
 
 
+@pytest.mark.slow
 def test_a_search_goes_on_where_it_was(kdlab, tiny):
     objectives = "hydra.sweeper.objectives=[maximize best/val/accuracy, minimize perf/latency_ms]"
     words = search(tiny, "trainer.max_epochs=1", objectives)

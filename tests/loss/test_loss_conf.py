@@ -81,6 +81,7 @@ def connected(built, width=4, wider=6):
     return built
 
 
+@pytest.mark.sampled(60)
 @pytest.mark.parametrize("width", [4, 6])
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_gives_a_finite_loss_and_gradient(root, recipe, width):
@@ -97,6 +98,7 @@ def test_every_recipe_gives_a_finite_loss_and_gradient(root, recipe, width):
     assert all(p.grad.isfinite().all() and p.grad.abs().sum() > 0 for p in built.parameters())
 
 
+@pytest.mark.sampled(30)
 @pytest.mark.parametrize("term", TERMS)
 def test_every_term_obeys_the_laws_of_masks(root, term):
     built = connected(only(term)).double()
@@ -116,6 +118,7 @@ def test_every_row_wise_term_adds_up_over_micro_batches(root, term, sizes):
     laws.micro_batches_add_up(built.terms["extra"], student, teacher, sizes)
 
 
+@pytest.mark.sampled(30)
 @pytest.mark.parametrize("term", TERMS)
 def test_every_row_wise_term_weighs_its_rows(root, term):
     """A row that counts twice counts as if it were there twice, and one that counts nothing as if it were not there."""
@@ -132,6 +135,7 @@ def test_every_row_wise_term_weighs_its_rows(root, term):
     torch.testing.assert_close(got, (weight * torch.stack(singles)).sum())
 
 
+@pytest.mark.sampled(30)
 @pytest.mark.parametrize("term", TERMS)
 def test_every_term_computes_wide_under_half_precision(root, term):
     built = connected(only(term)).bfloat16()
@@ -142,6 +146,7 @@ def test_every_term_computes_wide_under_half_precision(root, term):
         assert all(gradient.isfinite().all() for gradient in laws.gradients(value, student).values())
 
 
+@pytest.mark.sampled(30)
 @pytest.mark.parametrize("term", TERMS)
 def test_every_term_on_disk_can_join_a_recipe(root, term):
     built = objective("loss=kd", f"+loss/term@loss.terms.extra={term}", "loss.terms.extra.weight=0.25")
