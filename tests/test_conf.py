@@ -78,7 +78,7 @@ def test_an_option_can_be_chosen_and_says_what_it_is(option):
     assert [line for line in comments if not line.startswith("# @package")], f"{option}: say in a comment what it is"
 
 
-@pytest.mark.sampled(150)
+@pytest.mark.sampled(75)
 @pytest.mark.parametrize(("option", "verb", "override"), CASES, ids=[f"{v} {o}" for _, v, o in CASES])
 def test_an_option_composes_and_every_key_is_an_argument_of_what_it_configures(option, verb, override):
     cfg = compose(verb, overrides=override.split())

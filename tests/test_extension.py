@@ -191,6 +191,7 @@ def test_a_folder_of_ones_own_joins_every_group_of_a_real_sweep(mine, words, tmp
     )
 
 
+@pytest.mark.slow
 def test_knobs_of_ones_own_work_on_the_command_line_and_through_an_installed_package(mine, words, kdlab, monkeypatch):
     package = mine / "plugin" / "my_kd"
     package.mkdir(parents=True)

@@ -100,6 +100,7 @@ def name(job: Job) -> str:
     return identity(OmegaConf.to_container(job.cfg, resolve=True))
 
 
+@pytest.mark.sampled(20)
 @pytest.mark.parametrize("key", TURNED)
 def test_a_knob_that_is_turned_changes_the_weights_and_the_identity(base, plain, key):
     job = turned(base, key, TURNED[key])

@@ -30,7 +30,7 @@ def test_the_list_of_verbs(kdlab):
     assert err.startswith("error: 'destill' is not a kdlab command; use one of: finetune, distill")
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("verb", VERBS)
 def test_hydras_flags_work_for_every_verb(kdlab, verb, tmp_path):
     code, out, err = kdlab(verb, "--cfg", "job")
@@ -108,7 +108,7 @@ def test_python_m_kdlab_is_the_same_command_and_a_closed_pipe_is_no_traceback(tm
     assert (piped.stdout, piped.stderr) == ("kdlab distill [overrides]\n", "")
 
 
-@pytest.mark.sampled(5)
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("arguments", [["--help"], *[[verb, "--help"] for verb in VERBS]], ids=" ".join)
 def test_help_takes_less_than_a_second(arguments, tmp_path):
     """Of processor time, the best of three: what else the machine does is not ours."""

@@ -80,6 +80,7 @@ def test_an_adapter_is_shown(kdlab, tiny):
     assert "loss.terms.hint.adapter.weight 16 x 8" in out
 
 
+@pytest.mark.slow
 def test_what_is_finished_is_counted(kdlab, tiny, base):
     shutil.copytree(base / "outputs", "outputs")
     code, out, err = doctor(kdlab, tiny, "seed=0,1")

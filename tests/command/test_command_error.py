@@ -274,7 +274,7 @@ CASES: dict[str, dict[str, Case]] = {
 }
 
 
-@pytest.mark.sampled(50)
+@pytest.mark.sampled(25)
 @pytest.mark.parametrize(("command", "name"), [(command, name) for command, cases in CASES.items() for name in cases])
 def test_a_mistake_is_one_sentence(kdlab, tiny, base, command, name):
     case = CASES[command][name]
@@ -352,6 +352,7 @@ def test_a_mistake_in_the_recipe_fails_every_job_of_a_sweep_and_is_named(kdlab, 
     assert "2 failed" in out
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("file", "how"),
     [("logits.npy", "altered"), ("logits.npy", "cut"), ("lengths.npy", "removed"), ("meta.json", "cut")],

@@ -220,6 +220,7 @@ def test_a_made_up_store_is_damaged(runs, name):
     assert opened(folder).arrays
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "file", ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "labels.json"]
 )

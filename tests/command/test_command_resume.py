@@ -92,7 +92,8 @@ LISTENING = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("moment", [13, pytest.param(22, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", [13, 22])
 def test_what_listens_to_the_validation_goes_on_too(tmp_path, tiny, undisturbed, moment):
     killed_then_resumed(tiny, tmp_path, LISTENING, (f"{STUDENT}.training_step", moment))
     same(undisturbed(*LISTENING), tmp_path)
@@ -105,6 +106,7 @@ def test_what_listens_to_the_validation_goes_on_too(tmp_path, tiny, undisturbed,
     assert any("times" in state for state in kept) and any("stopped" in state for state in kept)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "terminate"])
 def test_an_interrupted_run_says_so_and_goes_on(tmp_path, tiny, undisturbed, by):
     name, call = MOMENTS["in the middle of an epoch"]

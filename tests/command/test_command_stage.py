@@ -109,6 +109,7 @@ def test_any_run_can_be_started_from(kdlab, tiny):
     assert code == 2 and "is another model than the student" in err and err.count("\n") == 1
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("listed", "said"),
     [

@@ -53,6 +53,7 @@ def mixed(tiny, words) -> list[str]:
     ]  # fmt: skip
 
 
+@pytest.mark.sampled(1)
 def test_an_ensemble_of_architectures_and_tokenizers_is_trained_and_asked_once_for_a_sweep(kdlab, mixed):
     code, out, err = kdlab("distill", "-m", *mixed, "teacher/combine=mean,entropy,confidence,routed")
     assert code == 0, out + err
@@ -96,6 +97,7 @@ def test_a_single_teacher_may_have_words_of_its_own(kdlab, tiny, words):
     assert weights(student)["bert.embeddings.word_embeddings.weight"].shape[0] == 200
 
 
+@pytest.mark.slow
 def test_born_again_generations_teach_each_other_and_a_sweep_shares_them(kdlab, tiny, words):
     words = [*words, f"teacher.recipe={quoted([*tiny['finetune'], EPOCH])}"]
     code, out, err = kdlab("distill", "-m", *words, "teacher.generations=0,2")
@@ -110,6 +112,7 @@ def test_born_again_generations_teach_each_other_and_a_sweep_shares_them(kdlab, 
     assert (chain[1] / "done.json").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_an_assistant_is_a_distillation_by_recipe_and_a_chain_may_be_of_any_length(kdlab, tiny, words):
     first = f"teacher.recipe={quoted([*tiny['finetune'], EPOCH])}"
     assistant = ["distill", *words, "student.hidden_size=12", first]

@@ -62,6 +62,7 @@ def done() -> int:
     return len(list(Path("outputs/finetune").glob("*/done.json")))
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("more", "told"),
     [

@@ -123,6 +123,7 @@ def trainable(log: Log) -> dict:
     return json.loads(file.read_text())
 
 
+@pytest.mark.slow
 def test_a_failing_job_ends_its_own_run_with_1_and_the_next_one_with_0(kdlab, tiny):
     code, _, err = kdlab("distill", "-m", *tiny["distill"], "optimizer.lr=1e12,1e-3", "trainer.log_every_n_steps=1")
     assert code != 0
