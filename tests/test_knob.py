@@ -123,6 +123,18 @@ def test_every_other_option_of_a_group_changes_the_weights_and_the_identity(base
     assert len(seen) == len(options(group))
 
 
+def each_turned(job, place, values):
+    """The weights that a job ends with; each key of the node at ``place``, turned, gives others and another run."""
+    first, names = train(job).after, {name(job)}
+    assert set(values) == {key for key in OmegaConf.select(job.cfg, place) if key != "_target_"}
+    for key, value in values.items():
+        other = knob(job, f"{place}.{key}={value}")
+        names.add(name(other))
+        assert not same(train(other).after, first), f"{place}.{key}={value} did nothing"
+    assert len(names) == 1 + len(values)
+    return first
+
+
 BALANCED = {
     "uncertainty": {"lr": "0.1"}, "dwa": {"temperature": "0.5", "periods": "3"},
     "gradnorm": {"asymmetry": "50.0", "lr": "0.1"}, "none": {},
@@ -135,15 +147,8 @@ def test_every_balance_and_each_of_its_knobs_changes_the_weights_and_the_identit
     job = crossed(base, loss=base.cfg.loss.copy())
     job.cfg.loss.balance = nodes("loss/balance")["loss/balance"][option]
     job = knob(job, "trainer.max_steps=6", "optimizer.lr=5e-3")
-    seen, names = [train(job).after], [name(job)]
-    assert set(BALANCED[option]) == {key for key in job.cfg.loss.balance if key != "_target_"}
-    for key, value in BALANCED[option].items():
-        other = knob(job, f"loss.balance.{key}={value}")
-        seen.append(train(other).after)
-        names.append(name(other))
-        assert not same(seen[-1], seen[0]), f"loss.balance.{key}={value} did nothing"
-    assert len(set(names)) == len(seen)
-    same_as_before = same(seen[0], train(knob(base, "trainer.max_steps=6", "optimizer.lr=5e-3")).after)
+    first = each_turned(job, "loss.balance", BALANCED[option])
+    same_as_before = same(first, train(knob(base, "trainer.max_steps=6", "optimizer.lr=5e-3")).after)
     assert same_as_before == (option == "none")
 
 
@@ -159,14 +164,10 @@ def test_every_curriculum_and_each_of_its_knobs_changes_the_weights_and_the_iden
     job = crossed(base, datamodule=base.cfg.datamodule.copy())
     job.cfg.datamodule.curriculum = nodes("datamodule/curriculum")["datamodule/curriculum"][option]
     job = knob(job, "datamodule.batch_size=4", "trainer.max_steps=24")
-    first = train(job).after
+    other = str(Path(base.cfg.outputs) / "other")
+    values = {key: other if value == "TEACHER" else value for key, value in ORDERED[option].items()}
+    first = each_turned(job, "datamodule.curriculum", values)
     assert not same(first, train(knob(base, "datamodule.batch_size=4", "trainer.max_steps=24")).after)
-    assert set(ORDERED[option]) == {key for key in job.cfg.datamodule.curriculum if key != "_target_"}
-    for key, value in ORDERED[option].items():
-        value = Path(base.cfg.outputs) / "other" if value == "TEACHER" else value
-        other = knob(job, f"datamodule.curriculum.{key}={value}")
-        assert name(other) != name(job)
-        assert not same(train(other).after, first), f"datamodule.curriculum.{key}={value} did nothing"
 
 
 @pytest.mark.parametrize("key", IDLE)

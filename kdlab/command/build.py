@@ -84,12 +84,14 @@ def data(cfg: DictConfig) -> Any:
     return module
 
 
-_ahead: dict[str, Any] = {}  # by their config, data modules that wait for the one job of this process that takes them
+_ahead: dict[str, Any] = {}  # by its config, the data module that waits for the one job of a process that takes it
 
 
 def read_ahead(cfg: DictConfig) -> None:
     """Set up the datamodule now, for forks of this process: each finds it as if it had read it itself."""
-    _ahead[OmegaConf.to_yaml(cfg.datamodule, resolve=True)] = data(cfg)
+    ready = data(cfg)
+    _ahead.clear()  # a search launches many batches, each with data of its own
+    _ahead[OmegaConf.to_yaml(cfg.datamodule, resolve=True)] = ready
 
 
 def task(cfg: DictConfig, data: Any) -> Task:

@@ -104,11 +104,20 @@ def written(document: str, conf: Path) -> str:
     Raises:
         ValueError: it lacks a marker.
     """
-    before, start, rest = document.partition(START)
-    _, end, after = rest.partition(END)
-    if not start or not end:
-        raise ValueError(f"the document lacks the marker {START if not start else END}")
-    return f"{before}{START}\n{table(conf)}\n{END}{after}"
+    return between(document, START, table(conf), END)
+
+
+def between(document: str, start: str, text: str, end: str) -> str:
+    """``document`` with ``text`` between two markers.
+
+    Raises:
+        ValueError: it lacks a marker.
+    """
+    before, begun, rest = document.partition(start)
+    _, ended, after = rest.partition(end)
+    if not begun or not ended:
+        raise ValueError(f"the document lacks the marker {end if begun else start}")
+    return f"{before}{start}\n{text}\n{end}{after}"
 
 
 def _terms(recipe: dict[str, Any]) -> set[str]:

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-from kdlab.loss.catalogue import entries
+from kdlab.loss.catalogue import between, entries
 from kdlab.report.statistic import average, student_quantile
 
 START, END = "<!-- measured: written by `make docs` -->", "<!-- /measured -->"
@@ -59,11 +59,7 @@ def written(document: str, runs: str, conf: Path) -> str:
     Raises:
         ValueError: it lacks a marker.
     """
-    before, start, rest = document.partition(START)
-    _, end, after = rest.partition(END)
-    if not start or not end:
-        raise ValueError(f"the document lacks the marker {START if not start else END}")
-    return f"{before}{START}\n{table(runs, conf)}\n{END}{after}"
+    return between(document, START, table(runs, conf), END)
 
 
 def _line(name: tuple[str, str], values: list[tuple[float, ...]]) -> str:

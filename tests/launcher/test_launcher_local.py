@@ -66,3 +66,28 @@ def test_a_killed_job_is_named_and_the_others_end_and_the_same_command_goes_on(t
 def test_a_core_or_a_gpu_has_a_job(monkeypatch, asked, gpus, jobs):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
     assert at_a_time(asked, present=16) == jobs
+
+
+READING = """
+import os, sys
+from kdlab.datamodule.table import Table
+read = Table.corpus
+def told(self):
+    with open("reads", "a") as file:
+        print(os.getpid(), file=file)
+    return read(self)
+Table.corpus = told
+from kdlab.__main__ import main
+sys.argv[0] = "kdlab"
+main()
+"""
+
+
+def test_the_data_is_read_once_before_the_jobs_begin(tiny, tmp_path):
+    words = ["finetune", "-m", *tiny["finetune"], "trainer.max_epochs=1", "optimizer.lr=0.01,0.02,0.03"]
+    environment = os.environ | {"KDLAB_JOBS": "2", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", READING, *words, "logger=none", "check=false"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert len(runs(tmp_path, "finetune")) == 3
+    assert len((tmp_path / "reads").read_text().split()) == 1
