@@ -28,6 +28,7 @@ from kdlab.error import UserError
 from kdlab.file import sha256, write_json
 from kdlab.logger.base import Journal, RunInfo, Source, opened
 from kdlab.metric.cost import latency, parameters
+from kdlab.model.dropout import quicken
 from kdlab.model.save import size_bytes
 from kdlab.model.shard import fill, splits
 from kdlab.module.base import Learner
@@ -135,6 +136,9 @@ def fit(job: Job, run: Run, learner: Learner, data: Any, journal: Journal) -> tu
     if trainer.max_epochs == trainer.max_steps == -1:
         raise UserError("training would never end: set trainer.max_epochs or trainer.max_steps to more than -1")
     learner.check(trainer)
+    quicken(learner)
+    # deterministic=true also fills all new memory, which only code that reads what it never wrote would notice
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     # an augmented row never comes again; a split model has its layers at fixed places
     if job.cfg.reuse_frozen and data.augment is None and not splits(trainer):
         with computing(job.cfg.trainer.precision):

@@ -158,7 +158,7 @@ class Peer(Contender):
     def measure(self, case: Case, material: Material, repeat: int) -> Measurement:
         width = 2 if self.way == "2 processes" else 1
         threads = 1 if width == 2 else None
-        chosen = spaced(case.grid, self.points)
+        chosen = spaced(case.grid, self.points and max(self.points, width))  # who is alone has the machine to itself
         shares = [self.share] if self.share == 1 else [self.share, self.share / 2]
         spent, accuracies, parts = 0.0, {}, {share: [] for share in shares}
         for group in batched(chosen, width):

@@ -2,7 +2,7 @@
 
 Cold: an outputs folder and a cache of tokenised rows that hold nothing, so the teacher pass is in it; and, where this
 process may (``/proc/sys/vm/drop_caches``), no file in memory. Warm: the same command after such a run. A later job's
-time is counted from the end of the job before it.
+time is counted from the end of the job whose place it took.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import time
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -41,14 +40,25 @@ def first_step(words: list[str], place: Path, cache: Path | None = None) -> floa
 
 
 def later(words: list[str], place: Path, outputs: Path) -> list[float]:
-    """Seconds from each job's end to the first batch of the next."""
+    """Seconds from each job's end to the first batch of the job that took its place."""
     for old in place.glob("clock-*.json"):
         old.unlink()
     machine.alone(machine.kdlab(*words))
-    firsts = {path.stem.removeprefix("clock-"): json.loads(path.read_text())["first"] for path in place.glob("clock-*")}
-    jobs = sorted(firsts.items(), key=lambda item: item[1])
-    ends = {name: (outputs / "distill" / name / "done.json").stat().st_mtime for name, _ in jobs}
-    return [first - ends[before] for (before, _), (_, first) in pairwise(jobs)]
+    names = [path.stem.removeprefix("clock-") for path in place.glob("clock-*.json")]
+    firsts = [json.loads((place / f"clock-{name}.json").read_text())["first"] for name in names]
+    ends = [(outputs / "distill" / name / "done.json").stat().st_mtime for name in names]
+    return waits(firsts, ends)
+
+
+def waits(firsts: list[float], ends: list[float]) -> list[float]:
+    """How long each job after the first ones took to its first batch, from the end that made room for it.
+
+    Args:
+        firsts, ends: the moments of each job's first batch and of its end; as many jobs ran side by side as had begun
+            before the first end.
+    """
+    width = sum(first < min(ends) for first in firsts)
+    return [first - end for end, first in zip(sorted(ends), sorted(firsts)[width:], strict=False)]
 
 
 def measure(rows: int, repeats: int, student: str = "bert_tiny", device: str = "cpu") -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pytest
 from tests.benchmarks import machine
 from tests.benchmarks.clock import step_seconds
 from tests.benchmarks.growth import texts
+from tests.benchmarks.start import waits
 
 
 @pytest.fixture(autouse=True)
@@ -71,3 +72,15 @@ def test_written_results_name_the_machine():
     path = machine.write("x", {"speed": 2})
     assert machine.last_object(" ".join(path.read_text().split()))["machine"]["cores"] >= 1
     assert time.time() - path.stat().st_mtime < 60
+
+
+@pytest.mark.parametrize(
+    ("firsts", "ends", "expected"),
+    [
+        ([1.0, 4.5, 9.0], [4.0, 8.0, 12.0], [0.5, 1.0]),  # one after the other
+        ([1.0, 1.5, 5.25, 6.5], [5.0, 6.0, 9.0, 9.5], [0.25, 0.5]),  # two at a time
+    ],
+)
+def test_a_later_job_waits_for_the_one_whose_place_it_takes(firsts, ends, expected) -> None:
+    assert waits(firsts, ends) == pytest.approx(expected)
+    assert waits(firsts[::-1], ends[::-1]) == pytest.approx(expected)
