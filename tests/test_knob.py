@@ -21,6 +21,7 @@ TURNED = {
     "seed": "1",
     "task.class_weights": "[1, 3]", "task.label_smoothing": "0.1",
     "datamodule.path": "OTHER", "datamodule.max_length": "6", "datamodule.batch_size": "8",
+    "datamodule.tokens_per_batch": "256",
     "datamodule.val_fraction": "0.2", "datamodule.test_fraction": "0.2", "datamodule.split_seed": "1",
     "datamodule.train_rows": "40", "datamodule.per_class": "8", "datamodule.budget": "20",
     "teacher.run": "OTHER_TEACHER",

@@ -190,8 +190,7 @@ class Examination:
         prepared = self._prepared(job, part, root)
         store = cost.stored(root / "store", data.lengths)
         asked = 0 if store else sum(_bytes(trained.model) for trained in prepared.teachers.values())
-        longest = int(data.deck.rows.lengths[data.splits["train"]].max()) * data.batch_size
-        measured = cost.measure(prepared.learner, part, partial(_trainer, job), asked, steps, longest)
+        measured = cost.measure(prepared.learner, part, partial(_trainer, job), asked, steps, data.tokens_per_step)
         self.page.adapters(_adapters(prepared.learner))
         validated = cost.validations(batches, plain, steps) * len(data.splits["val"]) + len(data.splits["test"])
         left = sum(read_done(one) is None for one in folders(self.points))
@@ -200,7 +199,7 @@ class Examination:
         here = job.cfg.trainer.get("accelerator") == "cpu"
         return [
             f"training takes about {size(measured.bytes)} of memory, and this machine has {size(memory)}: lower "
-            "datamodule.batch_size or datamodule.max_length, or raise trainer.accumulate_grad_batches"
+            "datamodule.batch_size, tokens_per_batch or max_length, or raise trainer.accumulate_grad_batches"
         ] * (here and measured.bytes > memory) + [
             f"the teacher's answers take {size(store)}, but {Path(job.cfg.outputs).absolute()} has {size(room)} left: "
             "set outputs to a larger disk, or use teacher=live"

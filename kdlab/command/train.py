@@ -167,7 +167,7 @@ def fit(job: Job, run: Run, learner: Learner, data: Any, journal: Journal) -> tu
 def passes(trainer: Trainer, data: Any) -> float:
     """How often a training row is read, on average, at most."""
     limits = [float(trainer.max_epochs)] if trainer.max_epochs and trainer.max_epochs > 0 else []
-    limits += [trainer.max_steps * data.batch_size / len(data.splits["train"])] if trainer.max_steps > 0 else []
+    limits += [trainer.max_steps * data.rows_per_step / len(data.splits["train"])] if trainer.max_steps > 0 else []
     return min(limits)
 
 
@@ -245,6 +245,7 @@ def _cost(run: Run, learner: Learner, data: Any) -> dict[str, float]:
         "model/trainable_parameters": sum(row["trainable"] for row in learner.table()),
         "model/size_mb": size_bytes(run.folder / "model") / 1e6,
         "perf/latency_ms": latency(model, batches[len(batches) // 2]),
+        "perf/padding": data.train_dataloader().padding(),
     }
 
 

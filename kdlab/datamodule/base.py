@@ -17,6 +17,7 @@ from kdlab.datamodule.augment.base import Augment
 from kdlab.datamodule.batch import Deck, EvalLoader, TrainLoader, within
 from kdlab.datamodule.corpus import Corpus, labelled
 from kdlab.datamodule.curriculum.base import Curriculum
+from kdlab.datamodule.cut import ByRows, ByTokens, Cut
 from kdlab.datamodule.rows import Rows, stored
 from kdlab.datamodule.select.base import Select
 from kdlab.datamodule.view import View
@@ -32,6 +33,8 @@ class TextData(LightningDataModule, ABC):
         tokenizer: a folder, ``package:…``, a hub id, or ``train:wordpiece:8000``; after setup the tokenizer.
         max_length: tokens; longer texts are cut.
         batch_size: rows of an optimizer step, over all devices and accumulated micro-batches.
+        tokens_per_batch: tokens of an optimizer step, over all devices and accumulated micro-batches, padding included:
+            many short texts, or few long ones. ``batch_size`` is not used then. None: ``batch_size`` rows.
         eval_batch_size: rows of a batch in validation and test.
         val_fraction, test_fraction: of the labelled rows, for splits that the data does not have.
         split_seed: of the splits and the caps. Apart from ``seed``, so that all seeds of a sweep share a test set.
@@ -57,6 +60,7 @@ class TextData(LightningDataModule, ABC):
     tokenizer: Any
     max_length: int = 128
     batch_size: int = 32
+    tokens_per_batch: int | None = None
     eval_batch_size: int = 128
     val_fraction: float = 0.1
     test_fraction: float = 0.1
@@ -87,7 +91,16 @@ class TextData(LightningDataModule, ABC):
             raise UserError(f"datamodule.unlabelled is '{self.unlabelled}', and must be keep or drop")
         if self.per_class is not None and self.budget is not None:
             raise UserError("datamodule.per_class and datamodule.budget both say how many labels there are: set one")
-        for name in ("max_length", "batch_size", "eval_batch_size", "train_rows", "val_rows", "test_rows"):
+        counts = (
+            "max_length",
+            "batch_size",
+            "tokens_per_batch",
+            "eval_batch_size",
+            "train_rows",
+            "val_rows",
+            "test_rows",
+        )
+        for name in counts:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"datamodule.{name} is {value}, and must be 1 or more")
@@ -147,13 +160,36 @@ class TextData(LightningDataModule, ABC):
         shuffle = not (self.trainer and self.trainer.overfit_batches)  # type: ignore[attr-defined]
         loader = TrainLoader(
             self._deck(), self.splits["train"], self.batch_size, self.seed, *self._place(), accumulate, shuffle,
-            self.augment,
+            self.augment, self._cut(), self._pins(),
         )  # fmt: skip
         if self.curriculum is not None:
             hard = self.curriculum.difficulty(self._deck().rows.lengths)[self.splits["train"]]
-            epochs = self._epochs(-(-len(loader) // accumulate))
-            loader.groups = partial(self.curriculum.groups, hard, self.batch_size, self.seed, epochs)
+            epochs = self._epochs(loader.steps)
+            loader.group(partial(self.curriculum.groups, hard, self.rows_per_step, self.seed, epochs), epochs)
         return loader
+
+    def _cut(self) -> Cut:
+        """What makes an optimizer step."""
+        if self.tokens_per_batch is None:
+            return ByRows(self.batch_size)
+        return ByTokens(self.tokens_per_batch, self._longest)
+
+    @property
+    def _longest(self) -> int:
+        return int(self._deck().rows.lengths[self.splits["train"]].max(initial=0))
+
+    @property
+    def rows_per_step(self) -> int:
+        """Training rows of an optimizer step, in the mean."""
+        if self.tokens_per_batch is None:
+            return self.batch_size
+        train = self.splits["train"]
+        return max(1, len(train) // max(1, self._cut().count(self._deck().rows.lengths[train], 1)))
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Tokens of the largest optimizer step, padding included."""
+        return self.tokens_per_batch or self.batch_size * self._longest
 
     def _epochs(self, steps: int) -> float:
         """How many epochs of so many optimizer steps the run has; 1 where nothing says so."""
@@ -168,15 +204,15 @@ class TextData(LightningDataModule, ABC):
         self.curriculum.grade(logits, self._deck().codes[self.used], self.used, len(self.texts))
 
     def val_dataloader(self) -> EvalLoader:
-        return EvalLoader(self._deck(), self.splits["val"], self.eval_batch_size, *self._place())
+        return EvalLoader(self._deck(), self.splits["val"], self.eval_batch_size, *self._place(), self._pins())
 
     def test_dataloader(self) -> EvalLoader:
-        return EvalLoader(self._deck(), self.splits["test"], self.eval_batch_size, *self._place())
+        return EvalLoader(self._deck(), self.splits["test"], self.eval_batch_size, *self._place(), self._pins())
 
     def evaluate_rows(self, name: str) -> EvalLoader:
         """The labelled rows of any split, as validation sees its own."""
         deck, rows = self._deck(), self.splits[name]
-        return EvalLoader(deck, rows[labelled(deck.codes[rows])], self.eval_batch_size, *self._place())
+        return EvalLoader(deck, rows[labelled(deck.codes[rows])], self.eval_batch_size, *self._place(), self._pins())
 
     @property
     def used(self) -> np.ndarray:
@@ -251,3 +287,7 @@ class TextData(LightningDataModule, ABC):
 
     def _place(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _pins(self) -> bool:
+        """Whether batches go to a GPU."""
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"

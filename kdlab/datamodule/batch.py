@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 import torch
 
 from kdlab.datamodule.corpus import labelled
+from kdlab.datamodule.cut import ByRows, Cut
 from kdlab.datamodule.rows import Rows
 from kdlab.error import UserError
 from kdlab.output import Batch
-
-POOL = 50  # batches that are sorted by length together: large enough to pad little, small enough to stay random
 
 
 @dataclass(frozen=True)
@@ -48,23 +48,6 @@ class Deck:
         }
 
 
-def steps(lengths: np.ndarray, size: int, least: int, *seed: int) -> list[np.ndarray]:
-    """Positions ``0..N-1`` grouped into the optimizer steps of an epoch: each position once.
-
-    Positions are shuffled, sorted by length within pools of ``POOL`` steps, cut, and the steps shuffled. It is a
-    function of its arguments alone. All steps have ``size`` rows but one, which has the rest, or ``size`` and the rest
-    where the rest is smaller than ``least``. Equal lengths stay shuffled.
-    """
-    random = np.random.default_rng(seed)
-    order = random.permutation(len(lengths))
-    for start in range(0, len(order), POOL * size):
-        pool = order[start : start + POOL * size]
-        order[start : start + POOL * size] = pool[np.argsort(lengths[pool], kind="stable")]
-    cuts = [at for at in range(size, len(order), size) if len(order) - at >= least]
-    groups = np.split(order, cuts)
-    return [groups[each] for each in random.permutation(len(groups))]
-
-
 class TrainLoader:
     """The training batches of one device. Lightning saves and restores its place, also in the middle of an epoch.
 
@@ -77,6 +60,8 @@ class TrainLoader:
         accumulate: micro-batches of a step on each device.
         shuffle: False repeats the order of epoch 0.
         augment: what happens to a batch, given the epoch; None leaves it.
+        cut: what makes a step; None: ``batch_size`` rows.
+        pin: whether batches are in pinned memory, from which a GPU copies while it computes.
 
     Raises:
         UserError: a step cannot be dealt out, because it has fewer rows than there are devices times micro-batches.
@@ -93,25 +78,33 @@ class TrainLoader:
         accumulate: int = 1,
         shuffle: bool = True,
         augment: Callable[[Batch, int], Batch] | None = None,
+        cut: Cut | None = None,
+        pin: bool = False,
     ) -> None:
         self.augment = augment or (lambda batch, epoch: batch)
         self.parts = world * accumulate
-        if min(batch_size, len(index)) < self.parts:
-            raise UserError(
-                f"an optimizer step of {min(batch_size, len(index))} rows (datamodule.batch_size={batch_size}, "
-                f"{len(index)} training rows) cannot be dealt out to {world} devices times "
-                f"trainer.accumulate_grad_batches={accumulate}: lower the latter or raise datamodule.batch_size"
-            )
-        self.deck, self.index, self.batch_size, self.seed = deck, index, batch_size, seed
+        self.cut = cut or ByRows(batch_size)
+        self.deck, self.index, self.seed, self.pin = deck, index, seed, pin
         self.rank, self.world, self.accumulate, self.shuffle = rank, world, accumulate, shuffle
         self.lengths = deck.rows.lengths[index]
-        self.groups: Callable[[int], list[np.ndarray]] = lambda epoch: [np.arange(len(index))]  # what a curriculum sets
+        self.group(lambda epoch: [np.arange(len(index))], 1.0)
         self.epoch = self.place = self.start = 0
+
+    def group(self, groups: Callable[[int], list[np.ndarray]], epochs: float) -> None:
+        """Let the positions ``groups(epoch)`` follow each other, a group at a time, in a run of so many epochs.
+
+        All epochs have as many steps as the one that needs most.
+        """
+        self.groups = groups
+        seen = range(1 if self.cut.steady else max(1, ceil(epochs)))
+        self.steps = max(
+            sum(self.cut.count(self.lengths[group], self.parts) for group in groups(epoch)) for epoch in seen
+        )
+        self.cut.check(len(self.index), self.steps, self.world, self.accumulate)
 
     def __len__(self) -> int:
         """Micro-batches of an epoch on this device."""
-        whole, rest = divmod(len(self.index), self.batch_size)
-        return (whole + (rest >= self.parts or not whole)) * self.accumulate
+        return self.steps * self.accumulate
 
     def __iter__(self) -> Iterator[Batch]:
         # a generator: it looks at the epoch when the first batch is asked for, which is after Lightning's set_epoch
@@ -123,17 +116,23 @@ class TrainLoader:
             known = np.count_nonzero(labelled(self.deck.codes[rows]))
             part = np.array_split(rows, self.parts)[micro * self.world + self.rank]
             self.place += 1
-            yield self.augment(self.deck.batch(part, len(rows) / self.parts, known / self.parts), self.epoch)
+            batch = self.augment(self.deck.batch(part, len(rows) / self.parts, known / self.parts), self.epoch)
+            yield pinned(batch) if self.pin else batch
 
     def plan(self, epoch: int) -> list[np.ndarray]:
         """The row ids of each optimizer step of an epoch."""
-        return [
-            self.index[group[step]]
+        steps = [
+            group[step]
             for number, group in enumerate(self.groups(epoch))
-            for step in steps(
-                self.lengths[group], self.batch_size, self.parts, self.seed, epoch, *[number] * (number > 0)
-            )
+            for step in self.cut.steps(self.lengths[group], self.parts, self.seed, epoch, *[number] * (number > 0))
         ]
+        return [self.index[step] for step in self.cut.spread(steps, self.steps, self.parts)]
+
+    def padding(self, epoch: int = 0) -> float:
+        """Which share of the tokens of an epoch's batches, over all devices, is padding."""
+        lengths = self.deck.rows.lengths
+        parts = [lengths[part] for rows in self.plan(epoch) for part in np.array_split(rows, self.parts)]
+        return 1 - sum(int(part.sum()) for part in parts) / sum(len(part) * int(part.max()) for part in parts)
 
     @property
     def sampler(self) -> TrainLoader:
@@ -155,10 +154,12 @@ class TrainLoader:
 class EvalLoader:
     """Every row once over all devices, longest first; batches differ by one row at most, each device has as many."""
 
-    def __init__(self, deck: Deck, index: np.ndarray, batch_size: int, rank: int = 0, world: int = 1) -> None:
+    def __init__(
+        self, deck: Deck, index: np.ndarray, batch_size: int, rank: int = 0, world: int = 1, pin: bool = False
+    ) -> None:
         if len(index) < world:
             raise UserError(f"{len(index)} rows cannot be evaluated on {world} devices: use fewer, or more rows")
-        self.deck = deck
+        self.deck, self.pin = deck, pin
         order = index[np.argsort(-deck.rows.lengths[index], kind="stable")]
         turns = max(1, min(-(-len(index) // (batch_size * world)), len(index) // world))
         self.parts = np.array_split(order, turns * world)[rank::world]
@@ -167,7 +168,20 @@ class EvalLoader:
         return len(self.parts)
 
     def __iter__(self) -> Iterator[Batch]:
-        return map(self.deck.batch, self.parts)
+        batches = map(self.deck.batch, self.parts)
+        return map(pinned, batches) if self.pin else batches
+
+
+def pinned(batch: Batch) -> Batch:
+    """The batch in pinned memory: a copy from there to a GPU does not wait for it."""
+    return {
+        name: value.pin_memory()
+        if isinstance(value, torch.Tensor)
+        else pinned(value)
+        if isinstance(value, dict)
+        else value
+        for name, value in batch.items()
+    }
 
 
 def within(lengths: np.ndarray, tokens: int) -> Iterator[np.ndarray]:

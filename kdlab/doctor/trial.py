@@ -70,7 +70,13 @@ def data_trace(data: Any) -> str:
     """A fingerprint of rows, labels, splits, tokens and the order of batches."""
     loaders = [data.train_dataloader(), data.val_dataloader(), data.test_dataloader()]
     first = [rows.tolist() for rows in loaders[0].plan(0)]
-    parts = [data.fingerprint, data.labels, first, [len(loader) for loader in loaders], data.batch_size]
+    parts = [
+        data.fingerprint,
+        data.labels,
+        first,
+        [len(loader) for loader in loaders],
+        data.tokens_per_batch or data.batch_size,
+    ]
     return written([*parts, {name: _digest(rows) for name, rows in data.splits.items()}, _digest(data.deck.codes)])
 
 

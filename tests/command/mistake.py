@@ -121,6 +121,9 @@ CASES: dict[str, dict[str, Case]] = {
             ("datamodule.per_class=2", "datamodule.multi_label=true", "task.multi_label=true"),
             ("datamodule.per_class", "use train_rows"),
         ),
+        "a budget below a text": Case(
+            ("datamodule.tokens_per_batch=4",), ("datamodule.tokens_per_batch=4", "cannot hold a text", "raise it to")
+        ),
         "a batch of nothing": Case(("datamodule.batch_size=0",), ("datamodule.batch_size is 0", "1 or more")),
         "a word for a number": Case(
             ("datamodule.batch_size=many",), ("datamodule.batch_size is 'many'", "whole number")

@@ -9,7 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdlab.datamodule.batch import Deck, EvalLoader, TrainLoader, steps, within
+from kdlab.datamodule.batch import Deck, EvalLoader, TrainLoader, within
+from kdlab.datamodule.cut import ByRows
 from kdlab.datamodule.rows import Rows
 from kdlab.error import UserError
 
@@ -104,7 +105,7 @@ def test_length_pools_save_padding_and_stay_random():
     def fill(groups):
         return lengths.sum() / sum(len(group) * lengths[group].max() for group in groups)
 
-    epochs = [steps(lengths, 20, 1, 0, epoch) for epoch in range(2)]
+    epochs = [ByRows(20).steps(lengths, 1, 0, epoch) for epoch in range(2)]
     assert fill(epochs[0]) > 0.93 > 0.6 > fill(np.split(np.arange(2000), 100))
     assert [group.tolist() for group in epochs[0]] != [group.tolist() for group in epochs[1]]
     means = [lengths[group].mean() for group in epochs[0]]

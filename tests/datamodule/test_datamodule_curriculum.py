@@ -25,7 +25,7 @@ def loader(count, size, seed, curriculum=None, epochs=1.0, least=1):
     made = TrainLoader(deck(count, seed), np.arange(count), size, seed, accumulate=least)
     if curriculum is not None:
         hard = curriculum.difficulty(made.lengths)
-        made.groups = lambda epoch: curriculum.groups(hard, size, seed, epochs, epoch)
+        made.group(lambda epoch: curriculum.groups(hard, size, seed, epochs, epoch), epochs)
     return made
 
 
