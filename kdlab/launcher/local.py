@@ -40,7 +40,7 @@ def launch(
     asked = OmegaConf.select(config, "hydra.launcher.jobs")
     side_by_side = min(len(todo), at_a_time(asked, cores(1)))
     if side_by_side <= 1:
-        return [_do(context, function, config, words, number) for number, words in todo]
+        return [_do(context, function, config, _job(context, config, words, number)) for number, words in todo]
     warm(config)
     ahead(composed(context, config, todo[0][1], todo[0][0]))
     threads = cores(side_by_side)
@@ -48,17 +48,19 @@ def launch(
     running: dict[Any, tuple[Any, Connection, int, list[str]]] = {}
     fork = multiprocessing.get_context("fork")
     waiting = iter(todo)
+    upcoming = _next(context, config, waiting)
     try:
         while len(done) < len(todo):
-            for number, words in waiting if len(running) < side_by_side else ():
+            while upcoming is not None and len(running) < side_by_side:
+                number, words, job = upcoming
                 mine, theirs = fork.Pipe(duplex=False)
-                job = (context, function, config, words, number)
-                process = fork.Process(target=_child, args=(theirs, threads, job), name=f"job-{number}")
+                process = fork.Process(
+                    target=_child, args=(theirs, threads, (context, function, config, job)), name=f"job-{number}"
+                )
                 process.start()
                 theirs.close()
                 running[mine] = process, mine, number, words
-                if len(running) == side_by_side:
-                    break
+                upcoming = _next(context, config, waiting)  # while the others work
             for ready in wait(list(running)):
                 process, mine, number, words = running.pop(ready)
                 try:
@@ -72,6 +74,22 @@ def launch(
         for process, _, _, _ in running.values():  # interrupted: each leaves at the end of its step, or has left
             process.join()
     return [done[number] for number, _ in todo]
+
+
+def _next(
+    context: HydraContext, config: DictConfig, waiting: Iterator[tuple[int, list[str]]]
+) -> tuple[int, list[str], DictConfig] | None:
+    """The next job with its config, which takes a third of a second; None after the last."""
+    number, words = next(waiting, (-1, []))
+    return None if number < 0 else (number, words, _job(context, config, words, number))
+
+
+def _job(context: HydraContext, config: DictConfig, words: list[str], number: int) -> DictConfig:
+    """The config of a job."""
+    job = context.config_loader.load_sweep_config(config, words)
+    with open_dict(job):
+        job.hydra.job.id, job.hydra.job.num = str(number), number
+    return job
 
 
 def at_a_time(asked: int | None, present: int) -> int:
@@ -107,11 +125,8 @@ def _targets(node: Any) -> Iterator[str]:
             yield from _targets(inner)
 
 
-def _do(context: HydraContext, function: TaskFunction, config: DictConfig, words: list[str], number: int) -> JobReturn:
+def _do(context: HydraContext, function: TaskFunction, config: DictConfig, job: DictConfig) -> JobReturn:
     """One job in this process."""
-    job = context.config_loader.load_sweep_config(config, words)
-    with open_dict(job):
-        job.hydra.job.id, job.hydra.job.num = str(number), number
     done = run_job(
         hydra_context=context, task_function=function, config=job, job_dir_key="hydra.sweep.dir",
         job_subdir_key="hydra.sweep.subdir",
