@@ -39,7 +39,7 @@ def say(
         done: parts to leave out, as they were written before; the order is always the same.
     """
     devices = [f"cuda:{index}" for index in range(torch.cuda.device_count())] or ["cpu"] * cores()
-    precision, threads = current(), torch.get_num_threads()
+    precision, threads, lengths = current(), torch.get_num_threads(), data.lengths
     readers: SimpleQueue[tuple[nn.Module, str]] = SimpleQueue()
     for device in devices:
         readers.put((replica(model.eval(), device), device))
@@ -51,7 +51,9 @@ def say(
             moved = {name: v.to(device) if isinstance(v, Tensor) else v for name, v in batch.items()}
             with torch.inference_mode(), computing(precision):
                 output = task.read(reader, moved, taps)
-                real = moved["attention_mask"].bool()
+                # by length: augmentation hides tokens in the middle of a row, where taps have values as well
+                real = torch.arange(moved["input_ids"].shape[1]) < torch.from_numpy(lengths[batch["row"]])[:, None]
+                real = real.to(device)
                 values = {name: lines(tap.to(TYPES[dtype]), real) for name, tap in output.taps.items()}
                 return Part(batch["row"].numpy(), {"logits": ("row", plain(output.logits.float()))} | values)
         finally:

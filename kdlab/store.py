@@ -119,6 +119,32 @@ def ensure(
         return _used(opened(folder))
 
 
+def afford(store: Store, lengths: np.ndarray, times: int) -> None:
+    """Say what so many stores more take, of rows of these lengths, before the first is built.
+
+    Raises:
+        UserError: the disk has not enough room.
+    """
+    offsets = _offsets(lengths)
+    sizes = {
+        name: int(offsets[store.kind(name)][-1]) * int(np.prod(array.shape[1:])) * array.itemsize
+        for name, array in store.arrays.items()
+    }
+    _room(times * sum(sizes.values()), store.folder.parent, f"the teacher targets of {times} epochs")
+
+
+def _room(needed: int, folder: Path, what: str) -> None:
+    """Say how much room is needed, where it is much, or that there is none."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"{what} need {needed / 1e6:,.0f} MB in {folder}, where {free / 1e6:,.0f} MB are free: make room, set "
+            "outputs=FOLDER on a larger disk, or store less (teacher.dtype=bfloat16, fewer taps)"
+        )
+    if needed > 1e8:
+        print(f"{what}: {needed / 1e6:,.0f} MB in {folder}", flush=True)
+
+
 def _used(store: Store) -> Store:
     with suppress(OSError):  # a store that may only be read is as good
         (store.folder / "used").touch()
@@ -187,14 +213,7 @@ def _allocate(draft: Path, part: Part, offsets: dict[str, np.ndarray]) -> tuple[
     arrays: dict[str, np.ndarray] = {}
     shapes = {name: (int(offsets[kind][-1]), *value.shape[1:]) for name, (kind, value) in part.values.items()}
     needed = sum(int(np.prod(shape)) * part.values[name][1].itemsize for name, shape in shapes.items())
-    free = shutil.disk_usage(draft).free
-    if needed > free:
-        raise UserError(
-            f"the teacher targets need {needed / 1e6:,.0f} MB in {draft.parent}, where {free / 1e6:,.0f} MB are free: "
-            "make room, set outputs=FOLDER on a larger disk, or store less (teacher.dtype=bfloat16, fewer taps)"
-        )
-    if needed > 1e8:
-        print(f"teacher targets: {needed / 1e6:,.0f} MB in {draft.parent}", flush=True)
+    _room(needed, draft.parent, "the teacher targets")
     for name, shape in shapes.items():
         value = part.values[name][1]
         arrays[name] = np.lib.format.open_memmap(draft / f"{name}.npy", "w+", value.dtype, shape)

@@ -80,6 +80,7 @@ def _prepare(job: Job, data: Any) -> Prepared:
         found = found or find_teachers(job, data)
         with reading(loss, "teacher"), computing(cfg.trainer.precision):
             given = {"task": task, "store": Path(cfg.outputs) / "store", "student": student}
+            given["epochs"] = cfg.trainer.max_epochs
             teacher = assemble(cfg.teacher, found, data, taps["teacher"], given)
             taught(data, task, teacher)
     there = Side(teacher.widths(), layers(cfg.teacher, found, student), classes, *_attention_and_head(found))

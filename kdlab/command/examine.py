@@ -164,6 +164,8 @@ class Examination:
         """The learner as its command makes it, for this data, with a stand-in for a teacher that is not trained."""
         cfg = job.cfg.copy()
         cfg.outputs = str(outputs)
+        if (cfg.trainer.max_epochs or -1) > 0:
+            cfg.trainer.max_epochs = cost.MOST  # no trial has more: a teacher that stores each epoch has no more to do
         if "stages" in cfg:
             cfg.start, cfg.stages = None, {"earlier": []}
         if "teacher" in cfg and asks_a_teacher(job):

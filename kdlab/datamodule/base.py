@@ -19,6 +19,7 @@ from kdlab.datamodule.corpus import Corpus, labelled
 from kdlab.datamodule.curriculum.base import Curriculum
 from kdlab.datamodule.cut import ByRows, ByTokens, Cut
 from kdlab.datamodule.rows import Rows, stored
+from kdlab.datamodule.seen import Seen
 from kdlab.datamodule.select.base import Select
 from kdlab.datamodule.view import View
 from kdlab.error import UserError
@@ -231,6 +232,25 @@ class TextData(LightningDataModule, ABC):
         deck, used = self._deck(), self.used
         return (deck.batch(used[places]) for places in within(deck.rows.lengths[used], tokens_per_batch))
 
+    @property
+    def augmented(self) -> bool:
+        """Whether teachers read the augmented rows that the student reads."""
+        return self.augment is not None and self.augment.teacher == "augmented"
+
+    def seen(self, epoch: int) -> Seen:
+        """The training rows as the student, and its teacher, read them in an epoch.
+
+        Raises:
+            UserError: that cannot be known before.
+        """
+        assert self.augment is not None
+        if not isinstance(getattr(self.augment, "seed", None), int):
+            raise UserError(
+                f"{type(self.augment).__name__} has no seed, so that what it makes of a row is not known before: give "
+                "it a whole number `seed`, or use teacher=live or datamodule.augment.teacher=clean"
+            )
+        return Seen(self._deck(), np.sort(self.splits["train"]), self.augment, epoch)
+
     def describe(self) -> dict:
         """What is good to know about the data of a run: flat, plain values."""
         deck = self._deck()
@@ -268,7 +288,7 @@ class TextData(LightningDataModule, ABC):
         """The same rows in the tokens of another tokenizer."""
         fingerprint, rows = self._tokens(own)
         deck = Deck(rows, self._deck().codes, own.pad_token_id or 0)
-        return View(own, self.labels, self.multi_label, fingerprint, self.used, deck)
+        return View(own, self.labels, self.multi_label, fingerprint, self.used, deck, self.augmented)
 
     def _tokens(self, own: Any) -> tuple[str, Rows]:
         """The texts in the tokens of a tokenizer, and a hash of all that decides what they are."""

@@ -24,6 +24,7 @@ class View:
         fingerprint: a hash of texts, tokenizer and length.
         used: ids of the rows that are in a split, in order.
         deck: the rows.
+        augmented: whether teachers should read the augmented rows that the student reads.
     """
 
     tokenizer: Any
@@ -32,6 +33,7 @@ class View:
     fingerprint: str
     used: np.ndarray
     deck: Deck
+    augmented: bool = False
 
     @property
     def lengths(self) -> np.ndarray:

@@ -12,7 +12,7 @@ from kdlab.error import UserError
 from kdlab.inference import TYPES, rows_digest, say, tensor
 from kdlab.output import Batch, Output, clean
 from kdlab.precision import current
-from kdlab.store import ensure, key
+from kdlab.store import Store, afford, ensure, key
 from kdlab.task.base import Task
 from kdlab.teacher.base import Saved, Teacher
 
@@ -32,6 +32,8 @@ class Cached(Teacher):
         tokens_per_batch: how many tokens a batch of the teacher pass holds.
         dtype: of the stored taps, ``float32`` (as computed), ``float16`` or ``bfloat16`` (half the disk). Logits are
             always stored in float32.
+        epochs: of the run. Where the teacher reads augmented rows (``datamodule.augment.teacher``), what it says of
+            every training row in each of them is stored as well, in a store an epoch, which longer runs share.
     """
 
     def __init__(
@@ -43,33 +45,51 @@ class Cached(Teacher):
         store: Path,
         tokens_per_batch: int = 4096,
         dtype: str = "float32",
+        epochs: int | None = 0,
     ) -> None:
         if dtype not in TYPES:
             raise UserError(f"teacher.dtype is '{dtype}', but must be one of {', '.join(TYPES)}.")
+        if data.augmented and (epochs is None or epochs < 0):
+            raise UserError(
+                f"teacher=cached with datamodule.augment.teacher=augmented stores what the teacher says of a row in "
+                f"each epoch, but trainer.max_epochs={epochs} does not say how many there are: set it, or use teacher=live"
+            )
         self.taps = frozenset(taps)
-        content = {
-            "teacher": trained.fingerprint,
-            "taps": sorted(taps),
-            "data": data.fingerprint,
-            "rows": rows_digest(data),
-            "precision": current(),
-            "dtype": dtype if taps else "float32",
-        }
-        self.store = ensure(
-            store,
-            key(**content),
-            content | {"of": trained.id},
-            data.lengths,
-            lambda done: say(trained.model, task, data, self.taps, tokens_per_batch, dtype, done),
-        )
-        self.seconds = self.store.seconds
+
+        def content(seen: Any) -> dict[str, Any]:
+            return {
+                "teacher": trained.fingerprint,
+                "taps": sorted(taps),
+                "data": seen.fingerprint,
+                "rows": rows_digest(seen),
+                "precision": current(),
+                "dtype": dtype if taps else "float32",
+            }
+
+        def stored(seen: Any) -> Store:
+            return ensure(
+                store,
+                key(**content(seen)),
+                content(seen) | {"of": trained.id},
+                seen.lengths,
+                lambda done: say(trained.model, task, seen, self.taps, tokens_per_batch, dtype, done),
+            )
+
+        self.store = stored(data)
+        views = [data.seen(epoch) for epoch in range(epochs or 0)] if data.augmented else []
+        missing = [seen for seen in views if not (store / key(**content(seen))).exists()]
+        if missing:
+            afford(self.store, missing[0].lengths, len(missing))
+        self.stores = {None: self.store} | {seen.epoch: stored(seen) for seen in views}
+        self.seconds = sum(one.seconds for one in self.stores.values())
 
     def read(self, task: Task, batch: Batch) -> Output:
         device = batch["input_ids"].device
         rows, length = batch["row"].cpu().numpy(), batch["input_ids"].shape[1]
+        store = self.stores[batch.get("view")]
 
         def stored(name: str) -> torch.Tensor:
-            return tensor(self.store.gather(name, rows, length), self.store.dtype(name)).to(device)
+            return tensor(store.gather(name, rows, length), store.dtype(name)).to(device)
 
         logits = stored("logits")
         return Output(

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import final
 
 from kdlab.datamodule.view import View
+from kdlab.error import UserError
 from kdlab.output import Batch, Output
 from kdlab.task.base import Task
 from kdlab.teacher.base import Teacher
@@ -19,9 +20,17 @@ class Retokenized(Teacher):
     Args:
         teacher: reads batches of ``view``.
         view: the data in the teacher's tokens.
+
+    Raises:
+        UserError: the teacher should read what augmentation made of the student's tokens.
     """
 
     def __init__(self, teacher: Teacher, view: View) -> None:
+        if view.augmented:
+            raise UserError(
+                "datamodule.augment.teacher=augmented changes the student's tokens, and the teacher has a tokenizer of "
+                "its own: use datamodule.augment.teacher=clean, or a student with the teacher's tokenizer"
+            )
         self.teacher, self.view = teacher, view
         self.seconds = teacher.seconds
 

@@ -17,9 +17,15 @@ class Augment(ABC):
 
     Places stay where they are, so that what is said of a token can still be compared. First and last token of a row,
     which most tokenizers add themselves, are never touched.
+
+    Attributes:
+        seed: of the draws.
+        teacher: what a teacher reads of a row that trains: ``clean``, the row as it is; or ``augmented``, what the
+            student reads (consistent teaching: Beyer et al. 2022, arXiv:2106.05237, section 3.1).
     """
 
     seed: int
+    teacher: str = "clean"
 
     @abstractmethod
     def change(self, ids: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -27,7 +33,8 @@ class Augment(ABC):
 
     @final
     def __call__(self, batch: Batch, epoch: int) -> Batch:
-        """The batch as the student reads it; what it was is kept under ``clean``, which is what teachers read."""
+        """The batch as the student reads it. What teachers read is under ``clean``; or it is the same, and ``view``
+        says of which epoch."""
         ids, mask = batch["input_ids"].numpy().copy(), batch["attention_mask"].numpy().copy()
         for place, row in enumerate(batch["row"].tolist()):
             end = int(mask[place].sum()) - 1
@@ -35,8 +42,8 @@ class Augment(ABC):
                 random = np.random.default_rng([self.seed, epoch, row])
                 ids[place, 1:end], mask[place, 1:end] = self.change(ids[place, 1:end], random)
         clean = {name: batch[name] for name in ("input_ids", "attention_mask")}
-        changed = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask), "clean": clean}
-        return batch | changed
+        kept = {"view": epoch} if self.teacher == "augmented" else {"clean": clean}
+        return batch | {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)} | kept
 
 
 def share(value: float, name: str) -> float:
@@ -48,3 +55,17 @@ def share(value: float, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1:
         raise UserError(f"{name} is {value}, but must be a share of the tokens from 0 to below 1: 0.1 is common")
     return float(value)
+
+
+def reads(teacher: str) -> str:
+    """What a teacher reads, checked.
+
+    Raises:
+        UserError: another word.
+    """
+    if teacher not in ("clean", "augmented"):
+        raise UserError(
+            f"datamodule.augment.teacher is '{teacher}', but must be clean (the text as it is) or augmented (what the "
+            "student reads)"
+        )
+    return teacher

@@ -6,7 +6,7 @@ from typing import final
 
 import numpy as np
 
-from kdlab.datamodule.augment.base import Augment, share
+from kdlab.datamodule.augment.base import Augment, reads, share
 
 
 @final
@@ -16,13 +16,14 @@ class WordDropout(Augment):
     Args:
         probability: in [0, 1).
         seed: of the draws.
+        teacher: what it reads, ``clean`` or ``augmented``.
 
     Source: Iyyer et al. 2015 (Deep Averaging Networks), ACL, section 3.1.
     """
 
-    def __init__(self, probability: float = 0.1, seed: int = 0) -> None:
+    def __init__(self, probability: float = 0.1, seed: int = 0, teacher: str = "clean") -> None:
         self.probability = share(probability, "datamodule.augment.probability")
-        self.seed = seed
+        self.seed, self.teacher = seed, reads(teacher)
 
     def change(self, ids: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         draws = random.random(len(ids))

@@ -6,7 +6,7 @@ from typing import final
 
 import numpy as np
 
-from kdlab.datamodule.augment.base import Augment, share
+from kdlab.datamodule.augment.base import Augment, reads, share
 
 
 @final
@@ -16,13 +16,14 @@ class WordSwap(Augment):
     Args:
         probability: swaps for each token of the row, in [0, 1); their number is rounded at random.
         seed: of the draws.
+        teacher: what it reads, ``clean`` or ``augmented``.
 
     Source: Wei, Zou 2019 (EDA), arXiv:1901.11196, section 2 (random swap).
     """
 
-    def __init__(self, probability: float = 0.1, seed: int = 0) -> None:
+    def __init__(self, probability: float = 0.1, seed: int = 0, teacher: str = "clean") -> None:
         self.probability = share(probability, "datamodule.augment.probability")
-        self.seed = seed
+        self.seed, self.teacher = seed, reads(teacher)
 
     def change(self, ids: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         ids = ids.copy()

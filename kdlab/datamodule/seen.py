@@ -1,0 +1,68 @@
+"""The training rows as a student reads them in an epoch: what a teacher reads that is shown the same."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from kdlab.datamodule.augment.base import Augment
+from kdlab.datamodule.batch import Deck, within
+from kdlab.error import UserError
+from kdlab.output import Batch
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One view of every training row; row ids are those of the data set.
+
+    Attributes:
+        deck: all rows.
+        used: ids of the rows that train, in order.
+        augment: what changes them.
+        epoch: in which.
+    """
+
+    deck: Deck
+    used: np.ndarray
+    augment: Augment
+    epoch: int
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """How many tokens each row has, by row id; 0 for the rows that do not train."""
+        lengths = np.zeros_like(self.deck.rows.lengths)
+        lengths[self.used] = self.deck.rows.lengths[self.used]
+        return lengths
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """A hash of what is read of every row.
+
+        Raises:
+            UserError: it is another each time.
+        """
+        known = hashlib.sha256()
+        for number, batch in enumerate(self.every_row()):
+            text = _digest(batch)
+            if number == 0 and _digest(next(self.every_row())) != text:
+                raise UserError(
+                    f"{type(self.augment).__name__} changes a row of an epoch differently each time, so that no view "
+                    "of it can be stored: draw from the generator that `change` is given, or use teacher=live"
+                )
+            known.update(text)
+        return known.hexdigest()[:32]
+
+    def every_row(self, tokens_per_batch: int = 16384) -> Iterator[Batch]:
+        """All of them once, longest first; a batch has at most so many tokens, padding included."""
+        lengths = self.deck.rows.lengths[self.used]
+        for places in within(lengths, tokens_per_batch):
+            yield self.augment(self.deck.batch(self.used[places]), self.epoch)
+
+
+def _digest(batch: Batch) -> bytes:
+    parts = (batch[name].numpy().tobytes() for name in ("row", "input_ids", "attention_mask"))
+    return hashlib.sha256(b"".join(parts)).digest()
