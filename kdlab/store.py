@@ -25,7 +25,12 @@ from kdlab.file import lock, read_json, sha256, text_inside, write_json
 from kdlab.run import now
 
 FILE = re.compile(r"[\w.:-]+\.npy")  # of a store: in its own folder
-TYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": np.int16}  # and what their bits are kept as
+TYPES = {
+    "float32": np.float32,
+    "float16": np.float16,
+    "bfloat16": np.int16,
+    "int32": np.int32,
+}  # and what their bits are kept as
 FLUSH_SECONDS = 10.0  # between two moments that an interrupted build can go on from
 
 
@@ -160,6 +165,7 @@ def _write(folder: Path, describe: dict, lengths: np.ndarray, build: Callable[[i
     meta = describe | {
         "files": {path.name: sha256(path) for path in sorted(draft.glob("*.npy"))},
         "arrays": known,
+        **({"top_k_bytes": bytes_a_line(arrays)} if "index" in arrays else {}),
         "rows": len(lengths),
         "seconds": round(spent + time.perf_counter() - start, 3),
         "built_at": now(),
@@ -193,8 +199,8 @@ def _allocate(draft: Path, part: Part, offsets: dict[str, np.ndarray]) -> tuple[
             f"the teacher targets need {needed / 1e6:,.0f} MB in {draft.parent}, where {free / 1e6:,.0f} MB are free: "
             "make room, set outputs=FOLDER on a larger disk, or store less (teacher.dtype=bfloat16, fewer taps)"
         )
-    if needed > 1e8:
-        print(f"teacher targets: {needed / 1e6:,.0f} MB in {draft.parent}", flush=True)
+    if needed > 1e8 or "index" in shapes:
+        print(f"teacher targets: {needed / 1e6:,.1f} MB in {draft.parent}{_each(part)}", flush=True)
     for name, shape in shapes.items():
         value = part.values[name][1]
         arrays[name] = np.lib.format.open_memmap(draft / f"{name}.npy", "w+", value.dtype, shape)
@@ -202,6 +208,19 @@ def _allocate(draft: Path, part: Part, offsets: dict[str, np.ndarray]) -> tuple[
         name: {"kind": kind, "dtype": "bfloat16" if value.dtype == np.int16 else str(value.dtype)}
         for name, (kind, value) in part.values.items()
     }
+
+
+def _each(part: Part) -> str:
+    """What is kept of each position, where it is the largest logits."""
+    if "index" not in part.values:
+        return ""
+    (kind, value), size = part.values["logits"], bytes_a_line({name: value for name, (_, value) in part.values.items()})
+    return f" (the {value.shape[-1]} largest logits in {value.dtype}, {size} bytes a {kind})"
+
+
+def bytes_a_line(arrays: dict[str, np.ndarray]) -> int:
+    """Bytes of what is kept of the largest logits of a row or token."""
+    return sum(arrays[name].itemsize * arrays[name].shape[-1] for name in ("logits", "index", "tail"))
 
 
 def _flush(arrays: dict[str, np.ndarray]) -> float:

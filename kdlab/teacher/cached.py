@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
 
@@ -15,6 +16,7 @@ from kdlab.precision import current
 from kdlab.store import ensure, key
 from kdlab.task.base import Task
 from kdlab.teacher.base import Saved, Teacher
+from kdlab.top_k import TEMPERATURES, TopK, checked
 
 
 @final
@@ -31,8 +33,12 @@ class Cached(Teacher):
         store: the folder of all stores.
         tokens_per_batch: how many tokens a batch of the teacher pass holds.
         dtype: of the stored taps, ``float32`` (as computed), ``float16`` or ``bfloat16`` (half the disk). Logits are
-            always stored in float32.
+            stored in float32 unless ``top_k`` is given.
+        top_k: store so many of the largest logits of a row or token, and the mass of the others; None: all.
+        temperatures: at which the mass of the others is stored.
     """
+
+    chunks = True
 
     def __init__(
         self,
@@ -43,24 +49,32 @@ class Cached(Teacher):
         store: Path,
         tokens_per_batch: int = 4096,
         dtype: str = "float32",
+        top_k: int | None = None,
+        temperatures: Sequence[float] = TEMPERATURES,
     ) -> None:
         if dtype not in TYPES:
             raise UserError(f"teacher.dtype is '{dtype}', but must be one of {', '.join(TYPES)}.")
+        checked(top_k, temperatures)
         self.taps = frozenset(taps)
+        self.top_k, self.temperatures = top_k, tuple(float(one) for one in temperatures)
         content = {
             "teacher": trained.fingerprint,
             "taps": sorted(taps),
             "data": data.fingerprint,
             "rows": rows_digest(data),
             "precision": current(),
-            "dtype": dtype if taps else "float32",
+            "dtype": dtype if taps or top_k else "float32",
         }
+        if task.by_token or top_k:
+            content |= {"task": task.kind, "top_k": top_k, "temperatures": list(self.temperatures) if top_k else []}
         self.store = ensure(
             store,
             key(**content),
             content | {"of": trained.id},
             data.lengths,
-            lambda done: say(trained.model, task, data, self.taps, tokens_per_batch, dtype, done),
+            lambda done: say(
+                trained.model, task, data, self.taps, tokens_per_batch, dtype, done, top_k, self.temperatures
+            ),
         )
         self.seconds = self.store.seconds
 
@@ -71,16 +85,11 @@ class Cached(Teacher):
         def stored(name: str) -> torch.Tensor:
             return tensor(self.store.gather(name, rows, length), self.store.dtype(name)).to(device)
 
-        logits = stored("logits")
-        return Output(
-            logits=logits,
-            mask=torch.ones(logits.shape[:-1], dtype=torch.bool, device=device),
-            taps={name: stored(name) for name in self.taps},
-            tokens=clean(batch)["attention_mask"].bool(),
-            count=batch.get("rows"),
-            label=batch.get("label"),
-            row=batch.get("row"),
-        )
+        logits, top = stored("logits"), None
+        if self.top_k is not None:
+            index = torch.from_numpy(self.store.gather("index", rows, length)).long().to(device)
+            top = TopK(index, logits, stored("tail"), self.temperatures)
+        return replace(task.frame(logits, clean(batch)), taps={name: stored(name) for name in self.taps}, top=top)
 
     def widths(self) -> Mapping[str, int]:
         return {name: self.store.arrays[name].shape[-1] for name in self.taps}
