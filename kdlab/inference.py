@@ -6,8 +6,9 @@ import copy
 import hashlib
 import os
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from itertools import islice
 from queue import SimpleQueue
 from typing import Any
@@ -17,26 +18,29 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from kdlab.output import Batch
+from kdlab.output import Batch, Output, widen
 from kdlab.precision import computing, current
 from kdlab.store import Part
 from kdlab.task.base import Task
+from kdlab.top_k import TopK
 
 TYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 def say(
-    model: nn.Module, task: Task, data: Any, taps: Collection[str], tokens: int, dtype: str, done: int = 0
-) -> Iterator[Part]:
-    """What ``model`` says of all rows: its logits in float32, and its taps.
+    model: nn.Module, task: Task, data: Any, taps: Collection[str], tokens: int, dtype: str, done: int = 0,
+    top_k: int | None = None, temperatures: Sequence[float] = (),
+) -> Iterator[Part]:  # fmt: skip
+    """What ``model`` says of all rows: its logits in float32 or the largest of them, and its taps.
 
     Every GPU reads with a copy of the model; without one every core reads by itself, which is faster than all of them
     on one batch. Batches are sorted by length and computed in the precision of the caller.
 
     Args:
         tokens: of a batch, padding included.
-        dtype: of the taps.
+        dtype: of the taps, and of the largest logits.
         done: parts to leave out, as they were written before; the order is always the same.
+        top_k, temperatures: keep so many of the largest logits, and the mass of the others; None: all.
     """
     devices = [f"cuda:{index}" for index in range(torch.cuda.device_count())] or ["cpu"] * cores()
     precision, threads, lengths = current(), torch.get_num_threads(), data.lengths
@@ -54,8 +58,16 @@ def say(
                 # by length: augmentation hides tokens in the middle of a row, where taps have values as well
                 real = torch.arange(moved["input_ids"].shape[1]) < torch.from_numpy(lengths[batch["row"]])[:, None]
                 real = real.to(device)
-                values = {name: lines(tap.to(TYPES[dtype]), real) for name, tap in output.taps.items()}
-                return Part(batch["row"].numpy(), {"logits": ("row", plain(output.logits.float()))} | values)
+                values = {name: tap.to(TYPES[dtype]) for name, tap in output.taps.items()}
+                if top_k is None:
+                    values["logits"] = (
+                        output.logits.float() if output.head is None else output.head(output.logits).float()
+                    )
+                else:
+                    top = largest(output, task.chunk, top_k, temperatures).top
+                    assert top is not None
+                    values |= {"logits": top.value.to(TYPES[dtype]), "index": top.index.int(), "tail": top.tail}
+                return Part(batch["row"].numpy(), {name: lines(value, real) for name, value in values.items()})
         finally:
             readers.put((reader, device))
 
@@ -74,6 +86,26 @@ def say(
     finally:
         bar.close()
         torch.set_num_threads(threads)
+
+
+def largest(said: Output, chunk: int | None, k: int, temperatures: Sequence[float]) -> Output:
+    """The output with the k largest of its logits, made of ``chunk`` positions at a time.
+
+    Where nothing counts, as at a padding token, the largest are 0.
+    """
+    places = said.places
+    found = [
+        TopK.of(widen(said.at(some).logits), k, temperatures) for some in places.split(chunk or max(1, len(places)))
+    ]
+    spread = [
+        part.new_zeros(said.mask.numel(), part.shape[-1]).index_copy(0, places, part).view(*said.mask.shape, -1)
+        for part in (
+            torch.cat(parts) for parts in zip(*((one.index, one.value, one.tail) for one in found), strict=True)
+        )
+    ]
+    index, value, tail = spread
+    top = TopK(index, value, tail, tuple(float(one) for one in temperatures))
+    return replace(said, logits=top.value, head=None, top=top)
 
 
 def replica(model: nn.Module, device: str) -> nn.Module:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-Batch = dict  # input_ids [B, L], attention_mask [B, L], label [B] or [B, C], row [B], rows: float, labelled: float
+from kdlab.error import UserError
+from kdlab.top_k import TopK
+
+# input_ids [B, L], attention_mask [B, L], label [B] or [B, C], row [B], and what means divide by: rows, labelled, and
+# tokens (those that have one before them in their row)
+Batch = dict
 
 
 @dataclass(frozen=True)
@@ -15,7 +21,7 @@ class Output:
     """Logits, the positions that count, and the taps that were asked for.
 
     Attributes:
-        logits: ``[..., C]``.
+        logits: ``[..., C]``; where ``head`` is given the hidden states ``[..., D]`` that it makes logits of.
         mask: ``[...]`` bool; a position that is False never influences a loss.
         taps: tensors by tap name: ``hidden.i``, ``embedding``, ``query.i``, ``key.i`` and ``value.i`` ``[B, L, D]``,
             ``attention.i`` ``[B, H, L, L]``, ``pooled`` ``[B, D]``; of an ensemble ``logits.<name>`` ``[B, C]``.
@@ -27,6 +33,8 @@ class Output:
             numbers ``[...]``; nan where a position has none.
         row: ``[B]`` int64, the ids of the rows.
         weight: ``[...]``, by which :meth:`mean` multiplies; None: all count alike.
+        head: makes the logits, for some positions at a time (see :meth:`at`); None: they are there.
+        top: what is kept of a teacher's logits where only the largest are, ``logits`` being these; None: all are there.
     """
 
     logits: Tensor
@@ -37,6 +45,8 @@ class Output:
     label: Tensor | None = None
     row: Tensor | None = None
     weight: Tensor | None = None
+    head: Callable[[Tensor], Tensor] | None = None
+    top: TopK | None = None
 
     @property
     def labelled(self) -> Tensor:
@@ -55,6 +65,11 @@ class Output:
         """
         if values.shape != self.mask.shape:
             if self.tokens is None or values.shape != self.tokens.shape:
+                if values.shape == self.mask.shape[:1]:
+                    raise UserError(
+                        "A loss term gives one value a row, but this task has one a token, which it cannot be weighed "
+                        "against: leave the term out, or use one that compares tokens, such as kl or hint."
+                    )
                 raise ValueError(f"values {tuple(values.shape)} match neither mask {tuple(self.mask.shape)} nor tokens")
             real = self.tokens
             values = values.where(real, 0).sum(-1) / real.sum(-1).clamp(min=1)
@@ -74,6 +89,35 @@ class Output:
         mean = level.where(self.mask, 0).sum() / self.mask.sum().clamp(min=1)
         share = level / mean.clamp(min=torch.finfo(level.dtype).tiny)
         return replace(self, weight=share if self.weight is None else share * self.weight), mean
+
+    @property
+    def said(self) -> tuple[Tensor, ...]:
+        """What there is of the logits: all ``[..., C]``, or the index, the value and at temperature 1 the tail."""
+        return (self.logits,) if self.top is None else (self.top.index, self.top.value, self.top.at(1.0))
+
+    @property
+    def places(self) -> Tensor:
+        """``[N]`` int64: where the positions that count stand in the flattened mask."""
+        return self.mask.flatten().nonzero()[:, 0]
+
+    def at(self, places: Tensor) -> Output:
+        """Some positions ``[N]`` as an output of their own, with their logits ``[N, C]``; without taps.
+
+        Means of such parts add up to the mean of the whole.
+        """
+
+        def flat(values: Tensor) -> Tensor:
+            return values.flatten(0, self.mask.ndim - 1)[places]
+
+        logits = flat(self.logits)
+        return Output(
+            logits=logits if self.head is None else self.head(logits),
+            mask=flat(self.mask),
+            count=float(self.mask.sum().clamp(min=1)) if self.count is None else self.count,
+            label=None if self.label is None else flat(self.label),
+            weight=None if self.weight is None else flat(self.weight),
+            top=None if self.top is None else self.top.map(flat),
+        )
 
     def only(self, mask: Tensor, count: float | None = None) -> Output:
         """The same output where just the positions in ``mask`` count."""

@@ -25,7 +25,12 @@ from kdlab.file import lock, read_json, sha256, text_inside, write_json
 from kdlab.run import now
 
 FILE = re.compile(r"[\w.:-]+\.npy")  # of a store: in its own folder
-TYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": np.int16}  # and what their bits are kept as
+TYPES = {
+    "float32": np.float32,
+    "float16": np.float16,
+    "bfloat16": np.int16,
+    "int32": np.int32,
+}  # and what their bits are kept as
 FLUSH_SECONDS = 10.0  # between two moments that an interrupted build can go on from
 
 
@@ -133,16 +138,16 @@ def afford(store: Store, lengths: np.ndarray, times: int) -> None:
     _room(times * sum(sizes.values()), store.folder.parent, f"the teacher targets of {times} epochs")
 
 
-def _room(needed: int, folder: Path, what: str) -> None:
-    """Say how much room is needed, where it is much, or that there is none."""
+def _room(needed: int, folder: Path, what: str, each: str = "") -> None:
+    """Say how much room is needed, where it is much or something is to be said of ``each`` line, or there is none."""
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise UserError(
             f"{what} need {needed / 1e6:,.0f} MB in {folder}, where {free / 1e6:,.0f} MB are free: make room, set "
             "outputs=FOLDER on a larger disk, or store less (teacher.dtype=bfloat16, fewer taps)"
         )
-    if needed > 1e8:
-        print(f"{what}: {needed / 1e6:,.0f} MB in {folder}", flush=True)
+    if needed > 1e8 or each:
+        print(f"{what}: {needed / 1e6:,.1f} MB in {folder}{each}", flush=True)
 
 
 def _used(store: Store) -> Store:
@@ -186,6 +191,7 @@ def _write(folder: Path, describe: dict, lengths: np.ndarray, build: Callable[[i
     meta = describe | {
         "files": {path.name: sha256(path) for path in sorted(draft.glob("*.npy"))},
         "arrays": known,
+        **({"top_k_bytes": bytes_a_line(arrays)} if "index" in arrays else {}),
         "rows": len(lengths),
         "seconds": round(spent + time.perf_counter() - start, 3),
         "built_at": now(),
@@ -213,7 +219,7 @@ def _allocate(draft: Path, part: Part, offsets: dict[str, np.ndarray]) -> tuple[
     arrays: dict[str, np.ndarray] = {}
     shapes = {name: (int(offsets[kind][-1]), *value.shape[1:]) for name, (kind, value) in part.values.items()}
     needed = sum(int(np.prod(shape)) * part.values[name][1].itemsize for name, shape in shapes.items())
-    _room(needed, draft.parent, "the teacher targets")
+    _room(needed, draft.parent, "the teacher targets", _each(part))
     for name, shape in shapes.items():
         value = part.values[name][1]
         arrays[name] = np.lib.format.open_memmap(draft / f"{name}.npy", "w+", value.dtype, shape)
@@ -221,6 +227,19 @@ def _allocate(draft: Path, part: Part, offsets: dict[str, np.ndarray]) -> tuple[
         name: {"kind": kind, "dtype": "bfloat16" if value.dtype == np.int16 else str(value.dtype)}
         for name, (kind, value) in part.values.items()
     }
+
+
+def _each(part: Part) -> str:
+    """What is kept of each position, where it is the largest logits."""
+    if "index" not in part.values:
+        return ""
+    (kind, value), size = part.values["logits"], bytes_a_line({name: value for name, (_, value) in part.values.items()})
+    return f" (the {value.shape[-1]} largest logits in {value.dtype}, {size} bytes a {kind})"
+
+
+def bytes_a_line(arrays: dict[str, np.ndarray]) -> int:
+    """Bytes of what is kept of the largest logits of a row or token."""
+    return sum(arrays[name].itemsize * arrays[name].shape[-1] for name in ("logits", "index", "tail"))
 
 
 def _flush(arrays: dict[str, np.ndarray]) -> float:

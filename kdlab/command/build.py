@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -97,7 +97,7 @@ def read_ahead(cfg: DictConfig) -> None:
 def task(cfg: DictConfig, data: Any) -> Task:
     """The task, which has learned the label names."""
     task: Task = make(cfg.task)
-    if task.multi_label != data.multi_label:
+    if task.multi_label != data.multi_label and not task.by_token:
         mine, theirs = (str(several).lower() for several in (task.multi_label, data.multi_label))
         found = "several labels" if data.multi_label else "one label"
         raise UserError(f"task.multi_label={mine}, but a row of the data has {found}: set task.multi_label={theirs}")
@@ -114,7 +114,27 @@ def model(node: DictConfig, task: Task, data: Any, teacher: nn.Module | None = N
                 f"{node._target_} starts from a teacher, which only `kdlab distill` has; choose another model"
             )
         given["teacher"] = teacher
+    if "task" in inspect.signature(get_object(node._target_)).parameters:
+        given["task"] = task.kind
+    elif task.by_token:
+        raise UserError(
+            f"{node._target_} makes a classifier, but the task is to predict the next token: choose model=gpt_tiny, "
+            "layers_of_teacher, or hf with a causal language model"
+        )
     return task.attach(make(node, **given))
+
+
+def metric(node: DictConfig, task: Task, labels: Sequence[str] = ("no", "yes"), multi_label: bool = False) -> Any:
+    """What is measured on a split.
+
+    Raises:
+        UserError: it does not fit the task.
+    """
+    classes = "labels" in inspect.signature(get_object(node._target_)).parameters
+    if classes == task.by_token:
+        mine, other = ("causal_lm", "classification") if task.by_token else ("classification", "causal_lm")
+        raise UserError(f"metric={other} does not measure what task={task.kind} predicts: add metric={mine}")
+    return make(node, labels=list(labels), multi_label=multi_label) if classes else make(node)()
 
 
 def tuned(cfg: DictConfig, model: nn.Module) -> nn.Module:

@@ -12,7 +12,7 @@ from torch import nn
 
 from kdlab.check import reading
 from kdlab.command import build, finetune
-from kdlab.command.find import assemble, check, find, layers
+from kdlab.command.find import assemble, check, check_kept, find, layers
 from kdlab.command.job import Job, current
 from kdlab.command.select import taught
 from kdlab.command.stage import begin
@@ -26,6 +26,7 @@ from kdlab.module.finetune import Finetune
 from kdlab.module.teacher_free import TeacherFree
 from kdlab.precision import computing
 from kdlab.schedule.base import bounds
+from kdlab.task.base import Task
 
 
 def main(cfg: DictConfig) -> float | None:
@@ -45,8 +46,10 @@ def _prepare(job: Job, data: Any) -> Prepared:
     cfg = job.cfg
     task = build.task(cfg, data)
     loss: Objective = build.make(cfg.loss)
-    loss.check(data.multi_label)
-    if not any(data.label_counts) and bounds(loss.alpha, "loss.alpha", by_row=True)[0] < 1:
+    loss.check(task.multi_label, task.by_token, task.chunk)
+    check_kept(loss, cfg.teacher)
+    alone = not any(data.label_counts) and not task.by_token
+    if alone and bounds(loss.alpha, "loss.alpha", by_row=True)[0] < 1:
         raise UserError("no training row has a label, so the teacher alone can teach: set loss.alpha=1, or keep labels")
     settings = shared(job, data, task)
     kind = build.teacher_kind(cfg.teacher)
@@ -54,7 +57,7 @@ def _prepare(job: Job, data: Any) -> Prepared:
         kind.accept(loss.taps["teacher"])
     rows = next(iter(data.every_row(256)))
     early = build.needs_teacher(cfg.student) or (loss.maps_layers and loss.needs_teacher)
-    found = find_teachers(job, data) if early else {}
+    found = find_teachers(job, data, task) if early else {}
     torch.manual_seed(first_seed(cfg))
     student = build.model(cfg.student, task, data, teacher=found["teacher"].model if "teacher" in found else None)
     student = build.tuned(cfg, student)
@@ -66,6 +69,8 @@ def _prepare(job: Job, data: Any) -> Prepared:
     with reading(loss, "student"), torch.no_grad(), computing(cfg.trainer.precision):  # before a teacher is trained
         probe = task.read(student.eval(), rows, taps["student"])
     student.train()
+    if probe.head is not None:
+        probe = probe.at(probe.places)
     classes = probe.logits.shape[-1]
     widths = {name: tap.shape[-1] for name, tap in probe.taps.items()}
     own = Side(widths, depth(student) or 0, classes, heads(student), lambda: classifier(student))
@@ -77,7 +82,7 @@ def _prepare(job: Job, data: Any) -> Prepared:
         learner = TeacherFree(model=student, loss=loss, seed=cfg.seed, **settings)
         return Prepared(learner, teachers=found, start=start)
     with torch.random.fork_rng(devices=[]):  # found or trained, the teacher leaves the adapters' first weights alone
-        found = found or find_teachers(job, data)
+        found = found or find_teachers(job, data, task)
         with reading(loss, "teacher"), computing(cfg.trainer.precision):
             given = {"task": task, "store": Path(cfg.outputs) / "store", "student": student}
             given["epochs"] = cfg.trainer.max_epochs
@@ -87,7 +92,9 @@ def _prepare(job: Job, data: Any) -> Prepared:
     loss.connect(own, there, rows=len(data.lengths))
     # what does not fit together is told before training
     with torch.random.fork_rng(devices=[]), torch.no_grad(), computing(cfg.trainer.precision):
-        loss.eval()(task.supervised(probe, rows), probe, teacher.read(task, rows), 0.0)
+        said = teacher.read(task, rows)
+        said = said if task.chunk is None else said.at(said.places)
+        loss.eval()(task.supervised(probe, rows), probe, said, 0.0)
     loss.train()
     learner = build.make(cfg.module, model=student, loss=loss, teacher=teacher, **settings)
     return Prepared(learner, known_of(found) | {"perf/teacher_seconds": teacher.seconds}, found, start)
@@ -100,11 +107,11 @@ def _attention_and_head(found: Mapping[str, Trained]) -> tuple[int, Callable[[],
     return found["teacher"].heads, lambda: classifier(found["teacher"].model)
 
 
-def find_teachers(job: Job, data: Any) -> dict[str, Trained]:
+def find_teachers(job: Job, data: Any, task: Task) -> dict[str, Trained]:
     """The models that the config names, trained where they are missing, and fit for this data."""
     found = find(job, {"finetune": finetune.run, "distill": run})
     for trained in found.values():
-        check(trained, data)
+        check(trained, data, task)
     return found
 
 

@@ -19,15 +19,18 @@ from kdlab.command.teacher import Trained, named, teachers_of
 from kdlab.command.trust import Trust
 from kdlab.error import UserError
 from kdlab.file import write_json, write_text
+from kdlab.metric.causal_lm import causal_lm
 from kdlab.metric.cost import latency, parameters, throughput
-from kdlab.metric.fidelity import agreement, binary_agreement
 from kdlab.metric.report import report
+from kdlab.module.chunk import parts
 from kdlab.run import read_config, read_done
 from kdlab.task.base import Task
 
 SPLITS = ("train", "val", "test")
+FEW = 8  # rows of a language model's batch
+ALL = 2**30  # positions
 COLUMNS = {
-    "accuracy": "accuracy", "f1_macro": "F1 macro", "ece": "ECE", "agreement": "agreement",
+    "accuracy": "accuracy", "perplexity": "perplexity", "f1_macro": "F1 macro", "ece": "ECE", "agreement": "agreement",
     "parameters": "parameters", "size_mb": "MB", "latency_ms": "ms a row", "rows_per_second": "rows/s",
 }  # fmt: skip
 
@@ -43,25 +46,23 @@ def main(cfg: DictConfig) -> Path:
     outputs = Path(cfg.outputs)
     subject = named(cfg.run, outputs, Trust.of(cfg))
     stored = subject.trust.read(subject.folder)
-    data = _data(cfg, stored, subject)
     task: Task = build.make(stored.task)
+    data = _data(cfg, stored, subject, task)
     task.prepare(data.labels, data.label_counts)
     batches = list(getattr(data, f"{cfg.split}_dataloader")() if cfg.split != "train" else data.evaluate_rows("train"))
-
+    if task.by_token:
+        batches = _slices(batches)
     results: dict[str, dict[str, Any]] = {}
-    logits: dict[str, Tensor] = {}
+    choices: dict[str, Tensor] = {}
     for name, model in _models(cfg, stored, subject, task, data):
-        logits[name], target = predict(task, model, batches)
-        results[name] = report(task.probabilities(logits[name]), target, list(data.labels))
-        results[name]["f1_macro"] = results[name]["macro"]["f1"]
+        results[name], choices[name] = (tokens if task.by_token else classes)(task, model, batches, list(data.labels))
         results[name] |= parameters(model) | {
             "latency_ms": latency(model, batches[len(batches) // 2], repeats=cfg.repeats),
             "rows_per_second": throughput(model, batches),
         }
-    agree = binary_agreement if data.multi_label else agreement
-    if "teacher" in logits:
+    if "teacher" in choices:
         for name, result in results.items():
-            result["agreement"] = float(agree(logits[name], logits["teacher"]).mean())
+            result["agreement"] = float((choices[name] == choices["teacher"]).float().mean())
     folder = outputs / "evaluate" / _place(cfg, subject)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(
@@ -74,6 +75,30 @@ def main(cfg: DictConfig) -> Path:
     return folder
 
 
+def classes(
+    task: Task, model: nn.Module, batches: list[dict[str, Any]], labels: list[str]
+) -> tuple[dict[str, Any], Tensor]:
+    """The report of a classifier, and what it chooses for every row: ``[N]``, or with several labels ``[N, C]``."""
+    logits, target = predict(task, model, batches)
+    found = report(task.probabilities(logits), target, labels)
+    return found | {"f1_macro": found["macro"]["f1"]}, logits > 0 if task.multi_label else logits.argmax(-1)
+
+
+def tokens(
+    task: Task, model: nn.Module, batches: list[dict[str, Any]], labels: list[str]
+) -> tuple[dict[str, Any], Tensor]:
+    """Accuracy and perplexity of the next token, and which one a model expects at every place ``[N]``."""
+    metric, chosen = causal_lm(), []
+    model.eval()
+    with torch.inference_mode():
+        for batch in batches:
+            for (part,) in parts(task.chunk or ALL, task.read(model, batch)):
+                metric.update(*task.scored(part, batch))
+                chosen.append(part.logits.argmax(-1))
+    scores: dict[str, Any] = {name: float(value) for name, value in metric.compute().items()}
+    return scores | {"tokens": sum(map(len, chosen))}, torch.cat(chosen)
+
+
 def predict(task: Task, model: nn.Module, batches: list[dict[str, Any]]) -> tuple[Tensor, Tensor]:
     """Logits ``[N, C]`` and labels of every row of the batches."""
     model.eval()
@@ -82,12 +107,12 @@ def predict(task: Task, model: nn.Module, batches: list[dict[str, Any]]) -> tupl
     return torch.cat(said), torch.cat([batch["label"] for batch in batches])
 
 
-def _data(cfg: DictConfig, stored: DictConfig, subject: Trained) -> Any:
+def _data(cfg: DictConfig, stored: DictConfig, subject: Trained, task: Task) -> Any:
     node = cfg.datamodule if "datamodule" in cfg else stored.datamodule
     plain: dict[str, Any] = OmegaConf.to_container(node, resolve=True)  # type: ignore[assignment]
     node = plain | {"tokenizer": str(subject.weights)}
     data = select.data(OmegaConf.create({"datamodule": node, "task": stored.task, "outputs": cfg.outputs}))
-    known = subject.labels
+    known = None if task.by_token else subject.labels
     if known is not None and list(data.labels) != known:
         raise UserError(
             f"run {subject.id} knows the labels {known}, the data has {list(data.labels)}; set datamodule.label_names"
@@ -150,17 +175,30 @@ def _place(cfg: DictConfig, subject: Trained) -> str:
     return f"{subject.id}-{cfg.split}-{hashlib.sha256(asked.encode()).hexdigest()[:6]}"
 
 
+def _slices(batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The same rows in batches of a few, whose logits over a vocabulary fit into memory."""
+    tensors = ("input_ids", "attention_mask", "label", "row")
+    return [
+        {name: batch[name][start : start + FEW] for name in tensors}
+        for batch in batches
+        for start in range(0, len(batch["row"]), FEW)
+    ]
+
+
 def _print(
     console: Console, subject: Trained, split: str, results: dict[str, dict[str, Any]], labels: list[str]
 ) -> None:
     table = Table(title=f"{subject.id} on {split}")
     table.add_column("")
-    for title in COLUMNS.values():
-        table.add_column(title, justify="right")
+    shown = [key for key in COLUMNS if key == "agreement" or any(key in result for result in results.values())]
+    for key in shown:
+        table.add_column(COLUMNS[key], justify="right")
     for name, result in results.items():
-        table.add_row(name, *[_number(result.get(key)) for key in COLUMNS])
+        table.add_row(name, *[_number(result.get(key)) for key in shown])
     console.print(table)
     own = results.get("distilled") or results["trained"]
+    if "confusion" not in own:
+        return
     per_class = Table(title="per class")
     said = ["no", "yes"] if isinstance(own["confusion"][0][0], list) else labels
     for title in ("label", "precision", "recall", "F1", "support", *[f"said {label}" for label in said]):

@@ -22,9 +22,11 @@ from kdlab.command.teacher import Trained, named
 from kdlab.command.trust import Trust
 from kdlab.error import UserError
 from kdlab.identity import identity, slug
+from kdlab.loss.objective import Objective
 from kdlab.model.save import tokenizer_fingerprint
 from kdlab.model.tap import depth
 from kdlab.run import read_done
+from kdlab.task.base import Task
 from kdlab.teacher.base import Teacher
 from kdlab.teacher.retokenized import Retokenized, by_row
 
@@ -153,8 +155,31 @@ def layers(node: DictConfig, found: Mapping[str, Trained], student: nn.Module) -
     return depth(student) or 0 if "student" in inspect.signature(get_object(node._target_)).parameters else 0
 
 
-def check(teacher: Trained, data: Any) -> None:
-    """Refuse a teacher that speaks of other labels than the student's data."""
+def check_kept(loss: Objective, node: DictConfig) -> None:
+    """Refuse terms that need more of the teacher's logits than a node says are kept.
+
+    Raises:
+        UserError: such a term, or an ensemble's member of which not all logits are kept.
+    """
+    for name, member in (node.members if "members" in node else {}).items():
+        if "top_k" in member and member.top_k is not None:
+            raise UserError(
+                f"teacher.members.{name}.top_k={member.top_k} keeps the largest logits, but an ensemble combines all: "
+                f"set teacher.members.{name}.top_k=null"
+            )
+    if "top_k" in node:
+        loss.check_kept(node.top_k, list(node.temperatures))
+
+
+def check(teacher: Trained, data: Any, task: Task) -> None:
+    """Refuse a teacher that speaks of other labels, or where tokens are predicted of other tokens, than the data."""
+    if task.by_token:
+        if tokenizer_fingerprint(teacher.tokenizer) != tokenizer_fingerprint(data.tokenizer):
+            raise UserError(
+                f"teacher {teacher.id} predicts tokens of another tokenizer than the student reads: set "
+                f"student.tokenizer={teacher.weights}, the teacher's"
+            )
+        return
     labels = teacher.labels
     if teacher.outputs not in (None, len(data.labels)) or (labels is not None and labels != list(data.labels)):
         raise UserError(

@@ -22,8 +22,8 @@ def run(job: Job) -> float | None:
 
 
 def prepare(job: Job, data: Any) -> Prepared:
-    if not any(data.label_counts):
-        raise UserError("no training row has a label to learn from: raise datamodule.per_class or budget")
     task = build.task(job.cfg, data)
+    if not any(data.label_counts) and not task.by_token:
+        raise UserError("no training row has a label to learn from: raise datamodule.per_class or budget")
     model = build.tuned(job.cfg, build.model(job.cfg.model, task, data))
     return penalised(job, Prepared(build.make(job.cfg.module, model=model, **shared(job, data, task))))

@@ -13,12 +13,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kdlab.command import build
-from kdlab.command.find import generation, how, places, recipe
+from kdlab.command.find import check_kept, generation, how, places, recipe
 from kdlab.command.job import Job
 from kdlab.command.point import MANY, Grid, Point
 from kdlab.command.stage import earlier
 from kdlab.error import UserError
 from kdlab.loss.objective import Objective
+from kdlab.task.base import Task
 
 MADE = ("task", "datamodule", "freeze", "peft", "scheduler")  # cheap to make, and making them checks their values
 
@@ -76,7 +77,9 @@ class Precheck:
             for where, node in nodes(job.cfg):
                 self._once(where, node)
             if "loss" in job.cfg:
-                self._once("loss", job.cfg.loss, task=job.cfg.task.multi_label)
+                self._once("loss", job.cfg.loss, task=job.cfg.task, teacher=job.cfg.teacher)
+            if "metric" in job.cfg:
+                self._once("metric", job.cfg.metric, task=job.cfg.task)
             if asks_a_teacher(job):
                 for place, node in places(job.cfg.teacher).items():
                     self._recipe(job, place, node)
@@ -87,8 +90,9 @@ class Precheck:
             return " ".join(str(problem).split())
         return ""
 
-    def _once(self, where: str, node: DictConfig, **more: Any) -> None:
-        key = json.dumps([where, OmegaConf.to_container(node, resolve=True), more], default=str)
+    def _once(self, where: str, node: DictConfig, **more: DictConfig) -> None:
+        plain = [OmegaConf.to_container(one, resolve=True) for one in (node, *more.values())]
+        key = json.dumps([where, *plain], default=str)
         if key not in self.known:
             try:
                 self.known[key] = ""
@@ -98,12 +102,18 @@ class Precheck:
         if self.known[key]:
             raise UserError(self.known[key])
 
-    def _look(self, where: str, node: DictConfig, task: bool | None = None) -> None:
+    def _look(
+        self, where: str, node: DictConfig, task: DictConfig | None = None, teacher: DictConfig | None = None
+    ) -> None:
         if where == "optimizer":
             build.optimizer(node)
-        elif where == "loss" and task is not None:
+        elif where == "loss" and task is not None and teacher is not None:
             loss: Objective = build.make(node)
-            loss.check(task)
+            fit: Task = build.make(task)
+            loss.check(fit.multi_label, fit.by_token, fit.chunk)
+            check_kept(loss, teacher)
+        elif where == "metric" and task is not None:
+            build.metric(node, build.make(task))
         elif where in MADE:
             build.make(node)
         else:

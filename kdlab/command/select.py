@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 from kdlab.command import build
 from kdlab.command.find import check, read_by
 from kdlab.command.teacher import named
+from kdlab.error import UserError
 from kdlab.task.base import Task
 from kdlab.teacher.base import Teacher
 from kdlab.teacher.cached import Cached
@@ -21,6 +22,13 @@ from kdlab.teacher.cached import Cached
 def data(cfg: DictConfig) -> Any:
     """The datamodule, set up; the models that its selection and its curriculum name were asked, once for all runs."""
     module = build.data(cfg)
+    by_model = module.curriculum is not None and (module.curriculum.runs or module.curriculum.asks_teacher)
+    if (module.select is not None or by_model) and build.make(cfg.task).by_token:
+        option = "select" if module.select is not None else "curriculum=teacher"
+        raise UserError(
+            f"datamodule/{option} asks classifiers about rows, but the task is to predict tokens: leave it out"
+            + (", or choose datamodule/curriculum=length" if module.select is None else "")
+        )
     if module.select is not None:
         module.choose(module.select.score(_said(cfg, module, module.select.runs)))
     if module.curriculum is not None and module.curriculum.runs:
@@ -34,7 +42,7 @@ def _said(cfg: DictConfig, module: Any, runs: Sequence[str]) -> list[np.ndarray]
     said = []
     for run in runs:
         trained = named(run, outputs)
-        check(trained, module)
+        check(trained, module, task)
         told = Cached(trained, task, read_by(trained, module, ()), (), outputs / "store")
         said.append(told.store.gather("logits", module.used, 0))
     return said

@@ -81,10 +81,12 @@ class StandIn:
             teacher = named(str(place), self.folder, Trust.of(job.cfg)).model
             write_json(run.folder / "teacher.json", {"id": place.name, "folder": str(place)})
         torch.manual_seed(job.cfg.seed)
-        model = build.model(node, build.task(job.cfg, data), data, teacher=teacher)
+        task = build.task(job.cfg, data)
+        model = build.model(node, task, data, teacher=teacher)
         run.begin(job.config, job.overrides)
         save(model, data.tokenizer, run.folder / "model")
-        write_json(run.folder / "model" / "labels.json", list(data.labels))
+        if not task.by_token:
+            write_json(run.folder / "model" / "labels.json", list(data.labels))
         run.finish(None, "", 0.0, {})
         return run.folder
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from hydra.utils import get_object
 from omegaconf import DictConfig
 from torch import nn
 
@@ -125,13 +127,15 @@ class Trained:
     def _rebuild(self) -> nn.Module:
         """The run's model as its config describes it, for what ``save_pretrained`` alone cannot restore."""
         cfg = self.trust.read(self.folder)
-        labels = read_labels(self.weights)
+        task = build.make(cfg.task)
+        labels = [] if task.by_token else read_labels(self.weights)
         node = cfg.student if "student" in cfg else cfg.model
         given: dict[str, Any] = {"labels": labels, "tokenizer": load_tokenizer(self.weights)}
         if build.needs_teacher(node):
             given["teacher"] = named(taught_by(self.folder), self.folder.parent.parent, self.trust).model
-        task = build.make(cfg.task)
         task.prepare(labels, [1] * len(labels))
+        if "task" in inspect.signature(get_object(node._target_)).parameters:
+            given["task"] = task.kind
         model = task.attach(build.make(node, **given))
         return build.make(cfg.peft).attach(model) if needs_kdlab(self.weights) else model
 

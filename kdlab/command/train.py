@@ -107,7 +107,8 @@ def _train(job: Job, run: Run, prepare: Callable[[Job, Any], Prepared]) -> float
         _tell_trainable(learner, journal)
         measured, metric = fit(job, run, learner, data, journal)
         learner.model = save_tuned(build.make(cfg.peft), learner.model, data.tokenizer, run.folder / "model")
-        write_json(run.folder / "model" / "labels.json", list(data.labels))
+        if not learner.task.by_token:
+            write_json(run.folder / "model" / "labels.json", list(data.labels))
         known = measured | prepared.metrics | _cost(run, learner, data)
         journal.summary(known)
         weights = run.folder / "model" / "model.safetensors"
@@ -279,5 +280,5 @@ def shared(job: Job, data: Any, task: Any) -> Mapping[str, Any]:
         "optimizer": build.optimizer(cfg.optimizer),
         "scheduler": build.make(cfg.scheduler),
         "freeze": build.make(cfg.freeze),
-        "metric": build.make(cfg.metric, labels=list(data.labels), multi_label=data.multi_label),
+        "metric": build.metric(cfg.metric, task, data.labels, data.multi_label),
     }

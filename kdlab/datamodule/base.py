@@ -119,6 +119,8 @@ class TextData(LightningDataModule, ABC):
         self.labels, self.multi_label = corpus.order(), corpus.multi_label
         codes = corpus.codes()
         classes = np.where(labelled(codes), 0, -1) if self.multi_label else codes
+        if not labelled(codes).any():
+            classes = np.zeros_like(classes)  # of texts alone, any may be evaluated
         order = split.priority(corpus.texts, self.split_seed, "split")
         whole = split.cut(classes, corpus.split, order, self.val_fraction, self.test_fraction)
         caps = {"train": self.train_rows, "val": self.val_rows, "test": self.test_rows}
@@ -211,9 +213,11 @@ class TextData(LightningDataModule, ABC):
         return EvalLoader(self._deck(), self.splits["test"], self.eval_batch_size, *self._place(), self._pins())
 
     def evaluate_rows(self, name: str) -> EvalLoader:
-        """The labelled rows of any split, as validation sees its own."""
+        """The labelled rows of any split, as validation sees its own; all rows where none has a label."""
         deck, rows = self._deck(), self.splits[name]
-        return EvalLoader(deck, rows[labelled(deck.codes[rows])], self.eval_batch_size, *self._place(), self._pins())
+        known = labelled(deck.codes[rows])
+        rows = rows[known] if known.any() else rows
+        return EvalLoader(deck, rows, self.eval_batch_size, *self._place(), self._pins())
 
     @property
     def used(self) -> np.ndarray:

@@ -34,8 +34,15 @@ class Deck:
     codes: np.ndarray
     pad: int
 
-    def batch(self, index: np.ndarray, rows: float | None = None, known: float | None = None) -> Batch:
-        """The rows ``index``; ``rows`` and ``known``: what averages divide by (None: those of the batch)."""
+    def tokens(self, index: np.ndarray) -> float:
+        """How many tokens of the rows ``index`` have one before them."""
+        offsets = self.rows.offsets
+        return float(np.maximum(offsets[index + 1] - offsets[index] - 1, 0).sum())
+
+    def batch(
+        self, index: np.ndarray, rows: float | None = None, known: float | None = None, tokens: float | None = None
+    ) -> Batch:
+        """The rows ``index``; ``rows``, ``known``, ``tokens``: what averages divide by (None: those of the batch)."""
         ids, mask = self.rows.padded(index, self.pad)
         codes = self.codes[index]
         return {
@@ -45,6 +52,7 @@ class Deck:
             "row": torch.from_numpy(index),
             "rows": float(len(index) if rows is None else rows),
             "labelled": float(np.count_nonzero(labelled(codes)) if known is None else known),
+            "tokens": self.tokens(index) if tokens is None else tokens,
         }
 
 
@@ -116,7 +124,8 @@ class TrainLoader:
             known = np.count_nonzero(labelled(self.deck.codes[rows]))
             part = np.array_split(rows, self.parts)[micro * self.world + self.rank]
             self.place += 1
-            batch = self.augment(self.deck.batch(part, len(rows) / self.parts, known / self.parts), self.epoch)
+            counts = (count / self.parts for count in (len(rows), known, self.deck.tokens(rows)))
+            batch = self.augment(self.deck.batch(part, *counts), self.epoch)
             yield pinned(batch) if self.pin else batch
 
     def plan(self, epoch: int) -> list[np.ndarray]:

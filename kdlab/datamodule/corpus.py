@@ -30,15 +30,12 @@ class Corpus:
     multi_label: bool = False
 
     def check(self) -> None:
-        """Raise UserError for no rows, an empty text, or fewer than two classes."""
+        """Raise UserError for no rows or an empty text."""
         if not self.texts:
             raise UserError(f"{self.where} has no rows")
         for index, text in enumerate(self.texts):
             if not text.strip():
                 raise UserError(f"{self.where}: the text of row {index + 1} is empty: fill it or remove the row")
-        if len(names := self.order()) < 2 and not self.multi_label:
-            found = f"only the label '{names[0]}'" if names else "no labels"
-            raise UserError(f"{self.where} has {found}, and classification needs two or more")
 
     def order(self) -> list[str]:
         """Label names in the order of the logits: as fixed, or by number where all are numbers, or by name."""

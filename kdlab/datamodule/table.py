@@ -24,7 +24,7 @@ class Table(TextData):
 
     Args:
         path: the file, or a package path.
-        text_column, label_column: their names.
+        text_column, label_column: their names; None: there are no labels.
         split_column: the column that says train, val (validation, valid, dev) or test; None: cut by fractions.
         label_names: the labels, in the order of the logits; None: those found, sorted.
         multi_label: whether a row has several labels: in one cell with a separator, or a list.
@@ -33,7 +33,7 @@ class Table(TextData):
 
     path: str
     text_column: str = "text"
-    label_column: str = "label"
+    label_column: str | None = "label"
     split_column: str | None = None
     label_names: list[str] | None = None
     multi_label: bool = False
@@ -46,11 +46,11 @@ class Table(TextData):
             if column is not None and column not in frame.columns:
                 there = ", ".join(map(str, frame.columns))
                 raise UserError(f"datamodule.{option}='{column}' is not in {self.path}, which has: {there}")
-        cells = (cell(value) for value in frame[self.label_column])
+        given = [None] * len(frame) if self.label_column is None else frame[self.label_column]
         return Corpus(
             where=self.path,
             texts=[cell(value) or "" for value in frame[self.text_column]],
-            labels=[self._several(each) for each in frame[self.label_column]] if self.multi_label else list(cells),
+            labels=[self._several(each) if self.multi_label else cell(each) for each in given],
             names=None if self.label_names is None else [str(name) for name in self.label_names],
             split=None if self.split_column is None else list(self._splits(frame[self.split_column])),
             multi_label=self.multi_label,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from kdlab.loss.balance.none import Plain
 from kdlab.loss.term import Side, Term
 from kdlab.output import Output
 from kdlab.schedule.base import Schedule, at, at_rows, bounds, positive, said
+from kdlab.top_k import checked, place
 
 RESERVED = {"supervised", "alpha", "temperature"}
 
@@ -109,19 +110,64 @@ class Objective(nn.Module):
     def _terms(self) -> list[Term]:
         return [term for term in self.terms.values() if isinstance(term, Term)]
 
-    def check(self, multi_label: bool) -> None:
+    def check(self, multi_label: bool, by_token: bool = False, chunk: int | None = None) -> None:
         """Check that every term fits the task, before a model is built.
 
+        Args:
+            by_token: whether the task has a value a token rather than a row.
+            chunk: how many positions have their logits made at a time; None: all.
+
         Raises:
-            UserError: a term is for the other kind of labels.
+            UserError: a term is for the other kind of labels, or relates what the task does not show together.
         """
         for name, term in self.terms.items():
-            if isinstance(term, Term) and term.multi_label not in (None, multi_label):
+            assert isinstance(term, Term)
+            said = f"loss.terms.{name} ({type(term).__name__})"
+            if term.multi_label not in (None, multi_label):
                 kind, fitting = ("multi-label", "loss=kd_binary") if multi_label else ("single-label", "loss=kd")
+                raise UserError(f"{said} does not fit a {kind} task: use one that does, such as {fitting}.")
+            if by_token and not term.row_wise:
                 raise UserError(
-                    f"loss.terms.{name} ({type(term).__name__}) does not fit a {kind} task: use one that does, "
-                    f"such as {fitting}."
+                    f"{said} relates the rows of a batch, but this task has a value a token: use a term that looks at "
+                    "one at a time, such as loss=kd."
                 )
+            if chunk is not None and (any(term.taps.values()) or term.maps_layers or any(True for _ in term.buffers())):
+                raise UserError(
+                    f"{said} reads more than logits of one position at a time, but task.chunk={chunk} shows no more: "
+                    "set task.chunk=null, or leave the term out."
+                )
+        if chunk is not None and not isinstance(self.balance, Plain):
+            raise UserError(
+                f"loss/balance weighs the parts of a whole batch, but task.chunk={chunk} shows some positions: set "
+                "task.chunk=null, or loss/balance=none."
+            )
+
+    def check_kept(self, top_k: int | None, temperatures: Sequence[float]) -> None:
+        """Check that every term makes do with what is kept of the teacher's logits.
+
+        Args:
+            top_k: how many of the largest; None: all.
+            temperatures: at which the mass of the others is known.
+
+        Raises:
+            UserError: a term reads more, or at another temperature.
+        """
+        checked(top_k, temperatures)
+        for name, term in self.terms.items():
+            if top_k is None or not term.needs_teacher:
+                continue
+            if not term.reads_top_k:
+                raise UserError(
+                    f"loss.terms.{name} ({type(term).__name__}) reads all of the teacher's logits, but "
+                    f"teacher.top_k={top_k} keeps the largest: use loss=kd_top_k, or set teacher.top_k=null."
+                )
+            place(float(term.temperature), temperatures)  # type: ignore[arg-type]
+        alone = [name for name, value in self._levels.items() if isinstance(value, Schedule) and value.by_row]
+        if top_k is not None and alone:
+            raise UserError(
+                f"loss.{alone[0]} asks how sure the teacher is of a row, which needs all of its logits, but "
+                f"teacher.top_k={top_k} keeps the largest: give it a number, or set teacher.top_k=null."
+            )
 
     @property
     def maps_layers(self) -> bool:

@@ -49,6 +49,7 @@ class Term(nn.Module, ABC):
             and so do devices; otherwise the rows of a micro-batch on one device are related, and nothing is gathered.
         maps_layers: whether :meth:`place` decides the taps from the numbers of layers.
         several_teachers: whether it needs an ensemble, whose members' logits it reads as the taps ``logits.<name>``.
+        reads_top_k: whether it makes do with the largest of the teacher's logits, ``teacher.top``.
         same_width: whether the taps must have the teacher's width as they are, without an adapter.
     """
 
@@ -61,6 +62,7 @@ class Term(nn.Module, ABC):
     row_wise: bool = True
     maps_layers: bool = False
     several_teachers: bool = False
+    reads_top_k: bool = False
     same_width: bool = False
 
     def place(self, student: int, teacher: int) -> None:

@@ -13,8 +13,9 @@ from torchmetrics import Metric, MetricCollection
 
 from kdlab.loss.logit.binary_kl import tempered_binary_kl
 from kdlab.loss.logit.kl import tempered_kl
+from kdlab.loss.logit.top_k_kl import coarsened_kl
 
-Compare = Callable[[Tensor, Tensor], Tensor]
+Compare = Callable[..., Tensor]  # of the student's logits, and what there is of the teacher's
 
 
 def agreement(student: Tensor, teacher: Tensor) -> Tensor:
@@ -37,6 +38,16 @@ def binary_divergence(student: Tensor, teacher: Tensor) -> Tensor:
     return tempered_binary_kl(student, teacher, 1.0)
 
 
+def top_agreement(student: Tensor, index: Tensor, value: Tensor, tail: Tensor) -> Tensor:
+    """``[B]`` as :func:`agreement`, from what :class:`kdlab.top_k.TopK` keeps of the teacher's logits."""
+    return (student.argmax(-1) == index[..., 0]).float()
+
+
+def top_divergence(student: Tensor, index: Tensor, value: Tensor, tail: Tensor) -> Tensor:
+    """``[B]`` in nats, at most :func:`divergence`: the classes that are not kept are one outcome."""
+    return coarsened_kl(student, index, value, tail, 1.0)
+
+
 class Comparison(Metric):
     """The mean over rows of a function of student's and teacher's logits; NaN before the first row."""
 
@@ -50,18 +61,26 @@ class Comparison(Metric):
         self.add_state("total", torch.zeros(()), dist_reduce_fx="sum")
         self.add_state("rows", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
-    def update(self, student: Tensor, teacher: Tensor) -> None:
-        """Take in logits ``[B, C]`` of both."""
-        self.total += self.compare(student, teacher).sum()
+    def update(self, student: Tensor, *teacher: Tensor) -> None:
+        """Take in logits ``[B, C]`` of both, or what is kept of the teacher's."""
+        self.total += self.compare(student, *teacher).sum()
         self.rows += len(student)
 
     def compute(self) -> Tensor:
         return (self.total / self.rows).float()
 
 
-def fidelity(multi_label: bool = False) -> MetricCollection:
-    """``fidelity/agreement`` and ``fidelity/kl``; ``update(student_logits, teacher_logits)``."""
-    agree, diverge = (binary_agreement, binary_divergence) if multi_label else (agreement, divergence)
+def fidelity(multi_label: bool = False, top_k: bool = False) -> MetricCollection:
+    """``fidelity/agreement`` and ``fidelity/kl``; ``update(student_logits, teacher_logits)``.
+
+    Args:
+        top_k: whether the largest of the teacher's logits are kept: ``update(student_logits, index, value, tail)``, the
+            tail at temperature 1.
+    """
+    agree: Compare = binary_agreement if multi_label else agreement
+    diverge: Compare = binary_divergence if multi_label else divergence
+    if top_k:
+        agree, diverge = top_agreement, top_divergence
     metrics: dict[str, Metric | MetricCollection] = {
         "fidelity/agreement": Comparison(agree),
         "fidelity/kl": Comparison(diverge),

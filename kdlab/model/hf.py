@@ -1,19 +1,14 @@
-"""Any transformers sequence classifier, from a directory, a package or the hub."""
+"""Any transformers sequence classifier or causal language model, from a directory, a package or the hub."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from transformers import (
-    AutoModelForSequenceClassification,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from kdlab.error import UserError
 from kdlab.model.layers_of_teacher import layers_of_teacher
-from kdlab.model.pretrained import check_vocabulary, name_labels, quiet, read_config, read_model, resolve
+from kdlab.model.pretrained import AUTO, check_vocabulary, name_labels, quiet, read_config, read_model, resolve
 
 DROPOUT = (  # the names that families give to their dropout probabilities
     "hidden_dropout_prob",
@@ -43,8 +38,9 @@ def hf(
     pretrained: bool = True,
     dropout: float | None = None,
     download: bool = False,
+    task: str = "sequence_classification",
 ) -> PreTrainedModel:
-    """A sequence classifier with ``labels``, in train mode, float32.
+    """A sequence classifier with ``labels``, or a causal language model, in train mode, float32.
 
     Args:
         path: a directory, a ``package:NAME==VERSION/inner/path`` spec, or a hub id.
@@ -53,25 +49,27 @@ def hf(
         pretrained: False keeps the shape and draws random weights.
         dropout: overrides every dropout probability that the family has; None leaves them.
         download: may reach the network. HF_HUB_OFFLINE wins.
+        task: what it is for: ``sequence_classification`` or ``causal_lm``.
 
     Raises:
         UserError: no model there, unreadable weights, or a tokenizer that is not the model's.
     """
     place = resolve(path, download)
     config = read_config(place, download)
-    name_labels(config, labels)
+    if task == "sequence_classification":
+        name_labels(config, labels)
     check_vocabulary(config, tokenizer, path)
     if dropout is not None:
         set_dropout(config, dropout)
     if getattr(config, "use_cache", False):
-        config.use_cache = False  # keys and values of past tokens are of no use to a classifier
+        config.use_cache = False  # keys and values of past tokens are of no use in training
     if pretrained:
-        model = read_model(place, config, download)
+        model = read_model(place, config, download, task=task)
     else:
         with quiet():
-            model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+            model = AUTO[task].from_config(config, trust_remote_code=False)
     set_padding(model, tokenizer, path)
-    return model.train() if layers is None else layers_of_teacher(layers, model, labels, tokenizer)
+    return model.train() if layers is None else layers_of_teacher(layers, model, labels, tokenizer, task=task)
 
 
 def set_dropout(config: PreTrainedConfig, dropout: float) -> None:

@@ -21,6 +21,7 @@ def layers_of_teacher(
     labels: Sequence[str],
     tokenizer: PreTrainedTokenizerBase,
     pretrained: bool = True,
+    task: str = "sequence_classification",
 ) -> PreTrainedModel:
     """A copy of ``teacher`` that keeps only the chosen layers, in the given order, in train mode.
 
@@ -30,6 +31,7 @@ def layers_of_teacher(
     Args:
         layers: 0-based indices of the teacher's layers, negative ones from the top.
         pretrained: False keeps the shape and draws random weights.
+        task: what it is for: ``sequence_classification`` or ``causal_lm``.
 
     Raises:
         UserError: a layer that the teacher lacks, or one that is named twice.
@@ -59,9 +61,10 @@ def layers_of_teacher(
             if hasattr(module, "layer_idx"):
                 module.layer_idx = index  # type: ignore[assignment]
     _shorten(student.config, chosen)
-    if student.config.num_labels != len(labels):
-        _fresh_head(student, len(labels))
-    name_labels(student.config, labels)
+    if task == "sequence_classification":
+        if student.config.num_labels != len(labels):
+            _fresh_head(student, len(labels))
+        name_labels(student.config, labels)
     if not pretrained:
         with quiet():
             student = type(teacher)(student.config)

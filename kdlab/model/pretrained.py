@@ -11,7 +11,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSequenceClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers.utils import logging as transformers_logging
 
 import kdlab.model.mlp
@@ -32,6 +39,18 @@ UNREADABLE = (
     AttributeError,
     TypeError,
 )
+
+
+AUTO: dict[str, Any] = {
+    "sequence_classification": AutoModelForSequenceClassification,
+    "causal_lm": AutoModelForCausalLM,
+}
+
+
+def kind(config: PreTrainedConfig) -> str:
+    """The task that a saved model was made for, by its class."""
+    names = config.architectures or [""]
+    return "causal_lm" if names[0].endswith(("ForCausalLM", "LMHeadModel")) else "sequence_classification"
 
 
 def resolve(path: str, download: bool) -> str:
@@ -71,10 +90,17 @@ def read_config(path: str, download: bool = False) -> PreTrainedConfig:
     return config
 
 
-def read_model(path: str, config: PreTrainedConfig, download: bool = False, new_head: bool = True) -> PreTrainedModel:
-    """The sequence classifier at ``path``, weights in float32, in eval mode.
+def read_model(
+    path: str,
+    config: PreTrainedConfig,
+    download: bool = False,
+    new_head: bool = True,
+    task: str = "sequence_classification",
+) -> PreTrainedModel:
+    """The model at ``path``, weights in float32, in eval mode.
 
     Args:
+        task: what it is for: ``sequence_classification`` or ``causal_lm``.
         new_head: the head may be missing or of another shape in the file; then it is freshly initialised. Everything
             below the head must always be there and fit.
 
@@ -83,7 +109,7 @@ def read_model(path: str, config: PreTrainedConfig, download: bool = False, new_
     """
     try:
         with quiet():
-            model, report = AutoModelForSequenceClassification.from_pretrained(
+            model, report = AUTO[task].from_pretrained(
                 path,
                 config=config,
                 local_files_only=not download,

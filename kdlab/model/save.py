@@ -18,7 +18,7 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from kdlab.error import UserError
 from kdlab.file import sha256
-from kdlab.model.pretrained import UNREADABLE, quiet, read_config, read_model
+from kdlab.model.pretrained import UNREADABLE, kind, quiet, read_config, read_model
 
 WEIGHTS = "model.safetensors"
 
@@ -71,7 +71,8 @@ def load(
         raise UserError(f"There is no saved model at '{folder}': give the model/ directory of a finished run.")
     model: nn.Module
     if build is None:
-        model = read_model(str(folder), read_config(str(folder)), new_head=False)
+        config = read_config(str(folder))
+        model = read_model(str(folder), config, new_head=False, task=kind(config))
     else:
         model = build()
         try:

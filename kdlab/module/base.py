@@ -17,6 +17,7 @@ from kdlab.error import UserError
 from kdlab.freeze.apply import apply, changes, parameter_groups, prepare, select, trainable_table
 from kdlab.freeze.base import Freeze
 from kdlab.model.shard import gather, split, splits, twin
+from kdlab.module.chunk import parts
 from kdlab.module.reader import Reader, Whole
 from kdlab.output import Batch, Output
 from kdlab.penalty.base import Penalty
@@ -33,9 +34,11 @@ class Learner(LightningModule, ABC):
 
     Attributes:
         splittable: whether the model may be split between processes: the rule reads it and nothing more.
+        chunks: whether the rule looks at some positions at a time where the task says so.
     """
 
     splittable: bool = False
+    chunks: bool = False
 
     def __init__(
         self,
@@ -71,6 +74,11 @@ class Learner(LightningModule, ABC):
 
     def check(self, trainer: Trainer) -> None:
         """Refuse what this trainer cannot do, before it starts."""
+        if self.task.chunk is not None and not self.chunks:
+            raise UserError(
+                f"module={type(self).__name__.lower()} reads all logits of a batch, but task.chunk={self.task.chunk} "
+                "makes some at a time: set task.chunk=null"
+            )
         if self.penalty.active and trainer.precision == "16-mixed":
             raise UserError(
                 "penalty adds to gradients, which trainer.precision=16-mixed scales: use trainer.precision=bf16-mixed "
@@ -95,6 +103,7 @@ class Learner(LightningModule, ABC):
             f"freeze={name} changes what learns in the middle of the run": changes(self.freezing, len(self.blocks)),
             f"module={type(self).__name__.lower()} does more with the model than to read it": not self.splittable,
             "more learns than the student (a projection of the loss, a balance, a peer)": bool(self.extra_groups()),
+            "task.chunk runs the head of the model apart": self.task.chunk is not None,
             "a penalty compares the weights one by one": self.penalty.active,
         }
 
@@ -216,9 +225,15 @@ class Learner(LightningModule, ABC):
 
     def evaluation_step(self, batch: Batch, split: str, metric: MetricCollection) -> Output:
         """Score one batch of a split."""
-        output = self.read(batch)
-        metric.update(self.task.probabilities(output.logits), batch["label"])
-        loss = self.task.supervised(output, batch)
-        self.log_dict(metric, on_step=False, on_epoch=True, batch_size=len(batch["row"]))
-        self.log(f"{split}/loss", loss, on_step=False, on_epoch=True, batch_size=len(batch["row"]), sync_dist=True)
+        output, count = self.read(batch), self.counted(batch)
+        loss = torch.zeros((), device=output.mask.device)
+        for (part,) in parts(self.task.chunk, output):
+            metric.update(*self.task.scored(part, batch))
+            loss = loss + self.task.supervised(part, batch)
+        self.log_dict(metric, on_step=False, on_epoch=True, batch_size=count)
+        self.log(f"{split}/loss", loss, on_step=False, on_epoch=True, batch_size=count, sync_dist=True)
         return output
+
+    def counted(self, batch: Batch) -> int:
+        """How much a batch counts in the mean over a split: its rows, or the tokens that are predicted."""
+        return max(1, int(batch["tokens"])) if self.task.by_token else len(batch["row"])

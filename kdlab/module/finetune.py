@@ -7,6 +7,7 @@ from typing import final
 from torch import Tensor
 
 from kdlab.module.base import Learner
+from kdlab.module.chunk import summed
 from kdlab.output import Batch
 
 
@@ -15,8 +16,9 @@ class Finetune(Learner):
     """The supervised rule."""
 
     splittable = True
+    chunks = True
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        loss = self.task.supervised(self.read(batch), batch)
+        loss, _ = summed(lambda output: (self.task.supervised(output, batch), {}), self.task.chunk, self.read(batch))
         self.tell({"train/loss": loss}, batch)
         return loss

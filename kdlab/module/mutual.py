@@ -138,6 +138,6 @@ class Mutual(Taught):
     def evaluation_step(self, batch: Batch, split: str, metric: MetricCollection) -> Output:
         for name, peer in self.peers.items():
             own = self.peer_metrics[f"{split}_{name}"]
-            own.update(self.task.probabilities(self.task.read(peer, batch).logits), batch["label"])  # type: ignore[operator]
-            self.log_dict(own, on_step=False, on_epoch=True, batch_size=len(batch["row"]))  # type: ignore[arg-type]
+            own.update(*self.task.scored(self.task.read(peer, batch), batch))  # type: ignore[operator]
+            self.log_dict(own, on_step=False, on_epoch=True, batch_size=self.counted(batch))  # type: ignore[arg-type]
         return super().evaluation_step(batch, split, metric)

@@ -16,6 +16,7 @@ from kdlab.loss.objective import Objective
 from kdlab.metric.fidelity import fidelity
 from kdlab.model.shard import split
 from kdlab.module.base import Learner
+from kdlab.module.chunk import parts
 from kdlab.output import Batch, Output
 from kdlab.schedule.base import Schedule, held
 from kdlab.task.base import Task
@@ -49,9 +50,13 @@ class Taught(Learner, ABC):
         self.loss = loss
         self.loss.balance.watch(model)
         self._teacher = (teacher,)
-        multi_label = self.task.multi_label
-        self.val_fidelity = fidelity(multi_label).clone(prefix="val/")
-        self.test_fidelity = fidelity(multi_label).clone(prefix="test/")
+        if task.chunk is not None and not teacher.chunks:
+            raise UserError(
+                f"this teacher combines all logits of a batch, but task.chunk={task.chunk} makes some at a time: set "
+                "task.chunk=null, or choose teacher=cached or live"
+            )
+        comparison = fidelity(task.multi_label, teacher.top_k is not None)
+        self.val_fidelity, self.test_fidelity = comparison.clone(prefix="val/"), comparison.clone(prefix="test/")
         self.teacher_metric = self.test_metric.clone(prefix="teacher/test/")
 
     @property
@@ -101,11 +106,13 @@ class Taught(Learner, ABC):
 
     def evaluation_step(self, batch: Batch, split: str, metric: MetricCollection) -> Output:
         student = super().evaluation_step(batch, split, metric)
-        teacher = self.teacher.read(self.task, batch)
+        teacher, count = self.teacher.read(self.task, batch), self.counted(batch)
         comparison = self.val_fidelity if split == "val" else self.test_fidelity
-        comparison.update(student.logits, teacher.logits)
-        self.log_dict(comparison, on_step=False, on_epoch=True, batch_size=len(batch["row"]))
-        if split == "test":
-            self.teacher_metric.update(self.task.probabilities(teacher.logits), batch["label"])
-            self.log_dict(self.teacher_metric, on_step=False, on_epoch=True, batch_size=len(batch["row"]))
+        for own, goal in parts(self.task.chunk, student, teacher):
+            comparison.update(own.logits[own.mask], *(one[own.mask] for one in goal.said))
+            if split == "test" and goal.top is None:
+                self.teacher_metric.update(*self.task.scored(goal, batch))
+        self.log_dict(comparison, on_step=False, on_epoch=True, batch_size=count)
+        if split == "test" and teacher.top is None:
+            self.log_dict(self.teacher_metric, on_step=False, on_epoch=True, batch_size=count)
         return student

@@ -15,9 +15,15 @@ class Task(ABC):
 
     Attributes:
         multi_label: whether a row may have several labels.
+        kind: of the models that fit it, as model factories and transformers call it.
+        by_token: whether there is a value a token rather than a row; then the rows' own labels are not looked at.
+        chunk: how many positions have their logits made at a time; None: all.
     """
 
     multi_label: bool
+    kind: str
+    by_token: bool = False
+    chunk: int | None = None
 
     @abstractmethod
     def prepare(self, labels: Sequence[str], counts: Sequence[int]) -> None:
@@ -32,9 +38,17 @@ class Task(ABC):
         """Run the model; compute only the taps that are asked for."""
 
     @abstractmethod
+    def frame(self, logits: Tensor, batch: Batch) -> Output:
+        """An output of logits that are known, with everything that is known of the batch."""
+
+    @abstractmethod
     def supervised(self, output: Output, batch: Batch) -> Tensor:
         """The loss against the labels: a scalar over the labelled rows, 0 where a batch has none."""
 
     @abstractmethod
     def probabilities(self, logits: Tensor) -> Tensor:
-        """``[..., C]`` in [0, 1]: what metrics are fed."""
+        """``[..., C]`` in [0, 1]."""
+
+    @abstractmethod
+    def scored(self, output: Output, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What metrics are fed: predictions, and the targets of all rows or tokens."""

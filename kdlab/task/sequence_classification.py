@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,8 @@ class SequenceClassification(Task):
         head: ``(in_features, number of labels) -> module`` to replace the model's final linear layer; None keeps it.
     """
 
+    kind = "sequence_classification"
+
     def __init__(
         self,
         multi_label: bool = False,
@@ -52,6 +55,9 @@ class SequenceClassification(Task):
         self.weight: Tensor | None = None
 
     def prepare(self, labels: Sequence[str], counts: Sequence[int]) -> None:
+        if len(labels) < 2 and not self.multi_label:
+            found = f"only the label '{labels[0]}'" if labels else "no labels"
+            raise UserError(f"the data has {found}, and classification needs two or more")
         self.labels = list(labels)
         self.weight = class_weight(self.class_weights, self.labels, list(counts))
 
@@ -82,10 +88,13 @@ class SequenceClassification(Task):
                 f"{type(model).__name__} gives {logits.shape[-1]} logits, but the data has {len(self.labels)} labels "
                 f"({', '.join(self.labels[:8])}): use a model that was trained on these labels, or a fresh head."
             )
+        return replace(self.frame(logits, batch), taps=found)
+
+    def frame(self, logits: Tensor, batch: Batch) -> Output:
         mask = torch.ones(logits.shape[:-1], dtype=torch.bool, device=logits.device)
         return Output(
-            logits, mask, found, tokens=batch["attention_mask"].bool(), count=batch.get("rows"),
-            label=batch.get("label"), row=batch.get("row"),
+            logits, mask, tokens=batch["attention_mask"].bool(), count=batch.get("rows"), label=batch.get("label"),
+            row=batch.get("row"),
         )  # fmt: skip
 
     def supervised(self, output: Output, batch: Batch) -> Tensor:
@@ -110,3 +119,7 @@ class SequenceClassification(Task):
 
     def probabilities(self, logits: Tensor) -> Tensor:
         return widen(logits).sigmoid() if self.multi_label else widen(logits).softmax(-1)
+
+    def scored(self, output: Output, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Probabilities ``[B, C]``, and the labels as they are in the batch."""
+        return self.probabilities(output.logits), batch["label"]

@@ -37,6 +37,8 @@ class Teacher(ABC):
     seconds: float = 0.0  # what a teacher pass before training took
     learns: bool = False  # whether it has to be trained together with the student
     follows: bool = False  # whether it takes in the student's weights as they change
+    chunks: bool = False  # whether it can be asked for some positions at a time
+    top_k: int | None = None  # how many of its largest logits it gives; None: all
 
     @property
     def models(self) -> Mapping[str, nn.Module]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
 
@@ -15,6 +16,7 @@ from kdlab.precision import current
 from kdlab.store import Store, afford, ensure, key
 from kdlab.task.base import Task
 from kdlab.teacher.base import Saved, Teacher
+from kdlab.top_k import TEMPERATURES, TopK, checked
 
 
 @final
@@ -31,10 +33,14 @@ class Cached(Teacher):
         store: the folder of all stores.
         tokens_per_batch: how many tokens a batch of the teacher pass holds.
         dtype: of the stored taps, ``float32`` (as computed), ``float16`` or ``bfloat16`` (half the disk). Logits are
-            always stored in float32.
+            stored in float32 unless ``top_k`` is given.
+        top_k: store so many of the largest logits of a row or token, and the mass of the others; None: all.
+        temperatures: at which the mass of the others is stored.
         epochs: of the run. Where the teacher reads augmented rows (``datamodule.augment.teacher``), what it says of
             every training row in each of them is stored as well, in a store an epoch, which longer runs share.
     """
+
+    chunks = True
 
     def __init__(
         self,
@@ -45,26 +51,34 @@ class Cached(Teacher):
         store: Path,
         tokens_per_batch: int = 4096,
         dtype: str = "float32",
+        top_k: int | None = None,
+        temperatures: Sequence[float] = TEMPERATURES,
         epochs: int | None = 0,
     ) -> None:
         if dtype not in TYPES:
             raise UserError(f"teacher.dtype is '{dtype}', but must be one of {', '.join(TYPES)}.")
+        checked(top_k, temperatures)
         if data.augmented and (epochs is None or epochs < 0):
             raise UserError(
                 f"teacher=cached with datamodule.augment.teacher=augmented stores what the teacher says of a row in "
-                f"each epoch, but trainer.max_epochs={epochs} does not say how many there are: set it, or use teacher=live"
+                f"each epoch, but trainer.max_epochs={epochs} does not say how many there are: set it, or use "
+                "teacher=live"
             )
         self.taps = frozenset(taps)
+        self.top_k, self.temperatures = top_k, tuple(float(one) for one in temperatures)
 
         def content(seen: Any) -> dict[str, Any]:
-            return {
+            found = {
                 "teacher": trained.fingerprint,
                 "taps": sorted(taps),
                 "data": seen.fingerprint,
                 "rows": rows_digest(seen),
                 "precision": current(),
-                "dtype": dtype if taps else "float32",
+                "dtype": dtype if taps or top_k else "float32",
             }
+            if task.by_token or top_k:
+                found |= {"task": task.kind, "top_k": top_k, "temperatures": list(self.temperatures) if top_k else []}
+            return found
 
         def stored(seen: Any) -> Store:
             return ensure(
@@ -72,7 +86,9 @@ class Cached(Teacher):
                 key(**content(seen)),
                 content(seen) | {"of": trained.id},
                 seen.lengths,
-                lambda done: say(trained.model, task, seen, self.taps, tokens_per_batch, dtype, done),
+                lambda done: say(
+                    trained.model, task, seen, self.taps, tokens_per_batch, dtype, done, top_k, self.temperatures
+                ),
             )
 
         self.store = stored(data)
@@ -91,16 +107,11 @@ class Cached(Teacher):
         def stored(name: str) -> torch.Tensor:
             return tensor(store.gather(name, rows, length), store.dtype(name)).to(device)
 
-        logits = stored("logits")
-        return Output(
-            logits=logits,
-            mask=torch.ones(logits.shape[:-1], dtype=torch.bool, device=device),
-            taps={name: stored(name) for name in self.taps},
-            tokens=clean(batch)["attention_mask"].bool(),
-            count=batch.get("rows"),
-            label=batch.get("label"),
-            row=batch.get("row"),
-        )
+        logits, top = stored("logits"), None
+        if self.top_k is not None:
+            index = torch.from_numpy(store.gather("index", rows, length)).long().to(device)
+            top = TopK(index, logits, stored("tail"), self.temperatures)
+        return replace(task.frame(logits, clean(batch)), taps={name: stored(name) for name in self.taps}, top=top)
 
     def widths(self) -> Mapping[str, int]:
         return {name: self.store.arrays[name].shape[-1] for name in self.taps}

@@ -35,6 +35,7 @@ class Ema(Teacher):
     """
 
     follows = True
+    chunks = True
 
     def __init__(
         self, student: nn.Module, task: Task, data: Any, taps: Collection[str], store: Path, decay: float | Schedule

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
 import torch
 from torch import nn
 
+from kdlab.inference import largest
 from kdlab.output import Batch, Output, clean
 from kdlab.task.base import Task
 from kdlab.teacher.base import Teacher
+from kdlab.top_k import TEMPERATURES, checked
 
 
 @final
@@ -24,11 +26,26 @@ class Live(Teacher):
         data: a datamodule after ``setup``, for the widths of the taps.
         taps: the tap names that the objective reads.
         store: not used; every teacher is told where stores lie.
+        top_k: give so many of the largest logits only, as a store would keep them; None: all.
+        temperatures: at which the mass of the others is then known.
     """
 
-    def __init__(self, model: nn.Module, task: Task, data: Any, taps: Collection[str], store: Path) -> None:
+    chunks = True
+
+    def __init__(
+        self,
+        model: nn.Module,
+        task: Task,
+        data: Any,
+        taps: Collection[str],
+        store: Path,
+        top_k: int | None = None,
+        temperatures: Sequence[float] = TEMPERATURES,
+    ) -> None:
+        checked(top_k, temperatures)
         self.model = model.eval().requires_grad_(False)
         self.taps = frozenset(taps)
+        self.top_k, self.temperatures = top_k, temperatures
         probe = self.read(task, next(iter(data.every_row(256))))
         self._widths = {name: tap.shape[-1] for name, tap in probe.taps.items()}
 
@@ -39,7 +56,8 @@ class Live(Teacher):
     @torch.no_grad()
     def read(self, task: Task, batch: Batch) -> Output:
         self.model.to(batch["input_ids"].device)
-        return task.read(self.model, clean(batch), self.taps)
+        said = task.read(self.model, clean(batch), self.taps)
+        return said if self.top_k is None else largest(said, task.chunk, self.top_k, self.temperatures)
 
     def widths(self) -> Mapping[str, int]:
         return self._widths

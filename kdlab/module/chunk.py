@@ -1,0 +1,52 @@
+"""A loss over some positions at a time, so that the logits of a whole batch never stand in memory together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from kdlab.output import Output
+
+Step = Callable[..., tuple[Tensor, dict[str, Tensor]]]
+
+
+def parts(size: int | None, *said: Output) -> Iterator[tuple[Output, ...]]:
+    """What several models said of a batch, some positions at a time, with the logits of these.
+
+    Args:
+        size: how many positions; None: all, as they are.
+    """
+    if size is None:
+        yield said
+        return
+    for places in said[0].places.split(size):
+        yield tuple(one.at(places) for one in said)
+
+
+def summed(step: Step, size: int | None, *said: Output) -> tuple[Tensor, dict[str, Tensor]]:
+    """``step(*said)``, the sum over some positions at a time: the same total and gradients to rounding.
+
+    What ``step`` gives has to be a sum over positions, divided by the count of the whole. Logits are made again on the
+    way back, and freed: one part of them is in memory at a time.
+
+    Args:
+        step: from outputs to a total and its named parts.
+        size: how many positions; None: all at once.
+
+    Source: Chen et al. 2016, arXiv:1604.06174 (sublinear memory by computing again).
+    """
+    if size is None:
+        return step(*said)
+
+    def some(places: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        return step(*[one.at(places) for one in said])
+
+    first, *others = said[0].places.split(size)
+    total, values = checkpoint(some, first, use_reentrant=False)
+    for places in others:
+        more, named = checkpoint(some, places, use_reentrant=False)
+        total = total + more
+        values = {name: value + named[name] for name, value in values.items()}
+    return total, values

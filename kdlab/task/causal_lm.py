@@ -1,0 +1,141 @@
+"""The next token at every place of a text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from kdlab.error import UserError
+from kdlab.output import Batch, Output, widen
+from kdlab.task.base import Task
+
+
+class CausalLM(Task):
+    """Reads logits ``[B, L, V]``; what stands at a token speaks of the next one of its row.
+
+    Any texts will do; the labels of rows are not looked at.
+
+    Args:
+        label_smoothing: in [0, 1), as in :func:`torch.nn.functional.cross_entropy`.
+        chunk: how many positions have their logits made at a time, in training, validation and the teacher's pass: the
+            losses and gradients are the same to rounding, and are computed from hidden states, of which logits are made
+            once more on the way back. None: all logits of a batch at once.
+
+    Source: making logits in parts and again on the way back: Wijmans et al. 2024 (Cut Your Losses), arXiv:2411.09009;
+        Chen et al. 2016, arXiv:1604.06174 (checkpointing).
+    """
+
+    multi_label = False
+    kind = "causal_lm"
+    by_token = True
+
+    def __init__(self, label_smoothing: float = 0.0, chunk: int | None = None) -> None:
+        if not 0 <= label_smoothing < 1:
+            raise UserError(
+                f"task.label_smoothing is {label_smoothing}, but must be in [0, 1): 0 is none, 0.1 is common."
+            )
+        if chunk is not None and chunk < 1:
+            raise UserError(f"task.chunk is {chunk}, but must be 1 or more positions, or null for all at once.")
+        self.label_smoothing = label_smoothing
+        self.chunk = chunk
+
+    def prepare(self, labels: Sequence[str], counts: Sequence[int]) -> None:
+        """Nothing: what is predicted are the tokens."""
+
+    def attach(self, model: nn.Module) -> nn.Module:
+        """The model as it is, after a look at whether it is a causal language model.
+
+        Raises:
+            UserError: it has no word embeddings or no head over them, lets later tokens change what is said of earlier
+                ones, or does more than its head to make logits, which then cannot be made in parts.
+        """
+        head = getattr(model, "get_output_embeddings", lambda: None)()
+        if head is None:
+            raise UserError(
+                f"{type(model).__name__} gives no logits of a next token, which task=causal_lm needs: choose "
+                "model=gpt_tiny, or model=hf with a causal language model."
+            )
+        if next(iter(model.parameters())).device.type != "meta":
+            self._look(model)
+        return model
+
+    @torch.no_grad()
+    def _look(self, model: nn.Module) -> None:
+        modes = {module: module.training for module in model.modules()}
+        ids = torch.tensor([[0, 1, 2], [0, 1, 3]], device=next(iter(model.parameters())).device)
+        batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        try:
+            whole = self._read(model.eval(), batch, (), nullcontext)
+            apart = self._read(model, batch, (), lambda: headless(model))
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
+        first = whole.logits[:, :2].float()
+        if not torch.allclose(first[0], first[1], rtol=0, atol=1e-5 * float(first.abs().max())):
+            raise UserError(
+                f"{type(model).__name__} looks at later tokens, so that it would see what it has to predict: choose a "
+                "causal language model, such as model=gpt_tiny."
+            )
+        assert apart.head is not None
+        if self.chunk is not None and not torch.allclose(apart.head(apart.logits), whole.logits, rtol=1e-3, atol=1e-4):
+            raise UserError(
+                f"{type(model).__name__} changes its logits after they are made, so they cannot be made in parts: set "
+                "task.chunk=null."
+            )
+
+    def read(self, model: nn.Module, batch: Batch, taps: Collection[str] = ()) -> Output:
+        return self._read(model, batch, taps, nullcontext if self.chunk is None else lambda: headless(model))
+
+    def _read(self, model: nn.Module, batch: Batch, taps: Collection[str], without: Callable) -> Output:
+        from kdlab.model.tap import read
+
+        with without() as head:
+            logits, found = read(model, batch, taps)
+        logits = logits[:, -batch["input_ids"].shape[1] :]  # without the virtual tokens of peft=prompt
+        return replace(self.frame(logits, batch), taps=found, head=head)
+
+    def frame(self, logits: Tensor, batch: Batch) -> Output:
+        ids, real = batch["input_ids"], batch["attention_mask"].bool()
+        mask = torch.zeros_like(real)
+        mask[:, :-1] = real[:, 1:] & real[:, :-1]
+        label = torch.full_like(ids, -1)
+        label[:, :-1] = ids[:, 1:]
+        return Output(
+            logits, mask, tokens=real, count=batch.get("tokens") or None, label=label.where(mask, -1),
+            row=batch.get("row"),
+        )  # fmt: skip
+
+    def supervised(self, output: Output, batch: Batch) -> Tensor:
+        assert output.label is not None
+        logits, label = widen(output.logits), output.label.clamp(min=0)
+        values = cross_entropy(
+            logits.flatten(0, -2), label.flatten(), reduction="none", label_smoothing=self.label_smoothing
+        )
+        return output.mean(values.view(label.shape))
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        return widen(logits).softmax(-1)
+
+    def scored(self, output: Output, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Logits ``[..., V]`` and the next tokens ``[...]``, -1 where there is none."""
+        assert output.label is not None
+        return widen(output.logits), output.label
+
+
+@contextmanager
+def headless(model: nn.Module) -> Iterator[nn.Module]:
+    """Meanwhile the model gives what enters its head; the head."""
+    head = model.get_output_embeddings()  # type: ignore[operator]
+    path = next(name for name, module in model.named_modules() if module is head)
+    parent, _, name = path.rpartition(".")
+    place = model.get_submodule(parent)
+    place._modules[name] = nn.Identity()
+    try:
+        yield head
+    finally:
+        place._modules[name] = head
