@@ -97,6 +97,8 @@ def read_ahead(cfg: DictConfig) -> None:
 def task(cfg: DictConfig, data: Any) -> Task:
     """The task, which has learned the label names."""
     task: Task = make(cfg.task)
+    if not task.by_token:
+        data.check_labels()
     if task.multi_label != data.multi_label and not task.by_token:
         mine, theirs = (str(several).lower() for several in (task.multi_label, data.multi_label))
         found = "several labels" if data.multi_label else "one label"

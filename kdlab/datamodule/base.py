@@ -50,6 +50,7 @@ class TextData(LightningDataModule, ABC):
         curriculum: in what order rows are learned from; None: all the same.
 
     Attributes (after :meth:`setup`):
+        source: what to call the data in a message.
         labels: names, in the order of the logits.
         label_counts: labelled training rows of each.
         multi_label: whether a row may have several labels.
@@ -77,6 +78,7 @@ class TextData(LightningDataModule, ABC):
     augment: Augment | None = None
     select: Select | None = None
     curriculum: Curriculum | None = None
+    source: str = field(init=False)
     labels: list[str] = field(init=False)
     label_counts: list[int] = field(init=False)
     multi_label: bool = field(init=False)
@@ -116,7 +118,7 @@ class TextData(LightningDataModule, ABC):
             return
         corpus = self.corpus()
         corpus.check()
-        self.labels, self.multi_label = corpus.order(), corpus.multi_label
+        self.source, self.labels, self.multi_label = corpus.where, corpus.order(), corpus.multi_label
         codes = corpus.codes()
         classes = np.where(labelled(codes), 0, -1) if self.multi_label else codes
         if not labelled(codes).any():
@@ -135,6 +137,12 @@ class TextData(LightningDataModule, ABC):
         self.texts = corpus.texts
         self.fingerprint, rows = self._tokens(self.tokenizer)
         self._label(rows, split.priority(corpus.texts, self.seed, "few"), drop=self.select is None)
+
+    def check_labels(self) -> None:
+        """Raise UserError where there are not two classes to tell apart."""
+        if len(self.labels) < 2 and not self.multi_label:
+            found = f"only the label '{self.labels[0]}'" if self.labels else "no labels"
+            raise UserError(f"{self.source} has {found}, and classification needs two or more")
 
     def choose(self, score: np.ndarray) -> None:
         """Let other rows keep their labels.

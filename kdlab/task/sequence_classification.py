@@ -55,9 +55,6 @@ class SequenceClassification(Task):
         self.weight: Tensor | None = None
 
     def prepare(self, labels: Sequence[str], counts: Sequence[int]) -> None:
-        if len(labels) < 2 and not self.multi_label:
-            found = f"only the label '{labels[0]}'" if labels else "no labels"
-            raise UserError(f"the data has {found}, and classification needs two or more")
         self.labels = list(labels)
         self.weight = class_weight(self.class_weights, self.labels, list(counts))
 

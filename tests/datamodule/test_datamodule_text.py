@@ -283,7 +283,16 @@ MISTAKES = {
 def test_mistakes_are_told_before_training(tmp_path, mistake):
     frame, options, message = MISTAKES[mistake]
     with pytest.raises(UserError, match=message):
-        table(frame, tmp_path, **options)
+        table(frame, tmp_path, **options).check_labels()
+
+
+def test_texts_alone_are_split_and_every_split_is_evaluated(tmp_path):
+    data = table(toy()[["text"]], tmp_path, label_column=None, train_rows=None)
+    assert data.labels == [] and not any(data.label_counts)
+    sizes = {name: len(rows) for name, rows in data.splits.items()}
+    assert sum(sizes.values()) == len(toy()) and min(sizes.values()) > 0
+    for name in sizes:
+        assert sum(len(batch["row"]) for batch in data.evaluate_rows(name)) == sizes[name]
 
 
 @pytest.mark.parametrize(

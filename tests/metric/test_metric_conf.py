@@ -8,12 +8,25 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torchmetrics import MetricCollection
 
+from kdlab.command.build import metric
+from kdlab.error import UserError
+from kdlab.task.causal_lm import CausalLM
+from kdlab.task.sequence_classification import SequenceClassification
+
 CONF = Path(__file__).parents[2] / "conf"
 
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("metric/*.yaml")), ids=lambda p: p.stem)
 def test_every_metric_is_made_from_the_labels(path):
-    assert isinstance(instantiate(OmegaConf.load(path))(labels=["a", "b"], multi_label=False), MetricCollection)
+    node = OmegaConf.load(path)
+    task = CausalLM() if path.stem == "causal_lm" else SequenceClassification()
+    assert isinstance(metric(node, task, ["a", "b"]), MetricCollection)
+
+
+def test_a_metric_of_another_task_is_refused():
+    for name, task in (("classification", CausalLM()), ("causal_lm", SequenceClassification())):
+        with pytest.raises(UserError, match=f"metric={name} does not measure"):
+            metric(OmegaConf.load(CONF / f"metric/{name}.yaml"), task)
 
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("optimizer/*.yaml")), ids=lambda p: p.stem)
