@@ -136,7 +136,9 @@ def fit(job: Job, run: Run, learner: Learner, data: Any, journal: Journal) -> tu
         raise UserError("training would never end: set trainer.max_epochs or trainer.max_steps to more than -1")
     learner.check(trainer)
     # an augmented row never comes again; a split model has its layers at fixed places
-    if job.cfg.reuse_frozen and data.augment is None and not splits(trainer):
+    if job.cfg.compile:
+        learner.compile_student(trainer)
+    elif job.cfg.reuse_frozen and data.augment is None and not splits(trainer):
         with computing(job.cfg.trainer.precision):
             learner.reader = reader(
                 learner.model, learner.freezing, learner.task, data, learner.taps, Path(job.cfg.outputs) / "store",

@@ -52,7 +52,8 @@ class Cached(Teacher):
         if data.augmented and (epochs is None or epochs < 0):
             raise UserError(
                 f"teacher=cached with datamodule.augment.teacher=augmented stores what the teacher says of a row in "
-                f"each epoch, but trainer.max_epochs={epochs} does not say how many there are: set it, or use teacher=live"
+                f"each epoch, but trainer.max_epochs={epochs} does not say how many there are: set it, or use "
+                "teacher=live"
             )
         self.taps = frozenset(taps)
 
