@@ -62,6 +62,7 @@ ELSEWHERE = {
     "datamodule.unlabelled": "needs rows without labels",
     "start stages": "in tests/command/test_command_stage.py",
     "reuse_frozen": "needs frozen layers, and changes rounding only",
+    "compile": "changes rounding only, in tests/module/test_module_compiled.py",
     "datamodule.augment datamodule.select datamodule.curriculum": "are options of their own, in tests/datamodule",
     "task.multi_label datamodule.multi_label task.head trainer.accumulate_grad_batches": "in test_matrix.py",
     "teacher.recipe teacher.model teacher.generations teacher.tokens_per_batch student.tokenizer": "decide who teaches",

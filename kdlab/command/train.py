@@ -140,8 +140,10 @@ def fit(job: Job, run: Run, learner: Learner, data: Any, journal: Journal) -> tu
     quicken(learner)
     # deterministic=true also fills all new memory, which only code that reads what it never wrote would notice
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    if job.cfg.compile:
+        learner.compile_student(trainer)
     # an augmented row never comes again; a split model has its layers at fixed places
-    if job.cfg.reuse_frozen and data.augment is None and not splits(trainer):
+    elif job.cfg.reuse_frozen and data.augment is None and not splits(trainer):
         with computing(job.cfg.trainer.precision):
             learner.reader = reader(
                 learner.model, learner.freezing, learner.task, data, learner.taps, Path(job.cfg.outputs) / "store",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -56,29 +55,31 @@ def _attentions(model: nn.Module, size: int) -> Iterator[tuple[Projection, Proje
 
 
 def catch(
-    found: Mapping[str, list[Projection]], wanted: Mapping[str, tuple[str, int]], caught: dict[str, Tensor]
-) -> Iterator[RemovableHandle]:
-    """Keep what the projections give in the next forward pass.
+    found: Mapping[str, list[Projection]], wanted: Mapping[str, tuple[str, int]], caught: dict[str, Tensor],
+    calls: dict[str, int],
+) -> Iterator[RemovableHandle]:  # fmt: skip
+    """Keep what the projections give in the next forward passes.
 
     Args:
         found: of :func:`projections`.
         wanted: by tap name, the kind and the layer.
         caught: where ``[B, L, D]`` is put, by tap name.
+        calls: how often a kind was made in this pass; to be cleared before each.
 
     Yields:
         Handles, to be removed afterwards.
     """
-    calls: Counter[str] = Counter()
 
     def watch(kind: str, projection: Projection) -> RemovableHandle:
         def leave(_: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+            call = calls.get(kind, 0)
             for tap, place in wanted.items():
-                if place == (kind, calls[kind]):
+                if place == (kind, call):
                     caught[tap] = output.chunk(projection.parts, -1)[projection.part]
-            calls[kind] += 1
+            calls[kind] = call + 1
 
         return projection.module.register_forward_hook(leave)
 
-    for kind in {kind for kind, _ in wanted.values()}:
+    for kind in sorted({kind for kind, _ in wanted.values()}):
         for projection in found[kind]:
             yield watch(kind, projection)

@@ -10,9 +10,10 @@ norm, and attention probabilities in train mode are those after dropout.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -36,36 +37,89 @@ def read(model: nn.Module, batch: Batch, taps: Collection[str] = ()) -> tuple[Te
     Raises:
         UserError: a tap that the model does not offer.
     """
-    places = {tap: _place(model, tap) for tap in taps}
-    kinds = {kind for kind, _ in places.values()}
-    asked: dict[str, Any] = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
-    if isinstance(model, PreTrainedModel):
-        asked |= {"output_hidden_states": "hidden" in kinds, "output_attentions": "attention" in kinds}
-    if "attention" in kinds:
-        _use_eager_attention(model)
-    caught: dict[str, Tensor] = {}
-    with ExitStack() as hooks:
-        for tap, (kind, place) in places.items():
-            if kind in ("pooled", "module"):
-                hooks.callback(_catch(model.get_submodule(place), tap, kind, caught).remove)
-        wanted = {tap: (kind, place) for tap, (kind, place) in places.items() if kind in KINDS}
-        for handle in catch(projections(model), wanted, caught) if wanted else ():
-            hooks.callback(handle.remove)
-        output = model(**asked)
-    logits = output if isinstance(output, Tensor) else output.logits
-    values: dict[str, Tensor] = {}
-    length = batch["input_ids"].shape[1]
-    for tap, (kind, place) in places.items():
-        if kind == "hidden":
-            values[tap] = output.hidden_states[place]
-        elif kind == "attention":
-            values[tap] = output.attentions[place][..., -length:]  # of the keys, those of real tokens
-        elif tap not in caught:
-            raise UserError(f"The tap '{tap}' names a module that {type(model).__name__} never runs: choose another.")
-        else:
-            one = _one_token if kind == "pooled" else _real_tokens
-            values[tap] = one(model, batch, caught[tap])
-    return logits, values
+    standing = _STANDING.get(model)
+    if standing is not None and standing.taps == frozenset(taps):
+        return standing.read(batch)
+    watch = Watch(model, taps)
+    with watch.hung():
+        return watch.read(batch)
+
+
+class Watch:
+    """Reads some taps of a model, through hooks that hang while :meth:`hung` lasts.
+
+    Args:
+        model: which.
+        taps: their names.
+
+    Attributes:
+        run: the pass ``(input_ids, attention_mask) -> (logits, {tap: values})``; may be replaced by the same, compiled.
+
+    Raises:
+        UserError: a tap that the model does not offer.
+    """
+
+    def __init__(self, model: nn.Module, taps: Collection[str]) -> None:
+        self.model, self.taps = model, frozenset(taps)
+        self.places = {tap: _place(model, tap) for tap in taps}
+        kinds = {kind for kind, _ in self.places.values()}
+        self.asked: dict[str, bool] = {}
+        if isinstance(model, PreTrainedModel):
+            self.asked = {"output_hidden_states": "hidden" in kinds, "output_attentions": "attention" in kinds}
+        if "attention" in kinds:
+            _use_eager_attention(model)
+        self.caught: dict[str, Tensor] = {}
+        self.calls: dict[str, int] = {}
+        self.run: Callable[[Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]] = self.forward
+
+    @contextmanager
+    def hung(self) -> Iterator[None]:
+        """With the hooks that the taps need."""
+        with ExitStack() as hooks:
+            for tap, (kind, place) in self.places.items():
+                if kind in ("pooled", "module"):
+                    hooks.callback(_catch(self.model.get_submodule(place), tap, kind, self.caught).remove)
+            wanted = {tap: (kind, place) for tap, (kind, place) in self.places.items() if kind in KINDS}
+            for handle in catch(projections(self.model), wanted, self.caught, self.calls) if wanted else ():
+                hooks.callback(handle.remove)
+            yield
+
+    @contextmanager
+    def standing(self) -> Iterator[None]:
+        """Meanwhile, :func:`read` reads these taps of the model here, without hooks of its own."""
+        _STANDING[self.model] = self
+        try:
+            yield
+        finally:
+            del _STANDING[self.model]
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The pass as the model makes it."""
+        output = self.model(input_ids=input_ids, attention_mask=attention_mask, **self.asked)
+        values = dict(self.caught)
+        for tap, (kind, place) in self.places.items():
+            if kind == "hidden":
+                values[tap] = output.hidden_states[place]
+            elif kind == "attention":
+                values[tap] = output.attentions[place][..., -input_ids.shape[1] :]  # of the keys, those of real tokens
+        return output if isinstance(output, Tensor) else output.logits, values
+
+    def read(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """As :func:`read`, once the hooks hang."""
+        self.caught.clear()  # here, where it is not compiled: a graph is only good for what it was compiled for
+        self.calls.clear()
+        logits, values = self.run(batch["input_ids"], batch["attention_mask"])
+        for tap, (kind, _) in self.places.items():
+            if tap not in values:
+                raise UserError(
+                    f"The tap '{tap}' names a module that {type(self.model).__name__} never runs: choose another."
+                )
+            if kind not in ("hidden", "attention"):
+                values[tap] = (_one_token if kind == "pooled" else _real_tokens)(self.model, batch, values[tap])
+        return logits, {tap: values[tap] for tap in self.places}
+
+
+_STANDING: WeakKeyDictionary[nn.Module, Watch] = WeakKeyDictionary()
 
 
 def available(model: nn.Module) -> list[str]:

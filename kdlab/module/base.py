@@ -35,10 +35,12 @@ class Learner(LightningModule, ABC):
     Attributes:
         splittable: whether the model may be split between processes: the rule reads it and nothing more.
         chunks: whether the rule looks at some positions at a time where the task says so.
+        compiles: whether the rule reads the model through its reader alone, which may be a compiled one.
     """
 
     splittable: bool = False
     chunks: bool = False
+    compiles: bool = True
 
     def __init__(
         self,
@@ -95,6 +97,30 @@ class Learner(LightningModule, ABC):
             f"freeze={type(self.freezing).__name__.lower()} changes what learns in the middle of the run, which "
             "trainer.strategy=ddp cannot follow; use trainer.strategy=ddp_find_unused_parameters_true"
         )
+
+    def compile_student(self, trainer: Trainer) -> None:
+        """Read the student through ``torch.compile``.
+
+        Raises:
+            UserError: this rule or trainer, or a machine without a compiler, cannot.
+        """
+        if not self.compiles:
+            raise UserError(
+                f"compile=true compiles what the student says of a batch, and module={type(self).__name__.lower()} "
+                "does more with it: set compile=false, or choose module=distill"
+            )
+        if splits(trainer):
+            raise UserError(
+                "compile=true needs a whole model, which trainer=fsdp splits: set compile=false or trainer=ddp"
+            )
+        if self.task.chunk is not None:
+            raise UserError(
+                f"compile=true needs a whole model, whose head task.chunk={self.task.chunk} runs apart: set "
+                "compile=false or task.chunk=null"
+            )
+        from kdlab.module.compiled import Compiled  # imports the compiler, which takes a second
+
+        self.reader = Compiled(self.model, self.taps)
 
     def unsplittable(self) -> dict[str, bool]:
         """By reason: whether it keeps the model from being split between processes."""

@@ -40,6 +40,7 @@ class Mutual(Taught):
     """
 
     trains_teacher = True
+    compiles = False
 
     def __init__(
         self,

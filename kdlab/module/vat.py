@@ -38,6 +38,8 @@ class Vat(Taught):
         arXiv:1605.07725, section 3.
     """
 
+    compiles = False
+
     def __init__(
         self,
         model: nn.Module,

@@ -84,6 +84,13 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_history(tmp_path, tiny, un
     same(undisturbed(*GRADUAL), tmp_path)
 
 
+@pytest.mark.slow
+def test_a_compiled_run_goes_on_to_the_same_weights(tmp_path, tiny, undisturbed):
+    more = ("compile=true", "student.dropout=0.1")
+    killed_then_resumed(tiny, tmp_path, more, (f"{STUDENT}.training_step", 13))
+    same(undisturbed(*more), tmp_path)
+
+
 LISTENING = (
     "+schedule@loss.alpha=plateau", "loss.alpha.patience=1", "loss.alpha.min_delta=2",
     "+schedule@loss.terms.kl.weight=early_stop", "loss.terms.kl.weight.patience=1", "loss.terms.kl.weight.after=0.5",
