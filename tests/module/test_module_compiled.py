@@ -145,6 +145,18 @@ def test_rules_that_do_more_than_read_are_refused(module):
         rule.compile_student(rule.__new__(rule), None)
 
 
+def test_a_head_that_runs_apart_is_refused(base):
+    from types import SimpleNamespace
+
+    from kdlab.module.finetune import Finetune
+
+    rule = Finetune.__new__(Finetune)
+    torch.nn.Module.__init__(rule)
+    rule.task = SimpleNamespace(chunk=7)
+    with pytest.raises(UserError, match=r"compile=true needs a whole model, whose head task\.chunk=7 runs apart"):
+        rule.compile_student(SimpleNamespace(strategy=None))
+
+
 class Begin(pytest.importorskip("lightning.pytorch").Callback):
     """Compiles the student of a training, or its graphs only (which takes no compiler)."""
 
