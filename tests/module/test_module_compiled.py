@@ -211,5 +211,5 @@ def test_a_compiled_run_is_saved_and_read_as_any_other(kdlab, tiny):
     assert not any("_orig_mod" in name for name in state)
     plain = torch.load(next(Path("plain/finetune").glob("*/checkpoints/last.ckpt")), weights_only=True)["state_dict"]
     assert state.keys() == plain.keys(), "either loads in the other"
-    code, _, err = kdlab("evaluate", f"run={whole.name}", "outputs=whole", "logger=none")
+    code, _, err = kdlab("evaluate", f"run={whole.name}", "outputs=whole")
     assert code == 0, err
