@@ -6,6 +6,7 @@ import fcntl
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -145,9 +146,23 @@ def unpack(archive: Path, target: Path) -> None:
         else:
             with tarfile.open(archive) as rolled:
                 check(each.size for each in rolled)
-                rolled.extractall(target, filter="data")
+                _extract(rolled, target)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
         raise UserError(f"{archive.name} is not a zip or a tar that can be unpacked: {error}") from error
+
+
+def _extract(rolled: tarfile.TarFile, target: Path) -> None:
+    """The plain files of a tar, and no links; Python has filters for this only from 3.11.4 on."""
+    target = target.absolute()
+    target.mkdir(exist_ok=True)
+    for each in rolled:
+        place = Path(os.path.normpath(target / each.name))
+        if not place.is_relative_to(target):
+            raise tarfile.TarError(f"{each.name} would land outside")
+        if (content := rolled.extractfile(each) if each.isfile() else None) is not None:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with content, place.open("wb") as file:
+                shutil.copyfileobj(content, file)
 
 
 def _fetch(spec: Spec, new: Path) -> None:

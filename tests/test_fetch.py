@@ -161,6 +161,16 @@ def test_an_archive_cannot_write_outside(tmp_path):
     assert not (tmp_path / "outside.txt").exists()
 
 
+def test_a_link_in_an_archive_is_no_way_out(tmp_path):
+    with tarfile.open(tmp_path / "bad.tar", "w") as rolled:
+        link = tarfile.TarInfo("way")
+        link.type, link.linkname = tarfile.SYMTYPE, ".."
+        rolled.addfile(link)
+        rolled.addfile(tarfile.TarInfo("way/outside.txt"))
+    unpack(tmp_path / "bad.tar", tmp_path / "new")
+    assert not (tmp_path / "outside.txt").exists() and not (tmp_path / "new" / "way").is_symlink()
+
+
 @pytest.mark.parametrize("kind", ["zip", "tar.gz"])
 def test_an_archive_that_unpacks_to_far_more_than_its_size_is_refused(tmp_path, kind, monkeypatch):
     monkeypatch.setattr("kdlab.fetch.PLAIN", 10_000)
