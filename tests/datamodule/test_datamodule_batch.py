@@ -23,6 +23,19 @@ def deck(count: int, seed: int = 0, unlabelled: float = 0.0) -> Deck:
     return Deck(Rows(np.arange(1, offsets[-1] + 1, dtype=np.int32), offsets), codes, pad=0)
 
 
+def goes_on(first: TrainLoader, second: TrainLoader, epoch: int, stop: int) -> None:
+    """The law that a loader which is given the state of another gives the batches that the other still had."""
+    first.set_epoch(epoch)
+    batches = iter(first)
+    for _ in range(stop % len(first)):
+        next(batches)
+    second.load_state_dict(first.state_dict())
+    second.set_epoch(epoch)
+    rest = [batch["row"].tolist() for batch in batches]
+    assert [batch["row"].tolist() for batch in second] == rest
+    assert [len(list(second)), len(second)] == [len(first)] * 2, "and then whole epochs again"
+
+
 SHAPES = {
     "count": st.integers(12, 150),
     "size": st.integers(12, 40),
@@ -117,15 +130,7 @@ def test_length_pools_save_padding_and_stay_random():
 def test_a_restored_loader_goes_on_where_the_other_stopped(stop, count, size, world, accumulate, epoch):
     cards = deck(count)
     first, second = (TrainLoader(cards, np.arange(count), size, 1, 0, world, accumulate) for _ in range(2))
-    first.set_epoch(epoch)
-    batches = iter(first)
-    for _ in range(stop % len(first)):
-        next(batches)
-    second.load_state_dict(first.state_dict())
-    second.set_epoch(epoch)
-    rest = [batch["row"].tolist() for batch in batches]
-    assert [batch["row"].tolist() for batch in second] == rest
-    assert [len(list(second)), len(second)] == [len(first)] * 2, "and then whole epochs again"
+    goes_on(first, second, epoch, stop)
 
 
 @pytest.mark.parametrize(("count", "size"), [(3, 32), (40, 3)])

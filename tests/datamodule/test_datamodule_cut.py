@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from test_datamodule_batch import deck
+from test_datamodule_batch import deck, goes_on
 from test_datamodule_text import TOKENIZER, saved, toy
 
 from kdlab.datamodule.batch import TrainLoader
@@ -94,15 +94,7 @@ def test_a_restored_loader_goes_on_where_the_other_stopped(stop, count, tokens, 
     cards = deck(count)
     assume(affordable(cards, tokens, world * accumulate))
     first, second = (loader(cards, tokens, 0, world, accumulate) for _ in range(2))
-    first.set_epoch(epoch)
-    batches = iter(first)
-    for _ in range(stop % len(first)):
-        next(batches)
-    second.load_state_dict(first.state_dict())
-    second.set_epoch(epoch)
-    rest = [batch["row"].tolist() for batch in batches]
-    assert [batch["row"].tolist() for batch in second] == rest
-    assert [len(list(second)), len(second)] == [len(first)] * 2, "and then whole epochs again"
+    goes_on(first, second, epoch, stop)
 
 
 @settings(max_examples=40)

@@ -91,6 +91,25 @@ def test_every_tap_of_a_view_is_that_of_a_live_teacher(base, augment, taps):
         torch.testing.assert_close(live.read(task, batch).logits, cached.read(task, batch).logits, rtol=1e-5, atol=1e-5)
 
 
+def test_the_largest_logits_of_a_view_are_those_of_a_live_teacher(base):
+    job = base(AUGMENTS[0])
+    data = build.data(job.cfg)
+    task = build.task(job.cfg, data)
+    saved = named(job.cfg.teacher.run, Path(job.cfg.outputs))
+    folder = Path(job.cfg.outputs) / "top"
+    cached = Cached(saved, task, data, (), folder, epochs=EPOCHS, top_k=1)
+    live = Live(saved.model, task, data, (), folder, top_k=1)
+    tails, loader = [], data.train_dataloader()
+    for epoch in range(EPOCHS):
+        loader.set_epoch(epoch)
+        for batch in loader:
+            one, two = live.read(task, batch).top, cached.read(task, batch).top
+            assert torch.equal(one.index, two.index)
+            torch.testing.assert_close(one.tail, two.tail, rtol=1e-4, atol=1e-5)
+            tails += zip(batch["row"].tolist(), two.tail[..., 0].flatten().tolist(), strict=True)
+    assert len(set(tails)) > len({row for row, _ in tails}), "a row is not the same in each epoch"
+
+
 def test_a_longer_run_reuses_the_views_of_a_shorter_and_another_seed_has_its_own(base):
     outputs = Path(base(AUGMENTS[0]).cfg.outputs)
     shutil.rmtree(outputs / "store", ignore_errors=True)
