@@ -92,24 +92,33 @@ def sha256(path: Path) -> str:
 
 
 @contextmanager
-def lock(path: Path, what: str) -> Iterator[None]:
+def lock(path: Path, what: str, shared: bool = False, wait: bool = True) -> Iterator[bool]:
     """Hold a file lock, which ends with the process that holds it however that dies.
 
     It is a ``flock``. Between nodes it holds where their shared file system passes it on: NFS 4, NFS 3 with its lock
     service, Lustre mounted with ``flock``, GPFS, BeeGFS with its tuning option; not NFS mounted ``nolock`` or
     ``local_lock=flock``. A node that dies gives its locks back when the server's lease ends.
+
+    Args:
+        what: it is of, for whoever has to wait.
+        shared: let others hold it who also share it.
+        wait: for who holds it; False: yield False then.
     """
     if path.is_symlink():  # locking writes, which would be into whatever the link names
         raise UserError(f"{path} is a link, which no lock is: somebody put it there; delete it")
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     with path.open("a+") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
         except BlockingIOError:
+            if not wait:
+                yield False
+                return
             file.seek(0)
             print(f"waiting for {what}, which {file.read().strip() or 'another process'} is working on", flush=True)
-            fcntl.flock(file, fcntl.LOCK_EX)
+            fcntl.flock(file, kind)
         file.seek(0)
         file.truncate()
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
-        yield
+        yield True

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from kdlab.output import Batch, Output, widen
 from kdlab.precision import computing, current
-from kdlab.store import Part
+from kdlab.store_build import Part
 from kdlab.task.base import Task
 from kdlab.top_k import TopK
 
@@ -28,24 +28,25 @@ TYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.b
 
 
 def say(
-    model: nn.Module, task: Task, data: Any, taps: Collection[str], tokens: int, dtype: str, done: int = 0,
-    top_k: int | None = None, temperatures: Sequence[float] = (),
+    model: nn.Module, task: Task, lengths: np.ndarray, batches: Sequence[Batch], numbers: Iterator[int],
+    taps: Collection[str], dtype: str, top_k: int | None = None, temperatures: Sequence[float] = (),
 ) -> Iterator[Part]:  # fmt: skip
-    """What ``model`` says of all rows: its logits in float32 or the largest of them, and its taps.
+    """What ``model`` says of some batches: its logits in float32 or the largest of them, and its taps.
 
     Every GPU reads with a copy of the model; without one every core reads by itself, which is faster than all of them
-    on one batch. Batches are sorted by length and computed in the precision of the caller.
+    on one batch. It is computed in the precision of the caller.
 
     Args:
-        tokens: of a batch, padding included.
+        lengths: ``[N]``, how many real tokens each row of the data has.
+        batches: all of them.
+        numbers: which of them are read, rising; a few are drawn ahead.
         dtype: of the taps, and of the largest logits.
-        done: parts to leave out, as they were written before; the order is always the same.
         top_k, temperatures: keep so many of the largest logits, and the mass of the others; None: all.
     """
-    devices = [f"cuda:{index}" for index in range(torch.cuda.device_count())] or ["cpu"] * cores()
-    precision, threads, lengths = current(), torch.get_num_threads(), data.lengths
+    own = devices()
+    precision, threads = current(), torch.get_num_threads()
     readers: SimpleQueue[tuple[nn.Module, str]] = SimpleQueue()
-    for device in devices:
+    for device in own:
         readers.put((replica(model.eval(), device), device))
 
     def read(batch: Batch) -> Part:
@@ -56,7 +57,9 @@ def say(
             with torch.inference_mode(), computing(precision):
                 output = task.read(reader, moved, taps)
                 # by length: augmentation hides tokens in the middle of a row, where taps have values as well
-                real = torch.arange(moved["input_ids"].shape[1]) < torch.from_numpy(lengths[batch["row"]])[:, None]
+                real = (
+                    torch.arange(moved["input_ids"].shape[1]) < torch.from_numpy(lengths[batch["row"].numpy()])[:, None]
+                )
                 real = real.to(device)
                 values = {name: tap.to(TYPES[dtype]) for name, tap in output.taps.items()}
                 if top_k is None:
@@ -71,18 +74,20 @@ def say(
         finally:
             readers.put((reader, device))
 
-    batches = data.every_row(tokens)
-    before = sum(len(batch["row"]) for batch in islice(batches, done))
-    bar = tqdm(total=len(data.used), initial=before, desc="teacher pass", unit="row", disable=None, leave=False)
+    bar = tqdm(total=len(batches), desc="teacher pass", unit="batch", disable=None, leave=False)
     try:
-        with ThreadPoolExecutor(len(devices)) as pool:
-            begun = islice(batches, 2 * len(devices))
-            coming: deque[Future[Part]] = deque(pool.submit(read, batch) for batch in begun)
+        with ThreadPoolExecutor(len(own)) as pool:
+
+            def begun(count: int) -> Iterator[tuple[int, Future[Part]]]:
+                return ((number, pool.submit(read, batches[number])) for number in islice(numbers, count))
+
+            coming = deque(begun(2 * len(own)))
             while coming:
-                part = coming.popleft().result()
-                coming.extend(pool.submit(read, batch) for batch in islice(batches, 1))
-                bar.update(len(part.rows))
-                yield part
+                number, part = coming.popleft()
+                said = part.result()
+                coming.extend(begun(1))
+                bar.update(number + 1 - bar.n)  # what was left out is done, or another process is doing it
+                yield said
     finally:
         bar.close()
         torch.set_num_threads(threads)
@@ -144,6 +149,16 @@ def tensor(values: np.ndarray, dtype: str) -> Tensor:
 def rows_digest(data: Any) -> str:
     """A hash of which rows of the data are in use."""
     return hashlib.sha256(data.used.astype(np.int64).tobytes()).hexdigest()[:16]
+
+
+def devices() -> list[str]:
+    """Where this process reads: on each GPU or core, or on its own where it is one of several that train together."""
+    gpus = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    if (rank := os.environ.get("LOCAL_RANK")) is None:
+        return gpus or ["cpu"] * cores()
+    if gpus:
+        return [gpus[int(rank) % len(gpus)]]
+    return ["cpu"] * max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def cores() -> int:

@@ -30,9 +30,16 @@ def asked(tmp_path_factory, reviews):
         yield model, build.task(job.cfg, data), data
 
 
+def everything(asked, taps, dtype="float32", begin=0, tokens=256):
+    """What the model says of all batches, or of those from one on."""
+    model, task, data = asked
+    batches = data.every_row(tokens)
+    return list(say(model, task, data.lengths, batches, iter(range(begin, len(batches))), taps, dtype))
+
+
 def test_every_row_is_said_once_and_as_it_is_read_alone(asked):
     model, task, data = asked
-    parts = list(say(model, task, data, TAPS, 256, "float32"))
+    parts = everything(asked, TAPS)
     assert sorted(np.concatenate([part.rows for part in parts])) == data.used.tolist()
     batches = list(data.every_row(256))
     assert len(parts) == len(batches) > 3
@@ -49,10 +56,17 @@ def test_every_row_is_said_once_and_as_it_is_read_alone(asked):
         np.testing.assert_allclose(part.values["hidden.-1"][1], alone.taps["hidden.-1"][real], rtol=1e-5, atol=1e-5)
 
 
+def test_one_row_is_a_batch(asked):
+    ones, several = everything(asked, ["hidden.-1"], tokens=1), everything(asked, ["hidden.-1"])
+    assert [part.rows.tolist() for part in ones] == [[row] for part in several for row in part.rows]
+    for name in ("logits", "hidden.-1"):
+        singly, together = (np.concatenate([part.values[name][1] for part in parts]) for parts in (ones, several))
+        np.testing.assert_allclose(singly, together, rtol=1e-5, atol=1e-6)
+
+
 def test_it_goes_on_where_it_was_left(asked):
-    model, task, data = asked
-    whole = list(say(model, task, data, [], 256, "float32"))
-    rest = list(say(model, task, data, [], 256, "float32", done=2))
+    whole = everything(asked, [])
+    rest = everything(asked, [], begin=2)
     assert len(rest) == len(whole) - 2
     for one, two in zip(whole[2:], rest, strict=True):
         assert one.rows.tolist() == two.rows.tolist()
@@ -61,12 +75,11 @@ def test_it_goes_on_where_it_was_left(asked):
 
 @pytest.mark.parametrize("cores", [1, 2, 3])
 def test_however_many_read_they_say_the_same_and_leave_the_threads_as_they_were(asked, monkeypatch, cores):
-    model, task, data = asked
     before = torch.get_num_threads()
     monkeypatch.setattr(inference, "cores", lambda: 1)
-    one = list(say(model, task, data, TAPS, 256, "float32"))
+    one = everything(asked, TAPS)
     monkeypatch.setattr(inference, "cores", lambda: cores)
-    several = list(say(model, task, data, TAPS, 256, "float32"))
+    several = everything(asked, TAPS)
     for mine, theirs in zip(one, several, strict=True):
         for name, (kind, values) in mine.values.items():
             assert theirs.values[name][0] == kind
@@ -75,19 +88,39 @@ def test_however_many_read_they_say_the_same_and_leave_the_threads_as_they_were(
 
 
 def test_it_computes_in_the_callers_precision(asked):
-    model, task, data = asked
-    (full, *_) = say(model, task, data, [], 256, "float32")
+    full, *_ = everything(asked, [])
     with computing("bf16-mixed"):
-        (half, *_) = say(model, task, data, [], 256, "float32")
+        half, *_ = everything(asked, [])
     difference = np.abs(full.values["logits"][1] - half.values["logits"][1]).max()
     assert 0 < difference < 0.2 * np.abs(full.values["logits"][1]).max()
 
 
 def test_half_types_take_half_the_room(asked):
-    model, task, data = asked
     sizes = {}
     for dtype in ("float32", "float16", "bfloat16"):
-        (part, *_) = say(model, task, data, ["hidden.-1"], 256, dtype)
+        part, *_ = everything(asked, ["hidden.-1"], dtype)
         sizes[dtype] = part.values["hidden.-1"][1].nbytes
         assert part.values["logits"][1].dtype == np.float32
     assert sizes["float16"] == sizes["bfloat16"] == sizes["float32"] / 2
+
+
+@pytest.mark.parametrize(
+    ("gpus", "told", "expected"),
+    [
+        (0, {}, ["cpu"] * 4),
+        (2, {}, ["cuda:0", "cuda:1"]),
+        (2, {"LOCAL_RANK": "1"}, ["cuda:1"]),
+        (1, {"LOCAL_RANK": "1"}, ["cuda:0"]),
+        (0, {"LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"}, ["cpu"] * 2),
+        (0, {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "8"}, ["cpu"]),
+    ],
+)
+def test_a_process_of_several_reads_on_its_own_device(monkeypatch, gpus, told, expected):
+    """SLURM may show each process one GPU only."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(inference, "cores", lambda: 4)
+    for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in told.items():
+        monkeypatch.setenv(name, value)
+    assert inference.devices() == expected

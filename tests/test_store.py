@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 
@@ -13,10 +14,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdlab import store as stores
 from kdlab.error import UserError
 from kdlab.inference import lines, plain, tensor
-from kdlab.store import Part, ensure, key, opened, remove, unused_days
+from kdlab.store import key, opened, remove, unused_days
+from kdlab.store_build import Part, ensure
 
 LENGTHS = np.array([3, 1, 4, 2, 5], np.int64)
 
@@ -32,14 +33,18 @@ def said(rows: np.ndarray) -> Part:
 ORDER = [np.array([4, 2]), np.array([0]), np.array([3, 1])]
 
 
-def build(done: int) -> Iterator[Part]:
-    return map(said, ORDER[done:])
+def build(numbers: Iterator[int]) -> Iterator[Part]:
+    return (said(ORDER[number]) for number in numbers)
+
+
+def refused(numbers: Iterator[int]) -> Iterator[Part]:
+    pytest.fail("built again")
 
 
 @settings(max_examples=20)
 @given(rows=st.lists(st.integers(0, 4), min_size=1, max_size=6))
 def test_any_rows_come_back_padded(tmp_path_factory, rows):
-    whole = ensure(tmp_path_factory.getbasetemp() / "store", "any", {"of": "a test"}, LENGTHS, build)
+    whole = ensure(tmp_path_factory.getbasetemp() / "store", "any", {"of": "a test"}, LENGTHS, ORDER, build)
     rows = np.array(rows)
     length = int(LENGTHS[rows].max())
     np.testing.assert_array_equal(whole.gather("logits", rows, length), np.stack([rows, rows**2], -1))
@@ -55,44 +60,22 @@ def test_any_rows_come_back_padded(tmp_path_factory, rows):
         assert not attention[place, :, real:].any() and not attention[place, :, :, real:].any()
 
 
-def test_an_interrupted_build_goes_on_and_ends_with_the_same_bytes(tmp_path, monkeypatch):
-    monkeypatch.setattr(stores, "FLUSH_SECONDS", -1.0)  # after every part
-    whole = ensure(tmp_path / "whole", "k", {}, LENGTHS, build)
-    asked: list[int] = []
-
-    def dying(done: int) -> Iterator[Part]:
-        asked.append(done)
-        for part in build(done):
-            if len(asked) < 3 and done + 1 == len(asked):
-                yield part
-                raise KeyboardInterrupt
-            yield part
-
-    for _ in range(2):
-        with pytest.raises(KeyboardInterrupt):
-            ensure(tmp_path / "torn", "k", {}, LENGTHS, dying)
-        assert not (tmp_path / "torn/k").exists(), "what is not whole does not count"
-    torn = ensure(tmp_path / "torn", "k", {}, LENGTHS, dying)
-    assert asked == [0, 1, 2], "nothing that was flushed is asked again"
-    assert torn.meta["files"] == whole.meta["files"]
-
-
 def test_a_finished_store_is_not_built_again_and_an_altered_one_is(tmp_path):
-    ensure(tmp_path, "k", {}, LENGTHS, build)
-    ensure(tmp_path, "k", {}, LENGTHS, lambda done: pytest.fail("built again"))
+    ensure(tmp_path, "k", {}, LENGTHS, ORDER, build)
+    ensure(tmp_path, "k", {}, LENGTHS, ORDER, refused)
     path = tmp_path / "k/logits.npy"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
     with pytest.raises(UserError, match="was altered"):
         opened(tmp_path / "k")
-    assert opened(ensure(tmp_path, "k", {}, LENGTHS, build).folder).gather("logits", np.array([2]), 1)[0, 1] == 4
+    assert opened(ensure(tmp_path, "k", {}, LENGTHS, ORDER, build).folder).gather("logits", np.array([2]), 1)[0, 1] == 4
 
 
 def test_a_disk_that_is_too_small_is_told_before_anything_is_written(tmp_path, monkeypatch):
-    monkeypatch.setattr(stores.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 8}))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: type("Usage", (), {"free": 8}))
     with pytest.raises(UserError, match=r"need 0 MB.*0 MB are free.*teacher\.dtype=bfloat16"):
-        ensure(tmp_path, "k", {}, LENGTHS, build)
+        ensure(tmp_path, "k", {}, LENGTHS, ORDER, build)
 
 
 def test_the_address_is_a_matter_of_content_alone():
@@ -100,12 +83,12 @@ def test_the_address_is_a_matter_of_content_alone():
 
 
 def test_an_unused_store_is_known_by_its_last_use_and_can_be_removed(tmp_path):
-    folder = ensure(tmp_path, "k", {}, LENGTHS, build).folder
+    folder = ensure(tmp_path, "k", {}, LENGTHS, ORDER, build).folder
     os.utime(folder / "used", (time.time() - 3 * 86400,) * 2)
     assert 2.9 < unused_days(folder) < 3.1
     opened(folder)
     assert unused_days(folder) > 2.9, "looking is not using"
-    ensure(tmp_path, "k", {}, LENGTHS, build)
+    ensure(tmp_path, "k", {}, LENGTHS, ORDER, build)
     assert unused_days(folder) < 0.1
     remove(folder)
     assert not folder.exists()
@@ -131,7 +114,7 @@ def test_taps_are_told_apart_by_their_shape():
 
 
 def test_what_a_store_is_of_stands_in_it(tmp_path):
-    folder = ensure(tmp_path, "k", {"teacher": "abc"}, LENGTHS, build).folder
+    folder = ensure(tmp_path, "k", {"teacher": "abc"}, LENGTHS, ORDER, build).folder
     meta = json.loads((folder / "meta.json").read_text())
     assert (
         meta["teacher"] == "abc" and meta["rows"] == 5 and set(meta["arrays"]) == {"logits", "hidden.0", "attention.0"}

@@ -17,7 +17,7 @@ from kdlab.command.job import Job, current
 from kdlab.command.select import taught
 from kdlab.command.stage import begin
 from kdlab.command.teacher import Trained
-from kdlab.command.train import Prepared, carry_out, penalised, shared
+from kdlab.command.train import Prepared, Tell, alone, carry_out, penalised, shared
 from kdlab.error import UserError
 from kdlab.loss.objective import Objective
 from kdlab.loss.term import Side
@@ -38,11 +38,11 @@ def run(job: Job) -> float | None:
     return carry_out(job, prepare)
 
 
-def prepare(job: Job, data: Any) -> Prepared:
-    return penalised(job, _prepare(job, data))
+def prepare(job: Job, data: Any, tell: Tell = alone) -> Prepared:
+    return penalised(job, _prepare(job, data, tell))
 
 
-def _prepare(job: Job, data: Any) -> Prepared:
+def _prepare(job: Job, data: Any, tell: Tell) -> Prepared:
     cfg = job.cfg
     task = build.task(cfg, data)
     loss: Objective = build.make(cfg.loss)
@@ -55,9 +55,9 @@ def _prepare(job: Job, data: Any) -> Prepared:
     kind = build.teacher_kind(cfg.teacher)
     with reading(loss, "teacher"):
         kind.accept(loss.taps["teacher"])
-    rows = next(iter(data.every_row(256)))
+    rows = data.every_row(256)[0]
     early = build.needs_teacher(cfg.student) or (loss.maps_layers and loss.needs_teacher)
-    found = find_teachers(job, data, task) if early else {}
+    found = find_teachers(job, data, task, tell) if early else {}
     torch.manual_seed(first_seed(cfg))
     student = build.model(cfg.student, task, data, teacher=found["teacher"].model if "teacher" in found else None)
     student = build.tuned(cfg, student)
@@ -82,7 +82,7 @@ def _prepare(job: Job, data: Any) -> Prepared:
         learner = TeacherFree(model=student, loss=loss, seed=cfg.seed, **settings)
         return Prepared(learner, teachers=found, start=start)
     with torch.random.fork_rng(devices=[]):  # found or trained, the teacher leaves the adapters' first weights alone
-        found = found or find_teachers(job, data, task)
+        found = found or find_teachers(job, data, task, tell)
         with reading(loss, "teacher"), computing(cfg.trainer.precision):
             given = {"task": task, "store": Path(cfg.outputs) / "store", "student": student}
             given["epochs"] = cfg.trainer.max_epochs
@@ -107,11 +107,13 @@ def _attention_and_head(found: Mapping[str, Trained]) -> tuple[int, Callable[[],
     return found["teacher"].heads, lambda: classifier(found["teacher"].model)
 
 
-def find_teachers(job: Job, data: Any, task: Task) -> dict[str, Trained]:
+def find_teachers(job: Job, data: Any, task: Task, tell: Tell) -> dict[str, Trained]:
     """The models that the config names, trained where they are missing, and fit for this data."""
     found = find(job, {"finetune": finetune.run, "distill": run})
     for trained in found.values():
         check(trained, data, task)
+    if found:
+        tell(found)
     return found
 
 

@@ -190,7 +190,7 @@ class Examination:
         part.splits["test"] = part.splits["val"]
         root = self.folder / "cost"
         prepared = self._prepared(job, part, root)
-        store = cost.stored(root / "store", data.lengths)
+        store = cost.stored(root / "store", data.lengths, data.splits["train"], job.cfg.trainer.max_epochs or 0)
         asked = 0 if store else sum(_bytes(trained.model) for trained in prepared.teachers.values())
         measured = cost.measure(prepared.learner, part, partial(_trainer, job), asked, steps, data.tokens_per_step)
         self.page.adapters(_adapters(prepared.learner))

@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 
 from kdlab.command import build
 from kdlab.command.job import Job, current
-from kdlab.command.train import Prepared, carry_out, penalised, shared
+from kdlab.command.train import Prepared, Tell, alone, carry_out, penalised, shared
 from kdlab.error import UserError
 
 
@@ -21,7 +21,7 @@ def run(job: Job) -> float | None:
     return carry_out(job, prepare)
 
 
-def prepare(job: Job, data: Any) -> Prepared:
+def prepare(job: Job, data: Any, tell: Tell = alone) -> Prepared:
     task = build.task(job.cfg, data)
     if not any(data.label_counts) and not task.by_token:
         raise UserError("no training row has a label to learn from: raise datamodule.per_class or budget")

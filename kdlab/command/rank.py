@@ -13,15 +13,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from pathlib import Path
+from typing import final
 
 import torch
-from lightning.pytorch import Trainer
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
+from kdlab.command import build
 from kdlab.error import UserError
 from kdlab.file import write_json
 
@@ -30,72 +29,105 @@ SHARED = "KDLAB_RANKS"  # names the file in which the first process of a cluster
 DEVICES = "KDLAB_DEVICES"  # nodes x processes a node that the cluster started
 
 
-@contextmanager
-def companions(trainer: Trainer, folder: Path) -> Iterator[None]:
-    """The other processes of the run in ``folder``: started here, each ready to train, and gone in the end.
+@final
+class Companions:
+    """The other processes of a run, one for each further device.
 
-    Nothing happens on one device, nor where this process was itself started for one device of several.
+    They are started once the run's teachers are there, help to ask these, and then train. Nothing happens on one
+    device, nor where this process was itself started for one device of several.
 
-    Raises:
-        UserError: one of them failed; its log says why.
+    Args:
+        node: ``cfg.trainer``.
+        folder: the run directory.
     """
-    if trainer.num_devices * trainer.num_nodes == 1 or "LOCAL_RANK" in os.environ:
-        yield
-        return
-    before = dict(os.environ)
-    if DEVICES in os.environ:
-        try:
-            _told(trainer, folder)
-            yield
-        finally:
-            _apart(before)
-        return
-    if trainer.num_nodes > 1:
-        raise UserError(f"trainer.num_nodes={trainer.num_nodes}, but this is one machine; use cluster=slurm")
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_port()), "NODE_RANK": "0", "LOCAL_RANK": "0"}
-    processes = []
-    try:
-        with ExitStack() as logs:
-            for rank in range(1, trainer.num_devices):
-                log = logs.enter_context((folder / f"rank-{rank}.log").open("w"))
-                command = [sys.executable, "-m", "kdlab.command.rank", str(folder)]
-                environment = os.environ | {"LOCAL_RANK": str(rank)}
-                processes.append(
+
+    def __init__(self, node: DictConfig, folder: Path) -> None:
+        self.node, self.folder = node, folder
+        self.processes: list[subprocess.Popen[str]] = []
+        self.begun = False
+        self.before: dict[str, str] | None = None  # the environment, where it was changed
+
+    def start(self) -> None:
+        """Start them, if they are not.
+
+        Raises:
+            UserError: the run is for another number of devices than there are.
+        """
+        alone = self.node.get("devices", 1) == self.node.get("num_nodes", 1) == 1
+        if self.begun or alone or "LOCAL_RANK" in os.environ:
+            return
+        self.begun = True
+        trainer = build.make(self.node, logger=False, enable_checkpointing=False, enable_model_summary=False)
+        nodes, devices = trainer.num_nodes, trainer.num_devices
+        if nodes * devices == 1:
+            return
+        self.before = dict(os.environ)
+        if DEVICES in os.environ:
+            _told(nodes, devices, self.folder)
+            return
+        if nodes > 1:
+            raise UserError(f"trainer.num_nodes={nodes}, but this is one machine; use cluster=slurm")
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_port()), "NODE_RANK": "0", "LOCAL_RANK": "0"}
+        os.environ["LOCAL_WORLD_SIZE"] = str(devices)
+        for rank in range(1, devices):
+            command = [sys.executable, "-m", "kdlab.command.rank", str(self.folder)]
+            environment = os.environ | {"LOCAL_RANK": str(rank)}
+            with (self.folder / f"rank-{rank}.log").open("w") as log:
+                self.processes.append(
                     subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
                 )
-        for rank, process in enumerate(processes, 1):  # else this process would wait half an hour for a dead one
+
+    def ready(self) -> None:
+        """Wait until all are ready to train.
+
+        Raises:
+            UserError: one of them failed; its log says why.
+        """
+        self.start()
+        for rank, process in enumerate(self.processes, 1):  # else this process would wait half an hour for a dead one
             if process.stdout is None or process.stdout.readline() != READY:
-                raise _failed(folder, rank)
-        yield
-        for rank, process in enumerate(processes, 1):
+                raise _failed(self.folder, rank)
+
+    def finish(self) -> None:
+        """Wait until all have trained, and leave their group: the next job of a sweep makes its own.
+
+        Raises:
+            UserError: one of them failed; its log says why.
+        """
+        for rank, process in enumerate(self.processes, 1):
             if process.wait():
-                raise _failed(folder, rank)
-    finally:
-        for process in processes:
+                raise _failed(self.folder, rank)
+        self._apart()
+
+    def __enter__(self) -> Companions:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self.processes:
             process.kill()
             process.wait()
             if process.stdout is not None:
                 process.stdout.close()
-        _apart(before)
+        self._apart()
+
+    def _apart(self) -> None:
+        if self.before is None:
+            return
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        os.environ.clear()
+        os.environ |= self.before
 
 
-def _told(trainer: Trainer, folder: Path) -> None:
+def _told(nodes: int, devices: int, folder: Path) -> None:
     """Tell the processes that the cluster started to train the run in ``folder``."""
-    ours = f"{trainer.num_nodes}x{trainer.num_devices}"
-    if ours != os.environ[DEVICES]:
+    if f"{nodes}x{devices}" != os.environ[DEVICES]:
         raise UserError(
-            f"the run is for {ours} processes (trainer.num_nodes x trainer.devices), and its job has "
+            f"the run is for {nodes}x{devices} processes (trainer.num_nodes x trainer.devices), and its job has "
             f"{os.environ[DEVICES]}; a teacher is trained on one device or on as many as its students"
         )
     os.environ |= {"MASTER_PORT": str(_port()), "NODE_RANK": "0", "LOCAL_RANK": "0"}
     tell(folder)
-
-
-def _apart(before: dict[str, str]) -> None:
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()  # the next job of a sweep makes its own
-    os.environ.clear()
-    os.environ |= before
 
 
 def tell(folder: Path | None) -> None:
@@ -128,7 +160,7 @@ def follow_all(shared: Path) -> None:
 
 
 def follow(folder: Path) -> None:
-    """Train as one process of the run in ``folder``; its teacher and stores are there already."""
+    """Train as one process of the run in ``folder``, whose teachers are there; and help to ask them."""
     from kdlab.command import select, train
     from kdlab.command.job import Job
     from kdlab.command.teacher import teachers_of
@@ -145,9 +177,9 @@ def follow(folder: Path) -> None:
     torch.manual_seed(cfg.seed)
     data = select.data(cfg)
     prepared = import_module(f"kdlab.command.{cfg.command}").prepare(job, data)
-    with opened(train.info(job, run, prepared.teachers), {}) as journal:
+    with opened(train.info(job, run, prepared.teachers), {}) as journal, Companions(cfg.trainer, folder) as others:
         print(READY, end="", file=told, flush=True)
-        train.fit(job, run, prepared.learner, data, journal)
+        train.fit(job, run, prepared.learner, data, journal, others)
 
 
 def _failed(folder: Path, rank: int) -> UserError:

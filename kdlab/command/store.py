@@ -37,10 +37,10 @@ def run(outputs: str, action: str, select: str | list[str] | None, unused_days: 
         said |= {path: damage(path) for path in found if not said[path]}
     if action == "prune":
         gone = [path for path in found if said[path] or select or old(path, unused_days)]
-        freed = sum(size_bytes(path) for path in gone)
-        for path in gone:
-            remove(path)
-        print(f"removed {len(gone)} of {len(found)} stores, {freed / 1e6:,.1f} MB")
+        sizes = {path: size_bytes(path) for path in gone}
+        freed = [size for path, size in sizes.items() if remove(path)]
+        busy = f"; {len(gone) - len(freed)} are in use" if len(freed) < len(gone) else ""
+        print(f"removed {len(freed)} of {len(found)} stores, {sum(freed) / 1e6:,.1f} MB{busy}")
         return
     show(found, said)
     broken = [name(path) for path, problem in said.items() if problem and not path.name.startswith(".")]

@@ -16,13 +16,14 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, ProgressBar
+from omegaconf import DictConfig
 
 from kdlab.callback.checkpoint import Checkpoint
 from kdlab.callback.leave import Leave
 from kdlab.callback.prune import TRIAL, Prune
 from kdlab.command import build, select
 from kdlab.command.job import Job
-from kdlab.command.rank import companions
+from kdlab.command.rank import Companions
 from kdlab.command.teacher import Trained
 from kdlab.error import UserError
 from kdlab.file import sha256, write_json
@@ -68,8 +69,19 @@ class Prepared:
     start: Trained | None = None
 
 
-def carry_out(job: Job, prepare: Callable[[Job, Any], Prepared]) -> float | None:
+Tell = Callable[[Mapping[str, Trained]], None]
+Prepare = Callable[[Job, Any, Tell], Prepared]
+
+
+def alone(found: Mapping[str, Trained]) -> None:
+    """There is nobody to tell that the teachers are trained."""
+
+
+def carry_out(job: Job, prepare: Prepare) -> float | None:
     """Do a job once: a finished run is returned as it is, an unfinished one goes on.
+
+    Args:
+        prepare: what a command adds to the run with this data; it tells when all teachers are trained, if there are.
 
     Returns:
         The best validation metric, which is what a sweep optimises.
@@ -89,36 +101,42 @@ def carry_out(job: Job, prepare: Callable[[Job, Any], Prepared]) -> float | None
         return _train(job, run, prepare)
 
 
-def _train(job: Job, run: Run, prepare: Callable[[Job, Any], Prepared]) -> float | None:
+def _train(job: Job, run: Run, prepare: Prepare) -> float | None:
     cfg, start = job.cfg, time.perf_counter()
     torch.manual_seed(cfg.seed)
     data = select.data(cfg)
-    prepared = prepare(job, data)
-    learner = prepared.learner
-    if prepared.teachers:
-        told: dict[str, Any] = {"places": {place: str(one.folder) for place, one in prepared.teachers.items()}}
-        if (single := prepared.teachers.get("teacher")) is not None:
-            told |= {"id": single.id, "folder": str(single.folder)}
-        write_json(run.folder / "teacher.json", told)
-    if prepared.start is not None:
-        write_json(run.folder / "start.json", {"id": prepared.start.id, "folder": str(prepared.start.folder)})
-    loggers = {name: partial(build.make, node) for name, node in (cfg.logger or {}).items()}
-    with opened(info(job, run, prepared.teachers, prepared.start), loggers) as journal:
-        _tell_trainable(learner, journal)
-        measured, metric = fit(job, run, learner, data, journal)
-        learner.model = save_tuned(build.make(cfg.peft), learner.model, data.tokenizer, run.folder / "model")
-        if not learner.task.by_token:
-            write_json(run.folder / "model" / "labels.json", list(data.labels))
-        known = measured | prepared.metrics | _cost(run, learner, data)
-        journal.summary(known)
-        weights = run.folder / "model" / "model.safetensors"
-        journal.produce(Source(run.id, weights, sha256(weights)))
+    # told before a teacher is trained
+    # told before a teacher is trained
+    data.check_steps(_devices(cfg.trainer), cfg.trainer.get("accumulate_grad_batches", 1))
+    with Companions(cfg.trainer, run.folder) as others:
+
+        def taught(found: Mapping[str, Trained]) -> None:
+            _tell_teachers(run, found)
+            others.start()
+
+        prepared = prepare(job, data, taught)
+        if prepared.start is not None:
+            write_json(run.folder / "start.json", {"id": prepared.start.id, "folder": str(prepared.start.folder)})
+        learner = prepared.learner
+        loggers = {name: partial(build.make, node) for name, node in (cfg.logger or {}).items()}
+        with opened(info(job, run, prepared.teachers, prepared.start), loggers) as journal:
+            _tell_trainable(learner, journal)
+            measured, metric = fit(job, run, learner, data, journal, others)
+            learner.model = save_tuned(build.make(cfg.peft), learner.model, data.tokenizer, run.folder / "model")
+            if not learner.task.by_token:
+                write_json(run.folder / "model" / "labels.json", list(data.labels))
+            known = measured | prepared.metrics | _cost(run, learner, data)
+            journal.summary(known)
+            weights = run.folder / "model" / "model.safetensors"
+            journal.produce(Source(run.id, weights, sha256(weights)))
     value = known.get(f"best/{metric}")
     run.finish(value, metric, time.perf_counter() - start, known)
     return value
 
 
-def fit(job: Job, run: Run, learner: Learner, data: Any, journal: Journal) -> tuple[dict[str, float], str]:
+def fit(
+    job: Job, run: Run, learner: Learner, data: Any, journal: Journal, others: Companions
+) -> tuple[dict[str, float], str]:
     """Train, go back to the best weights, and test; every process of a run on several devices calls it.
 
     Returns:
@@ -149,20 +167,21 @@ def fit(job: Job, run: Run, learner: Learner, data: Any, journal: Journal) -> tu
                 learner.model, learner.freezing, learner.task, data, learner.taps, Path(job.cfg.outputs) / "store",
                 passes(trainer, data),
             )  # fmt: skip
-    with companions(trainer, run.folder):
-        try:
-            trainer.fit(learner, datamodule=data, ckpt_path=run.last_checkpoint, weights_only=True)
-        except SystemExit as stop:  # what Lightning makes of Ctrl-C, after which it is deaf to it
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            raise KeyboardInterrupt from stop
-        except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, IndexError) as problem:
-            if restored.yes or run.last_checkpoint is None:
-                raise
-            raise _misfit(run.last_checkpoint, problem) from problem
-        measured = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("perf/")}
-        measured |= _load_best(keeper, learner)
-        tested = trainer.test(learner, datamodule=data, verbose=False)[0]
-        learner.assemble()
+    others.ready()
+    try:
+        trainer.fit(learner, datamodule=data, ckpt_path=run.last_checkpoint, weights_only=True)
+    except SystemExit as stop:  # what Lightning makes of Ctrl-C, after which it is deaf to it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        raise KeyboardInterrupt from stop
+    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, IndexError) as problem:
+        if restored.yes or run.last_checkpoint is None:
+            raise
+        raise _misfit(run.last_checkpoint, problem) from problem
+    measured = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("perf/")}
+    measured |= _load_best(keeper, learner)
+    tested = trainer.test(learner, datamodule=data, verbose=False)[0]
+    learner.assemble()
+    others.finish()
     decides = keeper.monitor if keeper is not None and keeper.monitor else "val/accuracy"
     return measured | {name: float(value) for name, value in tested.items()}, decides
 
@@ -172,6 +191,20 @@ def passes(trainer: Trainer, data: Any) -> float:
     limits = [float(trainer.max_epochs)] if trainer.max_epochs and trainer.max_epochs > 0 else []
     limits += [trainer.max_steps * data.rows_per_step / len(data.splits["train"])] if trainer.max_steps > 0 else []
     return min(limits)
+
+
+def _devices(node: DictConfig) -> int:
+    """How many devices a trainer says that it has; 1 where the machine decides."""
+    devices = node.get("devices", 1)
+    return devices * node.get("num_nodes", 1) if isinstance(devices, int) and devices > 0 else 1
+
+
+def _tell_teachers(run: Run, found: Mapping[str, Trained]) -> None:
+    """Write down who teaches the run."""
+    told: dict[str, Any] = {"places": {place: str(one.folder) for place, one in found.items()}}
+    if (single := found.get("teacher")) is not None:
+        told |= {"id": single.id, "folder": str(single.folder)}
+    write_json(run.folder / "teacher.json", told)
 
 
 def _tell_trainable(learner: Learner, journal: Journal) -> None:

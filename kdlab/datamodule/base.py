@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -14,7 +13,7 @@ from lightning import LightningDataModule
 
 from kdlab.datamodule import split, tokenizer
 from kdlab.datamodule.augment.base import Augment
-from kdlab.datamodule.batch import Deck, EvalLoader, TrainLoader, within
+from kdlab.datamodule.batch import Batches, Deck, EvalLoader, TrainLoader, within
 from kdlab.datamodule.corpus import Corpus, labelled
 from kdlab.datamodule.curriculum.base import Curriculum
 from kdlab.datamodule.cut import ByRows, ByTokens, Cut
@@ -23,7 +22,6 @@ from kdlab.datamodule.seen import Seen
 from kdlab.datamodule.select.base import Select
 from kdlab.datamodule.view import View
 from kdlab.error import UserError
-from kdlab.output import Batch
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -185,6 +183,13 @@ class TextData(LightningDataModule, ABC):
             return ByRows(self.batch_size)
         return ByTokens(self.tokens_per_batch, self._longest)
 
+    def check_steps(self, devices: int, accumulate: int) -> None:
+        """Raise UserError where a step cannot be dealt out to so many devices and micro-batches on each."""
+        train = self.splits["train"]
+        cut = self._cut()
+        count = cut.count(self._deck().rows.lengths[train], devices * accumulate)
+        cut.check(len(train), count, devices, accumulate)
+
     @property
     def _longest(self) -> int:
         return int(self._deck().rows.lengths[self.splits["train"]].max(initial=0))
@@ -239,10 +244,9 @@ class TextData(LightningDataModule, ABC):
         lengths[self.used] = self._deck().rows.lengths[self.used]
         return lengths
 
-    def every_row(self, tokens_per_batch: int = 16384) -> Iterator[Batch]:
+    def every_row(self, tokens_per_batch: int = 16384) -> Batches:
         """All rows of all splits once, longest first; a batch has at most so many tokens, padding included."""
-        deck, used = self._deck(), self.used
-        return (deck.batch(used[places]) for places in within(deck.rows.lengths[used], tokens_per_batch))
+        return within(self._deck(), self.used, tokens_per_batch)
 
     @property
     def augmented(self) -> bool:

@@ -6,9 +6,10 @@ number of devices nor the accumulation changes what a step learns from.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
+from typing import Any
 
 import numpy as np
 import torch
@@ -54,6 +55,25 @@ class Deck:
             "labelled": float(np.count_nonzero(labelled(codes)) if known is None else known),
             "tokens": self.tokens(index) if tokens is None else tokens,
         }
+
+
+@dataclass(frozen=True)
+class Batches(Sequence[Any]):
+    """Batches that are made when they are asked for.
+
+    Attributes:
+        groups: the row ids of each.
+        make: a batch of row ids.
+    """
+
+    groups: list[np.ndarray]
+    make: Callable[[np.ndarray], Batch]
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __getitem__(self, number: Any) -> Any:
+        return self.make(self.groups[number])
 
 
 class TrainLoader:
@@ -193,11 +213,13 @@ def pinned(batch: Batch) -> Batch:
     }
 
 
-def within(lengths: np.ndarray, tokens: int) -> Iterator[np.ndarray]:
-    """Row ids, longest first, in groups of at most ``tokens`` tokens, padding included (but one row at least)."""
+def within(deck: Deck, rows: np.ndarray, tokens: int) -> Batches:
+    """The rows, longest first, in batches of at most ``tokens`` tokens, padding included (but one row at least)."""
+    lengths = deck.rows.lengths[rows]
     order = np.argsort(-lengths, kind="stable")
-    start = 0
+    groups, start = [], 0
     while start < len(order):
         size = max(1, tokens // max(1, int(lengths[order[start]])))
-        yield order[start : start + size]
+        groups.append(rows[order[start : start + size]])
         start += size
+    return Batches(groups, deck.batch)

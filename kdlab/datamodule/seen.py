@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
 from kdlab.datamodule.augment.base import Augment
-from kdlab.datamodule.batch import Deck, within
+from kdlab.datamodule.batch import Batches, Deck, within
 from kdlab.error import UserError
 from kdlab.output import Batch
 
@@ -48,7 +47,7 @@ class Seen:
         known = hashlib.sha256()
         for number, batch in enumerate(self.every_row()):
             text = _digest(batch)
-            if number == 0 and _digest(next(self.every_row())) != text:
+            if number == 0 and _digest(self.every_row()[0]) != text:
                 raise UserError(
                     f"{type(self.augment).__name__} changes a row of an epoch differently each time, so that no view "
                     "of it can be stored: draw from the generator that `change` is given, or use teacher=live"
@@ -56,11 +55,10 @@ class Seen:
             known.update(text)
         return known.hexdigest()[:32]
 
-    def every_row(self, tokens_per_batch: int = 16384) -> Iterator[Batch]:
+    def every_row(self, tokens_per_batch: int = 16384) -> Batches:
         """All of them once, longest first; a batch has at most so many tokens, padding included."""
-        lengths = self.deck.rows.lengths[self.used]
-        for places in within(lengths, tokens_per_batch):
-            yield self.augment(self.deck.batch(self.used[places]), self.epoch)
+        clean = within(self.deck, self.used, tokens_per_batch)
+        return Batches(clean.groups, lambda rows: self.augment(clean.make(rows), self.epoch))
 
 
 def _digest(batch: Batch) -> bytes:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from kdlab.datamodule.batch import Deck, within
+from kdlab.datamodule.batch import Batches, Deck, within
 from kdlab.output import Batch
 
 
@@ -42,10 +41,9 @@ class View:
         lengths[self.used] = self.deck.rows.lengths[self.used]
         return lengths
 
-    def every_row(self, tokens_per_batch: int = 16384) -> Iterator[Batch]:
+    def every_row(self, tokens_per_batch: int = 16384) -> Batches:
         """All rows in use once, longest first; a batch has at most so many tokens, padding included."""
-        lengths = self.deck.rows.lengths[self.used]
-        return (self.deck.batch(self.used[places]) for places in within(lengths, tokens_per_batch))
+        return within(self.deck, self.used, tokens_per_batch)
 
     def again(self, batch: Batch) -> Batch:
         """The same rows, with the same labels and counts, in these tokens and on the same device."""

@@ -16,6 +16,7 @@ from lightning.pytorch import Callback, Trainer
 from torch.autograd.graph import saved_tensors_hooks
 
 from kdlab.module.base import Learner
+from kdlab.store import lines
 
 MOST = 4  # steps that are measured, of which the first, which warms up, does not count
 
@@ -96,19 +97,24 @@ def validations(batches: int, trainer: Mapping[str, Any], steps: int) -> float:
     return micro / batches / every * (batches / interval if isinstance(interval, int) else 1 / interval)
 
 
-def stored(folder: Path, lengths: np.ndarray) -> int:
-    """Bytes that the teacher's answers to all rows take, from a store of some of them.
+def stored(folder: Path, lengths: np.ndarray, train: np.ndarray, epochs: int) -> int:
+    """Bytes that the teacher's answers to all rows take, from stores of some of them.
 
     Args:
-        folder: of stores; every array in it is scaled.
+        folder: of stores; every array in it is scaled. Stores of what an epoch shows are as many as there are epochs.
         lengths: ``[N]``, tokens of each row of the whole data.
+        train: ids of the rows that train.
     """
-    count = {"row": len(lengths), "token": int(lengths.sum()), "pair": int((lengths.astype(np.int64) ** 2).sum())}
     total = 0
-    for meta in folder.glob("*/meta.json"):
-        for name, known in json.loads(meta.read_text())["arrays"].items():
-            array = np.load(meta.parent / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-            total += array.dtype.itemsize * math.prod(array.shape[1:]) * count[known["kind"]]
+    for path in folder.glob("*/meta.json"):
+        meta = json.loads(path.read_text())
+        if meta.get("epoch", 0) > 0:
+            continue
+        seen = np.where(np.isin(np.arange(len(lengths)), train), lengths, 0) if "epoch" in meta else lengths
+        for name, known in meta["arrays"].items():
+            array = np.load(path.parent / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+            size = array.dtype.itemsize * math.prod(array.shape[1:]) * int(lines(seen)[known["kind"]][-1])
+            total += size * (epochs if "epoch" in meta else 1)
     return total
 
 

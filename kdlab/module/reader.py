@@ -25,7 +25,8 @@ from kdlab.model.block import blocks, layers_path
 from kdlab.model.save import weights_sha256
 from kdlab.output import Batch, Output
 from kdlab.precision import current
-from kdlab.store import Store, ensure, key
+from kdlab.store import Store, key
+from kdlab.store_build import ensure
 from kdlab.task.base import Task
 
 log = logging.getLogger(__name__)
@@ -159,7 +160,7 @@ def _frozen(model: nn.Module, freeze: Freeze, taps: Collection[str], steps: floa
 def _recall(model: nn.Module, layers: int, task: Task, data: Any, taps: Collection[str], folder: Path) -> Recall:
     """The reader, after it was compared with the whole model."""
     name = f"module:{layers_path(model)}.{layers - 1}"
-    batch = next(iter(data.every_row(256)))
+    batch = data.every_row(256)[0]
     forms: list[Any] = []
     hook = model.get_submodule(name.partition(":")[2]).register_forward_hook(lambda *seen: forms.append(seen[2]))
     modes = {module: module.training for module in model.modules()}
@@ -174,9 +175,10 @@ def _recall(model: nn.Module, layers: int, task: Task, data: Any, taps: Collecti
                 "student": weights_sha256(bottom), "shape": _shape(model), "taps": [name], "data": data.fingerprint,
                 "rows": rows_digest(data), "precision": current(), "dtype": dtype,
             }  # fmt: skip
+            batches = data.every_row(TOKENS)
             store = ensure(
                 folder, key(**content), content | {"of": f"the {layers} lowest layers of a student"}, data.lengths,
-                lambda done: say(model, task, data, [name], TOKENS, dtype, done),
+                batches.groups, lambda numbers: say(model, task, data.lengths, batches, numbers, [name], dtype),
             )  # fmt: skip
             found = Recall(model, layers, store, name, isinstance(form, tuple))
             again = found.read(task, batch, taps)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
 
 import torch
 
+from kdlab.datamodule.seen import Seen
 from kdlab.error import UserError
 from kdlab.inference import TYPES, rows_digest, say, tensor
 from kdlab.output import Batch, Output, clean
 from kdlab.precision import current
-from kdlab.store import Store, afford, ensure, key
+from kdlab.store import Store, key
+from kdlab.store_build import Part, afford, ensure
 from kdlab.task.base import Task
 from kdlab.teacher.base import Saved, Teacher
 from kdlab.top_k import TEMPERATURES, TopK, checked
@@ -26,7 +28,7 @@ class Cached(Teacher):
     The model is loaded only where its answers are not stored yet. They are computed in the precision of the run.
 
     Args:
-        trained: the trained teacher; asked once about every row of the data, by one process.
+        trained: the trained teacher; asked once about every row of the data.
         task: how to read it.
         data: a datamodule after ``setup``.
         taps: the tap names that the objective reads, stored beside the logits.
@@ -81,15 +83,14 @@ class Cached(Teacher):
             return found
 
         def stored(seen: Any) -> Store:
-            return ensure(
-                store,
-                key(**content(seen)),
-                content(seen) | {"of": trained.id},
-                seen.lengths,
-                lambda done: say(
-                    trained.model, task, seen, self.taps, tokens_per_batch, dtype, done, top_k, self.temperatures
-                ),
-            )
+            batches, lengths = seen.every_row(tokens_per_batch), seen.lengths
+
+            def build(numbers: Iterator[int]) -> Iterator[Part]:
+                return say(trained.model, task, lengths, batches, numbers, self.taps, dtype, top_k, self.temperatures)
+
+            known = content(seen)
+            told = {"of": trained.id} | ({"epoch": seen.epoch} if isinstance(seen, Seen) else {})
+            return ensure(store, key(**known), known | told, lengths, batches.groups, build)
 
         self.store = stored(data)
         views = [data.seen(epoch) for epoch in range(epochs or 0)] if data.augmented else []

@@ -45,7 +45,7 @@ class Ema(Teacher):
             raise UserError(f"teacher.decay {said(low, high)}, but must stay in [0, 1]: 0.99 is common for short runs")
         self.model = copy.deepcopy(student).eval().requires_grad_(False)
         self.decay, self.taps = decay, frozenset(taps)
-        probe = self.read(task, next(iter(data.every_row(256))))
+        probe = self.read(task, data.every_row(256)[0])
         self._widths = {name: tap.shape[-1] for name, tap in probe.taps.items()}
 
     @torch.no_grad()

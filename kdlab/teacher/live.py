@@ -46,7 +46,7 @@ class Live(Teacher):
         self.model = model.eval().requires_grad_(False)
         self.taps = frozenset(taps)
         self.top_k, self.temperatures = top_k, temperatures
-        probe = self.read(task, next(iter(data.every_row(256))))
+        probe = self.read(task, data.every_row(256)[0])
         self._widths = {name: tap.shape[-1] for name, tap in probe.taps.items()}
 
     @property

@@ -160,6 +160,9 @@ CASES: dict[str, dict[str, Case]] = {
         ),
     },
     "distill": {
+        "a budget below a text": Case(
+            ("datamodule.tokens_per_batch=4",), ("datamodule.tokens_per_batch=4", "cannot hold a text", "raise it to")
+        ),
         "softened classes where a row has several": Case(
             ("datamodule.multi_label=true", "task.multi_label=true"), ("loss.terms.kl", "multi-label", "loss=kd_binary")
         ),

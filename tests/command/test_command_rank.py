@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
+import slow
 import torch
 from deadly import offered
 from safetensors.torch import load_file
@@ -93,6 +96,18 @@ def test_a_process_that_fails_ends_the_run_with_a_sentence(tmp_path, tiny):
     assert done.returncode == 2
     assert "the process of device 1 failed: " in done.stderr
     assert not list(tmp_path.glob("outputs/distill/*/done.json"))
+
+
+@pytest.mark.slow
+def test_all_processes_of_a_run_ask_the_teacher(tmp_path, tiny):
+    """One row a batch; the second process needs some seconds to begin, and the first would need half a minute."""
+    words = [*slow.offered(tmp_path), *tiny["distill"], *TWO, "teacher.tokens_per_batch=1", "logger=none"]
+    done = distill(tmp_path, *words, "cluster.threads=1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    asked = Counter((tmp_path / "asked.log").read_text().split())
+    (store,) = tmp_path.glob("outputs/store/*/meta.json")
+    assert set(asked) == {"0", "1"}
+    assert sum(asked.values()) == json.loads(store.read_text())["rows"], "each row once"
 
 
 SPLIT = ["trainer=fsdp", "trainer.accelerator=cpu", "trainer.devices=2"]

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kdlab.store import Part, ensure
+from kdlab.store_build import Part, ensure
 
 
 @pytest.fixture
@@ -18,7 +18,14 @@ def kept(kdlab):
     root = Path("outputs/store")
     for key in ("fresh", "stale"):
         part = Part(np.arange(4), {"logits": ("row", np.zeros((4, 2), np.float32))})
-        ensure(root, key, {"of": f"teacher-of-{key}"}, np.ones(4, np.int64), lambda done, part=part: iter([part]))
+        ensure(
+            root,
+            key,
+            {"of": f"teacher-of-{key}"},
+            np.ones(4, np.int64),
+            [part.rows],
+            lambda numbers, part=part: (part for _ in numbers),
+        )
     os.utime(root / "stale/used", (time.time() - 3 * 86400,) * 2)
     (root / ".torn.part").mkdir()
     (root / ".torn.part/logits.npy").write_bytes(bytes(1000))

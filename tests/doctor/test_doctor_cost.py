@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -13,7 +12,7 @@ from lightning.pytorch.demos.boring_classes import BoringModel, RandomDataset
 from torch.utils.data import DataLoader
 
 from kdlab.doctor.cost import planned, stored, validations
-from kdlab.store import Part, ensure
+from kdlab.store_build import Part, ensure
 
 
 class Counting(BoringModel):
@@ -54,24 +53,30 @@ def test_steps_and_validations_are_as_many_as_lightning_does(settings, tmp_path)
     assert abs(validations(batches, node, steps) - model.validated) <= 1
 
 
-def test_a_store_of_a_few_rows_tells_the_size_of_one_of_all(tmp_path):
+def test_stores_of_a_few_rows_tell_the_size_of_those_of_all(tmp_path):
     lengths = np.random.default_rng(0).integers(1, 20, 50)
 
-    def build(rows: np.ndarray) -> Iterator[Part]:
+    def made(folder: str, rows: np.ndarray, **told: int) -> int:
         tokens, pairs = int(lengths[rows].sum()), int((lengths[rows] ** 2).sum())
-        yield Part(
-            rows,
-            {
-                "logits": ("row", np.zeros((len(rows), 3), np.float32)),
-                "hidden.0": ("token", np.zeros((tokens, 8), np.float16)),
-                "attention.0": ("pair", np.zeros((pairs, 2), np.float32)),
-            },
+        values = {
+            "logits": ("row", np.zeros((len(rows), 3), np.float32)),
+            "hidden.0": ("token", np.zeros((tokens, 8), np.float16)),
+            "attention.0": ("pair", np.zeros((pairs, 2), np.float32)),
+        }
+        held = np.where(np.isin(np.arange(50), rows), lengths, 0)
+        store = ensure(
+            tmp_path / folder, str(told), told, held, [rows], lambda numbers: (Part(rows, values) for _ in numbers)
         )
+        return sum(array.nbytes for array in store.arrays.values())
 
-    some, every = np.arange(5), np.arange(50)
-    ensure(tmp_path / "few", "key", {}, np.where(np.isin(every, some), lengths, 0), lambda _: build(some))
-    whole = ensure(tmp_path / "all", "key", {}, lengths, lambda _: build(every))
-    assert stored(tmp_path / "few", lengths) == sum(array.nbytes for array in whole.arrays.values())
+    some, train = np.arange(5), np.arange(20, 45)
+    made("few", some)
+    whole = made("all", np.arange(50))
+    assert stored(tmp_path / "few", lengths, train, epochs=3) == whole
+    for epoch in range(2):
+        made("few", some, epoch=epoch)
+    views = sum(made("all", train, epoch=epoch) for epoch in range(3))
+    assert stored(tmp_path / "few", lengths, train, epochs=3) == whole + views
 
 
 def test_measured_memory_holds_weights_gradients_and_the_optimizers_state(kdlab, tiny):
