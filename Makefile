@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 OPEN ?= false
+SLOW ?= slow
 BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
@@ -35,8 +36,8 @@ bench: $(VENV)/.dev ## kdlab against its peers on this machine, hours; BENCH="--
 test: $(VENV)/.dev ## the fast tests
 	$(BIN)/python -m pytest -n 2 tests
 
-test-slow: $(VENV)/.dev ## tests that train for minutes
-	$(BIN)/python -m pytest -n 2 -m slow tests
+test-slow: $(VENV)/.dev ## tests that train for minutes, and all cases of tests that have very many; SLOW="slow and not rare" tries fewer
+	$(BIN)/python -m pytest -n 2 -m "$(SLOW)" tests
 
 test-browser: $(VENV)/.dev ## the report in headless Chromium; installs Debian's chromium where it is missing
 	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium chromium-driver >/dev/null; }

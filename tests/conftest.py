@@ -36,16 +36,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark all cases of a ``sampled(n)`` test slow but n, spread evenly over those that are not slow already."""
+    """Mark all cases of a ``sampled(n)`` test slow but n, spread evenly over those that are not slow already.
+
+    All but 3 n are ``rare`` as well: before a commit lands, more of them are tried than in the fast tests, not all.
+    """
     families: dict[tuple[str, int], list[pytest.Item]] = defaultdict(list)
     for item in items:
         if (mark := item.get_closest_marker("sampled")) and not item.get_closest_marker("slow"):
             families[item.nodeid.partition("[")[0], mark.args[0]].append(item)
     for (_, kept), cases in families.items():
         fast = {place * len(cases) // kept for place in range(kept)}
+        tried = fast | {place * len(cases) // (3 * kept) for place in range(3 * kept)}
         for place, case in enumerate(cases):
             if place not in fast:
                 case.add_marker("slow")
+            if place not in tried:
+                case.add_marker("rare")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shutil
-import time
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from kdlab.command import precheck
 
@@ -227,16 +227,15 @@ def test_the_check_of_a_sweep_can_be_left_out(kdlab, tiny, base):
     assert "loss.alpha is 1.5" in err
 
 
-def test_a_dozen_points_are_checked_in_a_second(kdlab, tiny, monkeypatch):
-    seconds = []
+def test_what_points_have_in_common_is_checked_once(kdlab, tiny, monkeypatch):
+    look, looked = precheck.Precheck._look, []
 
-    def timed(config) -> None:
-        start = time.process_time()
-        precheck.sweep(config)
-        seconds.append(time.process_time() - start)
-        raise SystemExit(0)
+    def counted(self, where, node, **more):
+        looked.append((where, *[OmegaConf.to_yaml(one, resolve=True) for one in (node, *more.values())]))
+        look(self, where, node, **more)
 
-    monkeypatch.setattr("kdlab.command.sweep.refuse", timed)
-    words = ["loss.temperature=1,2,4", "loss.alpha=0.5,0.9", "freeze=none,head"]
-    assert kdlab("distill", "-m", *tiny["distill"], "logger=none", *words)[0] == 0
-    assert seconds[0] < 2
+    monkeypatch.setattr(precheck.Precheck, "_look", counted)
+    words = ["loss.temperature=1,2,4", "loss.alpha=0.5,0.9", "freeze=none,head", "optimizer.lr=-1"]
+    assert kdlab("distill", "-m", *tiny["distill"], "logger=none", *words)[0] == 2
+    assert len(looked) == len(set(looked))
+    assert [where for where, *_ in looked].count("loss") == 6

@@ -88,14 +88,19 @@ def test_evaluation_sees_every_row_once(count, size, world):
 
 
 @settings(deadline=None)
-@given(st.lists(st.integers(1, 30), min_size=1, max_size=80), st.integers(1, 200))
-def test_within_keeps_the_budget(lengths, tokens):
-    lengths = np.array(lengths)
-    groups = list(within(lengths, tokens))
-    assert sorted(np.concatenate(groups).tolist()) == list(range(len(lengths)))
-    for group in groups:
-        assert len(group) == 1 or len(group) * lengths[group].max() <= tokens
-    assert [lengths[row] for group in groups for row in group] == sorted(lengths, reverse=True)
+@given(st.sets(st.integers(0, 79), min_size=1), st.integers(1, 200))
+def test_within_keeps_the_budget(rows, tokens):
+    cards = deck(80)
+    lengths, batches = cards.rows.lengths, within(cards, np.array(sorted(rows)), tokens)
+    assert sorted(np.concatenate(batches.groups).tolist()) == sorted(rows)
+    for group, batch in zip(batches.groups, batches, strict=True):
+        assert batch["row"].tolist() == group.tolist() and batch["input_ids"].shape == (
+            len(group),
+            lengths[group].max(),
+        )
+        assert len(group) == 1 or batch["input_ids"].numel() <= tokens
+    order = np.concatenate(batches.groups)
+    assert lengths[order].tolist() == sorted(lengths[order], reverse=True)
 
 
 @given(st.lists(st.integers(0, 29), min_size=1, max_size=12))
