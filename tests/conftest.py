@@ -38,7 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark all cases of a ``sampled(n)`` test slow but n, spread evenly over those that are not slow already.
 
-    All but 3 n are ``rare`` as well: before a commit lands, more of them are tried than in the fast tests, not all.
+    All but 2 n are ``rare`` as well: before a commit lands, twice as many are tried as in the fast tests, not all.
     """
     families: dict[tuple[str, int], list[pytest.Item]] = defaultdict(list)
     for item in items:
@@ -46,7 +46,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             families[item.nodeid.partition("[")[0], mark.args[0]].append(item)
     for (_, kept), cases in families.items():
         fast = {place * len(cases) // kept for place in range(kept)}
-        tried = fast | {place * len(cases) // (3 * kept) for place in range(3 * kept)}
+        tried = fast | {place * len(cases) // (2 * kept) for place in range(2 * kept)}
         for place, case in enumerate(cases):
             if place not in fast:
                 case.add_marker("slow")
