@@ -106,7 +106,6 @@ def _train(job: Job, run: Run, prepare: Prepare) -> float | None:
     torch.manual_seed(cfg.seed)
     data = select.data(cfg)
     # told before a teacher is trained
-    # told before a teacher is trained
     data.check_steps(_devices(cfg.trainer), cfg.trainer.get("accumulate_grad_batches", 1))
     with Companions(cfg.trainer, run.folder) as others:
 

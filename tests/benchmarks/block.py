@@ -32,6 +32,7 @@ class Block:
     def fit(self) -> list[list[float]]:
         """The wall time of each batch's end, epoch by epoch; validation and test see one batch."""
         from kdlab.command import build, train
+        from kdlab.command.rank import Companions
         from kdlab.logger.base import opened
         from kdlab.run import Run
 
@@ -40,8 +41,9 @@ class Block:
         (self.place / "clock.json").unlink(missing_ok=True)
         run = Run(folder)
         loggers = {name: partial(build.make, node) for name, node in (self.made.cfg.logger or {}).items()}
-        with opened(train.info(self.made, run, self.ready.teachers), loggers) as journal:
-            train.fit(self.made, run, self.ready.learner, self.data, journal)
+        alone = Companions(self.made.cfg.trainer, folder)
+        with opened(train.info(self.made, run, self.ready.teachers), loggers) as journal, alone as others:
+            train.fit(self.made, run, self.ready.learner, self.data, journal, others)
         told = json.loads((self.place / "clock.json").read_text())
         self.precision = told["precision"]
         return told["epochs"]

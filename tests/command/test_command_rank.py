@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-import slow
+import slow_teacher
 import torch
 from deadly import offered
 from safetensors.torch import load_file
@@ -101,7 +101,7 @@ def test_a_process_that_fails_ends_the_run_with_a_sentence(tmp_path, tiny):
 @pytest.mark.slow
 def test_all_processes_of_a_run_ask_the_teacher(tmp_path, tiny):
     """One row a batch; the second process needs some seconds to begin, and the first would need half a minute."""
-    words = [*slow.offered(tmp_path), *tiny["distill"], *TWO, "teacher.tokens_per_batch=1", "logger=none"]
+    words = [*slow_teacher.offered(tmp_path), *tiny["distill"], *TWO, "teacher.tokens_per_batch=1", "logger=none"]
     done = distill(tmp_path, *words, "cluster.threads=1")
     assert done.returncode == 0, done.stdout + done.stderr
     asked = Counter((tmp_path / "asked.log").read_text().split())

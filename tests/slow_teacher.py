@@ -34,5 +34,5 @@ def offered(folder: Path) -> list[str]:
     """Overrides that choose it, from a folder of options that is written below ``folder``."""
     option = folder / "own/teacher/slow.yaml"
     option.parent.mkdir(parents=True)
-    option.write_text("# Takes its time\ndefaults: [cached, _self_]\n_target_: slow.Slow\n")
+    option.write_text("# Takes its time\ndefaults: [cached, _self_]\n_target_: slow_teacher.Slow\n")
     return ["--config-dir", "own", "teacher=slow"]
