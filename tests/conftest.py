@@ -38,20 +38,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark all cases of a ``sampled(n)`` test slow but n, spread evenly over those that are not slow already.
 
-    All but 2 n are ``rare`` as well: before a commit lands, twice as many are tried as in the fast tests, not all.
+    Before a commit lands n more are tried, and n of those that are slow already; the others are ``rare`` as well.
     """
-    families: dict[tuple[str, int], list[pytest.Item]] = defaultdict(list)
+    families: dict[tuple[str, int, bool], list[pytest.Item]] = defaultdict(list)
     for item in items:
-        if (mark := item.get_closest_marker("sampled")) and not item.get_closest_marker("slow"):
-            families[item.nodeid.partition("[")[0], mark.args[0]].append(item)
-    for (_, kept), cases in families.items():
-        fast = {place * len(cases) // kept for place in range(kept)}
-        tried = fast | {place * len(cases) // (2 * kept) for place in range(2 * kept)}
+        if mark := item.get_closest_marker("sampled"):
+            already = item.get_closest_marker("slow") is not None
+            families[item.nodeid.partition("[")[0], mark.args[0], already].append(item)
+    for (_, kept, already), cases in families.items():
+        fast = spread(cases, kept)
+        tried = fast if already else fast | spread(cases, 2 * kept)
         for place, case in enumerate(cases):
             if place not in fast:
                 case.add_marker("slow")
             if place not in tried:
                 case.add_marker("rare")
+
+
+def spread(cases: list[pytest.Item], count: int) -> set[int]:
+    """The places of ``count`` cases, evenly apart."""
+    return {place * len(cases) // count for place in range(count)}
 
 
 @pytest.fixture(scope="session", autouse=True)
