@@ -116,9 +116,27 @@ def lock(path: Path, what: str, shared: bool = False, wait: bool = True) -> Iter
                 return
             file.seek(0)
             print(f"waiting for {what}, which {file.read().strip() or 'another process'} is working on", flush=True)
-            fcntl.flock(file, kind)
+            with _bell(path).open("a") as bell:  # held as long as this process waits
+                fcntl.flock(bell, fcntl.LOCK_SH)
+                fcntl.flock(file, kind)
         file.seek(0)
         file.truncate()
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
         yield True
+
+
+def wanted(path: Path) -> bool:
+    """Whether somebody waits for a :func:`lock` that is held."""
+    try:
+        with _bell(path).open("r+") as bell:  # NFS locks only what may be written
+            fcntl.flock(bell, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False
+
+
+def _bell(path: Path) -> Path:
+    return path.with_name(f"{path.name}.wanted")

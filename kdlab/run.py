@@ -24,7 +24,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from kdlab.error import UserError
-from kdlab.file import check_yaml, lock, read_json, text_inside, write_json, write_text
+from kdlab.file import check_yaml, lock, read_json, text_inside, wanted, write_json, write_text
+
+_held: list[Path] = []  # the locks of the runs that this process owns
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Run:
     def clear(self) -> None:
         """Empty the directory, so that the run starts afresh."""
         for path in self.folder.iterdir():
-            if path.name in (".lock", "run.log"):
+            if path.name in (".lock", ".lock.wanted", "run.log"):
                 continue
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
@@ -88,16 +90,24 @@ def claim(folder: Path | str, rerun: bool = False) -> Iterator[Run]:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with lock(folder / ".lock", f"run {folder.name}"):
+        _held.append(folder / ".lock")
         run = Run(folder)
-        if rerun:
-            run.clear()
         try:
+            if rerun:
+                run.clear()
             yield run
         except Exception as error:
             if run.done is None:
                 with suppress(OSError):
                     run.fail(error)
             raise
+        finally:
+            _held.pop()
+
+
+def awaited() -> bool:
+    """Whether another process waits for a run that this one owns."""
+    return any(wanted(path) for path in _held)
 
 
 def read_done(folder: Path) -> dict[str, Any] | None:

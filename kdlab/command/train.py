@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 from kdlab.callback.checkpoint import Checkpoint
 from kdlab.callback.leave import Leave
 from kdlab.callback.prune import TRIAL, Prune
-from kdlab.command import build, select
+from kdlab.command import build, select, turn
 from kdlab.command.job import Job
 from kdlab.command.rank import Companions
 from kdlab.command.teacher import Trained
@@ -120,6 +120,7 @@ def _train(job: Job, run: Run, prepare: Prepare) -> float | None:
         loggers = {name: partial(build.make, node) for name, node in (cfg.logger or {}).items()}
         with opened(info(job, run, prepared.teachers, prepared.start), loggers) as journal:
             _tell_trainable(learner, journal)
+            start += turn.wait()
             measured, metric = fit(job, run, learner, data, journal, others)
             learner.model = save_tuned(build.make(cfg.peft), learner.model, data.tokenizer, run.folder / "model")
             if not learner.task.by_token:

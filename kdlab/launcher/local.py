@@ -1,7 +1,8 @@
 """``cluster=local``: this machine, as many jobs at a time as it does fastest, each a fork of the driver.
 
-A fork begins with all imports done, so that a job starts at once; one that is killed is a failed job among others, and
-what it held goes with it. Several jobs of one thread are faster than one job of several wherever models are small.
+A fork begins with all imports done, and one more is prepared than there are places for, so that it trains as soon as a
+place is free; a job that is killed is a failed job among others, and what it held goes with it. Several jobs of one
+thread are faster than one job of several wherever models are small.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -21,7 +23,7 @@ from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from kdlab.command import build
+from kdlab.command import build, turn
 from kdlab.command.sweep import Failed
 from kdlab.error import JobError
 from kdlab.launcher.point import Point, composed
@@ -44,36 +46,70 @@ def launch(
     warm(config)
     ahead(composed(context, config, todo[0][1], todo[0][0]))
     threads = cores(side_by_side)
+    early = 0 if visible() else 1  # a GPU may have no room for one more
     done: dict[int, JobReturn] = {}
-    running: dict[Any, tuple[Any, Connection, int, list[str]]] = {}
-    fork = multiprocessing.get_context("fork")
+    running: dict[Any, _Fork] = {}  # by where its result comes from, the oldest first
     waiting = iter(todo)
     upcoming = _next(context, config, waiting)
     try:
         while len(done) < len(todo):
-            while upcoming is not None and len(running) < side_by_side:
+            while upcoming is not None and len(running) < side_by_side + early:
                 number, words, job = upcoming
-                mine, theirs = fork.Pipe(duplex=False)
-                process = fork.Process(
-                    target=_child, args=(theirs, threads, (context, function, config, job)), name=f"job-{number}"
-                )
-                process.start()
-                theirs.close()
-                running[mine] = process, mine, number, words
+                started = _Fork(number, words, threads, (context, function, config, job))
+                running[started.result] = started
+                _let_go(running, side_by_side)
                 upcoming = _next(context, config, waiting)  # while the others work
             for ready in wait(list(running)):
-                process, mine, number, words = running.pop(ready)
-                try:
-                    done[number] = mine.recv()
-                except EOFError:
-                    process.join()
-                    done[number] = _lost(context, config, words, number, process.exitcode or 0)
-                process.join()
-                mine.close()
+                ended = running.pop(ready)
+                _let_go(running, side_by_side)
+                done[ended.number] = ended.end() or _lost(context, config, ended)
     finally:
-        for process, _, _, _ in running.values():  # interrupted: each leaves at the end of its step, or has left
-            process.join()
+        for left in running.values():  # interrupted: each leaves at the end of its step, or has left
+            left.go(False)
+            left.process.join()
     return [done[number] for number, _ in todo]
+
+
+class _Fork:
+    """A job in a process of its own, which prepares at once and trains when it is told to go.
+
+    Attributes:
+        result: where its :class:`JobReturn` comes from, or its end.
+    """
+
+    def __init__(self, number: int, words: list[str], threads: int, job: tuple) -> None:
+        self.number, self.words = number, words
+        fork = multiprocessing.get_context("fork")
+        self.result, theirs = fork.Pipe(duplex=False)
+        place, self.sign = fork.Pipe(duplex=False)
+        self.process = fork.Process(target=_child, args=(theirs, place, threads, job), name=f"job-{number}")
+        self.process.start()
+        theirs.close()
+        place.close()
+        self.told = False
+
+    def go(self, train: bool = True) -> None:
+        """Tell it that its turn has come, or that it never will; it is told once."""
+        if not self.told:
+            self.told = True
+            with suppress(OSError):  # it has ended
+                self.sign.send(train)
+
+    def end(self) -> JobReturn | None:
+        """What came of it; None where it ended without a word."""
+        done = None
+        with suppress(EOFError):
+            done = self.result.recv()
+        self.process.join()
+        self.result.close()
+        self.sign.close()
+        return done
+
+
+def _let_go(running: dict[Any, _Fork], places: int) -> None:
+    """The oldest jobs have a place each; of the others' turn they hear when one of these has ended."""
+    for started in list(running.values())[:places]:
+        started.go()
 
 
 def _next(
@@ -105,12 +141,15 @@ def warm(config: DictConfig) -> None:
         if module.startswith(("kdlab.", "torch.", "lightning.")):
             import_module(module)
     import_module("transformers.models.bert.modeling_bert")  # transformers loads families late; this one is the default
-    import_module("pandas")  # W&B loads it late, for its tables
+    if wandb := sys.modules.get("wandb"):
+        with suppress(AttributeError):
+            wandb.util.working_set()  # see kdlab.logger.connect
+        import_module("pandas")  # W&B loads it late, for its tables
 
 
 def ahead(point: Point) -> None:
     """Read the data of a point, for all jobs that have the same; what is wrong with it is the job's to say."""
-    if not point.finished:
+    if point.job.cfg.rerun or not point.finished:
         with suppress(Exception):
             build.read_ahead(point.job.cfg)
 
@@ -135,10 +174,11 @@ def _do(context: HydraContext, function: TaskFunction, config: DictConfig, job: 
     return done
 
 
-def _child(result: Connection, threads: int, job: tuple) -> None:
+def _child(result: Connection, sign: Connection, threads: int, job: tuple) -> None:
     """A fork's whole life."""
     import torch
 
+    turn.early(sign)
     torch.set_num_threads(threads)
     try:
         done = _do(*job)
@@ -151,9 +191,10 @@ def _child(result: Connection, threads: int, job: tuple) -> None:
         os._exit(130)
 
 
-def _lost(context: HydraContext, config: DictConfig, words: list[str], number: int, code: int) -> JobReturn:
+def _lost(context: HydraContext, config: DictConfig, job: _Fork) -> JobReturn:
     """The result of a job whose process ended without one."""
-    point = composed(context, config, words, number)
+    words, code = job.words, job.process.exitcode or 0
+    point = composed(context, config, words, job.number)
     if (done := read_done(point.folder)) is not None:
         result = JobReturn(overrides=words, cfg=config, status=JobStatus.COMPLETED)
         result.working_dir, result._return_value = str(point.folder), done["value"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -177,11 +177,12 @@ class Learner(LightningModule, ABC):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        # under mixed precision Lightning refuses to clip for a fused optimizer, whose step would unscale the gradients;
-        # in bfloat16 nothing is scaled
-        if gradient_clip_val and self.trainer.precision == "bf16-mixed" and gradient_clip_algorithm in (None, "norm"):
-            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-            torch.nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
+        # under mixed precision Lightning refuses to clip for a fused optimizer, whose step would unscale the gradients
+        unscaled = self.trainer.precision in ("bf16-mixed", "32-true")
+        if gradient_clip_val and unscaled and gradient_clip_algorithm in (None, "norm"):
+            clip_norm(
+                [parameter for group in optimizer.param_groups for parameter in group["params"]], gradient_clip_val
+            )
         else:
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
@@ -263,3 +264,14 @@ class Learner(LightningModule, ABC):
     def counted(self, batch: Batch) -> int:
         """How much a batch counts in the mean over a split: its rows, or the tokens that are predicted."""
         return max(1, int(batch["tokens"])) if self.task.by_token else len(batch["row"])
+
+
+def clip_norm(parameters: Sequence[Tensor], most: float) -> None:
+    """``torch.nn.utils.clip_grad_norm_``, which on a CPU leaves gradients alone that are short enough already.
+
+    It would multiply them all by 1; on a GPU the host would have to wait to know.
+    """
+    norm = torch.nn.utils.get_total_norm([one.grad for one in parameters if one.grad is not None])
+    known = type(norm) is Tensor and norm.device.type == "cpu"  # here, and not on other processes as well
+    if not known or not norm + 1e-6 <= most:  # as torch reckons; NaN is not short
+        torch.nn.utils.clip_grads_with_norm_(parameters, most, norm)

@@ -41,8 +41,29 @@ def test_side_by_side_is_one_after_the_other_bit_for_bit(tiny, tmp_path):
     for name, folder in one.items():
         mine, theirs = (load_file(path / "model/model.safetensors") for path in (folder, two[name]))
         assert all((mine[key] == theirs[key]).all() for key in mine)
-    started = [json.loads((folder / "environment.json").read_text())["pid"] for folder in two.values()]
-    assert len(set(started)) == 4, "each job is a process of its own"
+    begun = [json.loads((folder / "environment.json").read_text()) for folder in two.values()]
+    assert len({one["pid"] for one in begun}) == 4, "each job is a process of its own"
+
+
+@pytest.mark.slow
+def test_one_more_job_is_prepared_than_there_are_places(tiny, tmp_path):
+    done = kdlab(tmp_path, 2, "finetune", "-m", *tiny["finetune"], "trainer.max_epochs=60", "seed=1,2,3,4")
+    assert done.returncode == 0, done.stderr
+    folders = runs(tmp_path, "finetune").values()
+    starts = sorted(json.loads((one / "environment.json").read_text())["started_unix"] for one in folders)
+    ends = sorted((one / "done.json").stat().st_mtime for one in folders)
+    assert starts[2] < ends[0] < starts[3]
+    alone = [json.loads((one / "done.json").read_text())["seconds"] for one in folders]
+    assert max(alone) < 2 * min(alone), "to wait for one's turn is no part of a run's time"
+
+
+@pytest.mark.slow
+def test_a_job_may_learn_from_a_later_one_that_has_begun_before_its_turn(tiny, tmp_path):
+    """Each generation has the one before it as teacher: the first job waits for the last, which waits for its turn."""
+    words = ["distill", "-m", *tiny["distill"], "trainer.max_epochs=1", "teacher.generations=2,1,0"]
+    done = kdlab(tmp_path, 2, *words)
+    assert done.returncode == 0, done.stderr
+    assert len(runs(tmp_path, "distill")) == 3
 
 
 @pytest.mark.slow
@@ -91,3 +112,5 @@ def test_the_data_is_read_once_before_the_jobs_begin(tiny, tmp_path):
     assert done.returncode == 0, done.stderr
     assert len(runs(tmp_path, "finetune")) == 3
     assert len((tmp_path / "reads").read_text().split()) == 1
+    subprocess.run([*command, "rerun=true"], cwd=tmp_path, env=environment, capture_output=True, timeout=300)
+    assert len((tmp_path / "reads").read_text().split()) == 2

@@ -4,11 +4,16 @@ import logging
 import os
 import shutil
 import socket
+import subprocess
+import sys
+import threading
 import time
 from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import wandb.util
 from lightning.pytorch.loggers import Logger
 from stub import Server
 
@@ -186,7 +191,7 @@ def test_a_service_that_ended_first_is_one_line_and_not_waited_for(info, monkeyp
     begin = time.monotonic()
     logger.close(1)
     assert time.monotonic() - begin < 5
-    assert [record.exc_info for record in caplog.records] == [None]
+    assert [record.exc_info for record in caplog.records if record.name.startswith("kdlab.")] == [None]
     assert "W&B's service ended before the run" in caplog.text
     logger.run.finish()
 
@@ -255,3 +260,44 @@ def test_a_logger_that_cannot_close_hides_no_error(info, caplog):
         assert all(isinstance(logger, Logger) for logger in journal.loggers)
         raise ZeroDivisionError
     assert "Broken.close failed" in caplog.text
+
+
+OFFLINE = """
+import sys
+from pathlib import Path
+from kdlab.logger.base import RunInfo, opened
+from kdlab.logger.wandb import WandB
+folder = Path(sys.argv[1])
+info = RunInfo(id="a", folder=folder, outputs=folder, command="distill", group="", name="a", tags=[], config={})
+with opened(info, {"wandb": lambda info: WandB(info, mode=sys.argv[2])}) as journal:
+    for step in range(5):
+        journal.loggers[1].log_metrics({"train/loss": 1.0}, step=step)
+"""
+
+
+@pytest.mark.parametrize("mode", ["offline", "auto"])
+def test_an_offline_run_asks_no_server_even_as_its_process_ends(tmp_path, mode):
+    asked = []
+
+    class Ear(BaseHTTPRequestHandler):
+        def parse_request(self):  # of whatever kind
+            asked.append(self.raw_requestline)
+            return False
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Ear)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    unset = ("WANDB_MODE", "WANDB_API_KEY", "NETRC", "WANDB_ERROR_REPORTING")
+    environment = {name: value for name, value in os.environ.items() if name not in unset}
+    environment |= {"WANDB_BASE_URL": f"http://127.0.0.1:{server.server_address[1]}", "HOME": str(tmp_path)}
+    command = [sys.executable, "-c", OFFLINE, str(tmp_path), mode]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    server.shutdown()
+    server.server_close()
+    assert done.returncode == 0, done.stderr
+    assert len(runs(tmp_path)) == 1
+    assert asked == []
+
+
+def test_what_is_installed_is_read_once_for_all_runs_of_a_process():
+    assert wandb.util.working_set() is wandb.util.working_set()
+    assert {"torch", "wandb"} <= {package.key for package in wandb.util.working_set()}
