@@ -1,4 +1,4 @@
-"""A job of a local sweep begins before its turn: it prepares what it can, and trains once there is a place for it."""
+"""A job of a local sweep may begin before its turn: it prepares what it can, and trains once it has a place."""
 
 from __future__ import annotations
 

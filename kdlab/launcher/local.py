@@ -1,7 +1,7 @@
 """``cluster=local``: this machine, as many jobs at a time as it does fastest, each a fork of the driver.
 
-A fork begins with all imports done, and one more is prepared than there are places for, so that it trains as soon as a
-place is free; a job that is killed is a failed job among others, and what it held goes with it. Several jobs of one
+A fork begins with all imports done, and two more are prepared than there are places for, so that each trains as soon as
+a place is free; a job that is killed is a failed job among others, and what it held goes with it. Several jobs of one
 thread are faster than one job of several wherever models are small.
 """
 
@@ -30,6 +30,8 @@ from kdlab.launcher.point import Point, composed
 from kdlab.launcher.share import cores, visible
 from kdlab.run import Run, read_done
 
+EARLY = 2  # jobs that are prepared before their turn: those of one length that began together end together
+
 
 def launch(
     context: HydraContext, function: TaskFunction, config: DictConfig, overrides: Sequence[Sequence[str]], first: int
@@ -46,7 +48,7 @@ def launch(
     warm(config)
     ahead(composed(context, config, todo[0][1], todo[0][0]))
     threads = cores(side_by_side)
-    early = 0 if visible() else 1  # a GPU may have no room for one more
+    early = 0 if visible() else EARLY  # a GPU may have no room for one more
     done: dict[int, JobReturn] = {}
     running: dict[Any, _Fork] = {}  # by where its result comes from, the oldest first
     waiting = iter(todo)

@@ -46,13 +46,13 @@ def test_side_by_side_is_one_after_the_other_bit_for_bit(tiny, tmp_path):
 
 
 @pytest.mark.slow
-def test_one_more_job_is_prepared_than_there_are_places(tiny, tmp_path):
+def test_jobs_are_prepared_before_there_is_a_place_for_them(tiny, tmp_path):
     done = kdlab(tmp_path, 2, "finetune", "-m", *tiny["finetune"], "trainer.max_epochs=60", "seed=1,2,3,4")
     assert done.returncode == 0, done.stderr
     folders = runs(tmp_path, "finetune").values()
     starts = sorted(json.loads((one / "environment.json").read_text())["started_unix"] for one in folders)
     ends = sorted((one / "done.json").stat().st_mtime for one in folders)
-    assert starts[2] < ends[0] < starts[3]
+    assert starts[3] < ends[0]
     alone = [json.loads((one / "done.json").read_text())["seconds"] for one in folders]
     assert max(alone) < 2 * min(alone), "to wait for one's turn is no part of a run's time"
 
