@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -55,6 +57,29 @@ def test_jobs_are_prepared_before_there_is_a_place_for_them(tiny, tmp_path):
     assert starts[3] < ends[0]
     alone = [json.loads((one / "done.json").read_text())["seconds"] for one in folders]
     assert max(alone) < 2 * min(alone), "to wait for one's turn is no part of a run's time"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("everyone", "finished"), [(True, 0), (False, 2)], ids=["ctrl-c", "the driver alone"])
+def test_an_interrupted_sweep_begins_no_job_that_waited_for_its_turn(tiny, tmp_path, everyone, finished):
+    words = ["finetune", "-m", *tiny["finetune"], "trainer.max_epochs=200", "seed=1,2,3,4", "logger=none"]
+    command = [sys.executable, "-m", "kdlab", *words]
+    environment = os.environ | {"KDLAB_JOBS": "2", "PYTHONPATH": str(ROOT)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    driver = subprocess.Popen(command, cwd=tmp_path, env=environment, start_new_session=True, **pipes)
+    end = time.monotonic() + 120
+    while len(list(tmp_path.glob("outputs/finetune/*/environment.json"))) < 4:
+        assert time.monotonic() < end and driver.poll() is None
+        time.sleep(0.1)
+    time.sleep(1)
+    os.killpg(driver.pid, signal.SIGINT) if everyone else driver.send_signal(signal.SIGINT)
+    said = "".join(driver.communicate(timeout=120))
+    assert driver.returncode == 130, said
+    assert "Traceback" not in said
+    assert len(runs(tmp_path, "finetune")) == finished
+    assert not list(tmp_path.glob("outputs/finetune/*/failed.json"))
+    with pytest.raises(ProcessLookupError):  # nothing of it is left
+        os.killpg(driver.pid, 0)
 
 
 @pytest.mark.slow
