@@ -65,8 +65,10 @@ def test_an_interrupted_sweep_begins_no_job_that_waited_for_its_turn(tiny, tmp_p
     words = ["finetune", "-m", *tiny["finetune"], "trainer.max_epochs=200", "seed=1,2,3,4", "logger=none"]
     command = [sys.executable, "-m", "kdlab", *words]
     environment = os.environ | {"KDLAB_JOBS": "2", "PYTHONPATH": str(ROOT)}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    driver = subprocess.Popen(command, cwd=tmp_path, env=environment, start_new_session=True, **pipes)
+    driver = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in the background
+    )  # fmt: skip
     end = time.monotonic() + 120
     while len(list(tmp_path.glob("outputs/finetune/*/environment.json"))) < 4:
         assert time.monotonic() < end and driver.poll() is None
