@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import time
 from multiprocessing.connection import Connection
 
@@ -24,7 +26,7 @@ def wait() -> float:
         Seconds that it took; 0 where it is this process's turn already.
 
     Raises:
-        KeyboardInterrupt: the turn will never come, for the sweep was interrupted.
+        KeyboardInterrupt: the turn will never come, for the sweep was interrupted, or who drove it is gone.
     """
     begun = time.perf_counter()
     while _signs:
@@ -33,6 +35,8 @@ def wait() -> float:
                 raise KeyboardInterrupt
         elif awaited():
             _signs.pop()
+        elif _orphaned():
+            raise KeyboardInterrupt
     return time.perf_counter() - begun
 
 
@@ -41,3 +45,9 @@ def _come(sign: Connection) -> bool:
         return bool(sign.recv())
     except EOFError:  # who would have told is gone
         return False
+
+
+def _orphaned() -> bool:
+    """Whether who drove the sweep is gone: this process itself may keep the other end of the sign open."""
+    parent = multiprocessing.parent_process()
+    return parent is not None and os.getppid() != parent.pid

@@ -6,11 +6,7 @@ from torch import nn
 
 from tests.benchmarks import setting
 from tests.benchmarks.block import block
-from tests.benchmarks.utilisation import limit, work
-
-
-def test_a_product_takes_time():
-    assert limit("cpu", "32-true", size=64) > 0
+from tests.benchmarks.utilisation import work
 
 
 def test_an_epoch_has_every_row_once_and_forward_and_backward(tiny, tmp_path, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -27,8 +28,8 @@ def test_whose_turn_it_is_does_not_wait(monkeypatch):
 
 
 def test_it_waits_until_its_turn_comes_and_then_never_again(sign):
-    sign.send(True)
-    turn.wait()
+    threading.Timer(0.3, sign.send, [True]).start()
+    assert turn.wait() > 0.2
     assert turn.wait() < 0.05
 
 

@@ -27,6 +27,16 @@ def test_gradients_are_clipped_as_torch_does(values, most, one_more):
         assert mine.grad is None or torch.equal(mine.grad, other.grad)
 
 
+def test_gradients_that_are_short_enough_are_not_written():
+    one = torch.zeros(2)
+    one.grad = torch.tensor([0.3, 0.4])
+    written = one.grad._version
+    clip_norm([one], 1.0)
+    assert one.grad._version == written
+    clip_norm([one], 0.1)
+    assert one.grad._version > written
+
+
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_broken_gradient_is_not_taken_for_a_short_one(bad):
     one = torch.zeros(2)
