@@ -29,6 +29,7 @@ from kdlab.error import UserError
 from kdlab.file import sha256, write_json
 from kdlab.logger.base import Journal, RunInfo, Source, opened
 from kdlab.metric.cost import latency, parameters
+from kdlab.metric.majority import majority
 from kdlab.model.dropout import quicken
 from kdlab.model.save import size_bytes
 from kdlab.model.shard import fill, splits
@@ -125,7 +126,7 @@ def _train(job: Job, run: Run, prepare: Prepare) -> float | None:
             learner.model = save_tuned(build.make(cfg.peft), learner.model, data.tokenizer, run.folder / "model")
             if not learner.task.by_token:
                 write_json(run.folder / "model" / "labels.json", list(data.labels))
-            known = measured | prepared.metrics | _cost(run, learner, data)
+            known = measured | prepared.metrics | _cost(run, learner, data) | _majority(learner, data)
             journal.summary(known)
             weights = run.folder / "model" / "model.safetensors"
             journal.produce(Source(run.id, weights, sha256(weights)))
@@ -283,6 +284,15 @@ def _cost(run: Run, learner: Learner, data: Any) -> dict[str, float]:
         "perf/latency_ms": latency(model, batches[len(batches) // 2]),
         "perf/padding": data.train_dataloader().padding(),
     }
+
+
+def _majority(learner: Learner, data: Any) -> dict[str, float]:
+    """The accuracy of always giving the commonest class, beside the model's own."""
+    if learner.task.by_token:
+        return {}
+    codes = data.codes
+    found = {name: majority(codes[data.splits["train"]], codes[data.splits[name]]) for name in ("val", "test")}
+    return {f"{name}/majority": value for name, value in found.items() if value is not None}
 
 
 def info(job: Job, run: Run, teachers: Mapping[str, Trained], start: Trained | None = None) -> RunInfo:

@@ -238,6 +238,11 @@ class TextData(LightningDataModule, ABC):
         return np.unique(np.concatenate(list(self.splits.values())))
 
     @property
+    def codes(self) -> np.ndarray:
+        """The labels that the run knows, by row id: ``[N]`` class ids, or multi-label ``[N, C]``; -1: none."""
+        return self._deck().codes
+
+    @property
     def lengths(self) -> np.ndarray:
         """How many tokens each row of the data has, by row id; 0 for the rows in no split."""
         lengths = np.zeros_like(self._deck().rows.lengths)

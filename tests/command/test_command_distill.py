@@ -26,7 +26,7 @@ def test_distill_trains_the_teacher_leaves_a_whole_run_and_is_not_done_twice(kdl
     metrics = json.loads((run / "metrics.json").read_text())
     for name in (
         "test/accuracy", "test/f1_macro", "test/ece", "test/fidelity/agreement", "best/val/accuracy",
-        "teacher/test/accuracy",
+        "teacher/test/accuracy", "val/majority", "test/majority",
         "model/parameters", "model/trainable_parameters", "model/size_mb", "perf/latency_ms", "perf/samples_per_second",
         "teacher/model/parameters", "perf/teacher_seconds",
     ):  # fmt: skip
