@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from kdlab.error import JobError, UserError
+from kdlab.text import printable
 
 VERBS = {
     "finetune": "fine-tune one model on one task: a teacher, or a student without a teacher",
@@ -168,7 +169,7 @@ def _sentence(verb: str, mistake: Exception) -> str:
 
 
 def _fail(sentence: str, code: int = 2) -> NoReturn:
-    print(f"error: {sentence}", file=sys.stderr)
+    print(f"error: {printable(sentence)}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -12,6 +12,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from torch import Tensor, nn
 
 from kdlab.command import build, select
@@ -25,6 +26,7 @@ from kdlab.metric.report import report
 from kdlab.module.chunk import parts
 from kdlab.run import read_config, read_done
 from kdlab.task.base import Task
+from kdlab.text import one_line
 
 SPLITS = ("train", "val", "test")
 FEW = 8  # rows of a language model's batch
@@ -188,7 +190,7 @@ def _slices(batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def _print(
     console: Console, subject: Trained, split: str, results: dict[str, dict[str, Any]], labels: list[str]
 ) -> None:
-    table = Table(title=f"{subject.id} on {split}")
+    table = Table(title=Text(one_line(f"{subject.id} on {split}")))
     table.add_column("")
     shown = [key for key in COLUMNS if key == "agreement" or any(key in result for result in results.values())]
     for key in shown:
@@ -200,14 +202,14 @@ def _print(
     if "confusion" not in own:
         return
     per_class = Table(title="per class")
-    said = ["no", "yes"] if isinstance(own["confusion"][0][0], list) else labels
-    for title in ("label", "precision", "recall", "F1", "support", *[f"said {label}" for label in said]):
-        per_class.add_column(title, justify="left" if title == "label" else "right")
+    names = ["no", "yes"] if isinstance(own["confusion"][0][0], list) else labels
+    for title in ("label", "precision", "recall", "F1", "support", *[f"predicted {label}" for label in names]):
+        per_class.add_column(Text(one_line(title)), justify="left" if title == "label" else "right")
     for index, label in enumerate(labels):
         row, counts = own["class"][label], own["confusion"][index]
         cells = [_number(row[key]) for key in ("precision", "recall", "f1", "support")]
         counts = [sum(column) for column in zip(*counts, strict=True)] if isinstance(counts[0], list) else counts
-        per_class.add_row(label, *cells, *[str(count) for count in counts])
+        per_class.add_row(Text(one_line(label)), *cells, *[str(count) for count in counts])
     console.print(per_class)
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from kdlab.error import UserError
 from kdlab.store import opened, remove, size_bytes, unused_days
+from kdlab.text import one_line
 
 ACTIONS = ("list", "verify", "prune")
 
@@ -76,7 +78,8 @@ def show(found: list[Path], said: dict[Path, str]) -> None:
     for title in ("key", "of", "holds", "rows", "MB", "unused for"):
         table.add_column(title, justify="right" if title in ("rows", "MB") else "left")
     for path in found:
-        table.add_row(name(path), *described(path, said[path]), f"{size_bytes(path) / 1e6:,.1f}", age(path))
+        cells = (name(path), *described(path, said[path]), f"{size_bytes(path) / 1e6:,.1f}", age(path))
+        table.add_row(*(Text(one_line(cell)) for cell in cells))
     Console().print(table)
 
 

@@ -14,6 +14,7 @@ from rich.text import Text
 from kdlab.doctor.anatomy import Anatomy
 from kdlab.doctor.cost import Cost
 from kdlab.doctor.knob import Knob
+from kdlab.text import printable
 
 
 class Page:
@@ -86,12 +87,12 @@ class Page:
 
     def problems(self, told: Sequence[str]) -> None:
         for one in told:
-            self.console.print(Text("wrong", style="bold red"), Text(one))
+            self.console.print(Text("wrong", style="bold red"), Text(printable(one)))
         if not told:
             self._line("all well", "nothing was found that would go wrong")
 
     def _line(self, name: str, told: str) -> None:
-        self.console.print(Text(f"{name:<9}", style="bold"), Text(told))
+        self.console.print(Text(f"{name:<9}", style="bold"), Text(printable(told)))
 
 
 def free(folder: Path) -> int:

@@ -86,8 +86,9 @@ def layers_path(model: nn.Module) -> str:
     }
     if not sizes:
         raise UserError(
-            f"{type(model).__name__} has no list of {count} layers, so it cannot be cut into blocks: give it a "
-            "method blocks() that returns a list of kdlab.model.block.Block from bottom to top."
+            f"Cannot split {type(model).__name__} into layers. Add a method blocks() to it that returns a list of "
+            'kdlab.model.block.Block from bottom to top, such as [Block("embedding", [self.table]), '
+            'Block("layer.0", [self.layer]), Block("head", [self.classifier])].'
         )
     return max(sizes, key=lambda name: sizes[name])
 

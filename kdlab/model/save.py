@@ -42,6 +42,8 @@ def save(model: nn.Module, tokenizer: PreTrainedTokenizerBase | None, folder: st
         if tokenizer is not None:
             with quiet():
                 tokenizer.save_pretrained(fresh)
+        for file in fresh.iterdir():  # safetensors lets only the owner read what it writes
+            file.chmod(fresh.stat().st_mode & 0o666)
         if folder.exists():
             old = folder.with_name(f"{fresh.name}.old")
             folder.rename(old)

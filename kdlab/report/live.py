@@ -9,9 +9,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from kdlab.launcher.queue import pending
-from kdlab.report.parse import UnreadableError, number, one_line, parse_json, text_of
+from kdlab.report.parse import UnreadableError, number, parse_json, text_of
 from kdlab.report.pick import named
 from kdlab.report.read import MARKS, PLANS, Record, held, record
+from kdlab.text import one_line
 
 ORDER = ("running", "failed", "unreadable", "crashed", "queued", "finished")
 OPEN = ("running", "queued")

@@ -5,16 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 from pathlib import Path
 
 import yaml
+
+from kdlab.text import one_line, printable
 
 LARGEST_FILE = 64 * 2**20  # bytes
 DEEPEST = 40  # levels of lists and mappings
 LONGEST = 20_000  # leaves of one config
 LARGEST = 1e100  # a number beyond it measures nothing, and its square is no number
-CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")  # would steer a terminal or turn text
 
 
 class UnreadableError(ValueError):
@@ -54,7 +54,7 @@ def clean(value: object, depth: int = 0) -> object:
         return [clean(item, depth + 1) for item in value]
     if value is None or isinstance(value, (bool, float)) or (isinstance(value, int) and abs(value) < 2**63):
         return value
-    return CONTROL.sub("\ufffd", str(value)).encode("utf-8", "replace").decode()
+    return printable(value)
 
 
 def leaves(value: object) -> int:
@@ -131,9 +131,3 @@ def number(value: object) -> float | None:
     except (ValueError, OverflowError):
         return None
     return found if abs(found) <= LARGEST else None
-
-
-def one_line(error: object, width: int = 200) -> str:
-    """A message in one line of at most `width` characters."""
-    text = " ".join(str(clean(str(error).replace("\n", " "))).split())
-    return text if len(text) <= width else text[: width - 1] + "…"

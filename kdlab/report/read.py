@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from kdlab.report.parse import UnreadableError, number, one_line, parse_history, parse_json, parse_yaml, text_of
+from kdlab.report.parse import UnreadableError, number, parse_history, parse_json, parse_yaml, text_of
+from kdlab.text import one_line
 
 STATES = ("finished", "running", "crashed", "failed", "unreadable")
 PLANS = ".sweeps"  # beside a command's runs: what the sweeps that go on now will do, by kdlab.command.plan

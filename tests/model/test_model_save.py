@@ -1,3 +1,5 @@
+import os
+
 import pytest
 import torch
 from torch import nn
@@ -29,6 +31,19 @@ def test_a_model_comes_back_bit_by_bit(family, make, tokenizer, batch, tmp_path)
     assert torch.equal(again(**batch).logits, model(**batch).logits)
     assert again.config.id2label == model.config.id2label
     assert tokenizer_fingerprint(words) == tokenizer_fingerprint(tokenizer)
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o007, 0o077])
+def test_saved_files_follow_the_umask(mask, tokenizer, make, tmp_path):
+    before = os.umask(mask)
+    try:
+        folder = save(make("bert"), tokenizer, tmp_path / "m")
+        plain = save(Plain(), None, tmp_path / "n")
+    finally:
+        os.umask(before)
+    files = [*folder.iterdir(), *plain.iterdir()]
+    assert {file.name for file in files} >= {"model.safetensors", "config.json", "tokenizer.json"}
+    assert {oct(file.stat().st_mode & 0o777) for file in files} == {oct(0o666 & ~mask)}
 
 
 @pytest.mark.parametrize("input", ["bag", "embedding"])
