@@ -11,6 +11,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from kdlab.__main__ import VERBS, conf
+from kdlab.command.comment import comments
 from kdlab.command.find import WHICH
 
 ROOT = conf()
@@ -76,6 +77,24 @@ def test_an_option_can_be_chosen_and_says_what_it_is(option):
     assert overrides(option), f"no root config has the group of {option}"
     comments = [line for line in (ROOT / option).read_text().splitlines()[:3] if line.startswith("# ")]
     assert [line for line in comments if not line.startswith("# @package")], f"{option}: say in a comment what it is"
+
+
+FILES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.yaml") if path.parent.name != "help")
+SETTING = ("experiment", "debug")  # set keys that other files explain
+
+
+@pytest.mark.parametrize("file", [one for one in FILES if one.parts[0] not in SETTING], ids=str)
+def test_every_key_has_a_comment(file):
+    plain = OmegaConf.load(ROOT / file)
+    silent = [key for key, said in comments(ROOT / file).items() if not said and not is_node(plain, key)]
+    assert not silent, f"{file}: say beside each key what it does"
+
+
+def is_node(plain, key: str) -> bool:
+    node = plain
+    for name in key.split("."):
+        node = node._get_node(name)
+    return OmegaConf.is_dict(node)
 
 
 @pytest.mark.sampled(75)

@@ -75,6 +75,16 @@ def test_help_lists_the_verbs_own_groups_and_what_is_chosen(kdlab):
     assert "melt" in err
 
 
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_says_what_every_key_does(kdlab, verb):
+    out = kdlab(verb, "--help")[1]
+    config = out.split("sweep it with -m KEY=A,B.\n")[1].split("\nFlags:")[0]
+    values = [line for line in config.splitlines() if re.match(r" *[a-z]\w*: .", line)]
+    bare = [line for line in values if "#" not in line and len(line) < 61]
+    assert len(values) >= 3
+    assert not bare
+
+
 def test_the_users_own_config_dir(kdlab, tiny, tmp_path):
     for folder in ("own/loss", "own/mine"):
         (tmp_path / folder).mkdir(parents=True)

@@ -15,6 +15,7 @@ from typing import NoReturn
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
+from kdlab.command.comment import Comments, annotated
 from kdlab.command.option import Menu, menu
 
 
@@ -45,9 +46,12 @@ def page(verb: str, conf: Path, arguments: list[str]) -> str | None:
         return None
     offer = menu(conf, asked.config_name, asked.overrides, asked.config_dir)
     HydraConfig.instance().set_config(offer.cfg)
+    folders = [folder for folder in (asked.config_dir, conf) if folder]
+    comments = Comments(asked.config_name, offer.chosen, folders)
     shown = OmegaConf.masked_copy(offer.cfg, [str(key) for key in offer.cfg if key != "hydra"])
     return string.Template(offer.cfg.hydra.help.template).safe_substitute(
-        APP_CONFIG_GROUPS=_listed(offer), CONFIG=OmegaConf.to_yaml(shown, resolve=asked.resolve).rstrip()
+        APP_CONFIG_GROUPS=_listed(offer),
+        CONFIG=annotated(OmegaConf.to_yaml(shown, resolve=asked.resolve).rstrip(), comments.of),
     )
 
 
