@@ -19,12 +19,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from omegaconf import DictConfig, OmegaConf
 
 from kdlab.error import UserError
 from kdlab.file import check_yaml, lock, read_json, text_inside, wanted, write_json, write_text
+from kdlab.metric.direction import RECORD, Directions
 
 _held: list[Path] = []  # the locks of the runs that this process owns
 
@@ -33,6 +34,7 @@ _held: list[Path] = []  # the locks of the runs that this process owns
 class Run:
     """A run directory that this process may write; made by :func:`claim`."""
 
+    higher_is_better: ClassVar[dict[str, bool | None]] = {"seconds": False}
     folder: Path
 
     @property
@@ -58,12 +60,19 @@ class Run:
         if sweep:
             write_json(self.folder / "sweep.json", sweep)
 
-    def finish(self, value: float | None, metric: str, seconds: float, metrics: Mapping[str, float]) -> None:
-        """``metrics.json``, then ``done.json``: last and atomically, so that it exists only where all else does."""
+    def finish(
+        self, value: float | None, metric: str, seconds: float, metrics: Mapping[str, float], directions: Directions
+    ) -> None:
+        """``metrics.json``, then ``done.json``: last and atomically, so that it exists only where all else does.
+
+        Args:
+            value, metric: the primary metric, which chose the weights.
+            directions: whether more is better, by metric, see :mod:`kdlab.metric.direction`.
+        """
         finite = {name: float(number) for name, number in sorted(metrics.items()) if _finite(number)}
         write_json(self.folder / "metrics.json", finite)
         done = {"state": "finished", "value": value, "metric": metric, "seconds": round(seconds, 3)}
-        write_json(self.folder / "done.json", done | {"finished_at": now()})
+        write_json(self.folder / "done.json", done | {RECORD: dict(sorted(directions.items())), "finished_at": now()})
 
     def fail(self, error: BaseException) -> None:
         """Leave the reason where readers of the directory look for it."""

@@ -77,14 +77,14 @@ def test_done_is_written_last_and_metrics_are_finite(tmp_path):
     with claim(tmp_path / "run") as run:
         run.begin({"seed": 0}, ["a=1"])
         assert not (tmp_path / "run/failed.json").exists()
-        run.finish(0.5, "val/accuracy", 1.0, {"a": 1, "b": float("nan"), "c": float("inf")})
+        run.finish(0.5, "val/accuracy", 1.0, {"a": 1, "b": float("nan"), "c": float("inf")}, {"a": True})
     assert json.loads((tmp_path / "run/metrics.json").read_text()) == {"a": 1.0}
     assert read_done(tmp_path / "run")["value"] == 0.5
 
 
 def test_rerun_starts_from_an_empty_directory(tmp_path):
     with claim(tmp_path / "run") as run:
-        run.finish(0.5, "val/accuracy", 1.0, {})
+        run.finish(0.5, "val/accuracy", 1.0, {}, {})
         (tmp_path / "run/checkpoints").mkdir()
     with claim(tmp_path / "run", rerun=True) as run:
         assert run.done is None
@@ -101,7 +101,7 @@ with claim(Path(sys.argv[1])) as run:
         with open(sys.argv[1] + "/log", "a") as log: log.write("begin\\n")
         time.sleep(0.5)
         with open(sys.argv[1] + "/log", "a") as log: log.write("end\\n")
-        run.finish(1.0, "val/accuracy", 0.5, {})
+        run.finish(1.0, "val/accuracy", 0.5, {}, {})
 """
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
@@ -26,6 +26,8 @@ class Checkpoint(LightningCheckpoint):
         mode: ``max`` or ``min``.
         every_n_steps: optimizer steps between two writes of last.ckpt within an epoch; 0: only after each epoch.
     """
+
+    higher_is_better: ClassVar[dict[str, bool | None]] = {"step": None}  # best/step
 
     def __init__(
         self, folder: Path, monitor: str | None = "val/accuracy", mode: str = "max", every_n_steps: int = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 import lightning.pytorch as pl
 import torch
@@ -16,6 +16,8 @@ class Speed(pl.Callback):
     first batch, which warms up, are left out. It is kept over restarts and never logged as a curve, so that a resumed
     run's history equals an undisturbed one's.
     """
+
+    higher_is_better: ClassVar[dict[str, bool | None]] = {"perf/samples_per_second": True, "perf/step_ms": False}
 
     def __init__(self) -> None:
         self.seconds = 0.0

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from kdlab.error import UserError
+from kdlab.metric.direction import gathered, higher_is_better
 from kdlab.report.compare import absent, counts
 from kdlab.report.pick import select
 from kdlab.report.read import Record, records
@@ -53,6 +54,10 @@ def run(
     if isinstance(columns, str):
         columns = [columns]
     found = ordered(chosen(outputs, select), sort)
+    if "/" in sort and higher_is_better(sort, gathered(record.done for record in found)) is None:
+        print(
+            f"sort={sort}: no metric declares whether more of it is better, so the largest come first", file=sys.stderr
+        )
     names, lines = rows(found, columns, every=format != "table")
     if format == "parquet":
         to_parquet(names, lines, writable(str(file)))

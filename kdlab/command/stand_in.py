@@ -87,7 +87,7 @@ class StandIn:
         save(model, data.tokenizer, run.folder / "model")
         if not task.by_token:
             write_json(run.folder / "model" / "labels.json", list(data.labels))
-        run.finish(None, "", 0.0, {})
+        run.finish(None, "", 0.0, {}, {})
         return run.folder
 
     def data(self, job: Job) -> Any:

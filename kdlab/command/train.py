@@ -29,6 +29,7 @@ from kdlab.error import UserError
 from kdlab.file import sha256, write_json
 from kdlab.logger.base import Journal, RunInfo, Source, opened
 from kdlab.metric.cost import latency, parameters
+from kdlab.metric.direction import installed
 from kdlab.metric.majority import majority
 from kdlab.model.dropout import quicken
 from kdlab.model.save import size_bytes
@@ -123,6 +124,7 @@ def _train(job: Job, run: Run, prepare: Prepare) -> float | None:
             _tell_trainable(learner, journal)
             start += turn.wait()
             measured, metric = fit(job, run, learner, data, journal, others)
+            directions = _directions(learner)
             learner.model = save_tuned(build.make(cfg.peft), learner.model, data.tokenizer, run.folder / "model")
             if not learner.task.by_token:
                 write_json(run.folder / "model" / "labels.json", list(data.labels))
@@ -131,7 +133,7 @@ def _train(job: Job, run: Run, prepare: Prepare) -> float | None:
             weights = run.folder / "model" / "model.safetensors"
             journal.produce(Source(run.id, weights, sha256(weights)))
     value = known.get(f"best/{metric}")
-    run.finish(value, metric, time.perf_counter() - start, known)
+    run.finish(value, metric, time.perf_counter() - start, known, directions)
     return value
 
 
@@ -185,6 +187,14 @@ def fit(
     others.finish()
     decides = keeper.monitor if keeper is not None and keeper.monitor else "val/accuracy"
     return measured | {name: float(value) for name, value in tested.items()}, decides
+
+
+def _directions(learner: Learner) -> dict[str, bool | None]:
+    """Whether more is better of everything that the run may have measured, as the owner of each declares it."""
+    found = dict(installed())
+    for callback in learner.trainer.callbacks:  # type: ignore[attr-defined]
+        found |= getattr(callback, "higher_is_better", {})
+    return found | learner.directions
 
 
 def passes(trainer: Trainer, data: Any) -> float:

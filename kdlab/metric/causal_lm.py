@@ -42,6 +42,8 @@ class NextToken(Metric):
 class Accuracy(NextToken):
     """The share of tokens that are the likeliest."""
 
+    higher_is_better = True
+
     def values(self, logits: Tensor, target: Tensor) -> Tensor:
         return (logits.argmax(-1) == target).float()
 
@@ -49,6 +51,8 @@ class Accuracy(NextToken):
 class Perplexity(NextToken):
     """``exp`` of the mean negative log-likelihood in nats, as :class:`torchmetrics.text.Perplexity`, but not limited by
     the smallest float32 probability."""
+
+    higher_is_better = False
 
     def values(self, logits: Tensor, target: Tensor) -> Tensor:
         return cross_entropy(logits.float(), target, reduction="none")

@@ -11,6 +11,13 @@ import torch
 from torch import Tensor, nn
 
 INPUTS = ("input_ids", "attention_mask")
+HIGHER_IS_BETTER = {
+    "model/parameters": False,
+    "model/trainable_parameters": False,
+    "model/size_mb": False,
+    "perf/latency_ms": False,
+    "perf/padding": False,  # the share of a training batch
+}
 
 
 def parameters(model: nn.Module) -> dict[str, float]:

@@ -49,7 +49,10 @@ def top_divergence(student: Tensor, index: Tensor, value: Tensor, tail: Tensor) 
 
 
 class Comparison(Metric):
-    """The mean over rows of a function of student's and teacher's logits; NaN before the first row."""
+    """The mean over rows of a function of student's and teacher's logits; NaN before the first row.
+
+    The sum is kept in float64: a mean in float32 stops growing at some millions of tokens.
+    """
 
     full_state_update = False
     total: Tensor
@@ -58,16 +61,28 @@ class Comparison(Metric):
     def __init__(self, compare: Compare) -> None:
         super().__init__()
         self.compare = compare
-        self.add_state("total", torch.zeros(()), dist_reduce_fx="sum")
+        self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
         self.add_state("rows", torch.zeros((), dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, student: Tensor, *teacher: Tensor) -> None:
         """Take in logits ``[B, C]`` of both, or what is kept of the teacher's."""
-        self.total += self.compare(student, *teacher).sum()
+        self.total += self.compare(student, *teacher).double().sum()
         self.rows += len(student)
 
     def compute(self) -> Tensor:
         return (self.total / self.rows).float()
+
+
+class Agreement(Comparison):
+    """The more the better."""
+
+    higher_is_better = True
+
+
+class Divergence(Comparison):
+    """The less the better."""
+
+    higher_is_better = False
 
 
 def fidelity(multi_label: bool = False, top_k: bool = False) -> MetricCollection:
@@ -82,7 +97,7 @@ def fidelity(multi_label: bool = False, top_k: bool = False) -> MetricCollection
     if top_k:
         agree, diverge = top_agreement, top_divergence
     metrics: dict[str, Metric | MetricCollection] = {
-        "fidelity/agreement": Comparison(agree),
-        "fidelity/kl": Comparison(diverge),
+        "fidelity/agreement": Agreement(agree),
+        "fidelity/kl": Divergence(diverge),
     }
     return MetricCollection(metrics, compute_groups=False)

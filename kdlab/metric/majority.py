@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+HIGHER_IS_BETTER = {"majority": None}  # it speaks of the data, not of the run
+
 
 def majority(train: np.ndarray, rows: np.ndarray) -> float | None:
     """Accuracy in [0, 1] on ``rows`` of the commonest class of ``train``; of equally common ones, the first.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -16,6 +16,7 @@ from torchmetrics import MetricCollection
 from kdlab.error import UserError
 from kdlab.freeze.apply import apply, changes, parameter_groups, prepare, select, trainable_table
 from kdlab.freeze.base import Freeze
+from kdlab.metric.direction import declared
 from kdlab.model.shard import gather, split, splits, twin
 from kdlab.module.chunk import parts
 from kdlab.module.reader import Reader, Whole
@@ -33,11 +34,13 @@ class Learner(LightningModule, ABC):
     resumed run draws the same dropout masks, and a stored teacher gives the same run as a live one.
 
     Attributes:
+        higher_is_better: of what every rule logs besides its metrics, see :mod:`kdlab.metric.direction`.
         splittable: whether the model may be split between processes: the rule reads it and nothing more.
         chunks: whether the rule looks at some positions at a time where the task says so.
         compiles: whether the rule reads the model through its reader alone, which may be a compiled one.
     """
 
+    higher_is_better: ClassVar[dict[str, bool | None]] = {"loss": False, "schedule": None}
     splittable: bool = False
     chunks: bool = False
     compiles: bool = True
@@ -68,6 +71,11 @@ class Learner(LightningModule, ABC):
         self.log_every = 1
         self.told: dict[str, Tensor | float] = {}  # the last batch's values, by name, see :meth:`tell`
         self._whole: list[nn.Module] = []  # of a model that is split, for its whole weights; no registered module
+
+    @property
+    def directions(self) -> dict[str, bool | None]:
+        """Whether more is better of what the rule logs, by name without its split."""
+        return self.higher_is_better | declared(self.val_metric)
 
     @property
     def progress(self) -> float:

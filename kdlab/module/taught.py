@@ -13,6 +13,7 @@ from torchmetrics import MetricCollection
 from kdlab.error import UserError
 from kdlab.freeze.base import Freeze
 from kdlab.loss.objective import Objective
+from kdlab.metric.direction import declared
 from kdlab.metric.fidelity import fidelity
 from kdlab.model.shard import split
 from kdlab.module.base import Learner
@@ -58,6 +59,10 @@ class Taught(Learner, ABC):
         comparison = fidelity(task.multi_label, teacher.top_k is not None)
         self.val_fidelity, self.test_fidelity = comparison.clone(prefix="val/"), comparison.clone(prefix="test/")
         self.teacher_metric = self.test_metric.clone(prefix="teacher/test/")
+
+    @property
+    def directions(self) -> dict[str, bool | None]:
+        return super().directions | declared(self.val_fidelity)
 
     @property
     def teacher(self) -> Teacher:

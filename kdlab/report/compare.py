@@ -6,22 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from kdlab.metric.direction import gathered, higher_is_better
 from kdlab.report.read import Record
 from kdlab.report.setting import Setting, is_number, setting, short, swept, text
 from kdlab.report.statistic import Difference, Mean, average, paired
-
-LESS_IS_BETTER = (
-    "loss",
-    "ece",
-    "brier",
-    "nll",
-    "perplexity",
-    "error",
-    "latency_ms",
-    "seconds",
-    "parameters",
-    "size_mb",
-)
 
 
 @dataclass
@@ -44,8 +32,11 @@ class Comparison:
 
     Attributes:
         subject: the runs that are compared (distill, else the command with most runs); keys: what differs in them.
-        rows: settings, the best mean first; teachers: metrics by teacher label.
-        best: for each problem (data set) its best setting and the metric that it was chosen by.
+        rows: settings, the best mean first, the largest first of a metric without a direction; teachers: metrics by
+            teacher label.
+        best: for each problem (data set) its best setting and the metric that it was chosen by; none for a metric that
+            does not declare whether more is better.
+        directions: what the metrics of these runs declare, see :mod:`kdlab.metric.direction`.
     """
 
     metric: str
@@ -55,11 +46,7 @@ class Comparison:
     rows: list[Row] = field(default_factory=list)
     teachers: dict[str, dict[str, float]] = field(default_factory=dict)
     best: dict[str, tuple[Row, str]] = field(default_factory=dict)
-
-
-def less_is_better(metric: str) -> bool:
-    """Whether a smaller value of this metric is the better one."""
-    return any(part in LESS_IS_BETTER for part in metric.split("/"))
+    directions: dict[str, bool | None] = field(default_factory=dict)
 
 
 def is_baseline(record: Record) -> bool:
@@ -77,7 +64,8 @@ def compare(records: Sequence[Record], metric: str) -> Comparison:
     main = "distill" if "distill" in commands else max(sorted(set(commands)), key=commands.count, default="")
     subject = [record for record in records if record.command == main]
     keys = swept(subject)
-    result = Comparison(metric, subject, keys, short(keys))
+    result = Comparison(metric, subject, keys, short(keys), directions=gathered(run.done for run in records))
+    more = higher_is_better(metric, result.directions)
     grouped: dict[Setting, list[Record]] = {}
     for record in subject:
         if record.state == "finished":
@@ -88,7 +76,7 @@ def compare(records: Sequence[Record], metric: str) -> Comparison:
         baseline = is_baseline(runs[0])
         name = label(chosen, result.names)
         result.rows.append(Row(chosen, f"no teacher {name}".strip() if baseline else name, runs, baseline, mean))
-    sign = 1 if less_is_better(metric) else -1
+    sign = 1 if more is False else -1
     result.rows.sort(key=lambda row: (row.mean is None, sign * row.mean.mean if row.mean else 0.0, row.label))
     result.teachers = teachers(subject, records)
     for row in result.rows:
@@ -153,7 +141,7 @@ def _hold_against(row: Row, result: Comparison) -> None:
         row.difference = paired(ours, _by_seed(baseline.runs, result.metric))
     whole = [_teacher_value(run, result) for run in row.runs]
     known = [value for value in whole if value]
-    if row.mean and known and len(known) == len(whole) and not less_is_better(result.metric):
+    if row.mean and known and len(known) == len(whole) and higher_is_better(result.metric, result.directions):
         row.kept = 100 * row.mean.mean / (sum(known) / len(known))
 
 
@@ -195,12 +183,12 @@ def _choose(rows: Sequence[Row], result: Comparison, problem: str) -> None:
     rows = [row for row in rows if not row.baseline] or rows
     twin = result.metric.replace("test/", "val/", 1)
     by = twin if all(twin in run.metrics for row in rows for run in row.runs) else result.metric
-    sign = -1 if less_is_better(by) else 1
+    more = higher_is_better(by, result.directions)
 
     def value(row: Row) -> float:
-        return sign * average(list(_by_seed(row.runs, by).values())).mean
+        return (1 if more else -1) * average(list(_by_seed(row.runs, by).values())).mean
 
-    if rows:
+    if rows and more is not None:
         result.best[problem] = (max(rows, key=value), by)
 
 

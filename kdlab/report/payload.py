@@ -6,7 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from kdlab.report.compare import Comparison, is_baseline, less_is_better
+from kdlab.metric.direction import higher_is_better
+from kdlab.report.compare import Comparison, is_baseline
 from kdlab.report.read import Record
 from kdlab.report.setting import is_number, setting, text
 
@@ -25,7 +26,7 @@ def payload(comparison: Comparison, metric: str) -> dict[str, Any]:
         "metric": metric,
         "qualities": sorted(quality, key=lambda name: (name != metric, not name.startswith("test/"), name)),
         "costs": [name for name in COSTS if name in names or (name == "seconds" and any(run.seconds for run in runs))],
-        "less": [name for name in [*names, "seconds"] if less_is_better(name)],
+        "less": [name for name in [*names, "seconds"] if higher_is_better(name, comparison.directions) is False],
         "keys": [_key(key, comparison) for key in comparison.keys],
         "runs": [_run(run, comparison) for run in runs],
         "teachers": [

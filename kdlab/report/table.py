@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kdlab.error import UserError
-from kdlab.report.compare import less_is_better
+from kdlab.metric.direction import gathered, higher_is_better
 from kdlab.report.read import Record
 from kdlab.report.setting import flatten, short, swept, text
 
@@ -69,7 +69,10 @@ def _row(record: Record, flat: dict[str, Any], columns: Sequence[str]) -> dict[s
 
 
 def ordered(records: Sequence[Record], by: str) -> list[Record]:
-    """The best first by a metric, the smallest first by ``seconds`` and other fields; runs without it come last."""
+    """The best first by a metric, the smallest first by other fields; runs without it come last.
+
+    A metric of which nobody says whether more is better has its largest values first.
+    """
 
     def value(record: Record) -> Any:
         found = record.metrics.get(by)
@@ -77,7 +80,7 @@ def ordered(records: Sequence[Record], by: str) -> list[Record]:
 
     having = [record for record in records if value(record) not in (None, "")]
     rest = [record for record in records if value(record) in (None, "")]
-    descending = "/" in by and not less_is_better(by)
+    descending = "/" in by and higher_is_better(by, gathered(record.done for record in records)) is not False
     try:
         having.sort(key=value, reverse=descending)
     except TypeError:  # numbers and texts under one key

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from torch import Tensor, nn
 
@@ -34,6 +34,7 @@ class Saved(Protocol):
 class Teacher(ABC):
     """One call. A frozen teacher is never a registered submodule of the training module."""
 
+    higher_is_better: ClassVar[dict[str, bool | None]] = {"perf/teacher_seconds": False}
     seconds: float = 0.0  # what a teacher pass before training took
     learns: bool = False  # whether it has to be trained together with the student
     follows: bool = False  # whether it takes in the student's weights as they change

@@ -9,6 +9,8 @@ import pytest
 import torch
 import yaml
 
+from kdlab.metric.direction import declaration, higher_is_better
+
 
 def folders(command: str) -> list[Path]:
     return sorted(path.parent for path in Path("outputs", command).glob("*/config.yaml"))
@@ -34,6 +36,12 @@ def test_distill_trains_the_teacher_leaves_a_whole_run_and_is_not_done_twice(kdl
     done = json.loads((run / "done.json").read_text())
     assert done["state"] == "finished"
     assert done["value"] == metrics["best/val/accuracy"]
+    columns = (run / "history.csv").read_text().splitlines()[0].split(",")
+    measured = {*metrics, *columns} - {"step", "epoch"} - {name for name in columns if name.startswith("lr-")}
+    assert {name for name in measured if declaration(name, done["higher_is_better"]) is None} == set()
+    assert {name for name in metrics if higher_is_better(name, done["higher_is_better"]) is None} == {
+        "best/step", "val/majority", "test/majority",
+    }  # fmt: skip
     assert json.loads((run / "teacher.json").read_text())["id"] == teacher.name
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert config["choice"]["student"] == "bert_tiny"

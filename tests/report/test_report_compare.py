@@ -1,5 +1,6 @@
 """The numbers agree with scipy, and every setting is held against the right baseline."""
 
+import json
 import math
 
 import pytest
@@ -10,7 +11,9 @@ from synthetic_run import distill_config, write_run
 
 from kdlab.report import records, select
 from kdlab.report.compare import absent, compare, counts
+from kdlab.report.payload import payload
 from kdlab.report.statistic import average, paired, student_cdf, student_quantile
+from kdlab.report.table import ordered
 
 values = st.lists(st.floats(-100, 100), min_size=2, max_size=12).filter(lambda v: max(v) - min(v) > 1e-3)
 
@@ -114,3 +117,26 @@ def test_less_is_better_puts_the_smallest_first(sweep):
     rows = compare(records(sweep), "test/ece").rows
     assert [row.mean.mean for row in rows] == sorted(row.mean.mean for row in rows)
     assert all(row.kept is None for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("metric", "recorded", "first", "crowned"),
+    [
+        ("test/fidelity/kl", None, 0.01, True),  # by the metrics that kdlab has
+        ("test/rmse", False, 0.01, True),  # by what the runs wrote down
+        ("test/applause", True, 3.5, True),
+        ("test/applause", None, 3.5, False),
+    ],
+)
+def test_the_best_is_what_the_metric_declares(tmp_path, metric, recorded, first, crowned):
+    for name, value in (("a", 0.01), ("b", 3.5)):
+        run = write_run(tmp_path, "distill", name, distill_config(1, 1.0 + value), {metric: value})
+        if recorded is not None:
+            done = json.loads((run / "done.json").read_text())
+            done["higher_is_better"] = {metric.removeprefix("test/"): recorded}
+            (run / "done.json").write_text(json.dumps(done))
+    found = compare(records(tmp_path), metric)
+    assert found.rows[0].mean.mean == first
+    assert [best.mean.mean for best, _ in found.best.values()] == ([first] if crowned else [])
+    assert next(run.metrics[metric] for run in ordered(records(tmp_path), metric)) == first
+    assert (metric in payload(found, metric)["less"]) == (first == 0.01)

@@ -1,0 +1,128 @@
+"""Whether more of a metric is better. The metric declares it, the run writes it down, and every reader asks here.
+
+A declaration is True (more is better), False (less is better) or None (neither, as for a step number), under the name
+of the metric without its split: ``accuracy``, ``fidelity/kl``, ``perf/latency_ms``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from kdlab.error import UserError
+
+if TYPE_CHECKING:
+    from torchmetrics import Metric, MetricCollection
+
+Directions = Mapping[str, bool | None]
+MODES = {True: "max", False: "min"}
+RECORD = "higher_is_better"  # the key of done.json with the declarations of a run
+
+
+def higher_is_better(name: str, recorded: Directions | None = None) -> bool | None:
+    """Whether more of a logged value is better; None where that is neither, or not known.
+
+    Args:
+        name: as it is logged: ``val/accuracy``, ``best/val/loss``, ``teacher/perf/latency_ms``, ``train/loss/kl``.
+        recorded: the declarations of the runs that it was measured in, see :func:`gathered`; what they lack is
+            answered by the metrics that kdlab itself has.
+
+    Example:
+        >>> higher_is_better("test/fidelity/kl", {"fidelity/kl": False})
+        False
+        >>> higher_is_better("best/val/mae", {"mae": False})
+        False
+    """
+    for known in (lambda: recorded or {}, installed):  # the second imports torch
+        if (found := declaration(name, known())) is not None:
+            return known()[found]
+    return None
+
+
+def declaration(name: str, known: Directions) -> str | None:
+    """The entry that speaks of a logged name, which has splits before it and parts of a sum behind it; None: none.
+
+    Example:
+        >>> declaration("train/loss/kl", {"loss": False, "kl": False})
+        'loss'
+    """
+    parts = name.split("/")
+    for start in range(len(parts)):
+        for end in range(len(parts), start, -1):
+            if (entry := "/".join(parts[start:end])) in known:
+                return entry
+    return None
+
+
+def declared(metrics: Mapping[str, Metric] | MetricCollection) -> dict[str, bool | None]:
+    """What the metrics of a collection declare, by their names in it."""
+    named = metrics.items(keep_base=True) if hasattr(metrics, "add_metrics") else metrics.items()  # type: ignore[call-arg]
+    return {name: getattr(metric, "higher_is_better", None) for name, metric in named}
+
+
+def gathered(records: Iterable[Mapping[str, Any]]) -> dict[str, bool | None]:
+    """The declarations of several runs as one; what they contradict each other in has no direction.
+
+    Args:
+        records: what each ``done.json`` holds; runs of before the declarations, and damaged ones, add nothing.
+
+    Example:
+        >>> gathered([{"higher_is_better": {"mae": False}}, {"state": "finished"}])
+        {'mae': False}
+    """
+    found: dict[str, bool | None] = {}
+    for done in records:
+        own = done.get(RECORD)
+        for name, value in own.items() if isinstance(own, Mapping) else ():
+            if value is None or isinstance(value, bool):
+                found[name] = value if found.get(name, value) is value else None
+    return found
+
+
+def mode(monitor: str, given: str | None, directions: Directions | None = None, where: str = "mode") -> str:
+    """``max`` or ``min`` for a metric that decides something.
+
+    Args:
+        given: what the user says; None: what the metric declares.
+        where: the key that it stands under, for the message.
+
+    Raises:
+        UserError: it contradicts the metric, is no such word, or nothing is declared.
+
+    Example:
+        >>> mode("val/loss", None, {"loss": False})
+        'min'
+    """
+    if given not in (None, "max", "min"):
+        raise UserError(f"{where}={given} is unknown: choose max or min, or null for the direction of the metric.")
+    more = higher_is_better(monitor, directions)
+    if given is None and more is None:
+        raise UserError(
+            f"{where} is null, but {monitor} does not declare whether more is better: set it to max or min."
+        )
+    if given is not None and more is not None and given != MODES[more]:
+        wanted = "more" if more else "less"
+        raise UserError(f"{where}={given}, but {wanted} of {monitor} is better: set it to {MODES[more]} or null.")
+    return given or MODES[bool(more)]
+
+
+@cache
+def installed() -> dict[str, bool | None]:
+    """The declarations of everything that kdlab itself logs."""
+    from kdlab.callback.checkpoint import Checkpoint
+    from kdlab.callback.speed import Speed
+    from kdlab.metric import cost, majority
+    from kdlab.metric.causal_lm import causal_lm
+    from kdlab.metric.classification import classification
+    from kdlab.metric.fidelity import fidelity
+    from kdlab.module.base import Learner
+    from kdlab.run import Run
+    from kdlab.teacher.base import Teacher
+
+    found: dict[str, bool | None] = {**cost.HIGHER_IS_BETTER, **majority.HIGHER_IS_BETTER}
+    for owner in (Checkpoint, Speed, Learner, Run, Teacher):
+        found |= owner.higher_is_better
+    for metrics in (causal_lm(), classification(["no", "yes"]), fidelity()):
+        found |= declared(metrics)
+    return found
