@@ -51,7 +51,11 @@ def main(cfg: DictConfig) -> Path:
     task: Task = build.make(stored.task)
     data = _data(cfg, stored, subject, task)
     task.prepare(data.labels, data.label_counts)
+    if not len(data.splits[cfg.split]):
+        raise UserError(f"{data.source} has no labelled {cfg.split} rows: choose another split")
     batches = list(getattr(data, f"{cfg.split}_dataloader")() if cfg.split != "train" else data.evaluate_rows("train"))
+    count = sum(len(batch["row"]) for batch in batches)
+    print(f"measures {count:,} rows of {data.source}", flush=True)
     if task.by_token:
         batches = _slices(batches)
     results: dict[str, dict[str, Any]] = {}
@@ -68,7 +72,8 @@ def main(cfg: DictConfig) -> Path:
     folder = outputs / "evaluate" / _place(cfg, subject)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(
-        folder / "report.json", {"run": subject.id, "split": cfg.split, "labels": list(data.labels), "models": results}
+        folder / "report.json",
+        {"run": subject.id, "split": cfg.split, "rows": count, "labels": list(data.labels), "models": results},
     )
     console = Console(record=True, width=120)
     _print(console, subject, cfg.split, results, list(data.labels))
@@ -113,6 +118,10 @@ def _data(cfg: DictConfig, stored: DictConfig, subject: Trained, task: Task) -> 
     node = cfg.datamodule if "datamodule" in cfg else stored.datamodule
     plain: dict[str, Any] = OmegaConf.to_container(node, resolve=True)  # type: ignore[assignment]
     node = plain | {"tokenizer": str(subject.weights)}
+    if any(node.get(key) != stored.datamodule.get(key) for key in ("_target_", "path", "name")):
+        node["whole"] = True  # another data set: nothing is cut off for training
+        if "label_names" in node and node["label_names"] is None and not task.by_token:
+            node["label_names"] = subject.labels  # a small file need not have all of them
     data = select.data(OmegaConf.create({"datamodule": node, "task": stored.task, "outputs": cfg.outputs}))
     known = None if task.by_token else subject.labels
     if known is not None and list(data.labels) != known:

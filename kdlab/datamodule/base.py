@@ -46,6 +46,7 @@ class TextData(LightningDataModule, ABC):
         augment: what happens to a training row each time the student reads it; None: nothing.
         select: who says which rows keep their labels, in :meth:`choose`; None: ``seed``.
         curriculum: in what order rows are learned from; None: all the same.
+        whole: whether the data is only measured: no row is cut off for another split.
 
     Attributes (after :meth:`setup`):
         source: what to call the data in a message.
@@ -76,6 +77,7 @@ class TextData(LightningDataModule, ABC):
     augment: Augment | None = None
     select: Select | None = None
     curriculum: Curriculum | None = None
+    whole: bool = False
     source: str = field(init=False)
     labels: list[str] = field(init=False)
     label_counts: list[int] = field(init=False)
@@ -122,7 +124,10 @@ class TextData(LightningDataModule, ABC):
         if not labelled(codes).any():
             classes = np.zeros_like(classes)  # of texts alone, any may be evaluated
         order = split.priority(corpus.texts, self.split_seed, "split")
-        whole = split.cut(classes, corpus.split, order, self.val_fraction, self.test_fraction)
+        if self.whole:
+            whole = split.whole(classes, corpus.split)
+        else:
+            whole = split.cut(classes, corpus.split, order, self.val_fraction, self.test_fraction)
         caps = {"train": self.train_rows, "val": self.val_rows, "test": self.test_rows}
         self.splits = {
             name: split.take(rows, classes, len(rows) if (cap := caps[name]) is None else cap, order)

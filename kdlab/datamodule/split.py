@@ -90,6 +90,22 @@ def cut(
     return {"train": train, **splits}
 
 
+def whole(classes: np.ndarray, given: Sequence[str] | None) -> dict[str, np.ndarray]:
+    """Row ids of the three splits for a data set that is only measured: nothing is cut off.
+
+    Each split has all labelled rows; where the data has splits of its own, each has its own labelled rows.
+
+    Example:
+        >>> whole(np.array([0, 1, -1, 1]), None)["test"].tolist()
+        [0, 1, 3]
+    """
+    words = None if given is None else np.asarray(given)
+    return {
+        name: np.flatnonzero(classes >= 0 if words is None else (words == name) & (classes >= 0))
+        for name in ("train", "val", "test")
+    }
+
+
 def few(rows: np.ndarray, classes: np.ndarray, per_class: int, order: np.ndarray, names: Sequence[str]) -> np.ndarray:
     """``per_class`` labelled rows of each class, those of least ``order``; sorted.
 

@@ -152,6 +152,24 @@ def test_evaluate_shows_before_against_after(kdlab, tiny):
         assert name in out
 
 
+def test_another_file_is_measured_whole(kdlab, tiny):
+    assert kdlab("finetune", *tiny["finetune"], "logger=none")[0] == 0
+    (run,) = folders("finetune")
+    Path("new.csv").write_text("text,label\n" + "good film,positive\n" * 7 + "a film without a label,\n")
+    words = ["evaluate", f"run={run.name}", "repeats=1", "datamodule=table", "datamodule.path=new.csv"]
+    code, out, err = kdlab(*words)
+    assert code == 0, err
+    assert "measures 7 rows of new.csv" in out
+    (report,) = Path("outputs/evaluate").glob("*/report.json")
+    found = json.loads(report.read_text())
+    assert found["rows"] == sum(map(sum, found["models"]["trained"]["confusion"])) == 7
+    Path("new.csv").write_text("text,label,part\ngood,positive,train\nbad,negative,test\nbad,positive,test\n")
+    code, out, err = kdlab(*words, "datamodule.split_column=part")
+    assert code == 0 and "measures 2 rows" in out, "a split of its own is measured as it is"
+    code, _, err = kdlab(*words, "datamodule.split_column=part", "split=val")
+    assert code == 2 and "no labelled val rows" in err
+
+
 def test_help_of_every_verb_is_quick_and_needs_no_torch():
     import subprocess
     import sys
