@@ -15,6 +15,7 @@ VERBS = {
     "finetune": "fine-tune one model on one task: a teacher, or a student without a teacher",
     "distill": "train a student with a teacher, which is found or trained first",
     "evaluate": "measure a finished run: report per class, calibration, latency, before against after",
+    "predict": "label the rows of a file with a finished run: label and probabilities beside their columns",
     "report": "one HTML page that compares runs",
     "runs": "the table of runs: to the terminal, csv or parquet",
     "store": "what is kept of teachers and frozen layers: list, verify, prune",

@@ -30,6 +30,7 @@ TYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.b
 def say(
     model: nn.Module, task: Task, lengths: np.ndarray, batches: Sequence[Batch], numbers: Iterator[int],
     taps: Collection[str], dtype: str, top_k: int | None = None, temperatures: Sequence[float] = (),
+    name: str | None = "teacher pass",
 ) -> Iterator[Part]:  # fmt: skip
     """What ``model`` says of some batches: its logits in float32 or the largest of them, and its taps.
 
@@ -42,6 +43,7 @@ def say(
         numbers: which of them are read, rising; a few are drawn ahead.
         dtype: of the taps, and of the largest logits.
         top_k, temperatures: keep so many of the largest logits, and the mass of the others; None: all.
+        name: what the bar calls it; None: no bar.
     """
     own = devices()
     precision, threads = current(), torch.get_num_threads()
@@ -74,7 +76,7 @@ def say(
         finally:
             readers.put((reader, device))
 
-    bar = tqdm(total=len(batches), desc="teacher pass", unit="batch", disable=None, leave=False)
+    bar = tqdm(total=len(batches), desc=name, unit="batch", disable=None if name else True, leave=False)
     try:
         with ThreadPoolExecutor(len(own)) as pool:
 

@@ -90,6 +90,11 @@ class Trained:
         """How many attention heads a layer has; 0 where it has none."""
         return getattr(self._config, "num_attention_heads", None) or 0
 
+    @property
+    def shape(self) -> Any:
+        """What transformers knows of the model: its ``config``; None for any other module."""
+        return self._config
+
     @cached_property
     def _config(self) -> Any:
         """What transformers knows of a model; None for any other module."""

@@ -1,0 +1,241 @@
+"""`kdlab predict`: the label and the probabilities of every row of a file, from a finished run."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from kdlab.command import build
+from kdlab.command.runs import writable
+from kdlab.command.teacher import Trained, named
+from kdlab.command.trust import Trust
+from kdlab.datamodule import tokenizer
+from kdlab.datamodule.sink import Added, Sink, TextSink, check_kind, sink
+from kdlab.datamodule.stream import Chunk, Piped, Stream, stream
+from kdlab.datamodule.table import cell
+from kdlab.error import UserError
+from kdlab.file import read_json, write_json
+from kdlab.meter import Meter, clock, tell
+from kdlab.model.pretrained import kind
+from kdlab.predictor import Predictor
+from kdlab.task.sequence_classification import SequenceClassification
+
+ROWS = 1024  # that are in memory at a time
+LONGEST = 512  # tokens of a text, for a model of which no run says how it was trained
+DIGITS = 6  # of a probability
+
+
+def main(cfg: DictConfig) -> None:
+    """Predict and write. Errors: UserError, before the model is loaded where the file cannot be read or written."""
+    for key, told in (("run", "a run id or a run directory"), ("path", "a file of rows, or - for standard input")):
+        if OmegaConf.is_missing(cfg, key):
+            raise UserError(f"{key} has no value; give {told}: kdlab predict run=ID path=new.csv file=predicted.csv")
+    subject = named(str(cfg.run), Path(cfg.outputs), Trust.of(cfg))
+    stored = subject.stored
+    rows = Piped(partial(os.read, 0, 2**16)) if cfg.path == "-" else stream(Path(cfg.path), cfg.encoding)
+    column = "text" if cfg.path == "-" else _column(cfg.text_column, stored, rows, cfg.path)
+    file = None if cfg.file in (None, "-") else writable(str(cfg.file))
+    if file is not None:
+        check_kind(file)
+        if cfg.path != "-" and file.exists() and file.samefile(cfg.path):
+            raise UserError(f"file={cfg.file} is the file that is read: name another")
+    if rows.total == 0:
+        raise UserError(f"{cfg.path} has no rows")
+    predictor = predictor_of(subject, cfg.max_length)
+    new = columns(predictor)
+    if taken := [name for name in new if name in rows.columns]:
+        raise UserError(f"{cfg.path} has a column named '{taken[0]}', which predict writes: rename it")
+    separator = str(stored.datamodule.get("label_separator", ";")) if stored is not None else ";"
+    work = Work(predictor, rows, column)
+    if file is None:
+        try:
+            work.into(TextSink(sys.stdout.buffer, ".csv", separator))
+        except BrokenPipeError:  # such as `kdlab predict … | head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return
+    else:
+        state = {
+            "model": subject.fingerprint, "path": str(Path(cfg.path).absolute()), "column": column,
+            "stamp": None if cfg.path == "-" else [Path(cfg.path).stat().st_size, Path(cfg.path).stat().st_mtime_ns],
+            "encoding": cfg.encoding, "max_length": predictor.max_length, "new": list(new),
+        }  # fmt: skip
+        part = Part(file, state, resumes=cfg.path != "-")
+        if part.rows:
+            tell(f"going on after row {part.rows:,}, where it was interrupted")
+        work.into(part.opened(new, separator), part)
+        part.finish()
+    work.conclude(file)
+
+
+def load(run: str, outputs: str = "outputs", trust: Sequence[str] = ()) -> Predictor:
+    """The model of a finished run, ready to predict.
+
+    Args:
+        run: a run id, a run directory, or a folder that transformers' ``save_pretrained`` wrote.
+        outputs: where runs are kept.
+        trust: what the run's config may name besides what installed options name.
+    """
+    return predictor_of(named(run, Path(outputs), Trust(patterns=tuple(trust))))
+
+
+def predictor_of(subject: Trained, max_length: int | None = None) -> Predictor:
+    """The model of a run with the task and the tokens that it was trained with.
+
+    Raises:
+        UserError: it is no classifier.
+    """
+    stored = subject.stored
+    task = build.make(stored.task) if stored is not None else _task(subject)
+    if task.by_token:
+        raise UserError(
+            f"run {subject.id} is a language model, which has no labels to predict; `kdlab evaluate run={subject.id}` "
+            "measures its perplexity"
+        )
+    labels = subject.labels or [f"LABEL_{index}" for index in range(subject.outputs or 0)]
+    if len(labels) < 2 and not task.multi_label:
+        raise UserError(f"{subject.weights} gives {len(labels) or 'no'} logit a row: predict needs a classifier")
+    task.prepare(labels, [1] * len(labels))
+    if max_length is not None and max_length < 1:
+        raise UserError(f"max_length is {max_length}, and must be 1 or more")
+    own = tokenizer.load(str(subject.weights), [])
+    if max_length is None:
+        max_length = stored.datamodule.max_length if stored is not None else _longest(subject.shape, own)
+    return Predictor(subject.model.eval(), task, own, labels, max_length)
+
+
+def columns(predictor: Predictor) -> dict[str, type]:
+    """The new columns and the type of each."""
+    several = predictor.task.multi_label
+    decided = {f"predicted_{label}": bool for label in predictor.labels} if several else {}
+    return (
+        {"predicted": list if several else str}
+        | decided
+        | {f"probability_{label}": float for label in predictor.labels}
+    )
+
+
+class Work:
+    """Predicts chunk after chunk, counts what came of it, and says how far it is."""
+
+    def __init__(self, predictor: Predictor, rows: Stream, column: str) -> None:
+        self.predictor, self.rows, self.column = predictor, rows, column
+        self.done = self.empty = 0
+        self.counts: Counter[str] = Counter()
+        self.began = time.perf_counter()
+
+    def into(self, out: Sink, part: Part | None = None) -> None:
+        skip = part.rows if part is not None else 0
+        with Meter("predicting", self.rows.total, skip) as meter:
+            for chunk in self.rows.chunks(ROWS, skip):
+                out.write(chunk, self._added(chunk, meter))
+                self.done += len(chunk)
+                if part is not None:
+                    part.note(skip + self.done)
+        out.close()
+
+    def _added(self, chunk: Chunk, meter: Meter) -> Added:
+        texts = [cell(value) or "" for value in chunk.column(self.column)]
+        predictor = self.predictor
+        logits, real = predictor.logits(texts, meter.more)
+        meter.more(int((~real).sum()))
+        probabilities = predictor.task.probabilities(logits)
+        decided = predictor.decide(logits)
+        for label, yes in zip(decided, real.tolist(), strict=True):
+            self.counts.update(() if not yes else label if isinstance(label, list) else [label])
+        self.empty += int((~real).sum())
+
+        def there(values: Sequence[Any]) -> list[Any]:
+            return [value if yes else None for value, yes in zip(values, real.tolist(), strict=True)]
+
+        added = {"predicted": there(decided)}
+        if predictor.task.multi_label:
+            added |= {
+                f"predicted_{label}": there((logits[:, index] > 0).tolist())
+                for index, label in enumerate(predictor.labels)
+            }
+        return added | {
+            f"probability_{label}": there([float(f"{value:.{DIGITS}g}") for value in probabilities[:, index].tolist()])
+            for index, label in enumerate(predictor.labels)
+        }
+
+    def conclude(self, file: Path | None) -> None:
+        """Say what came of it, beside the output."""
+        seconds = time.perf_counter() - self.began
+        counts = ", ".join(f"{count:,} {label}" for label, count in self.counts.most_common(8))
+        more = f" and {len(self.counts) - 8} labels more" if len(self.counts) > 8 else ""
+        where = f" -> {file}" if file is not None else ""
+        tell(f"predicted {self.done:,} rows in {clock(seconds)}: {counts}{more}{where}")
+        if self.empty:
+            tell(f"rows without a text, of which nothing is predicted: {self.empty:,}")
+
+
+class Part:
+    """An output that is not whole yet: beside the file, with a note of how far it is, so that it can be gone on with.
+
+    Attributes:
+        rows: that are in it already.
+    """
+
+    def __init__(self, file: Path, state: dict[str, Any], resumes: bool = True) -> None:
+        self.file, self.state = file, state
+        self.path, self.known = (file.with_name(f".{file.name}.{end}") for end in ("part", "json"))
+        self.rows = self.size = 0
+        self.resumes = resumes and file.suffix.lower() != ".parquet"
+        if self.resumes and self.path.is_file() and self.known.is_file():
+            with suppress(UserError):
+                told = read_json(self.known, "", dict)
+                if told.get("of") == state and self.path.stat().st_size >= told["size"]:
+                    self.rows, self.size = told["rows"], told["size"]
+
+    def opened(self, new: dict[str, type], separator: str) -> Sink:
+        """What writes the rows that are left."""
+        if not self.rows:
+            self.path.unlink(missing_ok=True)
+        return sink(self.path, check_kind(self.file), new, separator, self.size)
+
+    def note(self, rows: int) -> None:
+        """So many rows are written."""
+        if self.resumes:
+            write_json(self.known, {"of": self.state, "rows": rows, "size": self.path.stat().st_size})
+
+    def finish(self) -> None:
+        """Put the file where it belongs."""
+        if self.path.exists():  # of an empty pipe there is none
+            self.path.replace(self.file)
+        self.known.unlink(missing_ok=True)
+
+
+def _column(asked: str | None, stored: DictConfig | None, rows: Stream, path: str) -> str:
+    """The column of the texts."""
+    own = stored.datamodule.get("text_column") if stored is not None else None
+    column = asked or (own if isinstance(own, str) else "text")
+    if column not in rows.columns:
+        raise UserError(
+            f"{path} has no column '{column}' of texts: set text_column to one of {', '.join(rows.columns)}"
+        )
+    return column
+
+
+def _task(subject: Trained) -> SequenceClassification:
+    """The task of a model from elsewhere."""
+    config = subject.shape
+    if config is None or kind(config) != "sequence_classification":
+        raise UserError(f"{subject.weights} is no classifier of texts: predict needs one")
+    return SequenceClassification(multi_label=config.problem_type == "multi_label_classification")
+
+
+def _longest(config: Any, own: Any) -> int:
+    """How many tokens a model from elsewhere can read, at most LONGEST."""
+    places = getattr(config, "max_position_embeddings", None) or LONGEST
+    if any(name in str(config.model_type) for name in ("roberta", "camembert", "mpnet")):
+        places -= (config.pad_token_id or 0) + 1  # their positions begin after that of the padding token
+    return min(LONGEST, own.model_max_length, places)

@@ -1,0 +1,256 @@
+"""`kdlab predict`: what it writes, that it is what `kdlab evaluate` measures, and how it goes on."""
+
+from __future__ import annotations
+
+import csv
+import gc
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tracemalloc
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from kdlab.command import predict
+from kdlab.command.predict import load
+from kdlab.error import UserError
+
+NEW = [
+    {"id": "007", "text": "a good, warm film", "note": "=SUM(A1)", "label": "positive"},
+    {"id": "1e3", "text": 'the "dull" plot\nand poor actors', "note": "  spaces ", "label": "negative"},
+    {"id": "", "text": "bad\rweak", "note": "ü 电影 🙂", "label": "negative"},
+    {"id": "x", "text": "", "note": "no text", "label": "negative"},
+    {"id": "y", "text": "great " * 200, "note": "longer than the model reads", "label": "positive"},
+]
+ADDED = ["predicted", "probability_negative", "probability_positive"]
+
+
+@pytest.fixture
+def place(base, monkeypatch) -> Path:
+    """The folder with a finished teacher and a finished student, to be read alone."""
+    monkeypatch.chdir(base)
+    return base
+
+
+def run_of(place: Path, command: str = "distill") -> str:
+    return next(folder.name for folder in (place / "outputs" / command).iterdir() if (folder / "done.json").exists())
+
+
+def write(path: Path, rows: list[dict]) -> Path:
+    if path.suffix == ".parquet":
+        parquet.write_table(pa.Table.from_pylist(rows), path)
+    elif path.suffix == ".jsonl":
+        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
+    else:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            how = {"delimiter": "\t" if path.suffix == ".tsv" else ",", "quoting": csv.QUOTE_ALL}
+            writer = csv.DictWriter(file, list(rows[0]), **how)
+            writer.writeheader()
+            writer.writerows(rows)
+    return path
+
+
+def read(path: Path) -> list[dict]:
+    if path.suffix == ".parquet":
+        return parquet.read_table(path).to_pylist()
+    if path.suffix == ".jsonl":
+        return [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ","))
+
+
+@pytest.mark.parametrize("source", [".csv", ".tsv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("target", [".csv", ".tsv", ".jsonl", ".parquet"])
+def test_columns_pass_through_from_every_kind_of_file_to_every_other(
+    source, target, place, tmp_path, kdlab, monkeypatch
+):
+    monkeypatch.chdir(place)
+    path, file = write(tmp_path / f"new{source}", NEW), tmp_path / "deep" / f"out{target}"
+    code, out, err = kdlab("predict", f"run={run_of(place)}", f"path={path}", f"file={file}")
+    assert (code, out) == (0, ""), err
+    found = read(file)
+    assert [{name: row[name] for name in NEW[0]} for row in found] == NEW
+    assert [list(row) for row in found] == [[*NEW[0], *ADDED]] * len(NEW)
+    for row in found:
+        if row["text"]:
+            numbers = [float(row[f"probability_{label}"]) for label in ("negative", "positive")]
+            assert sum(numbers) == pytest.approx(1, abs=1e-5)
+            assert row["predicted"] == ("negative", "positive")[numbers[1] > numbers[0]]
+        else:
+            assert all(row[name] in ("", None) for name in ADDED)
+    assert f"predicted {len(NEW)} rows in" in err and "rows without a text, of which nothing is predicted: 1" in err
+    assert sorted(one.name for one in file.parent.iterdir()) == [file.name]
+
+
+def test_predict_gives_what_evaluate_counts(place, reviews, tmp_path, kdlab, monkeypatch):
+    monkeypatch.chdir(place)
+    run = run_of(place)
+    out = f"outputs={tmp_path / 'outputs'}"
+    (tmp_path / "outputs").mkdir()
+    (tmp_path / "outputs" / "distill").symlink_to(place / "outputs" / "distill")
+    reviews = shutil.copy(reviews, tmp_path / "other.csv")  # another data set is measured whole
+    own = ["datamodule=table", f"datamodule.path={reviews}"]
+    code, _, err = kdlab("evaluate", f"run={run}", "repeats=1", out, *own)
+    assert code == 0, err
+    (report,) = (tmp_path / "outputs" / "evaluate").glob("*/report.json")
+    counted = json.loads(report.read_text())["models"]["distilled"]
+    code, _, err = kdlab("predict", f"run={run}", f"path={reviews}", f"file={tmp_path / 'p.csv'}")
+    assert code == 0, err
+    rows = read(tmp_path / "p.csv")
+    labels = ["negative", "positive"]
+    confusion = [[sum((row["label"], row["predicted"]) == (a, b) for row in rows) for b in labels] for a in labels]
+    assert counted["rows"] == len(rows) == 160
+    assert confusion == counted["confusion"]
+
+
+def test_it_goes_on_where_it_was_interrupted(place, reviews, tmp_path, kdlab, monkeypatch):
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(predict, "ROWS", 50)
+    words = ["predict", f"run={run_of(place)}", f"path={reviews}"]
+    assert kdlab(*words, f"file={tmp_path / 'whole.csv'}")[0] == 0
+    real, calls = predict.Work._added, []
+
+    def stopped(self, chunk, meter):
+        calls.append(len(chunk))
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return real(self, chunk, meter)
+
+    monkeypatch.setattr(predict.Work, "_added", stopped)
+    assert kdlab(*words, f"file={tmp_path / 'p.csv'}")[0] == 130
+    assert not (tmp_path / "p.csv").exists()
+    with (tmp_path / ".p.csv.part").open("a") as file:
+        file.write("half a row, torn")
+    code, _, err = kdlab(*words, f"file={tmp_path / 'p.csv'}")
+    assert code == 0, err
+    assert "going on after row 100, where it was interrupted" in err
+    assert calls == [50, 50, 50, 50, 10]
+    assert (tmp_path / "p.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert not list(tmp_path.glob(".p.csv*"))
+
+
+def test_another_input_is_not_gone_on_with(place, reviews, tmp_path):
+    begun = predict.Part(tmp_path / "p.csv", {"stamp": 1})
+    begun.path.write_text("three\nrows\nthere\n")
+    begun.note(2)
+    assert predict.Part(tmp_path / "p.csv", {"stamp": 1}).rows == 2
+    assert predict.Part(tmp_path / "p.csv", {"stamp": 2}).rows == 0
+    assert predict.Part(tmp_path / "p.csv", {"stamp": 1}, resumes=False).rows == 0
+
+
+def test_lines_of_standard_input_are_answered_on_standard_output(place):
+    code = "import sys; from kdlab.__main__ import main; sys.argv[0] = 'kdlab'; main()"
+    words = ["predict", f"run={run_of(place)}", "path=-"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *words], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )  # fmt: skip
+    assert process.stdin and process.stdout
+    process.stdin.write(b"a good film\n")
+    process.stdin.flush()
+    first = [process.stdout.readline(), process.stdout.readline()]  # while the pipe is open
+    out, err = process.communicate("\nбольшой 🙂, film".encode(), timeout=60)
+    assert process.returncode == 0, err
+    rows = list(csv.DictReader((b"".join(first) + out).decode().splitlines()))
+    assert [row["text"] for row in rows] == ["a good film", "", "большой 🙂, film"]
+    assert [bool(row["predicted"]) for row in rows] == [True, False, True]
+
+
+def test_a_plain_transformers_folder_is_read_too(place, tmp_path, kdlab, monkeypatch):
+    from transformers import pipeline
+
+    monkeypatch.chdir(place)
+    run = run_of(place)
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    for file in (place / "outputs" / "distill" / run / "model").iterdir():
+        if file.name != "labels.json":
+            (plain / file.name).write_bytes(file.read_bytes())
+    path = write(tmp_path / "new.csv", [row for row in NEW if row["text"] and len(row["text"]) < 100])
+    for name in (run, str(plain)):
+        code, _, err = kdlab("predict", f"run={name}", f"path={path}", f"file={tmp_path / 'o.jsonl'}")
+        assert code == 0, err
+        for row in read(tmp_path / "o.jsonl"):
+            expected = pipeline("text-classification", model=str(plain), device="cpu")(row["text"])[0]
+            assert row["predicted"] == expected["label"]
+            assert row[f"probability_{row['predicted']}"] == pytest.approx(expected["score"], abs=1e-5)
+
+
+def test_python_users_load_and_predict(place):
+    model = load(f"outputs/distill/{run_of(place)}")
+    one, two, none = model.predict(["a good film", "a bad one", " "])
+    assert one.label in model.labels and set(two.probabilities) == {"negative", "positive"}
+    assert one.probabilities[one.label] == max(one.probabilities.values())
+    assert (none.label, none.probabilities) == (None, {})
+    assert model.predict([]) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["path=nothing.csv"], "there is no file nothing.csv"),
+        (
+            ["path=new.csv", "text_column=texts"],
+            "has no column 'texts' of texts: set text_column to one of id, text, no",
+        ),
+        (["path=new.csv", "file=out.xml"], "file=out.xml ends in '.xml', and can be .csv, .tsv"),
+        (["path=new.csv", "file=new.csv"], "is the file that is read: name another"),
+        (["path=new.csv", "max_length=0"], "max_length is 0, and must be 1 or more"),
+        (["path=new.csv", "encoding=klingon"], "encoding=klingon is not known"),
+        (["path=again.csv"], "has a column named 'predicted', which predict writes: rename it"),
+        (["path=empty.csv"], "empty.csv has no rows"),
+        ([], "path has no value; give a file of rows"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_loaded(words, told, place, tmp_path, kdlab, monkeypatch):
+    write(tmp_path / "new.csv", NEW)
+    write(tmp_path / "again.csv", [{"text": "a", "predicted": "b"}])
+    (tmp_path / "empty.csv").write_text("text,label\n")
+    monkeypatch.chdir(tmp_path)
+    code, out, err = kdlab("predict", f"run={place / 'outputs' / 'distill' / run_of(place)}", *words)
+    assert (code, out) == (2, "")
+    assert told in err and err.count("\n") == 1
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_memory_does_not_grow_with_the_file(place, tmp_path, monkeypatch):
+    """Sixteen times the rows, and the peak of what Python allocates is about the same."""
+    model = load(f"outputs/distill/{run_of(place)}")
+
+    def peak(rows: int) -> int:
+        path = tmp_path / f"{rows}.csv"
+        path.write_text("text,blob\n" + "".join(f"film {row},{'x' * 20_000}\n" for row in range(rows)))
+        monkeypatch.setattr(predict, "ROWS", 32)
+        gc.collect()
+        tracemalloc.start()
+        out = predict.sink(tmp_path / "o.csv", ".csv", predict.columns(model), ";")
+        predict.Work(model, predict.stream(path), "text").into(out)
+        most = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return most
+
+    peak(64)  # what is imported and cached once
+    assert peak(1024) - peak(64) < 0.05 * (1024 - 64) * 20_000
+
+
+def test_a_closed_pipe_ends_it_quietly(place):
+    code = "import sys; from kdlab.__main__ import main; sys.argv[0] = 'kdlab'; main()"
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    words = ["predict", f"run={run_of(place)}", "path=-"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], input=b"a good film\n", stdout=write_end, stderr=subprocess.PIPE
+    )
+    os.close(write_end)
+    assert b"Traceback" not in done.stderr and b"Error" not in done.stderr
+
+
+def test_a_language_model_has_no_labels_to_predict(tmp_path, place):
+    config = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "n_layer": 1, "n_embd": 8, "n_head": 2}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="is no classifier of texts"):
+        load(str(tmp_path))
