@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
 from kdlab.error import UserError
+from kdlab.metric.direction import mode
 
 
 class Checkpoint(LightningCheckpoint):
@@ -23,17 +24,19 @@ class Checkpoint(LightningCheckpoint):
     Args:
         folder: the run directory.
         monitor: the metric that decides; None: there is no best.ckpt.
-        mode: ``max`` or ``min``.
+        mode: ``max`` or ``min``: whether more or less is better; None: as the metric declares.
         every_n_steps: optimizer steps between two writes of last.ckpt within an epoch; 0: only after each epoch.
     """
 
     higher_is_better: ClassVar[dict[str, bool | None]] = {"step": None}  # best/step
 
     def __init__(
-        self, folder: Path, monitor: str | None = "val/accuracy", mode: str = "max", every_n_steps: int = 0
+        self, folder: Path, monitor: str | None = "val/accuracy", mode: str | None = None, every_n_steps: int = 0
     ) -> None:
-        if mode not in ("max", "min"):
-            raise UserError(f"callback.checkpoint.mode={mode} is unknown: choose max or min.")
+        if mode not in (None, "max", "min"):
+            raise UserError(
+                f"callback.checkpoint.mode={mode} is unknown: choose max or min, or null for the metric's direction."
+            )
         self.folder = Path(folder) / "checkpoints"
         self.monitor = monitor
         self.mode = mode
@@ -61,6 +64,10 @@ class Checkpoint(LightningCheckpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.best_value, self.best_step = state_dict["best_value"], state_dict["best_step"]
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if self.monitor is not None:
+            self.mode = mode(self.monitor, self.mode, getattr(pl_module, "directions", {}), "callback.checkpoint.mode")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         # best.ckpt comes before the last.ckpt that knows of it: a kill in between repeats the epoch and writes it again

@@ -12,7 +12,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from kdlab.command import build
+from kdlab.command import build, monitor
 from kdlab.command.find import check_kept, generation, how, places, recipe
 from kdlab.command.job import Job
 from kdlab.command.point import MANY, Grid, Point
@@ -80,6 +80,7 @@ class Precheck:
                 self._once("loss", job.cfg.loss, task=job.cfg.task, teacher=job.cfg.teacher)
             if "metric" in job.cfg:
                 self._once("metric", job.cfg.metric, task=job.cfg.task)
+            self._monitors(job)
             if asks_a_teacher(job):
                 for place, node in places(job.cfg.teacher).items():
                     self._recipe(job, place, node)
@@ -118,6 +119,22 @@ class Precheck:
             build.make(node)
         else:
             build.bind(node, where)
+
+    def _monitors(self, job: Job) -> None:
+        """Check what follows a validation metric; points that differ in nothing that matters to it are asked once."""
+        cfg = job.cfg
+        parts = [node for _, node in monitor.watching(cfg)]
+        parts += [cfg[key] for key in ("metric", "task", "loss", "module", "teacher") if key in cfg]
+        plain = [OmegaConf.to_container(node, resolve=True, throw_on_missing=False) for node in parts]
+        key = json.dumps(["monitor", *plain], default=str)
+        if key not in self.known:
+            self.known[key] = ""
+            try:
+                monitor.check(cfg)
+            except UserError as problem:
+                self.known[key] = str(problem)
+        if self.known[key]:
+            raise UserError(self.known[key])
 
     def _recipe(self, job: Job, place: str, node: DictConfig) -> None:
         """Check the command that a teacher is trained by, where it is not named by its run."""

@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 from kdlab.callback.checkpoint import Checkpoint
 from kdlab.callback.leave import Leave
 from kdlab.callback.prune import TRIAL, Prune
-from kdlab.command import build, select, turn
+from kdlab.command import build, monitor, select, turn
 from kdlab.command.job import Job
 from kdlab.command.rank import Companions
 from kdlab.command.teacher import Trained
@@ -105,6 +105,7 @@ def carry_out(job: Job, prepare: Prepare) -> float | None:
 
 def _train(job: Job, run: Run, prepare: Prepare) -> float | None:
     cfg, start = job.cfg, time.perf_counter()
+    monitor.check(cfg)
     torch.manual_seed(cfg.seed)
     data = select.data(cfg)
     # told before a teacher is trained

@@ -62,7 +62,7 @@ def trial(learner: Learner, data: Any, fit: Callable[..., Trainer]) -> Trace:
         "a gradient": written(watch.gradients),
         "the trainable set": written([watch.learning, [learner.freezing.scales(depth, at) for at in MOMENTS]]),
         "the optimizer": written([kinds, groups, [learner.scheduler(at) for at in MOMENTS]]),
-        "a schedule": written([_course(value) for value in learner.schedules] + watch.levels),
+        "a schedule": written([_course(value, learner.directions) for value in learner.schedules] + watch.levels),
     }
 
 
@@ -103,10 +103,11 @@ class _Watch(Callback):
         self.levels.append({name: value for name, value in logged.items() if name.startswith("train/schedule/")})
 
 
-def _course(schedule: Schedule) -> list[Any]:
+def _course(schedule: Schedule, directions: Mapping[str, bool | None]) -> list[Any]:
     """A schedule's values over time, and after each of some validations that bring small gains and long halts."""
     course: list[Any] = [[schedule(at) for at in MOMENTS], schedule.monitor]
     told = copy.deepcopy(schedule)
+    told.direct(directions)
     for count in range(100 if schedule.monitor else 0):
         told.hear({str(schedule.monitor): 0.001 * 2 ** (count // 8) * (-1) ** (count // 50)})
         course.append(told(1.0))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +17,14 @@ from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from kdlab.callback.prune import TRIAL, pruner
+from kdlab.command import monitor
 from kdlab.error import JobError, UserError
 from kdlab.file import write_json
 from kdlab.launcher.point import composed
+from kdlab.metric.direction import higher_is_better
 from kdlab.report.read import record
 
 if TYPE_CHECKING:
@@ -45,13 +48,15 @@ def sweep(
         import optuna
     except ImportError:
         raise UserError("sweep=optuna needs optuna: pip install 'kdlab[optuna]'") from None
-    settings = _checked(settings)
+    _check(settings)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     overrides = OverridesParser.create(config_loader=context.config_loader).parse_overrides(words)
     space = {one.get_key_element(): distribution(one) for one in overrides if one.is_sweep_override()}
     if not space:
         raise UserError("sweep=optuna: nothing to search; give a key several values or an interval(low,high)")
     fixed = [str(one.input_line) for one in overrides if not one.is_sweep_override()]
+    first = [*fixed, *[f"{key}={_first(values)}" for key, values in space.items()]]
+    settings = settings | {"objectives": objectives(settings, composed(context, config, first, 0).job.cfg)}
     study = _study(settings, config, {"space": {key: repr(value) for key, value in space.items()}, "fixed": fixed})
     _recover(study)
     failed: list[str] = []
@@ -101,23 +106,83 @@ def best(study: optuna.Study, names: list[str]) -> str:
     return "\n".join([f"{len(states)} trials: {counts}; {title}:", *(lines or ["  none"])])
 
 
-def _checked(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings, with the objectives as metric -> direction."""
+def _first(values: optuna.distributions.BaseDistribution) -> Any:
+    return getattr(values, "choices", (getattr(values, "low", None),))[0]
+
+
+def objectives(settings: Mapping[str, Any], cfg: DictConfig) -> dict[str, str]:
+    """What a search is for: metric -> ``maximize`` or ``minimize``, which follows from what the metric declares.
+
+    Args:
+        cfg: of a trial; all trials measure the same.
+
+    Raises:
+        UserError: a direction that contradicts the metric or that nobody knows, a metric that no trial will have, or a
+            pruner without a validation metric to look at.
+    """
+    keeper = OmegaConf.select(cfg, "callback.checkpoint.monitor")
+    words = settings["objectives"]
+    if words is None:
+        if keeper is None:
+            raise UserError(
+                "callback.checkpoint.monitor is null: set hydra.sweeper.objectives, such as [test/accuracy]"
+            )
+        words = [f"best/{keeper}"]
+    found, known, names = {}, monitor.directions(cfg), monitor.validated(cfg)
+    for word in words:
+        asked, _, name = str(word).rpartition(" ")
+        _exists(name, keeper, names)
+        more = higher_is_better(name, known)
+        if more is None and not asked:
+            raise UserError(
+                f"hydra.sweeper.objectives: {name} does not declare whether more is better; write 'maximize {name}' or "
+                f"'minimize {name}'"
+            )
+        found[name] = asked or DIRECTIONS[not more]
+        if more is not None and found[name] != DIRECTIONS[not more]:
+            better = "more" if more else "less"
+            raise UserError(f"hydra.sweeper.objectives: '{asked} {name}', but {better} of it is better; write {name}")
+    objective = next(iter(found))
+    if settings["pruner"] != "none" and not objective.startswith("best/"):
+        raise UserError(
+            f"hydra.sweeper.pruner={settings['pruner']} looks at validations, but the objective is {objective}; "
+            "set pruner=none or an objective such as best/val/accuracy"
+        )
+    return found
+
+
+def _exists(name: str, keeper: str | None, validated: Sequence[str] | None) -> None:
+    """Refuse what will not be in metrics.json."""
+    split, _, metric = name.partition("/")
+    known = None
+    if split in ("val", "best") and metric not in ("majority", "step"):
+        known = [f"best/{keeper}"] if keeper else []
+    elif split == "test" and validated is not None and metric != "majority":
+        known = [one.replace("val/", "test/", 1) for one in validated]
+    if known is not None and name not in known:
+        there = f"choose one of {', '.join(known)}" if known else "set callback.checkpoint.monitor"
+        raise UserError(f"hydra.sweeper.objectives: no trial will have {name} in its metrics.json; {there}")
+
+
+def _check(settings: Mapping[str, Any]) -> None:
     for name, known in (("sampler", SAMPLERS), ("pruner", PRUNERS)):
         if settings[name] not in known:
             raise UserError(f"hydra.sweeper.{name}={settings[name]} is unknown: choose one of {', '.join(known)}")
-    told = [str(word).split() for word in settings["objectives"]]
-    if not told or any(len(words) != 2 or words[0] not in DIRECTIONS for words in told):
+    words = settings["objectives"]
+    told = [str(word).split() for word in words] if isinstance(words, list) else []
+    if words is not None and (not told or any(_odd(one) for one in told)):
         raise UserError(
-            f"hydra.sweeper.objectives={settings['objectives']} must be such as [maximize best/val/accuracy], "
-            "or two or more: [maximize test/accuracy, minimize perf/latency_ms]"
+            f"hydra.sweeper.objectives={words} must be such as [best/val/accuracy], or two or more: [test/accuracy, "
+            "perf/latency_ms]; [maximize NAME] or [minimize NAME] where a metric does not declare its direction"
         )
-    objectives = {metric: direction for direction, metric in told}
-    if settings["pruner"] != "none" and len(objectives) > 1:
+    if settings["pruner"] != "none" and len(told) > 1:
         raise UserError("hydra.sweeper.pruner needs one objective, since no order says which of two trials is worse")
     if settings["n_jobs"] < 1 or settings["n_trials"] < 1:
         raise UserError("hydra.sweeper.n_jobs and n_trials must be 1 or more")
-    return settings | {"objectives": objectives}
+
+
+def _odd(words: Sequence[str]) -> bool:
+    return len(words) != 1 and (len(words) != 2 or words[0] not in DIRECTIONS)
 
 
 def _study(settings: dict[str, Any], config: DictConfig, what: dict[str, Any]) -> optuna.Study:

@@ -162,6 +162,8 @@ class Learner(LightningModule, ABC):
     def setup(self, stage: str) -> None:
         if stage == "fit":
             prepare(self.freezing, self.blocks)
+            for one in self.schedules:
+                one.direct(self.directions)
 
     def on_train_start(self) -> None:
         # not in configure_optimizers: asking makes the train loader, and before a checkpoint is restored that would be

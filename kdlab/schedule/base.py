@@ -40,6 +40,9 @@ class Schedule(ABC):
         """The value of each row ``[...]``, without gradient; one number where all have the same."""
         return self(progress)
 
+    def direct(self, directions: Mapping[str, bool | None]) -> None:  # noqa: B027
+        """Take in whether more is better of each metric, before the first step."""
+
     def hear(self, metrics: Mapping[str, float]) -> None:  # noqa: B027  most follow time alone
         """Take in the metrics of a validation, by name."""
 

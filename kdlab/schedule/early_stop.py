@@ -29,7 +29,7 @@ class EarlyStop(Schedule):
 
     def __init__(
         self, value: float, after: float = 0.0, until: float | None = None, patience: int | None = 3,
-        monitor: str = "val/accuracy", mode: str = "max", min_delta: float = 0.0,
+        monitor: str = "val/accuracy", mode: str | None = None, min_delta: float = 0.0,
     ) -> None:  # fmt: skip
         self.value, self.after = number(value, "schedule.value"), number(after, "schedule.after")
         if patience is None and until is None:
@@ -47,6 +47,10 @@ class EarlyStop(Schedule):
 
     def bounds(self) -> tuple[float, float]:
         return min(self.value, self.after), max(self.value, self.after)
+
+    def direct(self, directions: Mapping[str, bool | None]) -> None:
+        if self.monitor is not None:
+            self.patience.direct(directions)
 
     def hear(self, metrics: Mapping[str, float]) -> None:
         self.stopped = (self.monitor is not None and self.patience.ends(metrics)) or self.stopped

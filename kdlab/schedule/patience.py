@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, final
 
 from kdlab.error import UserError
+from kdlab.metric.direction import Directions, mode
 from kdlab.schedule.base import number
 
 
@@ -15,22 +16,35 @@ class Patience:
 
     Args:
         monitor: the metric, as it is logged in validation.
-        mode: ``max`` or ``min``: whether more or less is better.
+        mode: ``max`` or ``min``: whether more or less is better; None: as the metric declares.
         patience: how many validations in a row without a gain are too many; at least 1.
         min_delta: >= 0, by how much the metric has to be better.
+        where: the key of the config node that these are from, for messages.
     """
 
-    def __init__(self, monitor: str, mode: str, patience: int, min_delta: float) -> None:
-        if mode not in ("max", "min"):
-            raise UserError(f"schedule.mode is '{mode}', but must be max or min: whether more or less is better")
+    def __init__(
+        self, monitor: str, mode: str | None, patience: int, min_delta: float, where: str = "schedule"
+    ) -> None:
+        if mode not in (None, "max", "min"):
+            raise UserError(
+                f"{where}.mode is '{mode}', but must be max or min, or null for the direction of the metric"
+            )
         if not isinstance(patience, int) or patience < 1:
-            raise UserError(f"schedule.patience is {patience}, but must be a number of validations from 1 up")
-        if number(min_delta, "schedule.min_delta") < 0:
-            raise UserError(f"schedule.min_delta is {min_delta:g}, but must not be below 0: 0 takes every gain")
-        self.monitor, self.sign = monitor, 1 if mode == "max" else -1
+            raise UserError(f"{where}.patience is {patience}, but must be a number of validations from 1 up")
+        if number(min_delta, f"{where}.min_delta") < 0:
+            raise UserError(f"{where}.min_delta is {min_delta:g}, but must not be below 0: 0 takes every gain")
+        self.monitor, self.mode, self.where = monitor, mode, where
         self.patience, self.min_delta = patience, float(min_delta)
         self.best: float | None = None
         self.waited = 0
+
+    def direct(self, directions: Directions) -> None:
+        """Take in what the metrics of the run declare.
+
+        Raises:
+            UserError: ``mode`` contradicts it, or is None and nothing is declared.
+        """
+        self.mode = mode(self.monitor, self.mode, directions, f"{self.where}.mode")
 
     def ends(self, metrics: Mapping[str, float]) -> bool:
         """Take in a validation; whether it was one too many without a gain, from which the count begins anew.
@@ -40,10 +54,12 @@ class Patience:
         """
         if self.monitor not in metrics:
             raise UserError(
-                f"schedule.monitor={self.monitor} was not logged in validation: choose one of "
+                f"{self.where}.monitor={self.monitor} was not logged in validation: choose one of "
                 f"{', '.join(sorted(name for name in metrics if name.startswith('val/')))}"
             )
-        value = self.sign * metrics[self.monitor]
+        if self.mode is None:
+            self.direct({})
+        value = metrics[self.monitor] if self.mode == "max" else -metrics[self.monitor]
         if (self.best is None and value == value) or (self.best is not None and value > self.best + self.min_delta):
             self.best, self.waited = value, 0
             return False

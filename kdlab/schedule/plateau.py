@@ -27,7 +27,7 @@ class Plateau(Schedule):
 
     def __init__(
         self, start: float, factor: float = 0.5, least: float = 0.0, most: float = 1.0, patience: int = 3,
-        monitor: str = "val/accuracy", mode: str = "max", min_delta: float = 0.0,
+        monitor: str = "val/accuracy", mode: str | None = None, min_delta: float = 0.0,
     ) -> None:  # fmt: skip
         self.start, self.factor = number(start, "schedule.start"), number(factor, "schedule.factor")
         self.least, self.most = number(least, "schedule.least"), number(most, "schedule.most")
@@ -50,6 +50,9 @@ class Plateau(Schedule):
     def bounds(self) -> tuple[float, float]:
         falls = (self.factor < 1) == (self.start > 0)
         return (self.least, self.start) if falls else (self.start, self.most)
+
+    def direct(self, directions: Mapping[str, bool | None]) -> None:
+        self.patience.direct(directions)
 
     def hear(self, metrics: Mapping[str, float]) -> None:
         self.times += self.patience.ends(metrics)

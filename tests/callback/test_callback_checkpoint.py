@@ -7,10 +7,11 @@ from pathlib import Path
 import lightning.pytorch as pl
 import pytest
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor
+from lightning.pytorch.callbacks import LearningRateMonitor
 from toy import EPOCHS, Kill, Loader, Module, fit, in_child, trainer
 
 from kdlab.callback.checkpoint import Checkpoint
+from kdlab.callback.early_stopping import EarlyStopping
 from kdlab.callback.finite import Finite
 from kdlab.callback.speed import Speed
 from kdlab.error import UserError
@@ -29,7 +30,7 @@ def run(folder: Path, every_n_steps: int = 0, kill: pl.Callback | None = None) -
             Finite(),
             Speed(),
             LearningRateMonitor("step"),
-            EarlyStopping("val/accuracy", mode="max", patience=9),
+            EarlyStopping("val/accuracy", patience=9),
         ]
         module = Module()
         made = fit(
@@ -102,7 +103,9 @@ def test_files_are_two_and_plain(undisturbed):
 )
 def test_best_is_the_first_of_equals(tmp_path, mode, values, epoch):
     checkpoint = Checkpoint(tmp_path, mode=mode)
-    fit(trainer(False, [checkpoint]), Module(accuracy=values))
+    module = Module(accuracy=values)
+    module.directions = {"accuracy": mode == "max"}
+    fit(trainer(False, [checkpoint]), module)
     assert torch.load(checkpoint.best, weights_only=True)["epoch"] == epoch
     assert checkpoint.best_value == pytest.approx(values[epoch])
     assert torch.load(checkpoint.last, weights_only=True)["epoch"] == EPOCHS - 1
@@ -126,7 +129,7 @@ def test_a_kill_while_writing_leaves_the_file_before(tmp_path, monkeypatch):
 
 def test_unknown_monitor_names_the_choices(tmp_path):
     with pytest.raises(UserError, match=r"val/f1.*val/accuracy"):
-        fit(trainer(False, [Checkpoint(tmp_path, monitor="val/f1")]), Module())
+        fit(trainer(False, [Checkpoint(tmp_path, monitor="val/f1", mode="max")]), Module())
 
 
 def test_without_monitor_only_last(tmp_path):
@@ -141,9 +144,53 @@ def test_early_stopping_counts_on_after_a_resume(tmp_path):
     def go(kill=None):
         checkpoint = Checkpoint(folder)
         last = checkpoint.last if checkpoint.last.exists() else None
-        stop = EarlyStopping("val/accuracy", mode="max", patience=2)
+        stop = EarlyStopping("val/accuracy", patience=2)
         callbacks = [stop, checkpoint, *([kill] if kill else [])]
         return fit(trainer(False, callbacks, max_epochs=5), Module(accuracy=values), ckpt_path=last)
 
     assert in_child(lambda: go(Kill("on_train_batch_start", 12))) == signal.SIGKILL
     assert go().current_epoch == 3  # the best epoch and two that were not better, counted over the restart
+
+
+def test_a_run_that_was_stopped_stays_so_after_a_resume(tmp_path):
+    def go(kill=None):
+        checkpoint, stop = Checkpoint(tmp_path), EarlyStopping(patience=1)
+        last = checkpoint.last if checkpoint.last.exists() else None
+        callbacks = [stop, checkpoint, *([kill] if kill else [])]
+        return fit(trainer(False, callbacks, max_epochs=5), Module(accuracy=[0.5, 0.4, 0.9, 0.9, 0.9]), ckpt_path=last)
+
+    assert in_child(lambda: go(Kill("on_train_end", 0))) == signal.SIGKILL
+    again = go()
+    assert again.global_step == 2 * 6
+    assert again.checkpoint_callback.best_value == pytest.approx(0.5)
+
+
+class Loss(Module):
+    """Logs a loss that falls, then rises; and a metric that declares nothing."""
+
+    directions = {"loss": False, "applause": None}  # noqa: RUF012
+
+    def validation_step(self, batch, index):
+        self.log("val/loss", torch.tensor(self.accuracy[self.current_epoch]), on_epoch=True, batch_size=1)
+        self.log("val/applause", torch.tensor(1.0), on_epoch=True, batch_size=1)
+
+
+def test_the_lowest_loss_is_the_best_epoch_and_patience_counts_from_it(tmp_path):
+    falls = [0.9, 0.5, 0.2, 0.3, 0.4, 0.1]
+    checkpoint, stop = Checkpoint(tmp_path, monitor="val/loss"), EarlyStopping("val/loss", patience=2)
+    done = fit(trainer(False, [checkpoint, stop], max_epochs=6), Loss(accuracy=falls))
+    assert checkpoint.best_value == pytest.approx(0.2)
+    assert checkpoint.best_step == 3 * 6
+    assert done.current_epoch == 5
+
+
+@pytest.mark.parametrize("make", [lambda *args: Checkpoint(Path("unused"), *args), EarlyStopping])
+def test_a_mode_that_contradicts_the_metric_or_is_not_known_is_told_before_a_step(make):
+    for monitor, mode, told in (
+        ("val/loss", "max", r"mode=max, but less of val/loss is better"),
+        ("val/applause", None, r"mode is null, but val/applause does not declare"),
+    ):
+        module = Loss(accuracy=[0.5])
+        with pytest.raises(UserError, match=told):
+            fit(trainer(False, [make(monitor, mode)]), module)
+        assert not hasattr(module, "told")

@@ -59,12 +59,14 @@ def test_a_point_that_cannot_run_is_no_evidence():
 @pytest.mark.parametrize(
     "change",
     [
-        {"start": 0.8}, {"factor": 0.4}, {"least": 0.1}, {"patience": 2}, {"monitor": "val/loss"}, {"mode": "min"},
+        {"start": 0.8}, {"factor": 0.4}, {"least": 0.1}, {"patience": 2}, {"monitor": "val/loss"},
         {"min_delta": 0.01},
     ],
     ids=str,
 )  # fmt: skip
 def test_what_a_schedule_makes_of_validations_is_seen_without_one(change):
     plain = {"start": 0.9, "patience": 3}
-    assert _course(Plateau(**plain)) != _course(Plateau(**(plain | change)))
-    assert _course(Plateau(**plain, most=0.95)) == _course(Plateau(**plain)), "a fall does not look at what is above it"
+    assert _course(Plateau(**plain), {}) != _course(Plateau(**(plain | change)), {})
+    assert _course(Plateau(**plain, most=0.95), {}) == _course(Plateau(**plain), {}), (
+        "a fall does not look at what is above it"
+    )

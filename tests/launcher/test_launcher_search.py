@@ -69,9 +69,20 @@ def done() -> int:
         (["hydra.sweeper.sampler=bayes"], "hydra.sweeper.sampler=bayes is unknown: choose one of tpe"),
         (["hydra.sweeper.pruner=cut"], "hydra.sweeper.pruner=cut is unknown"),
         (["hydra.sweeper.n_jobs=0"], "must be 1 or more"),
-        (["hydra.sweeper.objectives=[less test/loss]"], "must be such as [maximize best/val/accuracy]"),
+        (["hydra.sweeper.objectives=[less test/loss]"], "must be such as [best/val/accuracy]"),
         (
-            ["hydra.sweeper.pruner=asha", "hydra.sweeper.objectives=[minimize test/loss,maximize test/accuracy]"],
+            ["hydra.sweeper.objectives=[minimize best/val/accuracy]"],
+            "but more of it is better; write best/val/accuracy",
+        ),
+        (
+            ["hydra.sweeper.objectives=[best/val/loss]"],
+            "no trial will have best/val/loss in its metrics.json; choose one of best/val/accuracy",
+        ),
+        (["hydra.sweeper.objectives=[test/applause]"], "choose one of test/accuracy, test/ece, test/f1_macro"),
+        (["hydra.sweeper.objectives=[perf/applause]"], "perf/applause does not declare whether more is better"),
+        (["hydra.sweeper.objectives=[test/accuracy]", "hydra.sweeper.pruner=asha"], "looks at validations"),
+        (
+            ["hydra.sweeper.pruner=asha", "hydra.sweeper.objectives=[test/loss,test/accuracy]"],
             "needs one objective",
         ),
     ],
@@ -85,7 +96,7 @@ def test_what_cannot_be_is_told_before_a_trial(kdlab, tiny, more, told):
 
 @pytest.mark.slow
 def test_a_search_goes_on_where_it_was(kdlab, tiny):
-    objectives = "hydra.sweeper.objectives=[maximize best/val/accuracy, minimize perf/latency_ms]"
+    objectives = "hydra.sweeper.objectives=[best/val/accuracy, perf/latency_ms]"
     words = search(tiny, "trainer.max_epochs=1", objectives)
     code, out, err = kdlab(*words, "hydra.sweeper.n_trials=2")
     assert code == 0, err
