@@ -34,6 +34,7 @@ usage: kdlab VERB [overrides]
 
 kdlab VERB --help       the config groups of a verb and the config it composes
 kdlab help GROUP        the options of a group, such as loss/term; kdlab help loss/term=hint explains one
+kdlab help KEY          what a single key does and may be, such as optimizer.lr
 kdlab VERB --cfg job    the whole config, without running it
 kdlab VERB -m a=1,2     a sweep: one run a combination
 eval "$(kdlab --shell-completion install=bash)"    tab completion (also zsh; fish: kdlab ... install=fish | source)
@@ -66,7 +67,7 @@ def main() -> None:
         elif arguments[0] in DOCTOR:
             _doctor(arguments[1:])
         else:
-            raise UserError(f"'{arguments[0]}' is not a kdlab command; use one of: {', '.join(VERBS | DOCTOR)}")
+            raise UserError(_no_verb(arguments[0]))
         sys.stdout.flush()
     except UserError as mistake:
         _fail(str(mistake))
@@ -80,7 +81,17 @@ def main() -> None:
     except OSError as problem:
         if problem.filename is None or os.environ.get("KDLAB_TRACEBACK"):
             raise
-        _fail(f"{problem.strerror}: {problem.filename}; check the path and that it can be written (outputs=FOLDER)")
+        place = problem.filename2 or problem.filename  # a copy or a rename fails where it writes
+        _fail(f"{problem.strerror}: {place}; check the path and that it can be written (outputs=FOLDER)")
+
+
+def _no_verb(word: str) -> str:
+    from difflib import get_close_matches
+
+    verbs = [*VERBS, *DOCTOR, "help"]
+    meant = get_close_matches(word, verbs, n=1)
+    hint = f"did you mean {meant[0]}? " if meant else ""
+    return f"'{word}' is not a kdlab command; {hint}use one of: {', '.join(verbs)}"
 
 
 def _run(verb: str, overrides: list[str]) -> None:
@@ -99,6 +110,8 @@ def _run(verb: str, overrides: list[str]) -> None:
             if page is not None:
                 print(page)
                 return
+        elif import_module("kdlab.command.flag").answered(verb, overrides, conf()):
+            return
         hydra.main(version_base="1.3", config_path=str(conf()), config_name=verb)(_Task(verb))()
     except (HydraException, OmegaConfBaseException) as mistake:
         if os.environ.get("KDLAB_TRACEBACK"):
@@ -166,6 +179,7 @@ def _sentence(verb: str, mistake: Exception) -> str:
     if isinstance(mistake, UserError):
         return said
     word = getattr(mistake, "override", "")  # of a mistake in the grammar
+    said = said.partition(" Config search path:")[0]
     return f"{word and f'{word}: '}{said}; `kdlab {verb} --help` lists the groups, `--cfg job` the keys"
 
 

@@ -27,7 +27,10 @@ def test_the_list_of_verbs(kdlab):
     assert kdlab("--version")[0] == 0
     code, _, err = kdlab("destill")
     assert code == 2
-    assert err.startswith("error: 'destill' is not a kdlab command; use one of: finetune, distill")
+    assert err.startswith(
+        "error: 'destill' is not a kdlab command; did you mean distill? use one of: finetune, distill"
+    )
+    assert err.rstrip().endswith("doctor, help")
 
 
 @pytest.mark.sampled(3)

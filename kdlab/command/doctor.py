@@ -17,9 +17,9 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
+from kdlab.command import early
 from kdlab.command.option import trains
-from kdlab.command.point import Grid, Point, folders
-from kdlab.command.precheck import problems, sentence
+from kdlab.command.point import Grid, Point, folders, quick, sentence
 from kdlab.error import UserError
 
 PATIENCE = 30.0  # seconds, after which keys that have shown that they do something are not turned again
@@ -65,7 +65,8 @@ def main(arguments: list[str], conf: Path) -> None:
     parser.add_argument("--config-dir", "-cd", type=Path)
     parser.add_argument("words", nargs="*")
     asked = parser.parse_intermixed_args(arguments[1:])
-    with _quiet(), _composing(conf, asked.config_dir):
+    early.look(arguments[0], asked.words, conf, asked.config_dir, values=False, multirun=asked.multirun)
+    with _quiet(), _composing(conf):
         grid = _grid(arguments[0], asked.words, asked.multirun, asked.config_dir)
         look(grid)
 
@@ -81,7 +82,11 @@ def look(grid: Grid) -> None:
     points = grid.points(MANY)
     page = Page()
     page.jobs(grid.jobs, *_states(points), {folder.name: len(same) for folder, same in folders(points).items()})
-    wrong = [sentence(found, len(points))] if (found := problems(points)) else []
+    if not (found := quick(points)):
+        from kdlab.command.precheck import problems  # which imports torch
+
+        found = problems(points)
+    wrong = [sentence(found, len(points))] if found else []
     idle = _idle(points)
     wrong += [
         f"{key} cannot change a run's result: {one.name} and {two.name} are the same run; leave {key} out of the sweep"
@@ -128,9 +133,7 @@ def _states(points: list[Point]) -> tuple[int, int]:
 
 
 @contextmanager
-def _composing(conf: Path, own: Path | None) -> Iterator[None]:
-    if own is not None and not own.is_dir():
-        raise UserError(f"--config-dir {own}: there is no such folder")
+def _composing(conf: Path) -> Iterator[None]:
     with initialize_config_dir(str(conf), version_base="1.3"):
         try:
             yield

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ast
 import re
-import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +14,10 @@ from pathlib import Path
 
 import yaml
 
+from kdlab.command.explain_key import explained, known
+from kdlab.command.near import near, near_keys
+from kdlab.command.signature import file as _file
+from kdlab.command.signature import tree
 from kdlab.error import UserError
 
 PARTS = ("Formula", "When", "Cost", "Source")
@@ -33,7 +36,9 @@ class Page:
         about: the first comment of its YAML.
         family: for a term of a loss, the folder of its code, else "".
         parts: of the docstring, by name: ``what``, those of :data:`PARTS`, and ``Args``; those that are there.
-        settings: the YAML without its first comment, as lines.
+        settings: the YAML without comments of its own and without its choices, as lines.
+        chooses: the options of other groups that it chooses.
+        notes: its further comments.
         terms: for a recipe of ``loss``, name -> option of ``loss/term``.
     """
 
@@ -43,6 +48,8 @@ class Page:
     family: str = ""
     parts: dict[str, str] = field(default_factory=dict)
     settings: list[str] = field(default_factory=list)
+    chooses: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     terms: dict[str, str] = field(default_factory=dict)
 
 
@@ -63,7 +70,17 @@ def explain(words: Sequence[str], conf: Path) -> str:
             folders.insert(0, Path(rest[place + 1]))
             del rest[place : place + 2]
     if len(rest) != 1:
-        raise UserError("kdlab help explains one group or option: kdlab help loss/term, kdlab help loss/term=hint")
+        raise UserError(
+            "kdlab help explains one command, group, option or key: kdlab help runs, kdlab help loss/term, "
+            "kdlab help loss/term=hint, kdlab help optimizer.lr"
+        )
+    if (conf / f"{rest[0]}.yaml").is_file() and rest[0] != "base":
+        from kdlab.command.help import page as verb_page
+
+        return str(verb_page(rest[0], conf, [f"--config-dir={folder}" for folder in folders[:-1]]))
+    key = rest[0].lstrip("+~").partition("=")[0]
+    if "/" not in key and "@" not in key and not _options(key, folders) and (text := explained(key, folders)):
+        return text
     group, _, option = rest[0].partition("=")
     group = group.lstrip("+").split("@")[0]
     options = _options(group, folders)
@@ -71,11 +88,19 @@ def explain(words: Sequence[str], conf: Path) -> str:
         groups = sorted(
             {path.parent.relative_to(root).as_posix() for root in folders for path in root.glob("*/**/*.yaml")}
         )
-        raise UserError(f"'{group}' is no group of configs; there are {', '.join(groups)}")
+        verbs = [path.stem for path in conf.glob("*.yaml") if path.stem != "base"]
+        found = near(group, [*groups, *verbs]) if "." not in group else []
+        keys = near_keys(group, known(folders)) if not found else []
+        meant = " or ".join(f"`kdlab help {one}`" for one in found or keys)
+        raise UserError(
+            f"'{group}' is no command, group or key." + f" Did you mean {meant}?" * bool(meant)
+            + f" Groups: {', '.join(groups)}"
+        )  # fmt: skip
     if not option:
         return _listed([page(group, name, folders) for name in options])
     if option not in options:
-        raise UserError(f"'{option}' is no option of {group}; there are {', '.join(options)}")
+        meant = "".join(f" Did you mean {group}={one}?" for one in near(option, options, 1))
+        raise UserError(f"'{option}' is no option of {group}; there are {', '.join(options)}.{meant}")
     return _shown(page(group, option, folders), folders)
 
 
@@ -85,16 +110,24 @@ def page(group: str, option: str, folders: Sequence[Path]) -> Page:
     text = path.read_text("utf-8")
     node = yaml.safe_load(text) or {}
     comments = [line[1:].strip() for line in text.splitlines() if line.startswith("# ") and "@package" not in line]
+    block = re.sub(r"^defaults:.*\n(?:[ \t-].*\n?)*", "", text, flags=re.M)
     settings = [
-        line for line in text.splitlines() if line and not line.startswith(("#", "_target_", "_partial_", "defaults:"))
+        line for line in block.splitlines() if line and not line.startswith(("#", "_target_", "_partial_", "{}"))
     ]
     entries = [entry for entry in node.get("defaults", []) if isinstance(entry, dict)]
     terms = {
         key.rpartition(".")[2]: str(name) for entry in entries for key, name in entry.items() if key.startswith("term@")
     }
+    chooses = [
+        f"{key.removeprefix('override ').lstrip('/')}={name}"
+        for entry in entries
+        for key, name in entry.items()
+        if key.startswith("override ")
+    ]
     target = str(node.get("_target_", ""))
     family = target.split(".")[-3] if group == "loss/term" else ""
-    return Page(group, option, comments[0] if comments else "", family, documented(target, folders), settings, terms)
+    about, *notes = comments or [""]
+    return Page(group, option, about, family, documented(target, folders), settings, chooses, notes, terms)
 
 
 def documented(target: str, folders: Sequence[Path] = ()) -> dict[str, str]:
@@ -106,8 +139,8 @@ def documented(target: str, folders: Sequence[Path] = ()) -> dict[str, str]:
     path = _file(module, folders)
     if path is None:
         return {}
-    tree = ast.parse(path.read_text("utf-8"))
-    named = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+    body = tree(path).body
+    named = {node.name: node for node in body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
     if name not in named:
         return {}
     own = ast.get_docstring(named[name]) or ""
@@ -117,7 +150,7 @@ def documented(target: str, folders: Sequence[Path] = ()) -> dict[str, str]:
             said = split(ast.get_docstring(named[other]) or "").get("what", "").split("\n\n")[0]
             parts["what"] += f"\n\n{other}: {said}"
     if isinstance(named[name], ast.ClassDef) and "Source" not in parts:
-        functions = (split(ast.get_docstring(node) or "") for node in tree.body if isinstance(node, ast.FunctionDef))
+        functions = (split(ast.get_docstring(node) or "") for node in body if isinstance(node, ast.FunctionDef))
         parts |= next(({"Source": found["Source"]} for found in functions if "Source" in found), {})
     return parts
 
@@ -141,15 +174,6 @@ def split(docstring: str) -> dict[str, str]:
     return {name: text.replace("``", "") for name, text in texts.items() if text.strip()}
 
 
-def _file(module: str, folders: Sequence[Path]) -> Path | None:
-    inside = Path(*module.split(".")) if module else None
-    roots = [Path(__file__).parents[2], *(folder.parent for folder in folders), Path.cwd(), *map(Path, sys.path)]
-    places = (
-        place for root in roots if inside for place in (root / inside.with_suffix(".py"), root / inside / "__init__.py")
-    )
-    return next((place for place in places if place.is_file()), None)
-
-
 def _options(group: str, folders: Sequence[Path]) -> list[str]:
     return sorted({path.stem for root in folders for path in (root / group).glob("*.yaml")}) if group else []
 
@@ -167,8 +191,11 @@ def _listed(pages: Sequence[Page]) -> str:
 
 def _shown(one: Page, folders: Sequence[Path]) -> str:
     lines = [textwrap.fill(f"{one.group}={one.option}: {one.about}", WIDTH)]
+    lines += [textwrap.fill(note, WIDTH) for note in one.notes]
     if not one.terms:
-        lines += ["", *_wrapped("", one.parts.get("what", "")), ""]
+        what = _more(one.about, one.parts.get("what", ""))
+        lines += ["", *_wrapped("", what)] if what else []
+        lines += [""] if any(part in one.parts for part in PARTS) else []
         lines += [line for part in PARTS for line in _wrapped(part, one.parts.get(part, ""))]
     if one.terms or "Formula" in one.parts:
         lines += ["", *_wrapped("", SYMBOLS)]
@@ -176,11 +203,26 @@ def _shown(one: Page, folders: Sequence[Path]) -> str:
         held = page("loss/term", term, folders)
         lines += ["", f"{name} (loss/term={term}): {held.about}"]
         lines += [line for part in PARTS for line in _wrapped(part, held.parts.get(part, ""), "  ")]
+    if one.chooses:
+        lines += ["", textwrap.fill(f"Chooses:   {'  '.join(one.chooses)}", WIDTH, subsequent_indent=" " * 11)]
     if one.settings:
         lines += ["", "Settings, with their defaults:", *(f"  {line}" for line in one.settings)]
     if "Args" in one.parts:
         lines += ["", *textwrap.dedent(one.parts["Args"]).strip("\n").splitlines()]
     return "\n".join([*lines, "", *_used(one, folders)]).rstrip()
+
+
+def _more(about: str, what: str) -> str:
+    """A docstring without a first paragraph that only says again what the comment says.
+
+    Example:
+        >>> _more("A file of your own, a row a text", "A file. A row a text.")
+        ''
+    """
+    first, _, rest = what.partition("\n\n")
+    told = set(re.findall(r"\w+", about.lower()))
+    words = set(re.findall(r"\w+", first.lower()))
+    return rest if words and len(words & told) >= 0.8 * len(words) else what
 
 
 def _used(one: Page, folders: Sequence[Path]) -> Iterator[str]:

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from kdlab.command import build
+from kdlab.command.early import WHICH
 from kdlab.command.job import Job, composed
 from kdlab.command.teacher import Trained, named
 from kdlab.command.trust import Trust
@@ -31,8 +32,6 @@ from kdlab.teacher.base import Teacher
 from kdlab.teacher.retokenized import Retokenized, by_row
 
 Train = Mapping[str, Callable[[Job], Any]]  # what carries out a job, by verb
-
-WHICH = ("run", "recipe", "model", "generations", "members", "peers")  # say which teacher; the rest, how it is read
 
 
 def places(node: DictConfig, path: str = "teacher") -> dict[str, DictConfig]:

@@ -58,6 +58,16 @@ def menu(conf: Path, name: str, overrides: list[str], own: Path | None = None) -
     return Menu(cfg, options, dict(sorted(chosen.items())), sorted({*free, *below}))
 
 
+def roots(conf: Path, name: str) -> set[str]:
+    """The keys at the top of a verb's config: its own, and those where its groups are put."""
+    found = set()
+    for file in [f"{name}.yaml", *["base.yaml"] * ("module" in _defaults(conf / f"{name}.yaml"))]:
+        node = yaml.safe_load((conf / file).read_text("utf-8")) if (conf / file).is_file() else {}
+        found |= {str(key) for key in node if key != "defaults"}
+        found |= {(key.partition("@")[2] or _top(key)).split(".")[0] for key in _defaults(conf / file)}
+    return found
+
+
 def trains(conf: Path) -> list[str]:
     """The verbs that train: those with a training rule to choose."""
     return sorted(path.stem for path in conf.glob("*.yaml") if "module" in _defaults(path))

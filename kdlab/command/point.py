@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import HydraException
@@ -21,7 +23,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
+from kdlab.command.early import check, parse
 from kdlab.command.job import Job, described
+from kdlab.error import UserError
 
 MANY = 240  # points of a grid; of a larger one, each value is composed once
 
@@ -162,3 +166,46 @@ def folders(points: Sequence[Point]) -> dict[Path, list[Point]]:
         if point.job is not None:
             found.setdefault(point.job.folder, []).append(point)
     return found
+
+
+def of_sweep(config: DictConfig) -> list[Point]:
+    """The points of the multirun that Hydra is about to start.
+
+    Args:
+        config: the sweep's config, as Hydra's callbacks get it.
+    """
+    words = [str(word) for word in config.hydra.overrides.task]
+    loader: Any = GlobalHydra.instance().config_loader()
+    HydraConfig.instance().set_config(config.copy())  # where a recipe looks for options of the user's own
+    return Grid(config.hydra.job.config_name, words, config, loader).points(MANY)
+
+
+def quick(points: Sequence[Point]) -> dict[str, list[Point]]:
+    """What can be said of the points without importing torch, with the points it is wrong in."""
+    found: dict[str, list[Point]] = {}
+    for point in points:
+        if problem := point.problem or _quick(point):
+            found.setdefault(problem, []).append(point)
+    return found
+
+
+def _quick(point: Point) -> str:
+    from kdlab.__main__ import conf
+
+    job = point.job
+    if job is None:
+        return ""
+    try:
+        check(job.command, [parse(word) for word in point.words], job.cfg, job.choices, conf())
+    except UserError as problem:
+        return str(problem)
+    return ""
+
+
+def sentence(found: dict[str, list[Point]], count: int) -> str:
+    """The first problem with its point, and how many points have one."""
+    problem, points = next(iter(found.items()))
+    bad = sum(len(points) for points in found.values())
+    more = f" ({bad} of the {count} points have a mistake)" if bad > 1 else ""
+    where = f"point {points[0].number + 1} of {count} ({points[0].name}): " if count > 1 else ""
+    return f"{where}{problem}{more}"

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -15,34 +12,13 @@ from omegaconf.errors import OmegaConfBaseException
 from kdlab.command import build, monitor
 from kdlab.command.find import check_kept, generation, how, places, recipe
 from kdlab.command.job import Job
-from kdlab.command.point import MANY, Grid, Point
+from kdlab.command.point import Point
 from kdlab.command.stage import earlier
 from kdlab.error import UserError
 from kdlab.loss.objective import Objective
 from kdlab.task.base import Task
 
 MADE = ("task", "datamodule", "freeze", "peft", "scheduler")  # cheap to make, and making them checks their values
-
-
-def sweep(config: DictConfig) -> None:
-    """Check every point of the multirun that Hydra is about to start.
-
-    Args:
-        config: the sweep's config, as Hydra's callbacks get it.
-
-    Raises:
-        UserError: a point that cannot run; the sentence names it.
-    """
-    words = [str(word) for word in config.hydra.overrides.task]
-    loader: Any = GlobalHydra.instance().config_loader()
-    HydraConfig.instance().set_config(config.copy())  # where a recipe looks for options of the user's own
-    try:
-        points = Grid(config.hydra.job.config_name, words, config, loader).points(MANY)
-        found = problems(points)
-    finally:
-        HydraConfig.instance().cfg = None
-    if found:
-        raise UserError(sentence(found, len(points)) + "; check=false starts the other points all the same")
 
 
 def problems(points: Sequence[Point]) -> dict[str, list[Point]]:
@@ -54,15 +30,6 @@ def problems(points: Sequence[Point]) -> dict[str, list[Point]]:
         if problem:
             found.setdefault(problem, []).append(point)
     return found
-
-
-def sentence(found: dict[str, list[Point]], count: int) -> str:
-    """The first problem with its point, and how many points have one."""
-    problem, points = next(iter(found.items()))
-    bad = sum(len(points) for points in found.values())
-    more = f" ({bad} of the {count} points have a mistake)" if bad > 1 else ""
-    where = f"point {points[0].number + 1} of {count} ({points[0].name}): " if count > 1 else ""
-    return f"{where}{problem}{more}"
 
 
 class Precheck:

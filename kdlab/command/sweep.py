@@ -53,13 +53,22 @@ class Sweep(Callback):
 
 def refuse(config: DictConfig) -> None:
     """End here where a point of the sweep cannot run: what Hydra's callbacks raise, Hydra only warns of."""
-    from kdlab.command.precheck import sweep
+    from kdlab.command.point import of_sweep, quick, sentence
 
     try:
-        sweep(config)
+        points = of_sweep(config)
+        found = quick(points)
+        if not found:
+            from kdlab.command.precheck import problems  # which imports torch
+
+            found = problems(points)
+        if found:
+            raise UserError(sentence(found, len(points)) + "; check=false starts the other points all the same")
     except UserError as mistake:
         print(f"error: {mistake}", file=sys.stderr)
         raise SystemExit(2) from None
+    finally:
+        HydraConfig.instance().cfg = None
 
 
 class Failed(JobReturn):

@@ -14,6 +14,7 @@ from kdlab.datamodule.base import TextData
 from kdlab.datamodule.corpus import Corpus
 from kdlab.error import UserError
 from kdlab.fetch import local
+from kdlab.value import File
 
 WORDS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
 
@@ -31,7 +32,7 @@ class Table(TextData):
         label_separator: between the labels of a cell.
     """
 
-    path: str
+    path: File
     text_column: str = "text"
     label_column: str | None = "label"
     split_column: str | None = None

@@ -137,12 +137,14 @@ CASES: dict[str, dict[str, Case]] = {
         ),
         "no such tokenizer": Case(("model.tokenizer=nobody/nothing",), ("nobody/nothing", "train:wordpiece")),
         "a typo in a key": Case(("optimizer.learning_rate=1",), ("'optimizer.learning_rate'", "--cfg job")),
-        "a typo in an option": Case(("optimizer=adamm",), ("'optimizer/adamm'", "adafactor adam adamw sgd")),
+        "a typo in an option": Case(
+            ("optimizer=adamm",), ("no optimizer=adamm", "Did you mean optimizer=adam", "adafactor, adam, adamw, sgd")
+        ),
         "a typo in a group": Case(("optimiser=adamw",), ("'optimiser'", "lists the groups")),
         "a typo in an added key": Case(("+optimizer.lrr=1",), ("optimizer.lrr", "AdamW", "lr, betas")),
         "a mistake in the grammar": Case(("optimizer.lr=[1",), ("optimizer.lr=[1",)),
         "a word for a learning rate": Case(("optimizer.lr=fast",), ("optimizer.lr is 'fast'", "a number")),
-        "a negative learning rate": Case(("optimizer.lr=-1",), ("optimizer", "AdamW", "learning rate: -1")),
+        "a negative learning rate": Case(("optimizer.lr=-1",), ("optimizer.lr is -1", "a number from 0 up")),
         "no end": Case(("trainer.max_epochs=-1",), ("never end", "trainer.max_epochs", "trainer.max_steps")),
         "an unknown device": Case(("trainer.accelerator=abacus",), ("trainer", "'abacus'", "Available names")),
         "an unwritable output folder": Case(("outputs=file/sub",), ("file/sub", "outputs=FOLDER")),
@@ -240,9 +242,9 @@ CASES: dict[str, dict[str, Case]] = {
         ),
     },
     "evaluate": {
-        "a run without a name": Case((), ("run has no value", "run=ID", "`kdlab runs`")),
+        "a run without a name": Case((), ("run has no value", "kdlab evaluate run=", "`kdlab help run`")),
         "a run that is not there": Case(("run=nobody",), ("'nobody'", "`kdlab runs` lists")),
-        "a split that is none": Case(("split=exam",), ("split=exam", "train, val, test"), prepare=evaluated),
+        "a split that is none": Case(("split=exam",), ("split is 'exam'", "train, val, test"), prepare=evaluated),
         "a run with torn weights": Case((), (CUT,), prepare=damaged(f"distill/{WEIGHTS}", "cut", evaluated, done=True)),
         "a run without a config": Case(
             (),
@@ -271,7 +273,7 @@ CASES: dict[str, dict[str, Case]] = {
     },
     "runs": {
         "no runs": Case((), ("no folder", "outputs=FOLDER")),
-        "an unknown format": Case(("format=xml",), ("format=xml", "table, csv, parquet"), prepare=list),
+        "an unknown format": Case(("format=xml",), ("format is 'xml'", "table, csv, parquet"), prepare=list),
     },
     "destil": {"a verb that is none": Case((), ("'destil'", "finetune, distill, evaluate"))},
 }

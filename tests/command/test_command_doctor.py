@@ -177,7 +177,7 @@ LINES = {
     "nothing": ([], ["it was given none", "kdlab doctor distill -m"]),
     "a verb that does not train": (["runs"], ["'runs' is no command that trains", "distill or finetune"]),
     "an unknown flag": (["distill", "--dry"], ["--dry", "kdlab doctor distill -m"]),
-    "a sweep without -m": (["distill", "loss.temperature=1,2"], ["loss.temperature=1,2", "--multirun"]),
+    "a sweep without -m": (["distill", "loss.temperature=1,2"], ["loss.temperature=1,2", "add -m"]),
     "a folder of options that is not there": (["distill", "--config-dir", "nowhere"], ["nowhere", "no such folder"]),
     "a mistake in the grammar": (["distill", "loss.alpha=[1"], ["loss.alpha=[1"]),
 }
@@ -235,7 +235,8 @@ def test_what_points_have_in_common_is_checked_once(kdlab, tiny, monkeypatch):
         look(self, where, node, **more)
 
     monkeypatch.setattr(precheck.Precheck, "_look", counted)
-    words = ["loss.temperature=1,2,4", "loss.alpha=0.5,0.9", "freeze=none,head", "optimizer.lr=-1"]
+    words = ["loss.temperature=1,2,4", "loss.alpha=0.5,0.9", "freeze=none,head"]
+    words += ["optimizer=sgd", "optimizer.nesterov=true", "optimizer.momentum=0"]
     assert kdlab("distill", "-m", *tiny["distill"], "logger=none", *words)[0] == 2
     assert len(looked) == len(set(looked))
     assert [where for where, *_ in looked].count("loss") == 6

@@ -10,11 +10,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hydra import compose, initialize_config_dir
 from hydra.utils import get_object
+from omegaconf import OmegaConf
 from small import options
 
-from kdlab.__main__ import conf
+from kdlab.__main__ import VERBS, conf
 from kdlab.command.explain import PARTS, documented, explain, page
+from kdlab.command.near import leaves
+from kdlab.error import UserError
 
 GROUPS = sorted({path.parent.relative_to(conf()).as_posix() for path in conf().glob("*/**/*.yaml")})
 
@@ -80,9 +84,67 @@ def test_the_help_of_a_verb_leads_to_it_and_mistakes_are_told(kdlab):
     code, out, _ = kdlab("help", "loss/term=kl")
     assert code == 0 and "Hinton" in out
     for words, told in (
-        (["loss/terms"], "'loss/terms' is no group of configs; there are"),
+        (["loss/terms"], "'loss/terms' is no command, group or key. Did you mean `kdlab help loss/term`?"),
         (["loss/term=k"], "'k' is no option of loss/term; there are ab,"),
         (["loss", "kd"], "kdlab help loss/term=hint"),
     ):
         code, _, err = kdlab("help", *words)
         assert code == 2 and told in err
+
+
+def test_help_takes_commands():
+    for verb in VERBS:
+        assert explain([verb], conf()).startswith(f"kdlab {verb} [overrides]")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_takes_every_key_of_every_command(verb):
+    with initialize_config_dir(str(conf()), version_base="1.3"):
+        cfg = compose(verb)
+    keys = [key for key in leaves(cfg) if not OmegaConf.is_dict(child_at(cfg, key))]
+    assert keys
+    for key in keys:
+        text = explain([key], conf())
+        assert text.startswith(f"{key}: ") and "Set it:" in text
+
+
+def child_at(cfg, key):
+    node = cfg
+    for name in key.split("."):
+        node = node._get_node(name)
+    return node
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("optimizer.lr", ("learning rate", "a number from 0 up", "optimizer=adamw", "5.0e-05", "-m optimizer.lr=A,B")),
+        ("freeze.layers", ("freeze=bottom", "2")),
+        ("runs", ("kdlab runs [overrides]", "# where to write")),
+        ("cluster.threads", ("torch threads",)),
+        ("loss.terms.hint.taps", ("{student: hidden.-1, teacher: hidden.-1}",)),
+        ("experiment=movie_reviews", ("Chooses:", "model@student=minilm_l6")),
+    ],
+)
+def test_what_help_says(word, says):
+    text = explain([word], conf())
+    assert all(part in text for part in says), text
+    assert "override /" not in text
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("lr", "kdlab help optimizer.lr"), ("temperature", "kdlab help loss.temperature"),
+        ("optimiser", "kdlab help optimizer"), ("trainer.max_epoch", "kdlab help trainer.max_epochs"),
+        ("loss=kdd", "loss=kd?"), ("distil", "kdlab help distill"),
+    ],
+)  # fmt: skip
+def test_help_suggests_what_was_meant(word, meant):
+    with pytest.raises(UserError, match=re.escape(meant)):
+        explain([word], conf())
+
+
+def test_a_description_is_not_given_twice():
+    text = explain(["datamodule=table"], conf())
+    assert text.count("unlabelled.\n") == 1

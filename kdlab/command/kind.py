@@ -1,0 +1,15 @@
+"""What the keys of the commands themselves may be; those of groups are arguments of what they configure."""
+
+from __future__ import annotations
+
+ROOT = {
+    "seed": "Seed", "group": "str | int | None", "outputs": "str", "rerun": "bool", "reuse_frozen": "bool",
+    "compile": "bool", "trust": "list[str]", "check": "bool", "download": "bool", "start": "str | None",
+    "select": "str | int | list[str | int] | None", "by": "str", "cost": "str", "title": "str | int | None",
+    "project": "str", "entity": "str | None", "push": "bool", "seconds": "Positive", "run": "str | int",
+    "split": "Literal['train', 'val', 'test']", "baseline": "str | int | None", "repeats": "Count",
+    "file": "str | None", "open": "bool", "sort": "str", "columns": "str | list[str] | None",
+    "format": "Literal['table', 'csv', 'parquet']", "live": "bool", "every": "Positive",
+    "action": "Literal['list', 'verify', 'prune']", "unused_days": "NonNegative | None",
+    "missing": "Literal['refuse', 'send']", "at_once": "Count",
+}  # fmt: skip
