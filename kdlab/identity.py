@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,14 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 import kdlab.precision  # noqa: F401  registers ${cpu_precision:}
+from kdlab.error import UserError
 from kdlab.file import sha256
 
 NEUTRAL = frozenset({"hydra", "outputs", "rerun", "group", "logger", "cluster", "choice", "command", "check", "trust"})
 NEUTRAL_ANYWHERE = frozenset({"download", "progress", "lr_monitor", "every_n_steps", "log_every_n_steps", "profiler"})
 COUNTED = frozenset({"limit_train_batches", "limit_val_batches", "limit_test_batches", "val_check_interval"})
+OPEN_DATA = {"table": "path", "hub": "name"}  # options that read any data, and the key that names it
+LONGEST_NAME = 32  # characters of it in an id
 CONTENT = frozenset({"path"})  # keys whose value, where it names a file or folder, stands for what is in it
 
 
@@ -56,9 +60,58 @@ def _digest(stamp: tuple[tuple[str, int, int], ...], root: str) -> str:
     return digest.hexdigest()
 
 
-def slug(choices: Mapping[str, Any], seed: Any) -> str:
-    """The readable half of an id, from the names of the selected options."""
-    words = (choices.get(group) for group in ("datamodule", "model", "model@student", "loss", "freeze"))
+def data_name(choices: Mapping[str, Any], config: Mapping[str, Any]) -> str | None:
+    """What to call the data of a run: the name of its option, or that of the file where the option reads any file.
+
+    Args:
+        choices: the names of the selected options.
+        config: the composed config, resolved.
+
+    Example:
+        >>> data_name({"datamodule": "table"}, {"datamodule": {"path": "../mine/tweets 2024.csv"}})
+        'tweets_2024'
+    """
+    option, node = choices.get("datamodule"), config.get("datamodule")
+    place = node.get(OPEN_DATA.get(str(option), "")) if isinstance(node, Mapping) else None
+    if not isinstance(place, str):
+        return option
+    stem = re.split(r"[/\\:]", place.rstrip("/\\"))[-1].split(".")[0]
+    return re.sub(r"[^A-Za-z0-9]+", "_", stem).strip("_")[:LONGEST_NAME] or option
+
+
+def matching(name: str, ids: Iterable[str]) -> list[str]:
+    """The run ids that a name stands for: itself, else those that end or begin with it, as `kdlab runs` shows them.
+
+    Example:
+        >>> matching("d4f03024", ["tweets-bert_tiny-kd-none-s0-d4f03024", "tweets-bert_tiny-kd-none-s1-06d8928d"])
+        ['tweets-bert_tiny-kd-none-s0-d4f03024']
+    """
+    known = sorted(set(ids))
+    if name in known or not name:
+        return [name] if name else []
+    return [one for one in known if one.endswith(name)] or [one for one in known if one.startswith(name)]
+
+
+def resolved(name: str, ids: Iterable[str]) -> str | None:
+    """The one run id that a name stands for; None where it stands for none.
+
+    Raises:
+        UserError: it stands for several.
+    """
+    found = matching(name, ids)
+    if len(found) > 1:
+        more = f" and {len(found) - 5} more" if len(found) > 5 else ""
+        raise UserError(
+            f"'{name}' is the end or the beginning of {len(found)} run ids ({', '.join(found[:5])}{more}): "
+            "give more of it"
+        )
+    return found[0] if found else None
+
+
+def slug(choices: Mapping[str, Any], seed: Any, data: str | None = None) -> str:
+    """The readable half of an id, from the names of the selected options and, where it is given, of the data."""
+    groups = ("datamodule", "model", "model@student", "loss", "freeze")
+    words = [data if data and group == "datamodule" else choices.get(group) for group in groups]
     stages = [str(choices["stages"])] if choices.get("stages") not in (None, "none") else []
     return "-".join([str(word) for word in words if word] + stages + [f"s{seed}"])
 
@@ -66,9 +119,9 @@ def slug(choices: Mapping[str, Any], seed: Any) -> str:
 def run_id(root: DictConfig) -> str:
     """The id of the run that a composed config describes; the resolver ``${run_id:}``."""
     plain = OmegaConf.masked_copy(root, [str(key) for key in root if key != "hydra"])
-    resolved = OmegaConf.to_container(plain, resolve=True)
+    config: Any = OmegaConf.to_container(plain, resolve=True)
     choices = root.hydra.runtime.choices if "hydra" in root else {}
-    return f"{slug(choices, root.get('seed'))}-{identity(resolved)}"  # type: ignore[arg-type]
+    return f"{slug(choices, root.get('seed'), data_name(choices, config))}-{identity(config)}"
 
 
 OmegaConf.register_new_resolver("run_id", lambda _root_: run_id(_root_), replace=True)

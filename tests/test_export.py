@@ -60,7 +60,7 @@ def test_a_finished_run_with_adapters_on_every_layer_leaves_the_student_alone(kd
     words = [*wide, "student.hidden_size=8", "trainer.max_epochs=1", "teacher=live", "loss=tinybert", "logger=none"]
     code, _, err = kdlab("distill", *words, "callback=default", "+loss/term@loss.terms.vid=vid")
     assert code == 0, err
-    (run,) = Path("outputs/distill").glob("table-*")
+    (run,) = Path("outputs/distill").glob("reviews-*")
     checkpoint = torch.load(run / "checkpoints/last.ckpt", weights_only=True)["state_dict"]
     adapters = {name for name in checkpoint if name.startswith("loss.")}
     assert {name.split(".")[2] for name in adapters} == {"embedding", "hidden", "vid"}
@@ -76,8 +76,8 @@ def test_a_student_with_the_teachers_classifier_is_distilled_saved_and_evaluated
     words += ["student.inner.hidden_size=8", "trainer.max_epochs=1", "model@student=simkd", "loss=simkd", "logger=none"]
     code, _, err = kdlab("distill", *words)
     assert code == 0, err
-    (run,) = Path("outputs/distill").glob("table-simkd-simkd-*")
-    (teacher,) = Path("outputs/finetune").glob("table-*")
+    (run,) = Path("outputs/distill").glob("reviews-simkd-simkd-*")
+    (teacher,) = Path("outputs/finetune").glob("reviews-*")
     mine, theirs = (load_file(folder / "model/model.safetensors") for folder in (run, teacher))
     for name in ("classifier.weight", "classifier.bias"):
         assert torch.equal(mine[name], theirs[name]), "the teacher's, bit for bit"

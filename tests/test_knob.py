@@ -208,6 +208,6 @@ def test_idle_knobs_all_turned_at_once_give_the_same_run_bit_for_bit(kdlab, tiny
     assert kdlab("distill", *words, "outputs=one", "logger=none")[0] == 0
     code, _, err = kdlab("distill", *words, "outputs=two", "logger=csv", *idle)
     assert code == 0, err
-    (one,), (two,) = (list(Path(folder, "distill").glob("table-*")) for folder in ("one", "two"))
+    (one,), (two,) = (list(Path(folder, "distill").glob("reviews-*")) for folder in ("one", "two"))
     assert one.name == two.name
     assert same(load_file(one / "model/model.safetensors"), load_file(two / "model/model.safetensors"))

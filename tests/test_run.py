@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdlab.error import UserError
-from kdlab.identity import identity
+from kdlab.identity import data_name, identity, resolved, slug
 from kdlab.run import claim, read_config, read_done
 
 leaves = st.one_of(
@@ -131,3 +131,34 @@ def test_a_damaged_config_is_one_sentence(tmp_path, content):
     (tmp_path / "config.yaml").write_text(content)
     with pytest.raises(UserError, match=r"config\.yaml"):
         read_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("option", "node", "name"),
+    [
+        ("table", {"path": "../mine/tweets.csv"}, "tweets"),
+        ("table", {"path": "C:\\data\\My tweets (2024).v2.csv.gz"}, "My_tweets_2024"),
+        ("table", {"path": "评论.csv"}, "table"),  # W&B takes no other letters
+        ("hub", {"name": "stanfordnlp/imdb"}, "imdb"),
+        ("movie_reviews", {"path": "x.csv"}, "movie_reviews"),
+        ("table", {}, "table"),
+        (None, None, None),
+    ],
+)
+def test_data_are_called_by_their_option_or_their_file(option, node, name):
+    assert data_name({"datamodule": option}, {"datamodule": node}) == name
+
+
+def test_an_id_begins_with_the_name_of_the_data():
+    assert slug({"datamodule": "table", "loss": "kd"}, 0, "tweets") == "tweets-kd-s0"
+
+
+def test_a_run_is_named_by_any_end_or_beginning_that_is_its_own():
+    ids = ["tweets-kd-s0-d4f03024", "tweets-kd-s1-06d8928d", "tweets-ce-s0-16d8928d"]
+    assert resolved("d4f03024", ids) == ids[0]
+    assert resolved("06d8928d", ids) == ids[1]
+    assert resolved("tweets-ce", ids) == ids[2]
+    assert resolved(ids[1], ids) == ids[1]
+    assert resolved("nope", ids) is None
+    with pytest.raises(UserError, match=r"2 run ids .*tweets-ce-s0-16d8928d, tweets-kd-s1-06d8928d"):
+        resolved("6d8928d", ids)

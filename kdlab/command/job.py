@@ -13,7 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from kdlab.error import UserError
-from kdlab.identity import run_id
+from kdlab.identity import OPEN_DATA, data_name, run_id
 
 SWEEP = "KDLAB_SWEEP"  # names the multirun that a job belongs to, in the environment that all its workers inherit
 SWEPT = "KDLAB_SWEPT"  # the keys that the multirun varies, with a space between
@@ -53,7 +53,9 @@ class Job:
     @property
     def group(self) -> str:
         """What the runs of a comparison share: the ``group`` key, else the experiment, else the data set."""
-        return self.cfg.group or self.choices.get("experiment") or self.choices.get("datamodule") or self.command
+        named = {key: OmegaConf.select(self.cfg, f"datamodule.{key}") for key in OPEN_DATA.values()}
+        data = data_name(self.choices, {"datamodule": named})
+        return self.cfg.group or self.choices.get("experiment") or data or self.command
 
     @property
     def name(self) -> str:

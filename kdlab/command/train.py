@@ -28,6 +28,7 @@ from kdlab.command.teacher import Trained
 from kdlab.error import UserError
 from kdlab.file import sha256, write_json
 from kdlab.logger.base import Journal, RunInfo, Source, opened
+from kdlab.metric.confusion import confusion, row_count
 from kdlab.metric.cost import latency, parameters
 from kdlab.metric.direction import installed
 from kdlab.metric.majority import majority
@@ -48,6 +49,7 @@ warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
 warnings.filterwarnings("ignore", message="The number of training batches")
 warnings.filterwarnings("ignore", message="The `srun` command is available")  # on a login node; cluster=slurm uses it
 
+MOST_CLASSES = 100  # whose confusion is written down: its square
 RESUMED = {  # what Lightning looks for in a checkpoint to go on from
     "state_dict": dict, "global_step": int, "epoch": int, "loops": dict, "callbacks": dict, "optimizer_states": list,
     "lr_schedulers": list, "pytorch-lightning_version": str,
@@ -130,6 +132,7 @@ def _train(job: Job, run: Run, prepare: Prepare) -> float | None:
             if not learner.task.by_token:
                 write_json(run.folder / "model" / "labels.json", list(data.labels))
             known = measured | prepared.metrics | _cost(run, learner, data) | _majority(learner, data)
+            known |= _tell_test(run, learner, data)
             journal.summary(known)
             weights = run.folder / "model" / "model.safetensors"
             journal.produce(Source(run.id, weights, sha256(weights)))
@@ -183,6 +186,8 @@ def fit(
         raise _misfit(run.last_checkpoint, problem) from problem
     measured = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("perf/")}
     measured |= _load_best(keeper, learner)
+    if not learner.task.by_token:
+        learner.test_counts = confusion(data.labels, data.multi_label)
     tested = trainer.test(learner, datamodule=data, verbose=False)[0]
     learner.assemble()
     others.finish()
@@ -304,6 +309,19 @@ def _majority(learner: Learner, data: Any) -> dict[str, float]:
     codes = data.codes
     found = {name: majority(codes[data.splits["train"]], codes[data.splits[name]]) for name in ("val", "test")}
     return {f"{name}/majority": value for name, value in found.items() if value is not None}
+
+
+def _tell_test(run: Run, learner: Learner, data: Any) -> dict[str, float]:
+    """Write down which test rows there were and what was predicted of them, by class, for those who compare runs."""
+    told: dict[str, Any] = {"set": data.test_set}
+    found = {"test/rows": float(len(data.splits["test"]))}
+    counts = learner.test_confusion
+    if counts is not None and counts.sum():
+        found = {"test/rows": float(row_count(counts))}
+        if len(counts) <= MOST_CLASSES:
+            told |= {"labels": list(data.labels), "confusion": counts.tolist()}
+    write_json(run.folder / "test.json", told)
+    return found
 
 
 def info(job: Job, run: Run, teachers: Mapping[str, Trained], start: Trained | None = None) -> RunInfo:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import partial
@@ -236,6 +237,18 @@ class TextData(LightningDataModule, ABC):
         known = labelled(deck.codes[rows])
         rows = rows[known] if known.any() else rows
         return EvalLoader(deck, rows, self.eval_batch_size, *self._place(), self._pins())
+
+    @property
+    def test_set(self) -> str:
+        """A hash of the test rows, texts and labels, whatever their order: results on different ones do not compare."""
+        deck, names = self._deck(), np.array(self.labels, dtype=object)
+
+        def said(row: int) -> str:
+            code = deck.codes[row]
+            known = list(names[code == 1]) if self.multi_label else [names[code]] if code >= 0 else []
+            return hashlib.sha256(json.dumps([self.texts[row], known]).encode()).hexdigest()
+
+        return hashlib.sha256("".join(sorted(said(row) for row in self.splits["test"])).encode()).hexdigest()[:12]
 
     @property
     def used(self) -> np.ndarray:

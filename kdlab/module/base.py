@@ -66,6 +66,8 @@ class Learner(LightningModule, ABC):
         self.seed = seed
         self.val_metric = metric.clone(prefix="val/")
         self.test_metric = metric.clone(prefix="test/")
+        self.test_counts: MetricCollection | None = None  # counts the test's predictions by class, where a run asks
+        self.test_confusion: Tensor | None = None  # these counts, once it was tested
         self.blocks = select(freeze, model)  # a plain list: the modules are registered under `model` alone
         self.steps = 1
         self.log_every = 1
@@ -260,12 +262,18 @@ class Learner(LightningModule, ABC):
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         self.evaluation_step(batch, "test", self.test_metric)
 
+    def on_test_epoch_end(self) -> None:
+        if self.test_counts is not None:
+            self.test_confusion = self.test_counts.compute()["confusion"].cpu()
+
     def evaluation_step(self, batch: Batch, split: str, metric: MetricCollection) -> Output:
         """Score one batch of a split."""
         output, count = self.read(batch), self.counted(batch)
         loss = torch.zeros((), device=output.mask.device)
         for (part,) in parts(self.task.chunk, output):
             metric.update(*self.task.scored(part, batch))
+            if split == "test" and self.test_counts is not None:
+                self.test_counts.update(*self.task.scored(part, batch))
             loss = loss + self.task.supervised(part, batch)
         self.log_dict(metric, on_step=False, on_epoch=True, batch_size=count)
         self.log(f"{split}/loss", loss, on_step=False, on_epoch=True, batch_size=count, sync_dist=True)

@@ -40,11 +40,11 @@ class Case:
 
 
 def teacher() -> Path:
-    return next(iter(Path("outputs/finetune").glob("table-*")))
+    return next(iter(Path("outputs/finetune").glob("reviews-*")))
 
 
 def student() -> Path:
-    return next(iter(Path("outputs/distill").glob("table-*")))
+    return next(iter(Path("outputs/distill").glob("reviews-*")))
 
 
 def known() -> list[str]:

@@ -21,7 +21,7 @@ def test_what_several_processes_ask_for_is_done_once(tmp_path, tiny, differ):
     runs = [path.parent for path in outputs.glob("distill/*/done.json")]
     assert len(runs) == (3 if differ else 1)
     said = "".join(said for _, said in ended)
-    assert "waiting for run table-bert_tiny" in said
+    assert "waiting for run reviews-bert_tiny" in said
     if not differ:
         assert said.count("is finished") == 2, "two found it done by the third"
     (teacher,) = outputs.glob("finetune/*")

@@ -28,11 +28,15 @@ def test_distill_trains_the_teacher_leaves_a_whole_run_and_is_not_done_twice(kdl
     metrics = json.loads((run / "metrics.json").read_text())
     for name in (
         "test/accuracy", "test/f1_macro", "test/ece", "test/fidelity/agreement", "best/val/accuracy",
-        "teacher/test/accuracy", "val/majority", "test/majority",
+        "teacher/test/accuracy", "test/rows", "val/majority", "test/majority",
         "model/parameters", "model/trainable_parameters", "model/size_mb", "perf/latency_ms", "perf/samples_per_second",
         "teacher/model/parameters", "perf/teacher_seconds",
     ):  # fmt: skip
         assert name in metrics, name
+    counts = json.loads((run / "test.json").read_text())["confusion"]
+    assert sum(map(sum, counts)) == metrics["test/rows"] == 16
+    assert (counts[0][0] + counts[1][1]) / 16 == pytest.approx(metrics["test/accuracy"])
+    assert metrics["test/majority"] in [sum(row) / 16 for row in counts]
     done = json.loads((run / "done.json").read_text())
     assert done["state"] == "finished"
     assert done["value"] == metrics["best/val/accuracy"]
@@ -45,7 +49,7 @@ def test_distill_trains_the_teacher_leaves_a_whole_run_and_is_not_done_twice(kdl
     assert json.loads((run / "teacher.json").read_text())["id"] == teacher.name
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert config["choice"]["student"] == "bert_tiny"
-    assert run.name.startswith("table-bert_tiny-kd-none-s0-")
+    assert run.name.startswith("reviews-bert_tiny-kd-none-s0-")
 
     before = (run / "done.json").stat().st_mtime_ns
     code, out, _ = kdlab("distill", *tiny["distill"])
@@ -102,7 +106,7 @@ def test_a_stored_and_a_live_teacher_give_the_same_run(kdlab, tiny):
             "distill", *tiny["distill"], f"teacher={teacher}", "loss.alpha=1.0", f"outputs={teacher}", "logger=none"
         )
         assert code == 0, err
-    (live,), (cached,) = (list(Path(name, "distill").glob("table-*")) for name in ("live", "cached"))
+    (live,), (cached,) = (list(Path(name, "distill").glob("reviews-*")) for name in ("live", "cached"))
     ours, theirs = weights(live), weights(cached)
     assert all(torch.allclose(ours[name], theirs[name], atol=1e-5) for name in ours)
 
@@ -110,7 +114,7 @@ def test_a_stored_and_a_live_teacher_give_the_same_run(kdlab, tiny):
 def test_the_same_run_twice_is_the_same_bit_for_bit(kdlab, tiny):
     for outputs in ("one", "two"):
         assert kdlab("distill", *tiny["distill"], f"outputs={outputs}", "logger=none")[0] == 0
-    one, two = (weights(next(iter(Path(name, "distill").glob("table-*")))) for name in ("one", "two"))
+    one, two = (weights(next(iter(Path(name, "distill").glob("reviews-*")))) for name in ("one", "two"))
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
