@@ -53,9 +53,7 @@ class Job:
     @property
     def group(self) -> str:
         """What the runs of a comparison share: the ``group`` key, else the experiment, else the data set."""
-        named = {key: OmegaConf.select(self.cfg, f"datamodule.{key}") for key in OPEN_DATA.values()}
-        data = data_name(self.choices, {"datamodule": named})
-        return self.cfg.group or self.choices.get("experiment") or data or self.command
+        return group_of(self.cfg, self.choices, self.command)
 
     @property
     def name(self) -> str:
@@ -68,6 +66,12 @@ class Job:
     @property
     def tags(self) -> list[str]:
         return [self.choices[group] for group in ("experiment", "datamodule") if group in self.choices]
+
+
+def group_of(cfg: DictConfig, choices: Mapping[str, Any], command: str) -> str:
+    """The ``group`` key, else the experiment, else the name of the data."""
+    named = {key: OmegaConf.select(cfg, f"datamodule.{key}", default=None) for key in OPEN_DATA.values()}
+    return cfg.group or choices.get("experiment") or data_name(choices, {"datamodule": named}) or command
 
 
 def current(command: str, cfg: DictConfig) -> Job:

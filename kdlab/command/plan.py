@@ -13,6 +13,7 @@ from typing import IO, Any
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 
+from kdlab.command.job import group_of
 from kdlab.command.point import Grid
 from kdlab.report.read import PLANS, held
 
@@ -34,7 +35,7 @@ def write(config: DictConfig, name: str) -> IO[str]:
             old.unlink(missing_ok=True)
     grid = Grid(config.hydra.job.config_name, list(config.hydra.overrides.task), config, _loader())
     choices = config.hydra.runtime.choices
-    group = config.group or choices.get("experiment") or choices.get("datamodule") or config.hydra.job.config_name
+    group = group_of(config, choices, config.hydra.job.config_name)
     search = OmegaConf.select(config, "hydra.sweeper.n_trials") is not None
     jobs: list[str] = []
     if not search and grid.jobs <= MOST:

@@ -91,9 +91,8 @@ def conclude() -> None:
     if not jobs:
         return
     print_table(jobs)
-    group = jobs[0].config.get("group") or jobs[0].group
     outputs = "" if folder.parent == Path("outputs") else f" outputs={folder.parent}"
-    print(f"compare them: kdlab report select={group}{outputs}")
+    print(f"compare them: kdlab report select={jobs[0].sweep}{outputs}")
 
 
 def members(folder: Path, name: str) -> list[Record]:

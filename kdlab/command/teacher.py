@@ -18,6 +18,7 @@ from kdlab.command import build
 from kdlab.command.trust import Trust
 from kdlab.error import UserError
 from kdlab.file import read_json
+from kdlab.identity import resolved
 from kdlab.model.pretrained import read_config as read_shape
 from kdlab.model.save import fingerprint, load, load_tokenizer
 from kdlab.peft.save import needs_kdlab
@@ -175,13 +176,21 @@ def read_labels(weights: Path) -> list[str]:
 
 
 def named(name: str, outputs: Path, trust: Trust | None = None) -> Trained:
-    """A trained model by run id, run directory or model directory.
+    """A trained model by run id or a part of it, run directory or model directory.
 
     Args:
+        name: an id may be cut to its end or its beginning, as `kdlab runs` shows it.
         trust: what its config may name; None: what installed options name.
+
+    Raises:
+        UserError: there is none, it is not finished, or a part of an id stands for several.
     """
     trust = trust or Trust()
     candidates = [Path(name)] + [outputs / command / name for command in ("finetune", "distill")]
+    if not any(place.exists() for place in candidates):
+        folders = [path.parent for verb in ("finetune", "distill") for path in outputs.glob(f"{verb}/*/config.yaml")]
+        whole = resolved(name, [folder.name for folder in folders])
+        candidates += [folder for folder in folders if folder.name == whole]
     for folder in candidates:
         if folder.suffix == ".ckpt" and folder.is_file():
             folder = folder.parent.parent
@@ -195,5 +204,6 @@ def named(name: str, outputs: Path, trust: Trust | None = None) -> Trained:
             return Trained(folder, folder, folder.name, trust)
     where = ", ".join(str(folder) for folder in candidates)
     raise UserError(
-        f"no trained model '{name}': none of {where} is a run or model directory; `kdlab runs` lists the runs"
+        f"no trained model '{name}': none of {where} is a run or model directory, and no run id begins or ends so; "
+        "`kdlab runs` lists the runs"
     )

@@ -14,7 +14,7 @@ from kdlab.report.pick import named
 from kdlab.report.read import MARKS, PLANS, Record, held, record
 from kdlab.text import one_line
 
-ORDER = ("running", "failed", "unreadable", "crashed", "queued", "finished")
+ORDER = ("running", "failed", "unreadable", "interrupted", "queued", "finished")
 OPEN = ("running", "queued")
 ENDED = ("finished", "failed")
 EVIDENCE = ("done.json", "failed.json", "sweep.json", "config.yaml", ".lock")
@@ -84,7 +84,7 @@ class Sight:
         return known[1], known[2]
 
     def _chosen(self, one: Record) -> bool:
-        return self.names is None or any(named(one, name) for name in self.names)
+        return self.names is None or any(named(one, name) or one.id.endswith(name) for name in self.names)
 
     def _planned(self, command: Path, found: Iterable[tuple[Record, str]]) -> list[Row]:
         """The jobs of sweeps whose driver lives that have not begun."""

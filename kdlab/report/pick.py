@@ -1,10 +1,11 @@
-"""Which runs: by id, by glob, by sweep, by experiment, by command."""
+"""Which runs: by id or a part of it, by glob, by sweep, by experiment, by state, by command."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
+from kdlab.identity import resolved
 from kdlab.report.read import Record
 
 
@@ -18,11 +19,18 @@ def select(
     """The records that fit every condition given, in their order.
 
     Args:
-        names: one name or several; a record fits if any of them is its id, its ``command/id``, its group or its
-            experiment, or a glob of one of these. None: all.
+        names: one name or several; a record fits if any of them is its id, its ``command/id``, its group, its sweep,
+            its experiment or its state, or a glob of one of these, or the end or the beginning of its id alone.
+            None: all.
         group, experiment, command: a name or a glob.
+
+    Raises:
+        UserError: a part of an id stands for several.
     """
+    records = list(records)
     wanted = None if names is None else [names] if isinstance(names, str) else list(names)
+    if wanted is not None:
+        wanted = [name if any(named(one, name) for one in records) else _whole(name, records) for name in wanted]
     return [
         one
         for one in records
@@ -40,5 +48,13 @@ def select(
 
 def named(record: Record, pattern: str) -> bool:
     """Whether a name or glob means this record."""
-    names = (record.id, f"{record.command}/{record.id}", record.group, record.choice.get("experiment", ""))
+    names = (
+        record.id, f"{record.command}/{record.id}", record.group, record.sweep, record.choice.get("experiment", ""),
+        record.state,
+    )  # fmt: skip
     return any(name and (name == pattern or fnmatchcase(name, pattern)) for name in names)
+
+
+def _whole(name: str, records: Sequence[Record]) -> str:
+    """The id that a name is a part of, or the name."""
+    return resolved(name, [record.id for record in records]) or name

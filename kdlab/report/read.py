@@ -13,7 +13,7 @@ from typing import Any
 from kdlab.report.parse import UnreadableError, number, parse_history, parse_json, parse_yaml, text_of
 from kdlab.text import one_line
 
-STATES = ("finished", "running", "crashed", "failed", "unreadable")
+STATES = ("finished", "running", "interrupted", "failed", "unreadable")
 PLANS = ".sweeps"  # beside a command's runs: what the sweeps that go on now will do, by kdlab.command.plan
 MARKS = ("config.yaml", "done.json", "failed.json", ".lock", "metrics.json", "history.csv", "environment.json")
 
@@ -23,11 +23,13 @@ class Record:
     """One run directory.
 
     Attributes:
-        state: one of STATES; crashed means neither finished nor failed, and nobody holds its lock.
+        state: one of STATES; interrupted means neither finished nor failed, and nobody holds its lock.
         reason: why it is not finished, or what could not be read; "" where there is nothing to say.
         config, choice: the resolved config, and the names of its selected options.
         metrics: finite numbers by name; history: columns of the log, None where a step did not log that name.
-        done: done.json; group: the comparison it belongs to; job: its number in a sweep, None outside.
+        done: done.json; test: test.json, which says what its test rows are; teacher: the id of its teacher, or "".
+        group: the comparison it belongs to; sweep: the multirun that it was last a job of; job: its number there.
+        host: the machine it ran on.
         started: ISO 8601, or ""; seconds: how long it ran, None where that is not known.
     """
 
@@ -41,7 +43,11 @@ class Record:
     metrics: dict[str, float] = field(default_factory=dict)
     history: dict[str, list[float | None]] = field(default_factory=dict)
     done: dict[str, Any] = field(default_factory=dict)
+    test: dict[str, Any] = field(default_factory=dict)
+    teacher: str = ""
+    host: str = ""
     group: str = ""
+    sweep: str = ""
     job: int | None = None
     started: str = ""
     seconds: float | None = None
@@ -82,6 +88,8 @@ def record(folder: Path) -> Record:
     config = read("config.yaml", lambda text, name: parse_yaml(text, name, dict), {})
     overrides = read("overrides.yaml", lambda text, name: parse_yaml(text, name, list), [])
     environment = read("environment.json", parse_json, {})
+    test = read("test.json", parse_json, {})
+    teacher = read("teacher.json", parse_json, {})
     sweep = read("sweep.json", parse_json, {})
     metrics = {name: number(value) for name, value in read("metrics.json", parse_json, {}).items()}
     history = read("history.csv", parse_history, {})
@@ -103,7 +111,11 @@ def record(folder: Path) -> Record:
         metrics={name: value for name, value in metrics.items() if value is not None},
         history=history,
         done=done,
+        test=test,
+        teacher=str(teacher.get("id") or ""),
+        host=str(environment.get("host") or ""),
         group=str(sweep.get("group") or config.get("group") or ""),
+        sweep=str(sweep.get("sweep") or ""),
         job=None if job is None else int(job),
         started=started,
         seconds=_seconds(state, done, failed, started),
@@ -136,7 +148,7 @@ def _state(folder: Path, done: dict, failed: dict) -> tuple[str, str]:
         return "failed", one_line(f"{failed.get('type') or 'error'}: {failed.get('error') or 'no reason was written'}")
     if done:
         return "failed", one_line(f"done.json says {done.get('state')!r}")
-    return "crashed", "stopped without a word; the same command resumes it"
+    return "interrupted", "The process ended without a result (killed or interrupted). Run the same command to resume."
 
 
 def _seconds(state: str, done: dict, failed: dict, started: str) -> float | None:

@@ -14,6 +14,7 @@ from kdlab.report.live import Row, ahead, counts
 from kdlab.report.table import COLOURS
 
 BAR = 16  # cells of a progress bar
+NOTE = 48  # cells of a note, where the table must fit
 HEAD = 5  # lines around the rows
 
 
@@ -32,7 +33,7 @@ def screen(rows: Sequence[Row], height: int | None = None) -> Group:
     table.add_column("run", overflow="ellipsis", no_wrap=height is not None)
     table.add_column("progress", no_wrap=True)
     table.add_column("left", justify="right")
-    table.add_column("", overflow="ellipsis", no_wrap=height is not None)
+    table.add_column("", overflow="ellipsis", no_wrap=height is not None, max_width=NOTE if height else None)
     for row in shown:
         done = "" if row.part is None or row.state == "finished" else f"{_bar(row.part)} {row.part:4.0%}"
         time = row.left if row.took is None else row.took

@@ -29,7 +29,7 @@ METRICS = (
     "model/parameters",
     "perf/latency_ms",
 )
-COLOURS = {"finished": "green", "running": "cyan", "crashed": "yellow", "failed": "red", "unreadable": "magenta"}
+COLOURS = {"finished": "green", "running": "cyan", "interrupted": "yellow", "failed": "red", "unreadable": "magenta"}
 Rows = list[dict[str, Any]]
 
 

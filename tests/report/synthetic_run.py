@@ -86,7 +86,7 @@ def curve(final: float, steps: int, dice: random.Random) -> list[dict]:
 
 
 def write_sweep(outputs: Path, seeds: tuple[int, ...] = (1, 2)) -> None:
-    """12 settings x the seeds, of them one failed, one crashed and one missing; a baseline; the teacher's run."""
+    """12 settings x the seeds, of them one failed, one interrupted and one missing; a baseline; the teacher's run."""
     dice = random.Random(0)
     teacher = {"test/accuracy": 0.861, "test/f1_macro": 0.86, "model/parameters": 4_385_920, "model/size_mb": 17.5}
     teacher |= {"perf/latency_ms": 9.4, "test/ece": 0.05}
@@ -113,7 +113,7 @@ def write_sweep(outputs: Path, seeds: tuple[int, ...] = (1, 2)) -> None:
                 **{f"teacher/{name}": value for name, value in teacher.items()},
             }
             job, number = job + 1, job
-            state = {4: "failed", 8: "crashed"}.get(number, "finished")
+            state = {4: "failed", 8: "interrupted"}.get(number, "finished")
             if number == 16:
                 continue
             overrides = [f"seed={seed}", f"loss={loss}", f"freeze={freeze}"]

@@ -58,7 +58,7 @@ def test_one_pair_has_no_interval():
 def test_sweep(sweep):
     every = records(sweep)
     found = compare(every, "test/accuracy")
-    assert counts(every) == {"finished": 24, "failed": 1, "crashed": 1}
+    assert counts(every) == {"finished": 24, "failed": 1, "interrupted": 1}
     assert absent(every) == [{"command": "distill", "group": "kd_sweep", "job": 16}]
     assert len(found.rows) == 13
     (baseline,) = [row for row in found.rows if row.baseline]
@@ -78,7 +78,7 @@ def test_sweep(sweep):
 
 def test_unfinished_runs_are_in_no_mean(tmp_path):
     write_run(tmp_path, "distill", "a", distill_config(1), {"test/accuracy": 0.5})
-    stopped = write_run(tmp_path, "distill", "b", distill_config(2), state="crashed")
+    stopped = write_run(tmp_path, "distill", "b", distill_config(2), state="interrupted")
     (stopped / "metrics.json").write_text('{"test/accuracy": 0.9}')
     (row,) = compare(records(tmp_path), "test/accuracy").rows
     assert (row.mean.mean, row.mean.n, row.mean.sd) == (0.5, 1, None)

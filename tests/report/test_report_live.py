@@ -26,8 +26,8 @@ from kdlab.report.screen import screen
 
 @pytest.fixture
 def sweep(tmp_path):
-    """Six jobs of one sweep whose driver lives: two finished, one failed, one crashed, one runs, one waits."""
-    states = ("finished", "finished", "failed", "crashed", "running")
+    """Six jobs of one sweep whose driver lives: two finished, one failed, one interrupted, one runs, one waits."""
+    states = ("finished", "finished", "failed", "interrupted", "running")
     for job, state in enumerate(states):
         folder = write_run(tmp_path, "distill", f"r{job}", distill_config(1), {"a": 1}, state=state, group="g", job=job)
         (folder / "sweep.json").write_text(json.dumps({"group": "g", "job": job, "sweep": "abc"}))
@@ -52,13 +52,13 @@ def printed(rows, **options) -> str:
 def test_every_job_is_shown_in_its_state(sweep):
     rows = Sight(sweep).look()
     assert [(row.state, row.name) for row in rows] == [
-        ("running", "r4"), ("failed", "r2"), ("crashed", "r3"),
+        ("running", "r4"), ("failed", "r2"), ("interrupted", "r3"),
         ("queued", "a=5"), ("finished", "r0"), ("finished", "r1"),
     ]  # fmt: skip
     assert rows[0] == Row("r4", "running", 0.25, 30.0, None, "step 30/120  epoch 1/4")
     assert rows[1].note == "OutOfMemory: 80 GiB"
     said = printed(rows)
-    assert said.startswith("6 runs: 1 running, 1 failed, 1 crashed, 1 queued, 2 finished; about 0:01:32 left")
+    assert said.startswith("6 runs: 1 running, 1 failed, 1 interrupted, 1 queued, 2 finished; about 0:01:32 left")
     for told in ("25%", "━━━━────────────", "0:00:30", "OutOfMemory: 80 GiB", "took 0:01:02", "a=5"):
         assert told in said, told
 
@@ -73,7 +73,7 @@ def test_a_second_look_sees_what_changed_and_reads_what_has_ended_once(sweep, mo
     assert sight.look()[0].part == 0.5
     assert sorted(read) == ["r3", "r4"]
     (sweep / "distill/r2/failed.json").unlink()  # it was begun again
-    assert {row.name: row.state for row in sight.look()}["r2"] == "crashed"
+    assert {row.name: row.state for row in sight.look()}["r2"] == "interrupted"
     write_run(sweep, "distill", "r5", distill_config(1), {}, job=5, group="g")
     (sweep / "distill/r5/sweep.json").write_text(json.dumps({"group": "g", "job": 5, "sweep": "abc"}))
     assert not [row for row in sight.look() if row.state == "queued"]

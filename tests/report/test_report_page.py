@@ -55,7 +55,7 @@ def test_names_and_values_stay_text(tmp_path):
     assert EVIL in json.loads(embedded)["curves"]
 
 
-@pytest.mark.parametrize("states", [["crashed"], ["failed", "running"], ["finished"]])
+@pytest.mark.parametrize("states", [["interrupted"], ["failed", "running"], ["finished"]])
 def test_page_of_few_runs(tmp_path, states):
     for state in states:
         write_run(tmp_path, "finetune", state, {"choice": {"model": "mlp"}}, {"val/accuracy": 1.0}, state=state)
@@ -68,7 +68,7 @@ def test_table_in_all_formats(sweep, tmp_path, capsys, pytestconfig):
     root = pytestconfig.rootpath
     runs_command.main(config(root, "runs", f"outputs={sweep}", "select=kd_sweep"))
     told = capsys.readouterr().out
-    assert "23 finished, 1 failed, 1 crashed, 1 missing" in told
+    assert "23 finished, 1 failed, 1 interrupted, 1 missing" in told
     assert "OutOfMemory" in told
     runs_command.main(config(root, "runs", f"outputs={sweep}", "format=csv", f"file={tmp_path}/x/runs.csv"))
     runs_command.main(config(root, "runs", f"outputs={sweep}", "format=parquet", f"file={tmp_path}/runs.parquet"))
@@ -87,7 +87,7 @@ def test_no_terminal_is_too_narrow_for_a_value(sweep, width):
     to_terminal(columns, lines, console, "title")
     told = console.file.getvalue()
     for run in found:
-        (line,) = [line for line in told.splitlines() if run.id[-8:] in line and run.state in line]
+        line, *_ = [line for line in told.splitlines() if run.id[-8:] in line and run.state in line]
         assert f"{run.metrics['test/accuracy']:.4f}" in line if run.metrics else run.reason in told
 
 

@@ -18,7 +18,7 @@ FILES = ("config.yaml", "metrics.json", "history.csv", "done.json", "overrides.y
 
 
 def test_every_end_of_a_run_is_told_apart(tmp_path):
-    for state in ("finished", "failed", "crashed", "running"):
+    for state in ("finished", "failed", "interrupted", "running"):
         write_run(tmp_path, "distill", state, distill_config(1), {"test/accuracy": 0.5}, state=state)
     write_run(tmp_path, "distill", "resumed", distill_config(1), state="failed")
     write_run(tmp_path, "distill", "broken", distill_config(1)).joinpath("metrics.json").write_text('{"test/acc')
@@ -31,7 +31,7 @@ def test_every_end_of_a_run_is_told_apart(tmp_path):
     assert states == {
         "finished": "finished",
         "failed": "failed",
-        "crashed": "crashed",
+        "interrupted": "interrupted",
         "running": "running",
         "resumed": "running",
         "broken": "unreadable",
@@ -41,7 +41,7 @@ def test_every_end_of_a_run_is_told_apart(tmp_path):
     assert "metrics.json" in found["broken"].reason
     assert found["finished"].seconds == 61.5
     assert found["finished"].choice["freeze"] == "none"
-    assert record(tmp_path / "distill/running").state == "crashed"  # the lock was given back
+    assert record(tmp_path / "distill/running").state == "interrupted"  # the lock was given back
 
 
 def test_nothing_there_is_no_run(tmp_path):
