@@ -10,6 +10,8 @@ from torchmetrics.classification import MulticlassConfusionMatrix, MultilabelCon
 
 from kdlab.metric.classification import Labelled
 
+HIGHER_IS_BETTER: dict[str, bool | None] = {"test/rows": None}
+
 
 def confusion(labels: Sequence[str], multi_label: bool = False) -> MetricCollection:
     """``confusion``: counts ``[C, C]`` of (class, predicted class); multi-label ``[C, 2, 2]``."""

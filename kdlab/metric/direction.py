@@ -112,7 +112,7 @@ def installed() -> dict[str, bool | None]:
     """The declarations of everything that kdlab itself logs."""
     from kdlab.callback.checkpoint import Checkpoint
     from kdlab.callback.speed import Speed
-    from kdlab.metric import cost, majority
+    from kdlab.metric import confusion, cost, majority
     from kdlab.metric.causal_lm import causal_lm
     from kdlab.metric.classification import classification
     from kdlab.metric.fidelity import fidelity
@@ -120,7 +120,7 @@ def installed() -> dict[str, bool | None]:
     from kdlab.run import Run
     from kdlab.teacher.base import Teacher
 
-    found: dict[str, bool | None] = {**cost.HIGHER_IS_BETTER, **majority.HIGHER_IS_BETTER}
+    found: dict[str, bool | None] = {**cost.HIGHER_IS_BETTER, **majority.HIGHER_IS_BETTER, **confusion.HIGHER_IS_BETTER}
     for owner in (Checkpoint, Speed, Learner, Run, Teacher):
         found |= owner.higher_is_better
     for metrics in (causal_lm(), classification(["no", "yes"]), fidelity()):
