@@ -44,7 +44,7 @@ def test_distill_trains_the_teacher_leaves_a_whole_run_and_is_not_done_twice(kdl
     measured = {*metrics, *columns} - {"step", "epoch"} - {name for name in columns if name.startswith("lr-")}
     assert {name for name in measured if declaration(name, done["higher_is_better"]) is None} == set()
     assert {name for name in metrics if higher_is_better(name, done["higher_is_better"]) is None} == {
-        "best/step", "val/majority", "test/majority",
+        "best/step", "test/rows", "val/majority", "test/majority",
     }  # fmt: skip
     assert json.loads((run / "teacher.json").read_text())["id"] == teacher.name
     config = yaml.safe_load((run / "config.yaml").read_text())
