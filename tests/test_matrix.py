@@ -18,7 +18,7 @@ from kdlab.error import UserError
 from kdlab.loss.objective import Objective
 
 LOSSES, STUDENTS, FREEZES = options("loss"), options("model"), options("freeze")
-MULTI = ["task.multi_label=true", "datamodule.multi_label=true"]
+MULTI = ["datamodule.multi_label=true"]
 TASKS = {
     "single": [], "weights": ["task.class_weights=balanced"], "smoothing": ["task.label_smoothing=0.1"], "head": [],
     "multi": MULTI, "multi-smoothing": [*MULTI, "task.label_smoothing=0.1"], "multi-head": MULTI,

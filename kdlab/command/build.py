@@ -96,13 +96,16 @@ def read_ahead(cfg: DictConfig) -> None:
 
 def task(cfg: DictConfig, data: Any) -> Task:
     """The task, which has learned the label names."""
-    task: Task = make(cfg.task)
+    given = {"multi_label": True} if data.multi_label and "multi_label" in cfg.task else {}
+    task: Task = make(cfg.task, **given)
     if not task.by_token:
         data.check_labels()
     if task.multi_label != data.multi_label and not task.by_token:
-        mine, theirs = (str(several).lower() for several in (task.multi_label, data.multi_label))
-        found = "several labels" if data.multi_label else "one label"
-        raise UserError(f"task.multi_label={mine}, but a row of the data has {found}: set task.multi_label={theirs}")
+        theirs = str(data.multi_label).lower()
+        raise UserError(
+            f"task.multi_label={str(task.multi_label).lower()}, but the data has datamodule.multi_label={theirs}: set "
+            "the latter only, and the task follows"
+        )
     task.prepare(data.labels, data.label_counts)
     return task
 

@@ -50,7 +50,7 @@ def main(cfg: DictConfig) -> Path:
     stored = subject.trust.read(subject.folder)
     task: Task = build.make(stored.task)
     data = _data(cfg, stored, subject, task)
-    task.prepare(data.labels, data.label_counts)
+    task = build.task(stored, data)
     if not len(data.splits[cfg.split]):
         raise UserError(f"{data.source} has no labelled {cfg.split} rows: choose another split")
     batches = list(getattr(data, f"{cfg.split}_dataloader")() if cfg.split != "train" else data.evaluate_rows("train"))

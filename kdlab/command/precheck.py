@@ -44,9 +44,9 @@ class Precheck:
             for where, node in nodes(job.cfg):
                 self._once(where, node)
             if "loss" in job.cfg:
-                self._once("loss", job.cfg.loss, task=job.cfg.task, teacher=job.cfg.teacher)
+                self._once("loss", job.cfg.loss, task=_task(job.cfg), teacher=job.cfg.teacher)
             if "metric" in job.cfg:
-                self._once("metric", job.cfg.metric, task=job.cfg.task)
+                self._once("metric", job.cfg.metric, task=_task(job.cfg))
             self._monitors(job)
             if asks_a_teacher(job):
                 for place, node in places(job.cfg.teacher).items():
@@ -120,6 +120,13 @@ class Precheck:
             self.known[asked] = f"{place}.recipe: {said}" if said else ""
         if problem := self.known[asked]:
             raise UserError(problem)
+
+
+def _task(cfg: DictConfig) -> DictConfig:
+    """The task's node, which follows the data where several label columns are named."""
+    if OmegaConf.is_list(cfg.datamodule.get("label_column")) and "multi_label" in cfg.task:
+        return DictConfig(OmegaConf.to_container(cfg.task, resolve=True) | {"multi_label": True})  # type: ignore[operator]
+    return cfg.task
 
 
 def asks_a_teacher(job: Job) -> bool:

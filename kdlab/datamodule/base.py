@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,14 +16,17 @@ from lightning import LightningDataModule
 from kdlab.datamodule import split, tokenizer
 from kdlab.datamodule.augment.base import Augment
 from kdlab.datamodule.batch import Batches, Deck, EvalLoader, TrainLoader, within
-from kdlab.datamodule.corpus import Corpus, labelled
+from kdlab.datamodule.corpus import Corpus, counted, labelled
 from kdlab.datamodule.curriculum.base import Curriculum
 from kdlab.datamodule.cut import ByRows, ByTokens, Cut
+from kdlab.datamodule.odd import odd, unknown
 from kdlab.datamodule.rows import Rows, stored
 from kdlab.datamodule.seen import Seen
 from kdlab.datamodule.select.base import Select
 from kdlab.datamodule.view import View
 from kdlab.error import UserError
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -48,6 +52,8 @@ class TextData(LightningDataModule, ABC):
         select: who says which rows keep their labels, in :meth:`choose`; None: ``seed``.
         curriculum: in what order rows are learned from; None: all the same.
         whole: whether the data is only measured: no row is cut off for another split.
+        overlap: what to do where splits that the data has share texts: ``refuse`` it, ``drop`` the training rows (and
+            of two evaluated splits the validation rows), or ``allow`` it. Splits that are cut here never share any.
 
     Attributes (after :meth:`setup`):
         source: what to call the data in a message.
@@ -57,6 +63,7 @@ class TextData(LightningDataModule, ABC):
         fingerprint: a hash of texts, tokenizer and max_length; not of labels and splits.
         splits: row ids of ``train``, ``val`` and ``test``; a row's id is its position in the data.
         texts: all of them, by row id.
+        notices: what is odd about the data, a sentence each; logged as warnings.
     """
 
     tokenizer: Any
@@ -79,6 +86,7 @@ class TextData(LightningDataModule, ABC):
     select: Select | None = None
     curriculum: Curriculum | None = None
     whole: bool = False
+    overlap: str = "refuse"
     source: str = field(init=False)
     labels: list[str] = field(init=False)
     label_counts: list[int] = field(init=False)
@@ -86,11 +94,14 @@ class TextData(LightningDataModule, ABC):
     fingerprint: str = field(init=False)
     splits: dict[str, np.ndarray] = field(init=False)
     texts: list[str] = field(init=False)
+    notices: list[str] = field(init=False)
     deck: Deck | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         super().__init__()
-        self.tokenizer_spec = str(self.tokenizer)
+        self.tokenizer_spec, self.notices = str(self.tokenizer), []
+        if self.overlap not in ("refuse", "drop", "allow"):
+            raise UserError(f"datamodule.overlap is '{self.overlap}', and must be refuse, drop or allow")
         if self.unlabelled not in ("keep", "drop"):
             raise UserError(f"datamodule.unlabelled is '{self.unlabelled}', and must be keep or drop")
         if self.per_class is not None and self.budget is not None:
@@ -120,6 +131,7 @@ class TextData(LightningDataModule, ABC):
         corpus = self.corpus()
         corpus.check()
         self.source, self.labels, self.multi_label = corpus.where, corpus.order(), corpus.multi_label
+        self._notice(*corpus.notices)
         codes = corpus.codes()
         classes = np.where(labelled(codes), 0, -1) if self.multi_label else codes
         if not labelled(codes).any():
@@ -129,6 +141,8 @@ class TextData(LightningDataModule, ABC):
             whole = split.whole(classes, corpus.split)
         else:
             whole = split.cut(classes, corpus.split, order, self.val_fraction, self.test_fraction)
+            self._part(whole, order, corpus)
+        self._notice(*odd(corpus, codes, self.labels, whole))
         caps = {"train": self.train_rows, "val": self.val_rows, "test": self.test_rows}
         self.splits = {
             name: split.take(rows, classes, len(rows) if (cap := caps[name]) is None else cap, order)
@@ -141,6 +155,38 @@ class TextData(LightningDataModule, ABC):
         self.texts = corpus.texts
         self.fingerprint, rows = self._tokens(self.tokenizer)
         self._label(rows, split.priority(corpus.texts, self.seed, "few"), drop=self.select is None)
+
+    def _notice(self, *told: str) -> None:
+        for one in told:
+            if one not in self.notices:
+                self.notices.append(one)
+                log.warning("%s: %s", self.source, one)
+
+    def _part(self, splits: dict[str, np.ndarray], order: np.ndarray, corpus: Corpus) -> None:
+        """Let no two splits have a text in common, or say that they do.
+
+        Args:
+            splits: of all rows; changed in place.
+            order: a number for each row that is the same for the same text.
+        """
+        given = set() if corpus.split is None else set(corpus.split)
+        for first, second in (("val", "test"), ("train", "val"), ("train", "test")):
+            rows = splits[first]
+            both = np.isin(order[rows], order[splits[second]])
+            if not (count := int(np.count_nonzero(both))) or self.overlap == "allow":
+                continue
+            shown = f"first: {corpus.place(int(rows[both][0]))}"
+            if self.overlap == "refuse" and {first, second} <= given:
+                raise UserError(
+                    f"{corpus.where}: {counted(count, f'{first} row has', f'{first} rows have')} a text of the "
+                    f"{second} split too ({shown}), which makes results look better than they are: set "
+                    "datamodule.overlap=drop to leave them out, or allow"
+                )
+            splits[first] = rows[~both]
+            told = counted(count, f"{first} row is", f"{first} rows are")
+            self._notice(f"{told} left out: the {second} split has the same texts ({shown})")
+            if not len(splits[first]):
+                raise UserError(f"{corpus.where}: no {first} row is left that has not a text of the {second} split too")
 
     def check_labels(self) -> None:
         """Raise UserError where there are not two classes to tell apart."""
@@ -336,7 +382,10 @@ class TextData(LightningDataModule, ABC):
             known.update(hashlib.sha256(text.encode()).digest())
         fingerprint = known.hexdigest()[:32]
         encode = partial(tokenizer.encode, own, self.texts, self.max_length)
-        return fingerprint, stored(fingerprint, len(self.texts), encode)
+        rows = stored(fingerprint, len(self.texts), encode)
+        if own is not self.tokenizer or not self.tokenizer_spec.startswith("train:"):
+            self._notice(*unknown(rows, own))
+        return fingerprint, rows
 
     def _deck(self) -> Deck:
         if self.deck is None:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from kdlab.error import UserError
+
+PAIR = "\x1f"  # between the two texts of a row that has a pair
+LONGEST = 1_000_000  # characters of a text that are read: more than any model takes
+
+
+def numbered(index: int) -> str:
+    """What to call a row where nothing else is known of its place."""
+    return f"row {index + 1}"
 
 
 @dataclass(frozen=True)
@@ -15,11 +24,13 @@ class Corpus:
 
     Attributes:
         where: what to call the source in a message.
-        texts: one a row, none empty.
+        texts: one a row, none empty; of a pair, both with ``PAIR`` between.
         labels: one a row; None = unlabelled. With ``multi_label`` a list of names a row, which may be empty.
         names: the order of the labels, or None: sorted.
         split: ``train``, ``val`` or ``test`` a row, or None: to be cut by fractions.
         multi_label: whether a row may have several labels.
+        place: what to call a row in a message, by its position.
+        notices: what is to be said about how it was read, a sentence each.
     """
 
     where: str
@@ -28,24 +39,45 @@ class Corpus:
     names: list[str] | None = None
     split: list[str] | None = None
     multi_label: bool = False
+    place: Callable[[int], str] = numbered
+    notices: list[str] = field(default_factory=list)
 
     def check(self) -> None:
-        """Raise UserError for no rows or an empty text."""
+        """Cut texts that are longer than any model reads, and say so.
+
+        Raises:
+            UserError: no rows, an empty text, or one that is no Unicode.
+        """
         if not self.texts:
             raise UserError(f"{self.where} has no rows")
         for index, text in enumerate(self.texts):
-            if not text.strip():
-                raise UserError(f"{self.where}: the text of row {index + 1} is empty: fill it or remove the row")
+            if not text or text.isspace() or (PAIR in text and not all(map(str.strip, text.split(PAIR)))):
+                raise UserError(f"{self.where}: the text of {self.place(index)} is empty: fill it or remove the row")
+            if not text.isascii() and _broken(text):
+                raise UserError(
+                    f"{self.where}: the text of {self.place(index)} has half a character (a lone surrogate): correct it"
+                )
+        for name in self.order():
+            if _broken(name):
+                raise UserError(f"{self.where} has a label with half a character (a lone surrogate): {name!r}")
+        if long := [index for index, text in enumerate(self.texts) if len(text) > LONGEST]:
+            size = len(self.texts[long[0]])
+            for index in long:
+                self.texts[index] = self.texts[index][:LONGEST]
+            self.notices.append(
+                f"{counted(len(long), 'text is', 'texts are')} cut after {LONGEST:,} characters, first: "
+                f"{self.place(long[0])} with {size:,}"
+            )
 
     def order(self) -> list[str]:
         """Label names in the order of the logits: as fixed, or by number where all are numbers, or by name."""
         if self.names is not None:
             return list(self.names)
         given = [label for label in self.labels if label is not None]
-        found = {name for each in given for name in each} if self.multi_label else set(given)
-        if all(name.removeprefix("-").isdecimal() for name in found):
-            return sorted(found, key=int)
-        return sorted(found)
+        found = sorted({name for each in given for name in each} if self.multi_label else set(given))
+        if all(name.removeprefix("-").isdecimal() and len(name) < 1000 for name in found):
+            return sorted(found, key=int)  # a stable sort: 1, 01 and 001 stay in the order of their text
+        return found
 
     def codes(self) -> np.ndarray:
         """Labels as numbers: ``[N]`` int64, or with ``multi_label`` ``[N, C]`` float32; unlabelled: -1.
@@ -70,10 +102,28 @@ class Corpus:
     def _code(self, index: dict[str, int], label: str, row: int) -> int:
         if label not in index:
             raise UserError(
-                f"{self.where}: row {row + 1} has the unknown label '{label}'; known are {', '.join(index)}: correct "
-                "it, or add it to datamodule.label_names"
+                f"{self.where}: {self.place(row)} has the unknown label '{label[:80]}'; known are "
+                f"{', '.join(index)[:300]}: correct it, or add it to datamodule.label_names"
             )
         return index[label]
+
+
+def counted(count: int, one: str, many: str) -> str:
+    """A number with the words for it.
+
+    Example:
+        >>> counted(1, "row has", "rows have"), counted(1394, "row has", "rows have")
+        ('1 row has', '1,394 rows have')
+    """
+    return f"{count:,} {one if count == 1 else many}"
+
+
+def _broken(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def labelled(codes: np.ndarray) -> np.ndarray:

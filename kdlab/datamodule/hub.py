@@ -5,37 +5,58 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from kdlab.datamodule.base import TextData
 from kdlab.datamodule.corpus import Corpus
-from kdlab.datamodule.table import cell
+from kdlab.datamodule.frame import Frame
+from kdlab.datamodule.table import Columns
 from kdlab.error import UserError
 from kdlab.fetch import cache, once
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class Hub(TextData):
-    """One label a row, in a column of class labels or of any values; -1 and None are unlabelled.
+class Hub(Columns):
+    """Labels are in a column of class labels or of any values; -1 and None are unlabelled.
 
     Its own splits are kept. A val or test split that is lacking, or has no labels, is cut from the training rows.
 
     Args:
         name: a dataset of the hub (fetched once, with download=true), or a folder that ``save_to_disk`` wrote.
         config: the dataset's configuration.
-        text_column, label_column: their names.
         train_split, val_split, test_split: the names of its splits; ``val_split`` and ``test_split`` may be lacking.
     """
 
     name: str
     config: str | None = None
-    text_column: str = "text"
-    label_column: str = "label"
     train_split: str = "train"
     val_split: str = "validation"
     test_split: str = "test"
 
     def corpus(self) -> Corpus:
-        from datasets import ClassLabel, Dataset, load_from_disk
+        parts = self._parts()
+        given = ((self.train_split, "train"), (self.val_split, "val"), (self.test_split, "test"))
+        there = [(parts[name], name, word) for name, word in given if name in parts]
+        names = list(there[0][0].column_names)
+        for part, name, _ in there:
+            if list(part.column_names) != names:
+                raise UserError(
+                    f"{self.name}: the split {name} has the columns {', '.join(part.column_names)}, and the split "
+                    f"{there[0][1]} has {', '.join(names)}: they must be the same"
+                )
+        columns = [[value for part, _, _ in there for value in part[column][:]] for column in names]
+        for part, _, _ in there[:1]:
+            for place, column in enumerate(names):
+                columns[place], known = _named(columns[place], part.features[column])
+                if known and self.label_names is None and self.label_map is None and column == str(self.label_column):
+                    self.label_names = known
+                elif column == str(self.label_column):
+                    columns[place] = [None if value == -1 and value is not True else value for value in columns[place]]
+        words = [word for part, _, word in there for _ in range(len(part))]
+        rows = [f"{row} of {name}" for part, name, _ in there for row in range(1, len(part) + 1)]
+        return self.gathered(Frame(self.name, "row", names, columns, rows), words)
+
+    def _parts(self) -> dict[str, Any]:
+        from datasets import Dataset, load_from_disk
 
         folder = self._folder()
         try:
@@ -47,28 +68,7 @@ class Hub(TextData):
             raise UserError(
                 f"datamodule.train_split='{self.train_split}' is not in {self.name}: it has {', '.join(parts)}"
             )
-        texts: list[str] = []
-        labels: list[str | None] = []
-        split: list[str] = []
-        feature = None
-        for name, word in ((self.train_split, "train"), (self.val_split, "val"), (self.test_split, "test")):
-            if name not in parts:
-                continue
-            part = parts[name]
-            for option in ("text_column", "label_column"):
-                if (column := getattr(self, option)) not in part.column_names:
-                    there = ", ".join(part.column_names)
-                    raise UserError(f"datamodule.{option}='{column}' is not in {self.name}/{name}, which has: {there}")
-            feature = part.features[self.label_column]
-            values = part[self.label_column]
-            if isinstance(feature, ClassLabel):
-                labels += [None if value is None or value < 0 else feature.names[value] for value in values]
-            else:
-                labels += [None if value == -1 else cell(value) for value in values]
-            texts += [cell(value) or "" for value in part[self.text_column]]
-            split += [word] * len(part)
-        names = list(feature.names) if isinstance(feature, ClassLabel) else None
-        return Corpus(self.name, texts, labels, names, split)
+        return parts
 
     def _folder(self) -> Path:
         """Where the dataset lies on this machine; fetched if it may be."""
@@ -91,3 +91,19 @@ class Hub(TextData):
         except Exception as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise UserError(f"the dataset '{self.name}' cannot be fetched from the hub: {reason}") from error
+
+
+def _named(values: list[Any], feature: Any) -> tuple[list[Any], list[str] | None]:
+    """A column with the names of its classes, where it has class labels, alone or in lists; and all of these names."""
+    from datasets import ClassLabel
+
+    inner = getattr(feature, "feature", feature[0] if isinstance(feature, list) and feature else feature)
+    if not isinstance(inner, ClassLabel):
+        return values, None
+
+    def name(value: Any) -> str | None:
+        return None if value is None or value < 0 else inner.names[value]
+
+    if inner is feature:
+        return [name(value) for value in values], list(inner.names)
+    return [None if value is None else [name(each) for each in value] for value in values], list(inner.names)

@@ -2,112 +2,226 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
-import pandas as pd
-
+from kdlab.datamodule import cell
 from kdlab.datamodule.base import TextData
-from kdlab.datamodule.corpus import Corpus
+from kdlab.datamodule.corpus import PAIR, Corpus
+from kdlab.datamodule.frame import Frame, read
 from kdlab.error import UserError
 from kdlab.fetch import local
 from kdlab.value import File
 
 WORDS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
+FIELD = re.compile(r"\{([^{}]+)\}")
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class Table(TextData):
-    """A csv, tsv, jsonl or parquet file. A row with an empty label is unlabelled.
+class Columns(TextData):
+    """Which columns of a table have the texts and labels, and how their cells are read; a row without a label is
+    unlabelled, and one that is empty throughout is left out.
 
     Args:
-        path: the file, or a package path.
-        text_column, label_column: their names; None: there are no labels.
-        split_column: the column that says train, val (validation, valid, dev) or test; None: cut by fractions.
+        text_column: its name; or two names, whose texts a model reads as a pair; or a template, ``{title}: {body}``.
+        label_column: its name; or several, one a label, with 0 or 1 in each; None: there are no labels.
         label_names: the labels, in the order of the logits; None: those found, sorted.
-        multi_label: whether a row has several labels: in one cell with a separator, or a list.
+        label_map: names for the labels of the file, such as ``{0: negative, 1: positive}``; None for one leaves its
+            rows without a label. None: the labels are as they are.
+        multi_label: whether a row has several labels: in one cell with a separator, in a list, or as a list with a 0
+            or 1 for each of ``label_names``. Several label columns are that in any case.
         label_separator: between the labels of a cell.
     """
 
-    path: File
-    text_column: str = "text"
-    label_column: str | None = "label"
-    split_column: str | None = None
-    label_names: list[str] | None = None
+    text_column: Any = "text"
+    label_column: Any = "label"
+    label_names: Sequence[str] | None = None
+    label_map: Mapping[Any, Any] | None = None
     multi_label: bool = False
     label_separator: str = ";"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.label_map is not None and not isinstance(self.label_map, Mapping):
+            raise UserError(
+                f"datamodule.label_map={self.label_map} must give each label a name: {{0:negative,1:positive}}"
+            )
+        if self.label_names is not None:
+            if isinstance(self.label_names, str) or not isinstance(self.label_names, Sequence):
+                raise UserError(f"datamodule.label_names={self.label_names} must be a list: [negative,positive]")
+            names = self._names()
+            if len(set(names)) < len(names) or "" in names:
+                raise UserError(f"datamodule.label_names={list(self.label_names)} must be different and not empty")
+            if any(isinstance(name, bool) for name in self.label_names):
+                raise UserError(
+                    f"datamodule.label_names={list(self.label_names)} has true or false, which is also what YAML makes "
+                    "of yes and no: write labels in quotes: ['no','yes']"
+                )
+        self.multi_label = self.multi_label or _several(self.label_column)
+
+    def gathered(self, frame: Frame, split: list[str] | None = None) -> Corpus:
+        """The texts and labels of a table.
+
+        Raises:
+            UserError: a column that is not there, or a cell that cannot be read.
+        """
+        texts = self._texts(frame)
+        labels, names = self._labels(frame)
+        return Corpus(frame.where, texts, labels, names, split, self.multi_label, frame.place, list(frame.notices))
+
+    def _texts(self, frame: Frame) -> list[str]:
+        given = self.text_column
+        if _several(given):
+            if len(given) != 2:
+                raise UserError(
+                    f"datamodule.text_column={list(given)} must be a column, two columns for a pair, or a template of "
+                    "any number: '{title}: {body}'"
+                )
+            return [PAIR.join(pair) for pair in zip(*(self._column(frame, name) for name in given), strict=True)]
+        names = FIELD.findall(str(given))
+        if not names or str(given) in frame.names:
+            return self._column(frame, given)
+        columns = [self._column(frame, name) for name in names]
+        return [_filled(str(given), dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
+
+    def _column(self, frame: Frame, name: Any) -> list[str]:
+        values = frame.column(name, "text_column")
+        if all(type(value) is str for value in values):
+            found = [value.strip() for value in values]
+        else:
+            told = _told(frame, name, "must have a text")
+            found = [each or "" for each in cell.each(values, cell.text, told)]
+        return [each.replace(PAIR, " ") for each in found]
+
+    def _labels(self, frame: Frame) -> tuple[list[Any], list[str] | None]:
+        """The labels of each row, and their order, where it is given."""
+        names = None if self.label_names is None else self._names()
+        if self.label_column is None:
+            return [None] * len(frame), names
+        if _several(self.label_column):
+            return self._of_columns(frame), names or [self._named(str(name)) or "" for name in self.label_column]
+        values = frame.column(self.label_column, "label_column")
+        if not self.multi_label:
+            told = _told(
+                frame, self.label_column, "must have one label; for several a row set datamodule.multi_label=true"
+            )
+            found = cell.each(values, cell.label, told)
+            return [self._mapped(label, index, frame) for index, label in enumerate(found)], names
+        if (count := cell.hot(values)) is not None:
+            return self._of_hot(values, count, names), names
+        told = _told(frame, self.label_column, "must have labels")
+        several = cell.each(values, lambda value: cell.names(value, self.label_separator), told)
+        return [
+            None if row is None else [name for one in row if (name := self._mapped(one, index, frame))]
+            for index, row in enumerate(several)
+        ], names
+
+    def _names(self) -> list[str]:
+        assert self.label_names is not None
+        return [cell.label(name) or "" for name in self.label_names]
+
+    def _of_columns(self, frame: Frame) -> list[list[str] | None]:
+        """With a column a label: the labels whose column has a 1; None where all are empty."""
+        columns = []
+        for name in self.label_column:
+            told = _told(frame, name, "must have 0 or 1, as datamodule.label_column names several columns")
+            columns.append(cell.each(frame.column(name, "label_column"), cell.yes, told))
+        names = [self._named(str(name)) for name in self.label_column]
+        rows: list[list[str] | None] = []
+        for index, row in enumerate(zip(*columns, strict=True)):
+            if None in row and any(value is not None for value in row):
+                empty = self.label_column[row.index(None)]
+                raise UserError(
+                    f"{frame.where}: {frame.place(index)} has nothing in the column '{empty}', but something in other "
+                    "label columns: fill all of them or none"
+                )
+            rows.append(
+                None if None in row else [name for name, value in zip(names, row, strict=True) if value and name]
+            )
+        return rows
+
+    def _of_hot(self, values: Sequence[Any], count: int, names: list[str] | None) -> list[list[str] | None]:
+        if names is None or len(names) != count:
+            raise UserError(
+                f"the column '{self.label_column}' has lists with a 0 or 1 for each of {count} labels: set "
+                f"datamodule.label_names to the names of these {count}, in their order"
+            )
+        return [
+            [name for name, one in zip(names, value, strict=True) if one] if cell.several(value) else None
+            for value in values
+        ]
+
+    def _named(self, label: str) -> str | None:
+        """What ``label_map`` calls a label; itself, where it is not there."""
+        return self._map.get(label, label)
+
+    def _mapped(self, label: str | None, index: int, frame: Frame) -> str | None:
+        if label is None or not self._map:
+            return label
+        if label not in self._map:
+            raise UserError(
+                f"{frame.where}: {frame.place(index)} has the label '{label[:80]}', which datamodule.label_map does "
+                f"not name ({', '.join(self._map)[:300]}): add it"
+            )
+        return self._map[label]
+
+    @cached_property
+    def _map(self) -> dict[str, str | None]:
+        return {cell.label(key) or "": cell.label(name) for key, name in (self.label_map or {}).items()}
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class Table(Columns):
+    """A csv, tsv, jsonl, json, parquet or xlsx file, plain or with gzip.
+
+    Args:
+        path: the file, or a package path.
+        split_column: the column that says train, val (validation, valid, dev) or test; None: cut by fractions.
+        encoding: of the text, such as latin-1, gb18030 or utf-16; None: UTF-8.
+        separator: between the fields of a csv; None: a comma, or in a tsv a tab.
+    """
+
+    path: File
+    split_column: Any = None
+    encoding: str | None = None
+    separator: str | None = None
+
     def corpus(self) -> Corpus:
-        frame = read(Path(local(self.path, self.download)))
-        for option in ("text_column", "label_column", "split_column"):
-            column = getattr(self, option)
-            if column is not None and column not in frame.columns:
-                there = ", ".join(map(str, frame.columns))
-                raise UserError(f"datamodule.{option}='{column}' is not in {self.path}, which has: {there}")
-        given = [None] * len(frame) if self.label_column is None else frame[self.label_column]
-        return Corpus(
-            where=self.path,
-            texts=[cell(value) or "" for value in frame[self.text_column]],
-            labels=[self._several(each) if self.multi_label else cell(each) for each in given],
-            names=None if self.label_names is None else [str(name) for name in self.label_names],
-            split=None if self.split_column is None else list(self._splits(frame[self.split_column])),
-            multi_label=self.multi_label,
-        )
+        file = Path(local(self.path, self.download))
+        frame = read(file, self.path, self.encoding, self.separator).without_empty()
+        split = None
+        if self.split_column is not None:
+            split = list(self._splits(frame, frame.column(self.split_column, "split_column")))
+        return self.gathered(frame, split)
 
-    def _several(self, value: object) -> list[str] | None:
-        """The labels of a cell; None where it is empty."""
-        if isinstance(value, Iterable) and not isinstance(value, str):
-            return [name for each in value if (name := cell(each))]
-        text = cell(value)
-        return None if text is None else [name.strip() for name in text.split(self.label_separator) if name.strip()]
-
-    def _splits(self, column: Iterable) -> Iterable[str]:
-        for row, value in enumerate(column, 1):
-            word = (cell(value) or "").lower()
+    def _splits(self, frame: Frame, column: Iterable[Any]) -> Iterable[str]:
+        for index, value in enumerate(column):
+            try:
+                word = (cell.text(value) or "").lower()
+            except ValueError as problem:
+                word = str(problem)
             if word not in WORDS:
                 raise UserError(
-                    f"{self.path}: row {row} has '{word}' in the column '{self.split_column}', "
+                    f"{self.path}: {frame.place(index)} has '{word[:80]}' in the column '{self.split_column}', "
                     f"which may have {', '.join(WORDS)}"
                 )
             yield WORDS[word]
 
 
-def read(path: Path) -> pd.DataFrame:
-    """The rows of a csv, tsv, jsonl or parquet file.
-
-    Raises:
-        UserError: no such file, another extension, or not what the extension says.
-    """
-    if not path.is_file():
-        raise UserError(f"datamodule.path: there is no file {path}")
-    try:
-        match path.suffix.lower():
-            case ".csv" | ".tsv" as suffix:
-                separator = "\t" if suffix == ".tsv" else ","
-                return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-            case ".jsonl":
-                lines = path.read_text("utf-8-sig").split("\n")
-                return pd.DataFrame.from_records([json.loads(line) for line in lines if line.strip()]).astype(object)
-            case ".parquet":
-                return pd.read_parquet(path).astype(object)
-    except (
-        ValueError,
-        OSError,
-    ) as error:  # what pandas, pyarrow and json raise about content are all ValueErrors or OSErrors
-        reason = str(error).strip().splitlines()
-        raise UserError(
-            f"{path} cannot be read as {path.suffix.lower()[1:]}: {reason[0] if reason else error}"
-        ) from error
-    raise UserError(f"datamodule.path: {path} ends in '{path.suffix}', and can be .csv, .tsv, .jsonl or .parquet")
+def _filled(template: str, texts: Mapping[str, str]) -> str:
+    """The template with the texts in it; empty where all are."""
+    return FIELD.sub(lambda match: texts[match[1]], template) if any(texts.values()) else ""
 
 
-def cell(value: object) -> str | None:
-    """A value as text; None where it is empty. 1 and 1.0 are ``1``."""
-    if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value)):
-        return None
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return str(value).strip() or None
+def _several(value: Any) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _told(frame: Frame, column: Any, rule: str) -> Any:
+    return lambda index, found: (
+        f"{frame.where}: {frame.place(index)} has {found} in the column '{column}', which {rule}"
+    )

@@ -11,6 +11,7 @@ from pathlib import Path
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from kdlab.datamodule.corpus import PAIR
 from kdlab.error import UserError
 from kdlab.fetch import cache, local, once
 
@@ -62,10 +63,12 @@ def digest(tokenizer: PreTrainedTokenizerBase) -> str:
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> Iterator[list[int]]:
-    """Ids with special tokens, cut to ``max_length``, one list a text."""
+    """Ids with special tokens, cut to ``max_length``, one list a text; of a pair, as the tokenizer joins two texts."""
     for start in range(0, len(texts), 4096):
         chunk = list(texts[start : start + 4096])
-        yield from tokenizer(chunk, truncation=True, max_length=max_length, return_attention_mask=False)["input_ids"]
+        pairs = [text.partition(PAIR) for text in chunk] if PAIR in chunk[0] else None
+        given = (chunk,) if pairs is None else ([pair[0] for pair in pairs], [pair[2] for pair in pairs])
+        yield from tokenizer(*given, truncation=True, max_length=max_length, return_attention_mask=False)["input_ids"]
 
 
 def wordpiece(texts: Sequence[str], size: int) -> Tokenizer:

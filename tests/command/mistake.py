@@ -118,7 +118,7 @@ CASES: dict[str, dict[str, Case]] = {
             ("datamodule.per_class=1000",), ("datamodule.per_class=1000", "'negative' has 64", "from 0 to")
         ),
         "so many labels a class where a row has several": Case(
-            ("datamodule.per_class=2", "datamodule.multi_label=true", "task.multi_label=true"),
+            ("datamodule.per_class=2", "datamodule.multi_label=true"),
             ("datamodule.per_class", "use train_rows"),
         ),
         "a budget below a text": Case(
@@ -130,10 +130,7 @@ CASES: dict[str, dict[str, Case]] = {
         ),
         "a part of a row": Case(("datamodule.batch_size=1.5",), ("datamodule.batch_size is '1.5'", "whole number")),
         "one label read as several": Case(
-            ("task.multi_label=true",), ("task.multi_label=true", "one label", "set task.multi_label=false")
-        ),
-        "several labels read as one": Case(
-            ("datamodule.multi_label=true",), ("task.multi_label=false", "several labels", "set task.multi_label=true")
+            ("task.multi_label=true",), ("task.multi_label=true", "datamodule.multi_label=false", "set the latter only")
         ),
         "no such tokenizer": Case(("model.tokenizer=nobody/nothing",), ("nobody/nothing", "train:wordpiece")),
         "a typo in a key": Case(("optimizer.learning_rate=1",), ("'optimizer.learning_rate'", "--cfg job")),
@@ -166,7 +163,7 @@ CASES: dict[str, dict[str, Case]] = {
             ("datamodule.tokens_per_batch=4",), ("datamodule.tokens_per_batch=4", "cannot hold a text", "raise it to")
         ),
         "softened classes where a row has several": Case(
-            ("datamodule.multi_label=true", "task.multi_label=true"), ("loss.terms.kl", "multi-label", "loss=kd_binary")
+            ("datamodule.multi_label=true",), ("loss.terms.kl", "multi-label", "loss=kd_binary")
         ),
         "a negative temperature": Case(("loss.temperature=-1",), ("temperature is -1", "above 0")),
         "a share of more than all": Case(("loss.alpha=1.5",), ("loss.alpha is 1.5", ALLOWED)),

@@ -70,8 +70,6 @@ def test_numbers_are_labels_and_a_missing_one_is_none(tmp_path, kind):
     frame = toy().assign(label=[float(i % 11) for i in range(60)])
     frame.loc[0, "label"] = np.nan
     data = Table(path=saved(frame, tmp_path / f"a{kind}"), tokenizer=TOKENIZER)
-    if kind == ".csv":  # text stays as it is written
-        data.label_names = [f"{i}.0" for i in range(11)]
     data.setup()
     assert [float(name) for name in data.labels] == list(range(11)), "by number: 10 after 9"
     assert data.deck.codes[:3].tolist() == [-1, 1, 2]
@@ -252,23 +250,23 @@ MISTAKES = {
     "split word": (
         toy().assign(part="trian"),
         {"split_column": "part"},
-        "row 1 has 'trian' in the column 'part', which may",
+        "line 2 has 'trian' in the column 'part', which may",
     ),
     "unknown label": (
         toy(),
         {"label_names": ["class 0", "x"]},
-        "row 2 has the unknown label 'class 1'; known are class 0, x",
+        "line 3 has the unknown label 'class 1'; known are class 0, x",
     ),
     "one class": (toy(classes=1), {}, "has only the label 'class 0'"),
     "no labels": (toy().assign(label=""), {}, "has no labels"),
-    "empty text": (toy().assign(text=["x", " "] + ["y"] * 58), {}, "the text of row 2 is empty"),
+    "empty text": (toy().assign(text=["x", " "] + ["y"] * 58), {}, "the text of line 3 is empty"),
     "no rows": (toy(0), {}, "has no rows"),
     "per class": (toy(), {"per_class": 25}, "per_class=25, but the label 'class 0' has 2. labelled training rows"),
     "per class with several": (toy(), {"per_class": 1, "multi_label": True}, "per_class needs one label a row"),
     "unknown of several": (
         toy(),
         {"multi_label": True, "label_names": ["class 0"]},
-        "row 2 has the unknown label 'class 1'",
+        "line 3 has the unknown label 'class 1'",
     ),
     "no validation": (toy(), {"val_fraction": 0.0}, "the val split has no labelled rows"),
     "nothing left": (toy(), {"val_fraction": 0.5, "test_fraction": 0.5}, "leave no labelled training rows"),
@@ -298,10 +296,10 @@ def test_texts_alone_are_split_and_every_split_is_evaluated(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.xlsx", b"x", "can be .csv, .tsv, .jsonl or .parquet"),
+        ("a.doc", b"x", "can be .csv, .tsv, .jsonl, .ndjson, .json, .parquet or .xlsx"),
         ("a.csv", b'text,label\n"a', "cannot be read as csv"),
         ("a.csv", b"", "cannot be read as csv"),
-        ("a.csv", b"text,label\n\xff\xfe\xff,x", "cannot be read as csv"),
+        ("a.csv", b"text,label\n\xff\xfe\xff,x", r"is not UTF-8 \(byte 0xff in line 2\)"),
         ("a.jsonl", b"{", "cannot be read as jsonl"),
         ("a.parquet", b"x", "cannot be read as parquet"),
         (None, b"", "there is no file"),

@@ -1,0 +1,117 @@
+"""What is odd about a data set, in one line each: nothing that stops a run, but what its user should know."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from kdlab.datamodule.corpus import Corpus, counted, labelled
+from kdlab.datamodule.rows import Rows
+
+MANY = 100  # classes: more are likely ids or numbers
+SHARE = 0.03  # of unknown tokens
+
+
+def odd(corpus: Corpus, codes: np.ndarray, names: Sequence[str], splits: Mapping[str, np.ndarray]) -> list[str]:
+    """A sentence for each thing that is odd.
+
+    Args:
+        codes: ``[N]`` or ``[N, C]``, -1 = unlabelled.
+        names: of the labels.
+        splits: row ids of each.
+    """
+    return [*_labels(corpus, names), *_unlabelled(corpus, codes), *_absent(codes, names, splits), *_short(corpus.texts)]
+
+
+def _labels(corpus: Corpus, names: Sequence[str]) -> list[str]:
+    if corpus.names is not None:
+        return []
+    told = []
+    if names and any(map(_fraction, names)) and all(map(_number, names)):
+        told.append(f"the labels are numbers with a fraction, such as {names[0]}: each is a class of its own here")
+    elif len(names) > MANY:
+        told.append(
+            f"the label column has {len(names):,} different values, such as '{names[0][:40]}': is it the right one?"
+        )
+    if not corpus.multi_label and (joined := _joined(names)):
+        rows = sum(label in joined for label in corpus.labels)
+        told.append(
+            f"{counted(rows, 'row has', 'rows have')} a label such as '{min(joined)[:60]}', which ';' splits into "
+            "known labels: if a row may have several, set datamodule.multi_label=true"
+        )
+    return told
+
+
+def _joined(names: Sequence[str]) -> set[str]:
+    """The labels that ``;`` splits into parts all of which are in other labels too."""
+    parts = {name: [part.strip() for part in name.split(";")] for name in names}
+    found = Counter(part for several in parts.values() for part in dict.fromkeys(several))
+    return {name for name, several in parts.items() if len(several) > 1 and all(found[part] > 1 for part in several)}
+
+
+def _number(name: str) -> bool:
+    try:
+        float(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _fraction(name: str) -> bool:
+    return _number(name) and "." in name
+
+
+def _unlabelled(corpus: Corpus, codes: np.ndarray) -> list[str]:
+    without = np.flatnonzero(~labelled(codes))
+    if not 0 < len(without) < len(codes):
+        return []
+    return [f"{counted(len(without), 'row has', 'rows have')} no label, first: {corpus.place(int(without[0]))}"]
+
+
+def _absent(codes: np.ndarray, names: Sequence[str], splits: Mapping[str, np.ndarray]) -> list[str]:
+    def seen(rows: np.ndarray) -> np.ndarray:
+        known = codes[rows][labelled(codes[rows])]
+        return known.sum(0) > 0 if codes.ndim == 2 else np.bincount(known, minlength=len(names)) > 0
+
+    if not names or splits["train"] is splits["test"]:
+        return []
+    train = seen(splits["train"])
+    told = []
+    for split in ("test", "val"):
+        only = [name for name, here, there in zip(names, seen(splits[split]), train, strict=True) if here and not there]
+        if only and train.any():
+            shown = ", ".join(f"'{name[:40]}'" for name in only[:5]) + (" …" if len(only) > 5 else "")
+            told.append(f"no training row has the label {shown}, but {split} rows have: it cannot be learned")
+    return told
+
+
+def _short(texts: Sequence[str]) -> list[str]:
+    if len(texts) > 1 and median(map(len, islice(texts, 100_000))) <= 1:
+        return ["most texts have one character: is it the right datamodule.text_column?"]
+    return []
+
+
+def unknown(rows: Rows, tokenizer: Any) -> list[str]:
+    """A sentence where a share of the tokens that is worth a word is unknown to a tokenizer."""
+    unk = tokenizer.unk_token_id
+    if unk is None or unk in (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id):
+        return []
+    special = [one for one in tokenizer.all_special_ids if one != unk]
+    counts = np.bincount(rows.tokens, minlength=len(tokenizer))
+    whole = counts.sum() - counts[special].sum()
+    share = counts[unk] / max(1, whole)
+    if share <= SHARE:
+        return []
+    return [
+        f"{share:.0%} of the tokens are unknown to the tokenizer {_name(tokenizer)}: it was made for another language "
+        "or another kind of text; choose a model whose tokenizer knows these words"
+    ]
+
+
+def _name(tokenizer: Any) -> str:
+    return str(getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__).rstrip("/").rpartition("/")[2]
