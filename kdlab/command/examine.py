@@ -60,6 +60,7 @@ class Examination:
         self.models = StandIn(folder)
         self.traces: dict[Path, Trace | None] = {}
         self.wrong: dict[str, Point] = {}
+        self.odd: set[str] = set()
 
     def carry_out(self, seconds: float) -> list[str]:
         """All probes; returns what is wrong, one sentence each.
@@ -79,6 +80,7 @@ class Examination:
         knobs = turn(self.swept, self._by_words, seconds)
         if not self.swept:
             self._trace(first)
+        self._notices()
         self.page.knobs(knobs)
         full = self._cost(first) if self.traces[_job(first).folder] is not None else []
         told = full + [f"{_where(point, len(self.points))}{problem}" for problem, point in self.wrong.items()]
@@ -94,6 +96,7 @@ class Examination:
         job = _job(point)
         data = self.models.data(job)
         self.page.data(data.describe(), list(data.labels), str(data.tokenizer_spec))
+        self._notices()
         task = build.task(job.cfg, data)
         student = self.models.bare(job, task, data)
         shapes = {"student" if "student" in job.cfg else "model": anatomy(student)}
@@ -106,6 +109,14 @@ class Examination:
         self.page.shapes(shapes)
         self.page.trainable(self._policies(student))
         return sum(shape.parameters for shape in shapes.values())
+
+    def _notices(self) -> None:
+        """Print what is odd about the data, in the tokens of any model, and was not printed yet."""
+        for data in self.models.known.values():
+            for told in data.notices:
+                if told not in self.odd:
+                    self.odd.add(told)
+                    self.page.note(told)
 
     def _policies(self, student: nn.Module) -> dict[str, tuple[int, int]]:
         found = {}
