@@ -71,7 +71,8 @@ def _read(text: str, separator: str) -> tuple[Parsed, list[str]]:
     if found.problem is None and swallowed is None:
         return found, []
     raw = parse(text, separator, quoted=False)
-    if raw.problem is None and not _wrapped(raw) and (swallowed is None or separator == "\t"):
+    open_ended = swallowed or "nothing closes" in (found.problem or "")  # may be a file that was cut off
+    if raw.problem is None and not _wrapped(raw) and (not open_ended or separator == "\t"):
         return raw, ['quotes (") are taken as plain characters, as they do not enclose fields']
     raise ValueError(found.problem or swallowed)
 

@@ -97,16 +97,16 @@ CASES: dict[str, dict[str, Case]] = {
         ),
         "an unknown label": Case(
             ("datamodule.label_names=[good,bad]",),
-            ("rows.csv: row 3", "'ugly'", "good, bad", "datamodule.label_names"),
+            ("rows.csv: line 4", "'ugly'", "good, bad", "datamodule.label_names"),
             file=table(("good", "bad", "ugly")),
         ),
         "one class only": Case((), ("rows.csv", "only the label 'good'", "two or more"), file=table(("good",))),
-        "an empty text": Case((), ("rows.csv", "row 2 is empty", "remove the row"), file=table(texts=["fine", "   "])),
+        "an empty text": Case((), ("rows.csv", "line 3 is empty", "remove the row"), file=table(texts=["fine", "   "])),
         "no rows": Case((), ("rows.csv has no rows",), file="text,label"),
         "a torn file": Case((), ("rows.csv cannot be read as csv",), file='text,label\n"fine,good\n'),
         "an unknown split": Case(
             (SPLIT,),
-            ("row 2", "'later'", "train, val"),
+            ("line 3", "'later'", "train, val"),
             file=table(columns="text,label,split", splits=("train", "later")),
         ),
         "a split without labelled rows": Case(
