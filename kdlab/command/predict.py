@@ -18,10 +18,9 @@ from kdlab.command import build
 from kdlab.command.runs import writable
 from kdlab.command.teacher import Trained, named
 from kdlab.command.trust import Trust
-from kdlab.datamodule import tokenizer
+from kdlab.datamodule import cell, tokenizer
 from kdlab.datamodule.sink import Added, Sink, TextSink, check_kind, sink
 from kdlab.datamodule.stream import Chunk, Piped, Stream, stream
-from kdlab.datamodule.table import cell
 from kdlab.error import UserError
 from kdlab.file import read_json, write_json
 from kdlab.meter import Meter, clock, tell
@@ -128,12 +127,12 @@ class Work:
 
     def __init__(self, predictor: Predictor, rows: Stream, column: str) -> None:
         self.predictor, self.rows, self.column = predictor, rows, column
-        self.done = self.empty = 0
+        self.done = self.empty = self.skipped = 0
         self.counts: Counter[str] = Counter()
         self.began = time.perf_counter()
 
     def into(self, out: Sink, part: Part | None = None) -> None:
-        skip = part.rows if part is not None else 0
+        skip = self.skipped = part.rows if part is not None else 0
         with Meter("predicting", self.rows.total, skip) as meter:
             for chunk in self.rows.chunks(ROWS, skip):
                 out.write(chunk, self._added(chunk, meter))
@@ -143,7 +142,8 @@ class Work:
         out.close()
 
     def _added(self, chunk: Chunk, meter: Meter) -> Added:
-        texts = [cell(value) or "" for value in chunk.column(self.column)]
+        told = partial(_no_text, self.column, self.skipped + self.done)
+        texts = [text or "" for text in cell.each(chunk.column(self.column), cell.text, told)]
         predictor = self.predictor
         logits, real = predictor.logits(texts, meter.more)
         meter.more(int((~real).sum()))
@@ -223,6 +223,10 @@ def _column(asked: str | None, stored: DictConfig | None, rows: Stream, path: st
             f"{path} has no column '{column}' of texts: set text_column to one of {', '.join(rows.columns)}"
         )
     return column
+
+
+def _no_text(column: str, before: int, index: int, found: str) -> str:
+    return f"row {before + index + 1} has {found} in the column '{column}', which must have a text"
 
 
 def _task(subject: Trained) -> SequenceClassification:
