@@ -83,7 +83,8 @@ def check(
             raise UserError(problem)
     if values:
         for key in leaves(cfg):
-            if value_at(cfg, key)._is_missing() and key.rpartition(".")[2] != "tokenizer" and "." in key:
+            node = value_at(cfg, key)  # None below a mapping whose keys are numbers, such as datamodule.label_map
+            if node is not None and node._is_missing() and key.rpartition(".")[2] != "tokenizer" and "." in key:
                 raise UserError(f"{key} has no value; give it one on the command line: {key}=VALUE")
         for key, kind in ROOT.items():
             node = child(cfg, key)
