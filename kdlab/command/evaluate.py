@@ -31,6 +31,8 @@ from kdlab.text import one_line
 SPLITS = ("train", "val", "test")
 FEW = 8  # rows of a language model's batch
 ALL = 2**30  # positions
+LONG = 30  # classes that are printed
+WIDE = 12  # classes whose confusions are printed as columns
 COLUMNS = {
     "accuracy": "accuracy", "perplexity": "perplexity", "f1_macro": "F1 macro", "ece": "ECE", "agreement": "agreement",
     "parameters": "parameters", "size_mb": "MB", "latency_ms": "ms a row", "rows_per_second": "rows/s",
@@ -87,8 +89,7 @@ def classes(
 ) -> tuple[dict[str, Any], Tensor]:
     """The report of a classifier, and what it chooses for every row: ``[N]``, or with several labels ``[N, C]``."""
     logits, target = predict(task, model, batches)
-    found = report(task.probabilities(logits), target, labels)
-    return found | {"f1_macro": found["macro"]["f1"]}, logits > 0 if task.multi_label else logits.argmax(-1)
+    return report(task.probabilities(logits), target, labels), logits > 0 if task.multi_label else logits.argmax(-1)
 
 
 def tokens(
@@ -208,18 +209,31 @@ def _print(
         table.add_row(name, *[_number(result.get(key)) for key in shown])
     console.print(table)
     own = results.get("distilled") or results["trained"]
-    if "confusion" not in own:
-        return
-    per_class = Table(title="per class")
-    names = ["no", "yes"] if isinstance(own["confusion"][0][0], list) else labels
+    if "class" in own:
+        _print_classes(console, own, labels)
+
+
+def _print_classes(console: Console, own: dict[str, Any], labels: list[str]) -> None:
+    """The scores of each class, and what its rows are taken for where that is not too wide; of many, the worst."""
+    order, title = list(range(len(labels))), "per class"
+    if len(labels) > LONG:
+        found = [own["class"][label] for label in labels]
+        order = sorted(order, key=lambda at: (not found[at]["support"], found[at]["f1"]))[:LONG]
+        title = f"the {LONG} of {len(labels)} classes with the lowest F1"
+    per_class = Table(title=title)
+    several = "confusion" in own and isinstance(own["confusion"][0][0], list)
+    names = ["no", "yes"] if several else labels if len(labels) <= WIDE else []
     for title in ("label", "precision", "recall", "F1", "support", *[f"predicted {label}" for label in names]):
         per_class.add_column(Text(one_line(title)), justify="left" if title == "label" else "right")
-    for index, label in enumerate(labels):
-        row, counts = own["class"][label], own["confusion"][index]
+    for index in order:
+        row, counts = own["class"][labels[index]], own["confusion"][index] if names else []
         cells = [_number(row[key]) for key in ("precision", "recall", "f1", "support")]
-        counts = [sum(column) for column in zip(*counts, strict=True)] if isinstance(counts[0], list) else counts
-        per_class.add_row(Text(one_line(label)), *cells, *[str(count) for count in counts])
+        counts = [sum(column) for column in zip(*counts, strict=True)] if several else counts
+        per_class.add_row(Text(one_line(labels[index])), *cells, *[str(count) for count in counts])
     console.print(per_class)
+    if len(labels) > WIDE and not several:
+        for true, predicted, rows in own["mistakes"][:WIDE]:
+            console.print(Text(one_line(f"{rows} of {true} were predicted as {predicted}")))
 
 
 def _number(value: float | None) -> str:

@@ -1,4 +1,4 @@
-"""Predictions in detail: every class, their mean, the confusion matrix and the calibration error."""
+"""Predictions in detail: every class, their mean, what is taken for what, and the calibration error."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.classification import binary_calibration_error, multiclass_calibration_error
 
-from kdlab.metric.classification import BINS, labelled
+from kdlab.metric.classification import calibration, calibration_error, confidence, count, f1, f1_macro, labelled
+
+FEW = 100  # classes whose confusion matrix is written out
+MISTAKES = 100  # of the commonest confusions that are listed
 
 
 def report(probabilities: Tensor, target: Tensor, labels: Sequence[str]) -> dict[str, Any]:
@@ -20,12 +22,13 @@ def report(probabilities: Tensor, target: Tensor, labels: Sequence[str]) -> dict
         target: ``[N]``, or multi-label ``[N, C]`` of 0 and 1; rows of -1 are left out.
 
     Returns:
-        ``rows``, ``accuracy``, ``ece`` (as in :func:`kdlab.metric.classification.classification`), ``class``: by label
-        ``precision``, ``recall``, ``f1``, ``support``; ``macro``: the mean of the first three over the classes that
-        occur or
-        are predicted; ``confusion``: ``[C][C]`` rows by true and predicted class, or multi-label ``[C][2][2]``. What
-        would
-        divide by 0 is 0.
+        ``rows``; ``accuracy``, ``f1_macro``, ``ece``: as in training, see
+        :func:`kdlab.metric.classification.classification`;
+        ``class``: by label ``precision``, ``recall``, ``f1``, ``support``;
+        ``macro``: the mean of the first three over the classes that occur or are predicted;
+        ``confusion``: ``[C][C]`` rows by true and predicted class, for up to 100 classes, or multi-label ``[C][2][2]``;
+        ``mistakes``: not multi-label, see :func:`mistakes`.
+        What would divide by 0 is 0.
 
     Raises:
         ValueError: no row has a label.
@@ -33,36 +36,52 @@ def report(probabilities: Tensor, target: Tensor, labels: Sequence[str]) -> dict
     probabilities, target = labelled(probabilities.detach().cpu(), target.detach().cpu())
     if len(target) == 0:
         raise ValueError("a report needs at least one labelled row")
-    count = len(labels)
-    if target.ndim == 1:
-        predicted = probabilities.argmax(-1)
-        confusion = torch.bincount(target * count + predicted, minlength=count**2).view(count, count)
-        hit = confusion.diagonal()
-        true, guessed = confusion.sum(1), confusion.sum(0)
-        right = predicted == target
-        ece = multiclass_calibration_error(probabilities, target, count, n_bins=BINS, norm="l1")
-    else:
-        decided = (probabilities > 0.5).long()
-        hit, true, guessed = (decided * target).sum(0), target.sum(0), decided.sum(0)
-        missed, alarmed = true - hit, guessed - hit
-        confusion = torch.stack([len(target) - hit - missed - alarmed, alarmed, missed, hit], -1).view(count, 2, 2)
-        right = decided == target
-        ece = binary_calibration_error(probabilities, target, n_bins=BINS, norm="l1")
+    counts = count(probabilities, target)
+    sure, right = confidence(probabilities, target)
     scores = {
-        "precision": hit / guessed.clamp(min=1),
-        "recall": hit / true.clamp(min=1),
-        "f1": 2 * hit / (true + guessed).clamp(min=1),
+        "precision": counts.hit.double() / counts.predicted.clamp(min=1),
+        "recall": counts.hit.double() / counts.true.clamp(min=1),
+        "f1": f1(counts),
     }
-    present = (true + guessed) > 0
     classes = {
-        label: {name: float(value[i]) for name, value in scores.items()} | {"support": int(true[i])}
+        label: {name: float(value[i]) for name, value in scores.items()} | {"support": int(counts.true[i])}
         for i, label in enumerate(labels)
     }
-    return {
+    details: dict[str, Any] = {
         "rows": len(target),
         "accuracy": float(right.double().mean()),
-        "ece": float(ece),
+        "f1_macro": float(f1_macro(counts)),
+        "ece": float(calibration_error(calibration(sure, right))),
         "class": classes,
-        "macro": {name: float(value[present].mean()) for name, value in scores.items()},
-        "confusion": confusion.tolist(),
+        "macro": {name: float(value[counts.present].mean()) for name, value in scores.items()},
     }
+    if target.ndim > 1:
+        missed, alarmed = counts.true - counts.hit, counts.predicted - counts.hit
+        neither = len(target) - counts.hit - missed - alarmed
+        table = torch.stack([neither, alarmed, missed, counts.hit], -1).view(-1, 2, 2)
+        return details | {"confusion": table.tolist()}
+    predicted = probabilities.argmax(-1)
+    details["mistakes"] = mistakes(target, predicted, labels)
+    if len(labels) <= FEW:
+        pairs = torch.bincount(target * len(labels) + predicted, minlength=len(labels) ** 2)
+        details["confusion"] = pairs.view(len(labels), len(labels)).tolist()
+    return details
+
+
+def mistakes(target: Tensor, predicted: Tensor, labels: Sequence[str]) -> list[list[Any]]:
+    """``[true label, predicted label, rows]`` of the 100 commonest confusions, the commonest first; linear in the rows.
+
+    Args:
+        target, predicted: class numbers ``[N]``.
+
+    Example:
+        >>> mistakes(torch.tensor([0, 0, 1, 1]), torch.tensor([1, 1, 0, 1]), ["a", "b"])
+        [['a', 'b', 2], ['b', 'a', 1]]
+    """
+    wrong = target != predicted
+    pairs, rows = torch.unique(target[wrong] * len(labels) + predicted[wrong], return_counts=True)
+    order = rows.argsort(descending=True, stable=True)[:MISTAKES]
+    return [
+        [labels[pair // len(labels)], labels[pair % len(labels)], number]
+        for pair, number in zip(pairs[order].tolist(), rows[order].tolist(), strict=True)
+    ]
