@@ -21,7 +21,7 @@ from kdlab.command.trust import Trust
 from kdlab.error import UserError
 from kdlab.file import write_json, write_text
 from kdlab.metric.causal_lm import causal_lm
-from kdlab.metric.cost import latency, parameters, throughput
+from kdlab.metric.cost import LENGTH, latency, macs, parameters, throughput
 from kdlab.metric.report import report
 from kdlab.module.chunk import parts
 from kdlab.run import read_config, read_done
@@ -35,7 +35,8 @@ LONG = 30  # classes that are printed
 WIDE = 12  # classes whose confusions are printed as columns
 COLUMNS = {
     "accuracy": "accuracy", "perplexity": "perplexity", "f1_macro": "F1 macro", "ece": "ECE", "agreement": "agreement",
-    "parameters": "parameters", "size_mb": "MB", "latency_ms": "ms a row", "rows_per_second": "rows/s",
+    "parameters": "parameters", "macs": "multiply-adds", "size_mb": "MB", "latency_ms": "ms a row",
+    "rows_per_second": "rows/s",
 }  # fmt: skip
 
 
@@ -64,10 +65,9 @@ def main(cfg: DictConfig) -> Path:
     choices: dict[str, Tensor] = {}
     for name, model in _models(cfg, stored, subject, task, data):
         results[name], choices[name] = (tokens if task.by_token else classes)(task, model, batches, list(data.labels))
-        results[name] |= parameters(model) | {
-            "latency_ms": latency(model, batches[len(batches) // 2], repeats=cfg.repeats),
-            "rows_per_second": throughput(model, batches),
-        }
+        length = min(data.max_length, LENGTH)
+        results[name] |= parameters(model) | latency(model, length, cfg.repeats)
+        results[name] |= {"macs": macs(model, length), "rows_per_second": throughput(model, batches)}
     if "teacher" in choices:
         for name, result in results.items():
             result["agreement"] = float((choices[name] == choices["teacher"]).float().mean())

@@ -29,7 +29,7 @@ from kdlab.error import UserError
 from kdlab.file import sha256, write_json
 from kdlab.logger.base import Journal, RunInfo, Source, opened
 from kdlab.metric.confusion import confusion, row_count
-from kdlab.metric.cost import latency, parameters
+from kdlab.metric.cost import LENGTH, latency, macs, parameters
 from kdlab.metric.direction import installed
 from kdlab.metric.majority import majority
 from kdlab.model.dropout import quicken
@@ -291,13 +291,13 @@ def _load_best(keeper: Checkpoint | None, learner: Learner) -> dict[str, float]:
 
 
 def _cost(run: Run, learner: Learner, data: Any) -> dict[str, float]:
-    model = learner.model.eval()
-    batches = list(data.test_dataloader())
-    return {
+    model, length = learner.model.eval(), min(data.max_length, LENGTH)
+    times = {f"perf/{name}": value for name, value in latency(model, length).items()}
+    return times | {
         "model/parameters": parameters(model)["parameters"],
         "model/trainable_parameters": sum(row["trainable"] for row in learner.table()),
+        "model/macs": macs(model, length),
         "model/size_mb": size_bytes(run.folder / "model") / 1e6,
-        "perf/latency_ms": latency(model, batches[len(batches) // 2]),
         "perf/padding": data.train_dataloader().padding(),
     }
 

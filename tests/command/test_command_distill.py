@@ -30,6 +30,7 @@ def test_distill_trains_the_teacher_leaves_a_whole_run_and_is_not_done_twice(kdl
         "test/accuracy", "test/f1_macro", "test/ece", "test/fidelity/agreement", "best/val/accuracy",
         "teacher/test/accuracy", "test/rows", "val/majority", "test/majority",
         "model/parameters", "model/trainable_parameters", "model/size_mb", "perf/latency_ms", "perf/samples_per_second",
+        "model/macs", "perf/latency_p10_ms", "perf/latency_p90_ms", "teacher/model/macs",
         "teacher/model/parameters", "perf/teacher_seconds",
     ):  # fmt: skip
         assert name in metrics, name
