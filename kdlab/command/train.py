@@ -49,7 +49,6 @@ warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
 warnings.filterwarnings("ignore", message="The number of training batches")
 warnings.filterwarnings("ignore", message="The `srun` command is available")  # on a login node; cluster=slurm uses it
 
-MOST_CLASSES = 100  # whose confusion is written down: its square
 RESUMED = {  # what Lightning looks for in a checkpoint to go on from
     "state_dict": dict, "global_step": int, "epoch": int, "loops": dict, "callbacks": dict, "optimizer_states": list,
     "lr_schedulers": list, "pytorch-lightning_version": str,
@@ -318,7 +317,7 @@ def _tell_test(run: Run, learner: Learner, data: Any) -> dict[str, float]:
     counts = learner.test_confusion
     if counts is not None and counts.sum():
         found = {"test/rows": float(row_count(counts))}
-        if len(counts) <= MOST_CLASSES:
+        if counts.ndim > 1:
             told |= {"labels": list(data.labels), "confusion": counts.tolist()}
     write_json(run.folder / "test.json", told)
     return found

@@ -4,20 +4,61 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
-from torchmetrics import MetricCollection
-from torchmetrics.classification import MulticlassConfusionMatrix, MultilabelConfusionMatrix
+from torchmetrics import Metric, MetricCollection
 
-from kdlab.metric.classification import Labelled
+from kdlab.metric.classification import Labelled, count
 
 HIGHER_IS_BETTER: dict[str, bool | None] = {"test/rows": None}
+MOST = 100  # classes whose confusion is counted: its square
+
+
+def confused(probabilities: Tensor, target: Tensor) -> Tensor:
+    """``[C, C]`` rows by (class, predicted class); of more than 100 classes ``[C]`` rows by class.
+
+    Args:
+        probabilities: ``[N, C]``.
+        target: class numbers ``[N]``, or multi-label ``[N, C]`` of 0 and 1, which give ``[C, 2, 2]``: rows by (is it,
+            is it predicted).
+
+    Example:
+        >>> confused(torch.tensor([[0.9, 0.1], [0.8, 0.2]]), torch.tensor([0, 1])).tolist()
+        [[1, 0], [1, 0]]
+    """
+    classes = probabilities.shape[-1]
+    if target.ndim > 1:
+        found = count(probabilities, target)
+        missed, alarmed = found.true - found.hit, found.predicted - found.hit
+        neither = len(target) - found.hit - missed - alarmed
+        return torch.stack([neither, alarmed, missed, found.hit], -1).view(classes, 2, 2)
+    if classes > MOST:
+        return torch.bincount(target, minlength=classes)
+    pairs = target * classes + probabilities.argmax(-1)
+    return torch.bincount(pairs, minlength=classes**2).view(classes, classes)
+
+
+class Confusion(Metric):
+    """:func:`confused` over all rows."""
+
+    full_state_update = False
+    counts: Tensor
+
+    def __init__(self, classes: int, multi_label: bool = False) -> None:
+        super().__init__()
+        square = (classes, 2, 2) if multi_label else (classes, classes) if classes <= MOST else (classes,)
+        self.add_state("counts", torch.zeros(square, dtype=torch.long), dist_reduce_fx="sum")
+
+    def update(self, probabilities: Tensor, target: Tensor) -> None:
+        self.counts += confused(probabilities, target)
+
+    def compute(self) -> Tensor:
+        return self.counts
 
 
 def confusion(labels: Sequence[str], multi_label: bool = False) -> MetricCollection:
-    """``confusion``: counts ``[C, C]`` of (class, predicted class); multi-label ``[C, 2, 2]``."""
-    count = len(labels)
-    counted = MultilabelConfusionMatrix(count) if multi_label else MulticlassConfusionMatrix(count)
-    return Labelled({"confusion": counted})
+    """``confusion``: see :func:`confused`."""
+    return Labelled({"confusion": Confusion(len(labels), multi_label)}, compute_groups=False)
 
 
 def row_count(confusion: Tensor) -> int:
@@ -27,4 +68,4 @@ def row_count(confusion: Tensor) -> int:
         >>> row_count(torch.tensor([[3, 1], [2, 0]]))
         6
     """
-    return int(confusion.sum() if confusion.ndim == 2 else confusion[0].sum())
+    return int(confusion[0].sum() if confusion.ndim == 3 else confusion.sum())

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from kdlab.metric.classification import calibration, calibration_error, confidence, count, f1, f1_macro, labelled
+from kdlab.metric.confusion import confused
 
-FEW = 100  # classes whose confusion matrix is written out
 MISTAKES = 100  # of the commonest confusions that are listed
 
 
@@ -26,7 +26,7 @@ def report(probabilities: Tensor, target: Tensor, labels: Sequence[str]) -> dict
         :func:`kdlab.metric.classification.classification`;
         ``class``: by label ``precision``, ``recall``, ``f1``, ``support``;
         ``macro``: the mean of the first three over the classes that occur or are predicted;
-        ``confusion``: ``[C][C]`` rows by true and predicted class, for up to 100 classes, or multi-label ``[C][2][2]``;
+        ``confusion``: see :func:`kdlab.metric.confusion.confused`; not of more than 100 classes;
         ``mistakes``: not multi-label, see :func:`mistakes`.
         What would divide by 0 is 0.
 
@@ -55,16 +55,11 @@ def report(probabilities: Tensor, target: Tensor, labels: Sequence[str]) -> dict
         "class": classes,
         "macro": {name: float(value[counts.present].mean()) for name, value in scores.items()},
     }
-    if target.ndim > 1:
-        missed, alarmed = counts.true - counts.hit, counts.predicted - counts.hit
-        neither = len(target) - counts.hit - missed - alarmed
-        table = torch.stack([neither, alarmed, missed, counts.hit], -1).view(-1, 2, 2)
-        return details | {"confusion": table.tolist()}
-    predicted = probabilities.argmax(-1)
-    details["mistakes"] = mistakes(target, predicted, labels)
-    if len(labels) <= FEW:
-        pairs = torch.bincount(target * len(labels) + predicted, minlength=len(labels) ** 2)
-        details["confusion"] = pairs.view(len(labels), len(labels)).tolist()
+    table = confused(probabilities, target)
+    if table.ndim > 1:
+        details["confusion"] = table.tolist()
+    if target.ndim == 1:
+        details["mistakes"] = mistakes(target, probabilities.argmax(-1), labels)
     return details
 
 

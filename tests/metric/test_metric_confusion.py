@@ -23,3 +23,11 @@ def test_several_labels_are_counted_one_by_one():
     counts = counted.compute()["confusion"]
     assert row_count(counts) == 4
     assert counts.tolist() == [[[0, 1], [0, 3]], [[0, 3], [0, 1]]]
+
+
+def test_many_classes_are_counted_without_their_square():
+    counted = confusion([str(number) for number in range(5000)])
+    counted.update(torch.rand(4, 5000), torch.tensor([4999, 0, 0, -1]))
+    counts = counted.compute()["confusion"]
+    assert counts.shape == (5000,)
+    assert (int(counts[0]), row_count(counts)) == (2, 3)
