@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from kdlab.command.runs import chosen
 from kdlab.error import UserError
+from kdlab.metric.direction import gathered, higher_is_better
 from kdlab.report.setting import flatten, is_number, swept
 
 
@@ -52,6 +53,7 @@ def run(
         numbers=tuple(numbers),
         metric=by,
         cost=cost,
+        less=higher_is_better(by, gathered(record.done for record in found)) is False,
         curves=curves(sorted({name for record in found for name in record.history})),
         measured=tuple(dict.fromkeys([name for name in (by, cost) if name in measured] + measured)),
     )

@@ -25,7 +25,8 @@ class Comparison:
     Attributes:
         groups: of the runs; empty: all runs of the project.
         swept: config keys that differ, dotted; numbers: those of them whose values are numbers.
-        metric, cost: summary names: quality, more is better, against what it costs.
+        metric, cost: summary names: quality, against what it costs.
+        less: whether less of the metric is better.
         curves: names of the history.
         measured: summary names, for the columns of the table.
     """
@@ -36,6 +37,7 @@ class Comparison:
     numbers: tuple[str, ...]
     metric: str
     cost: str
+    less: bool
     curves: tuple[str, ...]
     measured: tuple[str, ...]
 
@@ -58,7 +60,10 @@ def workspace(entity: str, project: str, what: Comparison) -> dict[str, Any]:
             "kdlab dashboard needs the package wandb-workspaces: run `pip install 'kdlab[dashboard]'`."
         ) from None
 
-    colours = [panel.GradientPoint(color=colour, offset=offset) for offset, colour in GRADIENT]
+    shades = [colour for _, colour in GRADIENT][:: -1 if what.less else 1]  # the bright end is the better one
+    colours = [
+        panel.GradientPoint(color=colour, offset=offset) for (offset, _), colour in zip(GRADIENT, shades, strict=True)
+    ]
     config, best = panel.Config, panel.SummaryMetric(what.metric)
     columns = [panel.ParallelCoordinatesPlotColumn(metric=config(key), display_name=_label(key)) for key in what.swept]
     columns.append(panel.ParallelCoordinatesPlotColumn(metric=best, display_name=what.metric))
@@ -81,8 +86,8 @@ def workspace(entity: str, project: str, what: Comparison) -> dict[str, Any]:
     sweep.append(panel.ParameterImportancePlot(with_respect_to=what.metric, layout=panel.Layout(y=15, w=24)))
     quality = [
         panel.ScatterPlot(
-            title=f"{what.metric} against {what.cost}", x=panel.SummaryMetric(what.cost), y=best, running_ymax=True,
-            layout=panel.Layout(w=16, h=9),
+            title=f"{what.metric} against {what.cost}", x=panel.SummaryMetric(what.cost), y=best,
+            running_ymin=what.less, running_ymax=not what.less, layout=panel.Layout(w=16, h=9),
         ),
         panel.BarPlot(title=what.metric, metrics=[best], groupby="Group", layout=panel.Layout(x=16, w=8, h=9)),
     ]  # fmt: skip
@@ -106,7 +111,7 @@ def workspace(entity: str, project: str, what: Comparison) -> dict[str, Any]:
         settings=ws.WorkspaceSettings(x_axis=STEP, max_runs=100),
         runset_settings=ws.RunsetSettings(
             filters=f"Group in [{groups}]" if groups else "",
-            order=[ws.Ordering(ws.Summary(what.metric), ascending=False)],
+            order=[ws.Ordering(ws.Summary(what.metric), ascending=what.less)],
             pinned_columns=["run:displayName", *pinned],
         ),
     )

@@ -49,12 +49,21 @@ def test_it_shows_what_the_sweep_varied(kdlab, sweep):
     assert "loss.temperature" in heat
     assert "loss.alpha" in heat
     quality = json.dumps(found["Quality against cost"][0])
-    assert "perf/latency_ms" in quality
+    assert "model/parameters" in quality
     assert "test/accuracy" in quality
     curves = json.dumps(found["Curves"])
     assert "val/accuracy" in curves
     assert "train/loss" in curves
     assert "kd_sweep" in json.dumps(view["spec"]["section"]["runSets"][0]["filters"])
+
+
+def test_less_is_better_of_some_metrics(kdlab, sweep):
+    more, less = (json.loads(kdlab("dashboard", f"by={name}")[1]) for name in ("test/accuracy", "test/ece"))
+    (best,), (least,) = ([panels(view)["Quality against cost"][0]["config"]] for view in (more, less))
+    assert (best.get("showMaxYAxisLine"), best.get("showMinYAxisLine")) == (True, False)
+    assert (least.get("showMaxYAxisLine"), least.get("showMinYAxisLine")) == (False, True)
+    orders = [view["spec"]["section"]["runSets"][0]["sort"]["keys"][0]["ascending"] for view in (more, less)]
+    assert orders == [False, True]
 
 
 def test_the_same_runs_give_the_same_workspace(kdlab, sweep):
