@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import io
 import json
@@ -123,6 +124,8 @@ def read(path: Path, where: str | None = None, encoding: str | None = None, sepa
             ".xlsx, each also with .gz"
         )
     kind = KINDS[last]
+    collects = gc.isenabled()
+    gc.disable()  # it would look at each of the many rows again and again, none of which it could free
     try:
         content = gzip.decompress(path.read_bytes()) if packed else path.read_bytes()
         match kind:
@@ -138,6 +141,9 @@ def read(path: Path, where: str | None = None, encoding: str | None = None, sepa
         # what pyarrow, openpyxl and json raise about content are all ValueErrors or OSErrors
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(f"{where} cannot be read as {kind}: {reason}") from error
+    finally:
+        if collects:
+            gc.enable()
 
 
 def _separator(given: str | None, kind: str) -> str:
