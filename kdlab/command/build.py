@@ -12,6 +12,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
+from torchmetrics import MetricCollection
 
 from kdlab.check import arguments
 from kdlab.error import UserError
@@ -139,7 +140,13 @@ def metric(node: DictConfig, task: Task, labels: Sequence[str] = ("no", "yes"), 
     if classes == task.by_token:
         mine, other = ("causal_lm", "classification") if task.by_token else ("classification", "causal_lm")
         raise UserError(f"metric={other} does not measure what task={task.kind} predicts: add metric={mine}")
-    return make(node, labels=list(labels), multi_label=multi_label) if classes else make(node)()
+    found = make(node, labels=list(labels), multi_label=multi_label) if classes else make(node)()
+    if not isinstance(found, MetricCollection):
+        raise UserError(
+            f"{node._target_} returns a {type(found).__name__}, but metric needs a torchmetrics.MetricCollection: "
+            "put it into one, by name"
+        )
+    return found
 
 
 def tuned(cfg: DictConfig, model: nn.Module) -> nn.Module:

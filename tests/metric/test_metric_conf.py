@@ -6,7 +6,7 @@ import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from torchmetrics import MetricCollection
+from torchmetrics import MeanMetric, MetricCollection
 
 from kdlab.command.build import metric
 from kdlab.error import UserError
@@ -27,6 +27,18 @@ def test_a_metric_of_another_task_is_refused():
     for name, task in (("classification", CausalLM()), ("causal_lm", SequenceClassification())):
         with pytest.raises(UserError, match=f"metric={name} does not measure"):
             metric(OmegaConf.load(CONF / f"metric/{name}.yaml"), task)
+
+
+def test_a_single_metric_is_asked_for_its_name():
+    node = OmegaConf.create({"_target_": f"{__name__}.alone"})
+    with pytest.raises(
+        UserError, match=r"alone returns a MeanMetric, but metric needs a torchmetrics.MetricCollection"
+    ):
+        metric(node, SequenceClassification())
+
+
+def alone(labels, multi_label):
+    return MeanMetric()
 
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("optimizer/*.yaml")), ids=lambda p: p.stem)
