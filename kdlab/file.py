@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from kdlab.error import UserError
+from kdlab.terminal import note
 
 LARGEST = 64 * 2**20  # bytes of a file that is read whole
 DEEPEST = 40  # levels of lists and mappings
@@ -115,7 +116,7 @@ def lock(path: Path, what: str, shared: bool = False, wait: bool = True) -> Iter
                 yield False
                 return
             file.seek(0)
-            print(f"waiting for {what}, which {file.read().strip() or 'another process'} is working on", flush=True)
+            note(f"waiting for {what} ({file.read().strip() or 'another process'} is working on it)")
             with _bell(path).open("a") as bell:  # held as long as this process waits
                 fcntl.flock(bell, fcntl.LOCK_SH)
                 fcntl.flock(file, kind)

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from kdlab.output import Batch, Output, widen
 from kdlab.precision import computing, current
 from kdlab.store_build import Part
 from kdlab.task.base import Task
+from kdlab.terminal import Bar
 from kdlab.top_k import TopK
 
 TYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -76,7 +76,7 @@ def say(
         finally:
             readers.put((reader, device))
 
-    bar = tqdm(total=len(batches), desc=name, unit="batch", disable=None if name else True, leave=False)
+    bar = Bar(name, len(batches))
     try:
         with ThreadPoolExecutor(len(own)) as pool:
 
@@ -88,7 +88,7 @@ def say(
                 number, part = coming.popleft()
                 said = part.result()
                 coming.extend(begun(1))
-                bar.update(number + 1 - bar.n)  # what was left out is done, or another process is doing it
+                bar.update(number + 1)  # what was left out is done, or another process is doing it
                 yield said
     finally:
         bar.close()

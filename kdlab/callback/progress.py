@@ -1,36 +1,36 @@
-"""How far a run is: a bar on a terminal, a log line per epoch anywhere else, and a file for who looks later."""
+"""How far a run is: a bar on a terminal, a line an epoch anywhere else, and a file for who looks later."""
 
 from __future__ import annotations
 
 import logging
-import multiprocessing
-import sys
 import time
 from contextlib import suppress
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ProgressBar
-from tqdm import tqdm
 
+from kdlab import terminal
 from kdlab.file import write_json
+from kdlab.terminal import clock
 
 log = logging.getLogger(__name__)
 
 FILE = "progress.json"  # of a run directory: step, steps, epoch, epochs, seconds so far and left; null where not known
+QUIET = 60.0  # seconds of a long epoch without a line, where there is no terminal
 
 
 class Progress(ProgressBar):
-    """A bar over all optimizer steps of the run, with the time left and the last validation, when a person watches.
+    """A bar with the last validation and the time left, which names training, validation and test.
 
-    Where standard error is no terminal, or several jobs of a sweep share one (a worker process), each epoch is one log
-    line that starts with the run's id. Either way ``progress.json`` in the run directory says how far the run is, which
-    ``kdlab runs live=true`` shows; where it cannot be written, the run goes on without.
+    Where standard error is no terminal each epoch is one line there, and a long one a line a minute; several jobs of a
+    sweep that share one (worker processes) write none. Either way each epoch is a line of run.log, and
+    ``progress.json`` in the run directory holds how far the run is, which ``kdlab runs live=true`` shows; where it
+    cannot be written, the run goes on without.
 
     Args:
-        folder: the run directory; its name is the run's id.
+        folder: the run directory.
         refresh_seconds: least time between two drawings of the bar.
         write_seconds: least time between two writes of progress.json within an epoch.
     """
@@ -38,13 +38,16 @@ class Progress(ProgressBar):
     def __init__(self, folder: Path, refresh_seconds: float = 0.5, write_seconds: float = 10.0) -> None:
         super().__init__()
         self.folder = Path(folder)
-        self.run = self.folder.name
         self.refresh_seconds = refresh_seconds
         self.write_seconds = write_seconds
         self.written = 0.0  # the clock at the last write
+        self.told = 0.0  # and at the last line
+        self.drawn = 0.0  # and at the last drawing
         self.enabled = True
-        self.bar: Any = None
+        self.line: terminal.Line | None = None
         self.began = (0.0, 0)  # the clock and the step when this process began to train
+        self.total: int | None = None
+        self.reached = ""  # the last validation
 
     def disable(self) -> None:
         self.enabled = False
@@ -54,64 +57,117 @@ class Progress(ProgressBar):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.began = (time.perf_counter(), trainer.global_step)
+        self.told = self.began[0]
+        self.total = _total(trainer)
         self._write(trainer)
-        if self.enabled and trainer.is_global_zero and watched():
-            self.bar = tqdm(
-                total=_total(trainer),
-                initial=trainer.global_step,
-                desc=self.run,
-                unit="step",
-                mininterval=self.refresh_seconds,
-                dynamic_ncols=True,
-                leave=True,
-                file=sys.stderr,
-            )
+        self._open(trainer)
+        self._draw(trainer, pl_module)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if self.bar is not None:
-            self.bar.update(trainer.global_step - self.bar.n)
-        if time.perf_counter() - self.written >= self.write_seconds:
+        now = time.perf_counter()
+        if now - self.drawn >= self.refresh_seconds:
+            self._draw(trainer, pl_module)
+            if self.line is None and now - self.told >= QUIET:
+                self._tell(trainer, self._loss(pl_module))
+        if now - self.written >= self.write_seconds:
             self._write(trainer)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._part("validation", 0, sum(trainer.num_val_batches))
+
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:  # fmt: skip
+        self._part("validation", batch_idx + 1, sum(trainer.num_val_batches))
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        names = [getattr(one, "monitor", None) for one in trainer.checkpoint_callbacks]
+        name = next(filter(None, names), "val/accuracy")
+        if name in trainer.callback_metrics:
+            self.reached = f"{name} {float(trainer.callback_metrics[name]):.3f}"
+        self.drawn = 0.0
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._write(trainer)
-        if not self.enabled or not trainer.is_global_zero:
-            return
-        shown = {name: float(trainer.callback_metrics[name]) for name in _shown(trainer)}
-        if self.bar is not None:
-            self.bar.set_postfix_str(", ".join(f"{name} {value:.4g}" for name, value in shown.items()))
-            return
-        seconds, ahead = self._times(trainer)
-        left = "" if ahead is None else f", {_clock(ahead)} left"
-        epochs = "" if trainer.max_epochs in (None, -1) else f"/{trainer.max_epochs}"
-        values = "".join(f"  {name} {value:.4g}" for name, value in shown.items())
-        log.info(
-            "%s  epoch %d%s  step %d%s  %s%s",
-            self.run,
-            trainer.current_epoch + 1,
-            epochs,
-            trainer.global_step,
-            values,
-            _clock(seconds),
-            left,
-        )
+        known = trainer.callback_metrics
+        shown = [name for name in ("train/loss", "val/loss", "val/accuracy", "val/perplexity") if name in known]
+        self._tell(trainer, "".join(f"  {name} {float(known[name]):.4g}" for name in shown))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._write(trainer)
         self._close()
 
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._open(trainer)
+        batches = int(sum(trainer.num_test_batches))
+        if self.line is None and self.enabled and trainer.is_global_zero:
+            terminal.tell(f"test: {terminal.counted(batches, 'batch')}")
+        self._part("test", 0, batches)
+
+    def on_test_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:  # fmt: skip
+        self._part("test", batch_idx + 1, sum(trainer.num_test_batches))
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._close()
+
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         self._close()
+
+    def _draw(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        """Draw the bar of the training."""
+        self.drawn = time.perf_counter()
+        if self.line is None:
+            return
+        epochs = _epochs(trainer)
+        name = f"training {trainer.current_epoch + 1}/{epochs}" if epochs else "training"
+        _, ahead = self._times(trainer)
+        reached = self.reached or self._loss(module).strip()
+        after = "  ".join(filter(None, [reached, "" if ahead is None else f"{clock(ahead)} left"]))
+        part = None if not self.total else min(trainer.global_step / self.total, 1.0)
+        self.line.show(terminal.bar(name, part, after, terminal.width() - 1, terminal.plain()))
+
+    def _part(self, name: str, done: int, total: float) -> None:
+        """Draw the bar of a validation or of the test, if it was not drawn just now."""
+        now = time.perf_counter()
+        if self.line is None or (done and now - self.drawn < self.refresh_seconds):
+            return
+        self.drawn = now
+        part = done / total if 0 < total < float("inf") else None
+        self.line.show(terminal.bar(name, part, self.reached, terminal.width() - 1, terminal.plain()))
+
+    def _loss(self, module: pl.LightningModule) -> str:
+        """The loss of the last batch."""
+        loss = getattr(module, "told", {}).get("train/loss")
+        return "" if loss is None else f"  train/loss {float(loss):.4g}"
+
+    def _tell(self, trainer: pl.Trainer, values: str) -> None:
+        """One line: to run.log, and to standard error where no bar is drawn."""
+        if not self.enabled or not trainer.is_global_zero:
+            return
+        self.told = time.perf_counter()
+        seconds, ahead = self._times(trainer)
+        left = "" if ahead is None else f", {clock(ahead)} left"
+        epochs = _epochs(trainer)
+        text = f"epoch {trainer.current_epoch + 1}{f'/{epochs}' if epochs else ''}  step {trainer.global_step}"
+        text += f"{f'/{self.total}' if self.total else ''}{values}  {clock(seconds)}{left}"
+        log.info("%s", text)
+        if self.line is None:
+            terminal.tell(text)
 
     def _times(self, trainer: pl.Trainer) -> tuple[float, float | None]:
         """Seconds that this process trained, and seconds left at its pace."""
         seconds, steps = time.perf_counter() - self.began[0], trainer.global_step - self.began[1]
-        total = _total(trainer)
-        if total is None or (not steps and total > trainer.global_step):
+        if self.total is None or (not steps and self.total > trainer.global_step):
             return seconds, None
-        return seconds, seconds / max(steps, 1) * max(total - trainer.global_step, 0)
+        return seconds, seconds / max(steps, 1) * max(self.total - trainer.global_step, 0)
 
     def _write(self, trainer: pl.Trainer) -> None:
         self.written = time.perf_counter()
@@ -120,34 +176,28 @@ class Progress(ProgressBar):
         seconds, left = self._times(trainer)
         known = {
             "step": trainer.global_step,
-            "steps": _total(trainer),
+            "steps": self.total,
             "epoch": trainer.current_epoch,
-            "epochs": None if trainer.max_epochs in (None, -1) else trainer.max_epochs,
+            "epochs": _epochs(trainer),
             "seconds": round(seconds, 1),
             "left": None if left is None else round(left, 1),
         }
         with suppress(OSError):
             write_json(self.folder / FILE, known)
 
+    def _open(self, trainer: pl.Trainer) -> None:
+        self.line = terminal.Line() if self.enabled and trainer.is_global_zero and terminal.draws() else None
+
     def _close(self) -> None:
-        if self.bar is not None:
-            self.bar.close()
-            self.bar = None
+        if self.line is not None:
+            self.line.wipe()
+            self.line = None
 
 
-def watched() -> bool:
-    """Whether a bar can be drawn: a terminal that no other job of the sweep writes to."""
-    return sys.stderr.isatty() and multiprocessing.current_process().name == "MainProcess"
-
-
-def _shown(trainer: pl.Trainer) -> list[str]:
-    return [name for name in ("train/loss", "val/loss", "val/accuracy") if name in trainer.callback_metrics]
+def _epochs(trainer: pl.Trainer) -> int | None:
+    return None if trainer.max_epochs in (None, -1) else trainer.max_epochs
 
 
 def _total(trainer: pl.Trainer) -> int | None:
     total = trainer.estimated_stepping_batches
     return None if total == float("inf") else int(total)
-
-
-def _clock(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))

@@ -40,11 +40,19 @@ def write(config: DictConfig, name: str) -> IO[str]:
     jobs: list[str] = []
     if not search and grid.jobs <= MOST:
         jobs = [", ".join(words) for words in itertools.product(*grid.swept.values())]
-    file = (folder / f"{name}.json").open("w", encoding="utf-8")
+    file = (folder / f"{name}.json").open("w+", encoding="utf-8")
     fcntl.flock(file, fcntl.LOCK_EX)
     json.dump({"sweep": name, "group": str(group), "count": grid.jobs, "jobs": jobs}, file)
     file.flush()
     return file
+
+
+def count(file: IO[str]) -> int:
+    """How many jobs the sweep has."""
+    with suppress(OSError, ValueError):
+        file.seek(0)
+        return int(json.load(file)["count"])
+    return 0
 
 
 def end(file: IO[str]) -> None:

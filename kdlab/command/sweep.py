@@ -15,11 +15,13 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from kdlab import terminal
 from kdlab.command import plan
 from kdlab.command.job import SWEEP, SWEPT
 from kdlab.error import UserError
 from kdlab.file import read_json
 from kdlab.launcher.share import take_gpus
+from kdlab.text import printable
 
 if TYPE_CHECKING:
     from kdlab.report.read import Record
@@ -41,6 +43,7 @@ class Sweep(Callback):
         _plans.append(plan.write(config, os.environ[SWEEP]))
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        terminal.doing(Path(config.hydra.runtime.output_dir))
         devices = OmegaConf.select(config, "trainer.devices")
         take_gpus(devices if isinstance(devices, int) and devices > 0 else 1)
 
@@ -80,19 +83,23 @@ class Failed(JobReturn):
 
 
 def conclude() -> None:
-    """Print the table of the sweep that this process drove, if it drove one."""
+    """Print the table of the sweep that this process drove, if it drove one; also where Ctrl-C ends it."""
     if not _begun:
         return
     folder = _begun.pop()
+    interrupted = isinstance(sys.exc_info()[1], KeyboardInterrupt)
+    count = 0
     while _plans:
+        count = plan.count(_plans[-1])
         plan.end(_plans.pop())
     os.environ.pop(SWEPT, None)
-    jobs = members(folder, os.environ.pop(SWEEP, ""))
+    name = os.environ.pop(SWEEP, "")
+    jobs = members(folder, name)
     if not jobs:
         return
-    print_table(jobs)
+    print_table(jobs, count - len(jobs) if interrupted else 0)
     outputs = "" if folder.parent == Path("outputs") else f" outputs={folder.parent}"
-    print(f"compare them: kdlab report select={jobs[0].sweep}{outputs}")
+    print(f"next   kdlab report select={name}{outputs}")
 
 
 def members(folder: Path, name: str) -> list[Record]:
@@ -110,29 +117,62 @@ def members(folder: Path, name: str) -> list[Record]:
     return sorted(found, key=lambda one: (one.job is None, one.job))
 
 
-def print_table(jobs: list[Record]) -> None:
-    """Each job: what sets it apart, and what it reached or why it failed."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+def print_table(jobs: list[Record], ahead: int = 0) -> None:
+    """Each job, the best validation first: what sets it apart, and what it reached; then why some have no result.
 
+    Args:
+        ahead: points of the sweep that were not begun.
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(width=terminal.width(sys.stdout) if sys.stdout.isatty() else 100)
+    console.print(Text(summary(jobs, ahead)))
+    finished = ranked(jobs)
+    metric = str(finished[0].done.get("metric")) if finished else "val/accuracy"
     shared = set.intersection(*[set(job.overrides) for job in jobs]) if len(jobs) > 1 else set()
-    states = {state: sum(job.state == state for job in jobs) for state in dict.fromkeys(job.state for job in jobs)}
-    table = Table(title=f"{len(jobs)} runs: " + ", ".join(f"{count} {state}" for state, count in states.items()))
-    for title, justify in (
-        ("job", "right"),
-        ("differs in", "left"),
-        ("val", "right"),
-        ("test", "right"),
-        ("agreement", "right"),
-    ):
-        table.add_column(title, justify=justify)  # type: ignore[arg-type]
-    table.add_column("state", overflow="fold")  # the whole path of the log
-    for job in jobs:
-        numbers = [job.metrics.get(name) for name in ("best/val/accuracy", "test/accuracy", "test/fidelity/agreement")]
+    words = {job.id: ", ".join(word for word in job.overrides if word not in shared) for job in jobs}
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("job", justify="right")
+    table.add_column("differs in", overflow="fold")
+    columns = [f"best/{metric}", metric.replace("val/", "test/", 1), "test/fidelity/agreement"]
+    columns = [name for name in columns if any(name in job.metrics for job in finished)]
+    heads = [name.removeprefix("best/").replace("test/fidelity/", "") for name in columns]
+    for title in heads:
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("")
+    for job in finished:
+        numbers = [job.metrics.get(name) for name in columns]
         cells = ["-" if number is None else f"{number:.3f}" for number in numbers]
-        state = job.state if job.state == "finished" else f"{job.state}: {job.reason} ({job.folder}/run.log)"
-        table.add_row(
-            str(job.job), escape(", ".join(word for word in job.overrides if word not in shared)), *cells, escape(state)
-        )
-    Console().print(table)
+        best = "best" if job is finished[0] and len(finished) > 1 and job.done.get("value") is not None else ""
+        table.add_row(str(job.job), Text(words[job.id]), *cells, Text(best, style="bold green"))
+    if finished:
+        console.print(table)
+        beside = {"teacher": f"teacher/{columns[1]}", "majority": "test/majority"} if len(columns) > 1 else {}
+        for name, column in beside.items():  # the same for all, or no line of the table is the right one
+            values = {job.metrics.get(column) for job in finished}
+            if len(values) == 1 and (value := values.pop()) is not None:
+                print(f"{name:<8} {heads[1]} {value:.3f}")
+    for job in jobs:
+        if job.state != "finished":
+            place = f"job {job.job}" + (f" ({words[job.id]})" if words[job.id] else "")
+            print(printable(f"{place} {job.state}: {job.reason} ({job.folder}/run.log)"))
+
+
+def summary(jobs: list[Record], ahead: int = 0) -> str:
+    """How many runs ended how, and how many points were not begun."""
+    states = {state: sum(job.state == state for job in jobs) for state in dict.fromkeys(job.state for job in jobs)}
+    counts = [f"{count} {state}" for state, count in states.items()] + ([f"{ahead} not begun"] if ahead > 0 else [])
+    return f"{len(jobs) + max(ahead, 0)} runs: " + ", ".join(counts)
+
+
+def ranked(jobs: list[Record]) -> list[Record]:
+    """The finished jobs, the best value of what decides in validation first; of equals in their order."""
+    from kdlab.report.compare import less_is_better
+
+    finished = [job for job in jobs if job.state == "finished"]
+    valued = [job for job in finished if isinstance(job.done.get("value"), int | float)]
+    sign = 1 if valued and less_is_better(str(valued[0].done.get("metric"))) else -1
+    return sorted(valued, key=lambda job: sign * job.done["value"]) + [job for job in finished if job not in valued]

@@ -22,6 +22,7 @@ from kdlab.callback.checkpoint import Checkpoint
 from kdlab.callback.leave import Leave
 from kdlab.callback.prune import TRIAL, Prune
 from kdlab.command import build, monitor, select, turn
+from kdlab.command.display import Voice, telling
 from kdlab.command.job import Job
 from kdlab.command.rank import Companions
 from kdlab.command.teacher import Trained
@@ -90,42 +91,46 @@ def carry_out(job: Job, prepare: Prepare) -> float | None:
         The best validation metric, which is what a sweep optimises.
     """
     cfg = job.cfg
-    with claim(job.folder, rerun=cfg.rerun) as run:
+    with claim(job.folder, rerun=cfg.rerun) as run, telling(job) as voice:
         if job.sweep:
             write_json(job.folder / "sweep.json", job.sweep | {"group": job.group})
         if run.done:
-            print(
-                f"{run.id} is finished: {run.done['metric']} {run.done['value']} (rerun=true does it again)", flush=True
-            )
+            voice.already(run)
             return run.done["value"]
+        voice.begin(run)
         if cfg.cluster.threads:
             torch.set_num_threads(cfg.cluster.threads)
         run.begin(job.config, job.overrides, job.sweep and job.sweep | {"group": job.group})
-        return _train(job, run, prepare)
+        known = _train(job, run, prepare, voice)
+    voice.finished(run, known)
+    return run.done["value"] if run.done else None
 
 
-def _train(job: Job, run: Run, prepare: Prepare) -> float | None:
+def _train(job: Job, run: Run, prepare: Prepare, voice: Voice) -> dict[str, float]:
     cfg, start = job.cfg, time.perf_counter()
     monitor.check(cfg)
     torch.manual_seed(cfg.seed)
     data = select.data(cfg)
+    voice.data(data)
     # told before a teacher is trained
     data.check_steps(_devices(cfg.trainer), cfg.trainer.get("accumulate_grad_batches", 1))
     with Companions(cfg.trainer, run.folder) as others:
 
         def taught(found: Mapping[str, Trained]) -> None:
             _tell_teachers(run, found)
+            voice.teachers(found)
             others.start()
 
         prepared = prepare(job, data, taught)
         if prepared.start is not None:
             write_json(run.folder / "start.json", {"id": prepared.start.id, "folder": str(prepared.start.folder)})
         learner = prepared.learner
+        voice.learner(learner, prepared.start)
         loggers = {name: partial(build.make, node) for name, node in (cfg.logger or {}).items()}
         with opened(info(job, run, prepared.teachers, prepared.start), loggers) as journal:
             _tell_trainable(learner, journal)
             start += turn.wait()
-            measured, metric = fit(job, run, learner, data, journal, others)
+            measured, metric = fit(job, run, learner, data, journal, others, voice)
             directions = _directions(learner)
             learner.model = save_tuned(build.make(cfg.peft), learner.model, data.tokenizer, run.folder / "model")
             if not learner.task.by_token:
@@ -135,15 +140,17 @@ def _train(job: Job, run: Run, prepare: Prepare) -> float | None:
             journal.summary(known)
             weights = run.folder / "model" / "model.safetensors"
             journal.produce(Source(run.id, weights, sha256(weights)))
-    value = known.get(f"best/{metric}")
-    run.finish(value, metric, time.perf_counter() - start, known, directions)
-    return value
+    run.finish(known.get(f"best/{metric}"), metric, time.perf_counter() - start, known, directions)
+    return known
 
 
 def fit(
-    job: Job, run: Run, learner: Learner, data: Any, journal: Journal, others: Companions
+    job: Job, run: Run, learner: Learner, data: Any, journal: Journal, others: Companions, voice: Voice | None = None
 ) -> tuple[dict[str, float], str]:
     """Train, go back to the best weights, and test; every process of a run on several devices calls it.
+
+    Args:
+        voice: tells the user of it; None: another process does.
 
     Returns:
         What was measured, and the name of the metric that decided which weights are best.
@@ -152,9 +159,9 @@ def fit(
     keeper = next((callback for callback in callbacks if isinstance(callback, Checkpoint)), None)
     callbacks.append(Leave(keeper))
     callbacks += [Prune(run.folder)] if (run.folder / TRIAL).exists() else []
-    restored = _Restored()
+    restored = _Restored(voice, data)
     trainer: Trainer = build.make(
-        job.cfg.trainer, callbacks=[*callbacks, restored], logger=journal.loggers, default_root_dir=str(run.folder),
+        job.cfg.trainer, callbacks=[restored, *callbacks], logger=journal.loggers, default_root_dir=str(run.folder),
         enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
         enable_model_summary=False, enable_checkpointing=keeper is not None,
     )  # fmt: skip
@@ -261,8 +268,13 @@ class _Restored(Callback):
 
     yes = False
 
+    def __init__(self, voice: Voice | None, data: Any) -> None:
+        self.voice, self.data = voice, data
+
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:
         self.yes = True
+        if self.voice is not None:
+            self.voice.training(trainer, self.data)
 
 
 def _misfit(path: Path, problem: Exception) -> UserError:

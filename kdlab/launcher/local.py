@@ -14,6 +14,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from importlib import import_module
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -23,12 +24,15 @@ from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from kdlab import terminal
 from kdlab.command import build, turn
 from kdlab.command.sweep import Failed
 from kdlab.error import JobError
 from kdlab.launcher.point import Point, composed
 from kdlab.launcher.share import cores, visible
+from kdlab.launcher.status import EVERY, Status
 from kdlab.run import Run, read_done
+from kdlab.terminal import tell
 
 EARLY = 2  # jobs that are prepared before their turn: those of one length that began together end together
 
@@ -43,8 +47,10 @@ def launch(
     todo = [(first + place, list(words)) for place, words in enumerate(overrides)]
     asked = OmegaConf.select(config, "hydra.launcher.jobs")
     side_by_side = min(len(todo), at_a_time(asked, cores(1)))
+    shared = frozenset(set.intersection(*(set(words) for _, words in todo))) if len(todo) > 1 else frozenset()
+    status = Status(len(todo), max(side_by_side, 1), shared)
     if side_by_side <= 1:
-        return [_do(context, function, config, _job(context, config, words, number)) for number, words in todo]
+        return _one_by_one(context, function, config, todo, status)
     warm(config)
     ahead(composed(context, config, todo[0][1], todo[0][0]))
     threads = cores(side_by_side)
@@ -59,13 +65,20 @@ def launch(
                 number, words, job = upcoming
                 started = _Fork(number, words, threads, (context, function, config, job))
                 running[started.result] = started
-                _let_go(running, side_by_side)
+                status.begin(number, words)
+                _let_go(running, side_by_side, status)
                 upcoming = _next(context, config, waiting)  # while the others work
-            for ready in wait(list(running)):
+            for ready in wait(list(running), timeout=EVERY if status.line.draws else None):
+                if (heard := running[ready].hear()) is not None:
+                    status.hear(running[ready].number, *heard)
+                    continue
                 ended = running.pop(ready)
-                _let_go(running, side_by_side)
+                _let_go(running, side_by_side, status)
                 done[ended.number] = ended.end() or _lost(context, config, ended)
+                status.end(ended.number, done[ended.number])
+            status.draw()
     finally:
+        status.close()
         for left in running.values():  # interrupted: each leaves at the end of its step, or has left
             left.go(False)
             left.process.join()
@@ -89,6 +102,16 @@ class _Fork:
         theirs.close()
         place.close()
         self.told = False
+        self.said: JobReturn | None = None
+
+    def hear(self) -> tuple[str, str] | None:
+        """A kind and a text where it said something on its way; None where it has ended."""
+        with suppress(EOFError):
+            said = self.result.recv()
+            if isinstance(said, tuple):
+                return said
+            self.said = said
+        return None
 
     def go(self, train: bool = True) -> None:
         """Tell it that its turn has come, or that it never will; it is told once."""
@@ -99,19 +122,36 @@ class _Fork:
 
     def end(self) -> JobReturn | None:
         """What came of it; None where it ended without a word."""
-        done = None
-        with suppress(EOFError):
-            done = self.result.recv()
         self.process.join()
         self.result.close()
         self.sign.close()
-        return done
+        return self.said
 
 
-def _let_go(running: dict[Any, _Fork], places: int) -> None:
+def _one_by_one(
+    context: HydraContext, function: TaskFunction, config: DictConfig, todo: Sequence[tuple[int, list[str]]],
+    status: Status,
+) -> list[JobReturn]:  # fmt: skip
+    """Do the jobs in this process, where each has a bar of its own."""
+    results = []
+    for number, words in todo:
+        status.begin(number, words)
+        status.turn(number)
+        if len(todo) > 1:
+            tell(f"job {number - todo[0][0] + 1} of {len(todo)}: {status.running[number].words}")
+        job = _job(context, config, words, number)
+        results.append(_do(context, function, config, job))
+        status.hear(number, "run", str(terminal.carried_out))
+        status.end(number, results[-1])
+        status.close()
+    return results
+
+
+def _let_go(running: dict[Any, _Fork], places: int, status: Status) -> None:
     """The oldest jobs have a place each; of the others' turn they hear when one of these has ended."""
     for started in list(running.values())[:places]:
         started.go()
+        status.turn(started.number)
 
 
 def _next(
@@ -181,6 +221,7 @@ def _child(result: Connection, sign: Connection, threads: int, job: tuple) -> No
     import torch
 
     turn.early(sign)
+    terminal.hand_over(partial(_hand_over, result))
     torch.set_num_threads(threads)
     try:
         done = _do(*job)
@@ -191,6 +232,11 @@ def _child(result: Connection, sign: Connection, threads: int, job: tuple) -> No
             result.send(done)
     except KeyboardInterrupt:
         os._exit(130)
+
+
+def _hand_over(result: Connection, kind: str, text: str) -> None:
+    with suppress(OSError):  # the driver is gone
+        result.send((kind, text))
 
 
 def _lost(context: HydraContext, config: DictConfig, job: _Fork) -> JobReturn:

@@ -178,7 +178,10 @@ def _recall(model: nn.Module, layers: int, task: Task, data: Any, taps: Collecti
             batches = data.every_row(TOKENS)
             store = ensure(
                 folder, key(**content), content | {"of": f"the {layers} lowest layers of a student"}, data.lengths,
-                batches.groups, lambda numbers: say(model, task, data.lengths, batches, numbers, [name], dtype),
+                batches.groups,
+                lambda numbers: say(
+                    model, task, data.lengths, batches, numbers, [name], dtype, name="pass through frozen layers"
+                ),
             )  # fmt: skip
             found = Recall(model, layers, store, name, isinstance(form, tuple))
             again = found.read(task, batch, taps)

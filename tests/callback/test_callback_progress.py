@@ -1,45 +1,110 @@
-"""Progress: a bar where a person looks, one log line per epoch anywhere else."""
+"""Progress: a bar where a person looks, one line an epoch anywhere else."""
 
 import io
 import logging
+import os
+import re
 import sys
 from pathlib import Path
 
-from toy import EPOCHS, Module, fit, trainer
+import pytest
+from toy import EPOCHS, Loader, Module, fit, trainer
 
-from kdlab.callback.progress import FILE, Progress, watched
+from kdlab import terminal
+from kdlab.callback.checkpoint import Checkpoint
+from kdlab.callback.progress import FILE, Progress
+
+ID = "table-bert_tiny-a_long_name_of_a_run-1a2b3c4d"
 
 
 class Terminal(io.StringIO):
+    encoding = "utf-8"
+
     def isatty(self):
         return True
 
 
+@pytest.fixture(autouse=True)
+def speaking(monkeypatch):
+    monkeypatch.setattr("multiprocessing.current_process", lambda: type("P", (), {"name": "MainProcess"})())
+    monkeypatch.setenv("TERM", "xterm")
+
+
+def frames(text):
+    """What was drawn, one after the other."""
+    return [frame.partition("\x1b")[0] for frame in re.split(r"[\r\n]", text) if frame.strip("\x1b[K")]
+
+
+def run(**options):
+    module = Module()
+    done = fit(trainer(False, [Progress(Path(ID), **options)]), module)
+    done.test(module, Loader(), verbose=False, weights_only=True)
+
+
 def test_without_a_terminal_a_line_per_epoch(caplog, capsys):
     with caplog.at_level(logging.INFO, "kdlab"):
-        fit(trainer(False, [Progress(Path("bert-1a2b3c4d"))]), Module())
-    lines = [record.getMessage() for record in caplog.records if record.name.startswith("kdlab")]
-    assert len(lines) == EPOCHS
-    assert all(line.startswith("bert-1a2b3c4d  epoch ") and "val/accuracy" in line for line in lines)
-    assert "epoch 3/3  step 18" in lines[-1]
-    assert lines[-1].endswith("0:00:00 left")
-    assert "\r" not in capsys.readouterr().err
+        run()
+    logged = [record.getMessage() for record in caplog.records if record.name.startswith("kdlab")]
+    said = capsys.readouterr().err.splitlines()
+    assert said == [*logged, "test: 6 batches"]
+    assert len(logged) == EPOCHS
+    assert all(line.startswith(f"epoch {n}/3  step {6 * n}/18") for n, line in enumerate(logged, 1))
+    assert all("val/accuracy" in line for line in logged)
+    assert logged[-1].endswith("0:00 left")
 
 
-def test_on_a_terminal_one_bar(monkeypatch, caplog):
-    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+@pytest.mark.parametrize("columns", [0, 50, 80, 120])
+def test_on_a_terminal_one_bar_that_fits_and_names_what_is_done(monkeypatch, caplog, columns):
+    monkeypatch.setattr(sys, "stderr", drawn := Terminal())
+    size = os.terminal_size((columns, 24))
+    monkeypatch.setattr("os.get_terminal_size", lambda *_: size)
+    monkeypatch.setattr(Terminal, "fileno", lambda _: 2)
     with caplog.at_level(logging.INFO, "kdlab"):
-        fit(trainer(False, [Progress(Path("bert-1a2b3c4d"), refresh_seconds=0)]), Module())
-    assert "18/18" in terminal.getvalue()
-    assert "val/accuracy" in terminal.getvalue()
-    assert not [record for record in caplog.records if record.name.startswith("kdlab")]
+        run(refresh_seconds=0)
+    seen = frames(drawn.getvalue())
+    assert max(map(len, seen)) < (columns or 80)
+    assert any("val/accuracy 0." in frame and frame.endswith("left") for frame in seen), "the metric is not cut off"
+    names = dict.fromkeys(frame.split()[0] for frame in seen)
+    assert list(names) == ["training", "validation", "test"]
+    assert any(frame.startswith("training 3/3") for frame in seen)
+    assert ID not in drawn.getvalue()
+    assert "\n" not in drawn.getvalue()
+    assert len([record for record in caplog.records if record.name.startswith("kdlab")]) == EPOCHS, "run.log has them"
 
 
-def test_workers_of_a_sweep_draw_no_bar(monkeypatch):
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    assert watched()
-    monkeypatch.setattr("multiprocessing.current_process", lambda: type("P", (), {"name": "LokyProcess-1"})())
-    assert not watched()
+def test_the_bar_shows_what_decides(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "stderr", drawn := Terminal())
+    keeper = Checkpoint(tmp_path, monitor="train/loss", mode="min")
+    fit(trainer(False, [Progress(Path(ID), refresh_seconds=0), keeper], log_every_n_steps=1), Module())
+    assert re.search(r"training 2/3 +\d+%.*train/loss 0\.\d{3}  ", drawn.getvalue())
+    assert "val/accuracy" not in drawn.getvalue()
+
+
+@pytest.mark.parametrize("why", ["dumb", "worker"])
+def test_what_cannot_be_drawn_is_not(monkeypatch, why):
+    monkeypatch.setattr(sys, "stderr", said := Terminal())
+    assert terminal.draws()
+    if why == "dumb":
+        monkeypatch.setenv("TERM", "dumb")
+    else:
+        monkeypatch.setattr("multiprocessing.current_process", lambda: type("P", (), {"name": "LokyProcess-1"})())
+    assert not terminal.draws()
+    run(refresh_seconds=0)
+    assert "\r" not in said.getvalue() and "\x1b" not in said.getvalue()
+    assert said.getvalue().count("epoch") == (EPOCHS if why == "dumb" else 0)
+
+
+def test_a_long_epoch_has_a_line_now_and_then(monkeypatch, capsys):
+    monkeypatch.setattr("kdlab.callback.progress.QUIET", 0.0)
+    run(refresh_seconds=0)
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("epoch")]
+    assert len(lines) == 18 + EPOCHS
+
+
+def test_the_bar_is_drawn_rarely(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", drawn := Terminal())
+    fit(trainer(False, [Progress(Path(ID), refresh_seconds=3600)], limit_val_batches=0), Module())
+    assert len(frames(drawn.getvalue())) <= 2
 
 
 def test_progress_json_says_how_far_a_run_is_and_is_written_rarely(tmp_path, monkeypatch):

@@ -35,7 +35,7 @@ def start(words: list[str], folder: Path, kill: str = "", call: int = 1, by: int
     """
     os.environ["PYTHONPATH"] = str(ROOT)  # the server is started with it: kdlab may not be installed
     folder.mkdir(exist_ok=True)
-    process = server.Process(target=_run, args=(words, str(folder), kill, call, by))
+    process = server.Process(target=_run, args=(words, str(folder), kill, call, by), name="MainProcess")
     process.start()
     return process
 

@@ -55,7 +55,7 @@ def test_distill_trains_the_teacher_leaves_a_whole_run_and_is_not_done_twice(kdl
     before = (run / "done.json").stat().st_mtime_ns
     code, out, _ = kdlab("distill", *tiny["distill"])
     assert code == 0
-    assert "is finished" in out
+    assert f"{run.name} already finished: val/accuracy {done['value']:.3f}. Use rerun=true to train it again." in out
     assert (run / "done.json").stat().st_mtime_ns == before
     code, _, _ = kdlab("distill", *tiny["distill"], "rerun=true")
     assert code == 0

@@ -1,0 +1,133 @@
+"""What the driver of a local sweep says while its jobs run: one line that is drawn anew, or one for each job's end."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hydra.core.utils import JobReturn, JobStatus
+
+from kdlab import terminal
+from kdlab.report.compare import less_is_better
+from kdlab.run import read_done
+from kdlab.terminal import clock, tell
+from kdlab.text import one_line
+
+EVERY = 1.0  # seconds between two drawings while nothing happens
+
+
+@dataclass
+class Running:
+    """A job that has begun.
+
+    Attributes:
+        folder: of the run that it carries out, once that is known.
+        since: the clock when its turn came; None: it waits for it.
+    """
+
+    number: int
+    words: str
+    folder: Path | None = None
+    since: float | None = None
+
+
+@dataclass
+class Status:
+    """Counts the jobs of a sweep, and estimates when they end.
+
+    Args:
+        total: jobs of the sweep.
+        places: how many run side by side.
+        shared: overrides that all jobs have, which set none apart.
+    """
+
+    total: int
+    places: int
+    shared: frozenset[str] = frozenset()
+    running: dict[int, Running] = field(default_factory=dict)
+    done: int = 0
+    failed: int = 0
+    took: list[float] = field(default_factory=list)
+    best: tuple[float, str] | None = None
+    heard: set[str] = field(default_factory=set)
+    line: terminal.Line = field(default_factory=terminal.Line)
+
+    def begin(self, number: int, words: Sequence[str]) -> None:
+        """A job has begun, perhaps before its turn."""
+        own = ", ".join(word for word in words if word not in self.shared)
+        self.running[number] = Running(number, one_line(own))
+
+    def turn(self, number: int) -> None:
+        """A job's turn has come."""
+        if number in self.running and self.running[number].since is None:
+            self.running[number].since = time.perf_counter()
+
+    def hear(self, number: int, kind: str, text: str) -> None:
+        """A job said something: which run it carries out, or a note; what several say is printed once."""
+        if kind == "run" and number in self.running:
+            self.running[number].folder = Path(text)
+        elif kind == "note" and text not in self.heard:
+            self.heard.add(text)
+            tell(text)
+        self.draw()
+
+    def end(self, number: int, result: JobReturn) -> None:
+        """A job has ended."""
+        job = self.running.pop(number, Running(number, ""))
+        self.done += 1
+        if job.since is not None:
+            self.took.append(time.perf_counter() - job.since)
+        if result.status is not JobStatus.COMPLETED:
+            self.failed += 1
+            tell(f"job {number} ({job.words}) failed: {one_line(result._return_value)}")
+        elif (done := read_done(folder) if (folder := job.folder) is not None else None) and done["value"] is not None:
+            metric, value = str(done["metric"]), float(done["value"])
+            first = self.best is None
+            if first or (value < self.best[0] if less_is_better(metric) else value > self.best[0]):  # type: ignore[index]
+                self.best = value, f"best {one_line(metric, 40)} {value:.3f}" + (f": {job.words}" if job.words else "")
+        if not self.line.draws:
+            tell(self.text())
+        self.draw()
+
+    def draw(self) -> None:
+        """Draw the line anew, where there is a terminal."""
+        self.line.show(self.text())
+
+    def close(self) -> None:
+        self.line.wipe()
+
+    def text(self) -> str:
+        """The line."""
+        working = [job for job in self.running.values() if job.since is not None]
+        parts = [f"{self.done} of {self.total} done", f"{len(working)} running", f"{self.failed} failed"]
+        left = self.left(time.perf_counter())
+        parts += [f"{clock(left)} left"] if left is not None else []
+        return ", ".join(parts) + (f"; {self.best[1]}" if self.best else "")
+
+    def left(self, now: float) -> float | None:
+        """Seconds until the last job ends, at the pace of those that ended and run; None where nothing tells."""
+        working = [job for job in self.running.values() if job.since is not None]
+        spent = [now - job.since for job in working if job.since is not None]
+        known = [_left(job.folder) for job in working]
+        whole = [one + more for one, more in zip(spent, known, strict=True) if more is not None]
+        if not (self.took or whole):
+            return None
+        each = sum(self.took or whole) / len(self.took or whole)
+        ahead = [max(each - one, 0.0) if more is None else more for one, more in zip(spent, known, strict=True)]
+        waiting = self.total - self.done - len(working)
+        return max(max(ahead, default=0.0), (sum(ahead) + waiting * each) / self.places)
+
+
+def _left(folder: Path | None) -> float | None:
+    """Seconds that a run said it has left, counted from when it said so."""
+    if folder is None:
+        return None
+    path = folder / "progress.json"
+    try:
+        left = json.loads(path.read_text("utf-8"))["left"]
+        return max(float(left) - (time.time() - path.stat().st_mtime), 0.0)
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,197 @@
+"""What a command writes on standard error while it works: lines, and on a terminal one line that is drawn anew.
+
+Only one process speaks. A job of a local sweep hands its notes to the sweep's driver; other workers are silent, and
+their run.log has everything.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+from kdlab.text import printable
+
+WIDTH = 80  # columns of a terminal that does not give its own
+REFRESH = 0.2  # seconds between two drawings
+LONGEST = 30  # cells of a bar
+
+Deliver = Callable[[str, str], None]
+
+_deliver: Deliver | None = None  # hands a note to the process that speaks for this one
+carried_out: Path | None = None  # the directory of the run that this process does, or did last
+_drawn: Line | None = None  # the line that stands on the terminal now
+
+
+def hand_over(deliver: Deliver | None) -> None:
+    """Let another process say what this one notes; None: this one speaks for itself again.
+
+    Args:
+        deliver: is called with a kind, ``note`` or ``run``, and a text.
+    """
+    global _deliver
+    _deliver = deliver
+
+
+def speaks() -> bool:
+    """Whether this process writes for itself: it is no worker of a sweep."""
+    return _deliver is None and multiprocessing.current_process().name == "MainProcess"
+
+
+def draws(stream: TextIO | None = None) -> bool:
+    """Whether a line can be drawn anew: this process speaks, to a terminal that knows how to move its cursor."""
+    return speaks() and (stream or sys.stderr).isatty() and os.environ.get("TERM") != "dumb"
+
+
+def width(stream: TextIO | None = None) -> int:
+    """Columns of the terminal; 80 where it does not give them."""
+    try:
+        return os.get_terminal_size((stream or sys.stderr).fileno()).columns or WIDTH
+    except (OSError, ValueError):  # no terminal, or no file at all
+        return WIDTH
+
+
+def clock(seconds: float) -> str:
+    """A duration as ``m:ss``, or ``h:mm:ss`` from an hour on.
+
+    Example:
+        >>> clock(72.4), clock(3600)
+        ('1:12', '1:00:00')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def counted(count: int, unit: str) -> str:
+    """A number and what is counted.
+
+    Example:
+        >>> counted(1, "batch"), counted(1200, "batch"), counted(2, "run")
+        ('1 batch', '1,200 batches', '2 runs')
+    """
+    return f"{count:,} {unit}{'' if count == 1 else 'es' if unit.endswith('ch') else 's'}"
+
+
+def note(text: str) -> None:
+    """One line for the user, above the line that is drawn; where this process does not speak, for the one that does."""
+    if _deliver is not None:
+        _deliver("note", text)
+    else:
+        tell(text)
+
+
+def doing(folder: Path) -> None:
+    """Tell the process that speaks for this one, if one does, which run this one carries out."""
+    global carried_out
+    carried_out = folder
+    if _deliver is not None:
+        _deliver("run", str(folder))
+
+
+def tell(text: str) -> None:
+    """The same, but silent where this process does not speak."""
+    if not speaks():
+        return
+    if (drawn := _drawn) is not None:
+        drawn.wipe()
+    print(printable(text), file=sys.stderr, flush=True)
+    if drawn is not None:
+        drawn.show(drawn.text)
+
+
+class Line:
+    """One line of a terminal, drawn anew in place and gone in the end; nothing where nothing can be drawn."""
+
+    def __init__(self) -> None:
+        self.draws = draws()
+        self.text = ""
+
+    def show(self, text: str) -> None:
+        """Draw ``text``, cut to the terminal's width."""
+        global _drawn
+        if self.draws:
+            self.text, _drawn = text, self
+            sys.stderr.write("\r" + printable(text)[: width() - 1] + "\x1b[K")
+            sys.stderr.flush()
+
+    def wipe(self) -> None:
+        """Leave the line empty."""
+        global _drawn
+        if self.draws and _drawn is self:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+            _drawn = None
+
+
+def bar(name: str, part: float | None, after: str, columns: int, plain: bool = False) -> str:
+    """One line of at most ``columns``: a name, how much is done, and what is good to know; the last is never cut off.
+
+    Args:
+        part: in [0, 1]; None: not known, and left out.
+        plain: use ASCII alone.
+
+    Example:
+        >>> bar("training", 0.5, "0:12 left", 40, plain=True)
+        'training  50%  #######-------  0:12 left'
+    """
+    if part is None:
+        return f"{name}  {after}"
+    rest = f"{name} {part:4.0%}"
+    room = min(columns - len(rest) - len(after) - 4, LONGEST)
+    if room < 4:
+        return f"{rest}  {after}"
+    full, empty = "#-" if plain else "━─"
+    done = int(part * room)
+    return f"{rest}  {full * done}{empty * (room - done)}  {after}"
+
+
+class Bar:
+    """How far a piece of work is; where no line can be drawn, one line says what begins.
+
+    Args:
+        name: of the work, such as ``teacher pass``; None: nothing is shown.
+        total: how much there is to do; None: not known.
+        unit: what is counted.
+    """
+
+    def __init__(self, name: str | None, total: int | None, unit: str = "batch") -> None:
+        self.name, self.total = name or "", total
+        self.begun = time.perf_counter()
+        self.drawn = 0.0
+        self.first: int | None = None
+        self.line = Line()
+        self.line.draws = self.line.draws and name is not None
+        if not self.line.draws and name is not None:
+            tell(name if total is None else f"{name}: {counted(total, unit)}")
+
+    def update(self, done: int) -> None:
+        """So much is done; it is drawn if that was not just now."""
+        now = time.perf_counter()
+        if not self.line.draws or now - self.drawn < REFRESH:
+            return
+        self.drawn = now
+        if self.first is None:  # what was there before this process began says nothing of its pace
+            self.first, self.begun = done, now
+        pace = (now - self.begun) / (done - self.first) if done > self.first else None
+        left = "" if pace is None or self.total is None else f"{clock(pace * (self.total - done))} left"
+        part = None if not self.total else min(done / self.total, 1.0)
+        self.line.show(bar(self.name, part, left, width() - 1, plain()))
+
+    def close(self) -> None:
+        self.line.wipe()
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+
+def plain() -> bool:
+    """Whether standard error takes ASCII alone."""
+    return "utf" not in (getattr(sys.stderr, "encoding", None) or "").lower()
