@@ -170,9 +170,10 @@ def summary(jobs: list[Record], ahead: int = 0) -> str:
 
 def ranked(jobs: list[Record]) -> list[Record]:
     """The finished jobs, the best value of what decides in validation first; of equals in their order."""
-    from kdlab.report.compare import less_is_better
+    from kdlab.metric.direction import gathered, higher_is_better
 
     finished = [job for job in jobs if job.state == "finished"]
     valued = [job for job in finished if isinstance(job.done.get("value"), int | float)]
-    sign = 1 if valued and less_is_better(str(valued[0].done.get("metric"))) else -1
+    metric = str(valued[0].done.get("metric")) if valued else ""
+    sign = 1 if higher_is_better(metric, gathered(job.done for job in valued)) is False else -1
     return sorted(valued, key=lambda job: sign * job.done["value"]) + [job for job in finished if job not in valued]

@@ -11,7 +11,7 @@ from pathlib import Path
 from hydra.core.utils import JobReturn, JobStatus
 
 from kdlab import terminal
-from kdlab.report.compare import less_is_better
+from kdlab.metric.direction import gathered, higher_is_better
 from kdlab.run import read_done
 from kdlab.terminal import clock, tell
 from kdlab.text import one_line
@@ -85,8 +85,8 @@ class Status:
             tell(f"job {number} ({job.words}) failed: {one_line(result._return_value)}")
         elif (done := read_done(folder) if (folder := job.folder) is not None else None) and done["value"] is not None:
             metric, value = str(done["metric"]), float(done["value"])
-            first = self.best is None
-            if first or (value < self.best[0] if less_is_better(metric) else value > self.best[0]):  # type: ignore[index]
+            sign = -1 if higher_is_better(metric, gathered([done])) is False else 1
+            if self.best is None or sign * value > sign * self.best[0]:
                 self.best = value, f"best {one_line(metric, 40)} {value:.3f}" + (f": {job.words}" if job.words else "")
         if not self.line.draws:
             tell(self.text())
