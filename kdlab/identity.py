@@ -92,6 +92,17 @@ def matching(name: str, ids: Iterable[str]) -> list[str]:
     return [one for one in known if one.endswith(name)] or [one for one in known if one.startswith(name)]
 
 
+def shown(id: str) -> str:
+    """The end of a run id that tables show: its hash, with its seed, without which some hashes would read as numbers.
+
+    Example:
+        >>> shown("tweets-bert_tiny-kd-none-s0-1234e567")
+        's0-1234e567'
+    """
+    parts = id.rsplit("-", 2)
+    return "-".join(parts[1:]) if len(parts) == 3 and re.fullmatch(r"s\d+", parts[1]) else id[-8:]
+
+
 def resolved(name: str, ids: Iterable[str]) -> str | None:
     """The one run id that a name stands for; None where it stands for none.
 

@@ -8,8 +8,9 @@ ROOT = {
     "select": "str | int | list[str | int] | None", "by": "str", "cost": "str", "title": "str | int | None",
     "project": "str", "entity": "str | None", "push": "bool", "seconds": "Positive", "run": "str | int",
     "split": "Literal['train', 'val', 'test']", "baseline": "str | int | None", "repeats": "Count",
-    "file": "str | None", "open": "bool", "sort": "str", "columns": "str | list[str] | None",
-    "format": "Literal['table', 'csv', 'parquet']", "live": "bool", "every": "Positive",
+    "file": "str | None", "open": "bool", "sort": "str | None", "columns": "str | list[str] | None",
+    "format": "Literal['table', 'wide', 'csv', 'parquet']", "live": "bool", "every": "Positive",
     "action": "Literal['list', 'verify', 'prune']", "unused_days": "NonNegative | None",
+    "older_days": "NonNegative | None", "remove": "bool",
     "missing": "Literal['refuse', 'send']", "at_once": "Count",
 }  # fmt: skip

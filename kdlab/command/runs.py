@@ -12,6 +12,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from kdlab.command.prune import prune
 from kdlab.error import UserError
 from kdlab.metric.direction import gathered, higher_is_better
 from kdlab.report.compare import absent, counts
@@ -19,7 +20,8 @@ from kdlab.report.pick import select
 from kdlab.report.read import Record, records
 from kdlab.report.table import ordered, rows, to_csv, to_parquet, to_terminal
 
-FORMATS = ("table", "csv", "parquet")
+FORMATS = ("table", "wide", "csv", "parquet")
+ACTIONS = ("list", "prune")
 
 
 def main(cfg: DictConfig) -> None:
@@ -32,14 +34,24 @@ def main(cfg: DictConfig) -> None:
 def run(
     outputs: str,
     select: str | Sequence[str] | None,
-    sort: str,
+    sort: str | None,
     columns: Sequence[str] | None,
     format: str,
     file: str | None,
     live: bool,
     every: float,
+    action: str,
+    older_days: float | None,
+    remove: bool,
 ) -> None:
     """The same with plain arguments; they are explained in conf/runs.yaml."""
+    if action not in ACTIONS:
+        raise UserError(f"action={action} is not known: choose one of {', '.join(ACTIONS)}.")
+    if action == "prune":
+        prune(outputs, chosen(outputs, select), select is not None, older_days, remove)
+        return
+    if remove or older_days is not None:
+        raise UserError("remove and older_days belong to action=prune: add it, or leave them out.")
     if live:
         if file is not None or format != "table":
             raise UserError("live=true shows a table in the terminal: leave out file and format.")
@@ -54,11 +66,11 @@ def run(
     if isinstance(columns, str):
         columns = [columns]
     found = ordered(chosen(outputs, select), sort)
-    if "/" in sort and higher_is_better(sort, gathered(record.done for record in found)) is None:
+    if sort is not None and "/" in sort and higher_is_better(sort, gathered(record.done for record in found)) is None:
         print(
             f"sort={sort}: no metric declares whether more of it is better, so the largest come first", file=sys.stderr
         )
-    names, lines = rows(found, columns, every=format != "table")
+    names, lines = rows(found, columns, every=True) if format in ("csv", "parquet") else ([], [])
     if format == "parquet":
         to_parquet(names, lines, writable(str(file)))
     elif format == "csv":
@@ -72,12 +84,12 @@ def run(
         title += f", {len(missing)} missing from their sweep" if missing else ""
         if file is None:
             wide = Console(width=None if sys.stdout.isatty() or os.environ.get("COLUMNS") else 200)
-            to_terminal(names, lines, wide, title)
+            to_terminal(found, wide, title, columns, fit=format == "table")
         else:
             with writable(file).open("w", encoding="utf-8") as stream:
-                to_terminal(names, lines, Console(file=stream, width=200), title)
+                to_terminal(found, Console(file=stream, width=200), title, columns, fit=format == "table")
     if file is not None:
-        print(f"{len(lines)} runs in {file}")
+        print(f"{len(found)} runs in {file}")
 
 
 def watch(outputs: str, names: str | Sequence[str] | None, every: float) -> None:

@@ -185,7 +185,7 @@ def named(name: str, outputs: Path, trust: Trust | None = None) -> Trained:
     Raises:
         UserError: there is none, it is not finished, or a part of an id stands for several.
     """
-    trust = trust or Trust()
+    trust, name = trust or Trust(), str(name)  # a hash of digits is a number on the command line
     candidates = [Path(name)] + [outputs / command / name for command in ("finetune", "distill")]
     if not any(place.exists() for place in candidates):
         folders = [path.parent for verb in ("finetune", "distill") for path in outputs.glob(f"{verb}/*/config.yaml")]

@@ -2,28 +2,61 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from kdlab.identity import data_name
 from kdlab.metric.direction import gathered, higher_is_better
 from kdlab.report.read import Record
 from kdlab.report.setting import Setting, is_number, setting, short, swept, text
-from kdlab.report.statistic import Difference, Mean, average, paired
+from kdlab.report.statistic import Difference, Mean, average, holm, paired, wilson
+
+LEVEL = 0.05  # of chance that a page marks any setting although none differs
+TEST_KEYS = (
+    "path", "name", "config", "text_column", "label_column", "split_column", "test_split", "multi_label",
+    "test_fraction", "test_rows", "split_seed",
+)  # fmt: skip
 
 
 @dataclass
 class Row:
-    """One setting of one problem: its finished runs, and how they stand to the baseline and the teacher."""
+    """One setting of one problem: its finished runs, and how they stand to the baseline and the teacher.
+
+    Attributes:
+        problem: what its data are called; rows of other problems do not compare with it.
+        mean, validation: over the seeds, of the metric that is compared and of the one that settings are chosen by.
+        within: what other test rows of the same kind might have given, for an accuracy (Wilson, 95%).
+        difference: to the setting named by `against`, seed by seed.
+        adjusted: its p value after Holm's correction for all the differences of the problem.
+        kept: percent of the teacher's value.
+    """
 
     setting: Setting
     label: str
     runs: list[Record]
     baseline: bool
+    problem: str = ""
     mean: Mean | None = None
+    validation: Mean | None = None
+    within: tuple[float, float] | None = None
     difference: Difference | None = None
-    against: str = ""  # the setting whose runs the difference is paired with
-    kept: float | None = None  # percent of the teacher's value
+    against: str = ""
+    adjusted: float | None = None
+    kept: float | None = None
+
+    @property
+    def certain(self) -> bool:
+        """Whether the difference is more than chance gives one problem in twenty."""
+        return self.adjusted is not None and self.adjusted < LEVEL
+
+    def average(self, metric: str) -> float | None:
+        """The mean of another metric over the seeds that have it."""
+        values = list(by_seed(self.runs, metric).values())
+        return average(values).mean if values else None
 
 
 @dataclass
@@ -32,11 +65,12 @@ class Comparison:
 
     Attributes:
         subject: the runs that are compared (distill, else the command with most runs); keys: what differs in them.
-        rows: settings, the best mean first, the largest first of a metric without a direction; teachers: metrics by
-            teacher label.
-        best: for each problem (data set) its best setting and the metric that it was chosen by; none for a metric that
-            does not declare whether more is better.
+        rows: settings by problem, the best of each first, the largest first of a metric without a direction; teachers:
+            metrics by teacher label.
+        best: for each problem its best setting, none for a metric that does not declare whether more is better;
+            chosen_by: the metric that decided that.
         directions: what the metrics of these runs declare, see :mod:`kdlab.metric.direction`.
+        problems: what the data of each run are called, by its folder.
     """
 
     metric: str
@@ -45,8 +79,14 @@ class Comparison:
     names: dict[str, str]
     rows: list[Row] = field(default_factory=list)
     teachers: dict[str, dict[str, float]] = field(default_factory=dict)
-    best: dict[str, tuple[Row, str]] = field(default_factory=dict)
+    best: dict[str, Row] = field(default_factory=dict)
+    chosen_by: dict[str, str] = field(default_factory=dict)
+    problems: dict[Path, str] = field(default_factory=dict)
     directions: dict[str, bool | None] = field(default_factory=dict)
+
+    def less_is_better(self, metric: str) -> bool:
+        """Whether these runs, or kdlab itself, declare so of a metric."""
+        return higher_is_better(metric, self.directions) is False
 
 
 def is_baseline(record: Record) -> bool:
@@ -64,29 +104,136 @@ def compare(records: Sequence[Record], metric: str) -> Comparison:
     main = "distill" if "distill" in commands else max(sorted(set(commands)), key=commands.count, default="")
     subject = [record for record in records if record.command == main]
     keys = swept(subject)
-    result = Comparison(metric, subject, keys, short(keys), directions=gathered(run.done for run in records))
-    more = higher_is_better(metric, result.directions)
-    grouped: dict[Setting, list[Record]] = {}
+    result = Comparison(metric, subject, keys, short(keys), problems=problems(records))
+    result.directions = gathered(record.done for record in records)
+    grouped: dict[tuple[str, Setting], list[Record]] = {}
     for record in subject:
         if record.state == "finished":
-            grouped.setdefault(_setting_of(record, keys), []).append(record)
-    for chosen, runs in grouped.items():
-        values = list(_by_seed(runs, metric).values())
-        mean = average(values) if values else None
-        baseline = is_baseline(runs[0])
-        name = label(chosen, result.names)
-        result.rows.append(Row(chosen, f"no teacher {name}".strip() if baseline else name, runs, baseline, mean))
-    sign = 1 if more is False else -1
-    result.rows.sort(key=lambda row: (row.mean is None, sign * row.mean.mean if row.mean else 0.0, row.label))
-    result.teachers = teachers(subject, records)
-    for row in result.rows:
-        _hold_against(row, result)
-    for problem in dict.fromkeys(problem_of(row) for row in result.rows):
-        _choose([row for row in result.rows if row.mean and problem_of(row) == problem], result, problem)
+            grouped.setdefault((result.problems[record.folder], _setting_of(record, keys)), []).append(record)
+    rows = []
+    for (problem, chosen), runs in grouped.items():
+        baseline, name = is_baseline(runs[0]), label(chosen, result.names)
+        row = Row(chosen, f"no teacher {name}".strip() if baseline else name, runs, baseline, problem)
+        values = list(by_seed(runs, metric).values())
+        row.mean = average(values) if values else None
+        row.within = _within(row, metric)
+        rows.append(row)
+    result.teachers = teachers(subject, records, result.problems)
+    for problem in dict.fromkeys(row.problem for row in rows):
+        _rank([row for row in rows if row.problem == problem], result)
     return result
 
 
-def teachers(subject: Sequence[Record], records: Sequence[Record]) -> dict[str, dict[str, float]]:
+def _rank(rows: list[Row], result: Comparison) -> None:
+    """Order the settings of one problem, hold them against the baseline, and choose the best without its test."""
+    metric = result.metric
+    chosen_by = validation([run for row in rows for run in row.runs], metric)
+    for row in rows:
+        values = list(by_seed(row.runs, chosen_by).values())
+        row.validation = average(values) if values else None
+    more = higher_is_better(chosen_by, result.directions)
+    by_sign = 1 if more is False else -1
+    sign = 1 if higher_is_better(metric, result.directions) is False else -1
+
+    def place(row: Row) -> tuple:
+        chosen = by_sign * row.validation.mean if row.validation else 0.0
+        return row.mean is None, row.validation is None, chosen, sign * row.mean.mean if row.mean else 0.0, row.label
+
+    rows.sort(key=place)
+    result.rows += rows
+    for row in rows:
+        _hold_against(row, rows, result)
+    tested = [row for row in rows if row.difference and row.difference.p is not None]
+    for row, p in zip(tested, holm([row.difference.p for row in tested]), strict=True):  # type: ignore[union-attr, misc]
+        row.adjusted = p
+    having = [row for row in rows if row.mean and row.validation]
+    taught = [row for row in having if not row.baseline] or having
+    if taught and more is not None:
+        result.best[taught[0].problem] = taught[0]
+        result.chosen_by[taught[0].problem] = chosen_by
+
+
+def validation(records: Sequence[Record], metric: str, share: float = 1.0) -> str:
+    """The metric that settings are chosen by: of the validation rows, where the finished runs have one.
+
+    Args:
+        metric: what is reported, such as ``test/f1_macro``.
+        share: of them that must have it, in (0, 1].
+
+    Returns:
+        ``best/val/f1_macro`` or ``val/f1_macro``, else what the runs kept their best weights by, else ``metric``.
+    """
+    measured = [record.metrics for record in records if record.state == "finished"]
+    if not metric.startswith("test/") or not measured:
+        return metric
+    name = metric.removeprefix("test/")
+    kept = sorted({str(record.done.get("metric")) for record in records if record.state == "finished"})
+    twins = [f"best/val/{name}", f"val/{name}", *(f"best/{one}" for one in kept)]
+    return next((twin for twin in twins if _share(twin, measured) >= share), metric)
+
+
+def _share(metric: str, measured: Sequence[Mapping[str, float]]) -> float:
+    return sum(metric in metrics for metrics in measured) / len(measured)
+
+
+def problems(records: Sequence[Record]) -> dict[Path, str]:
+    """What to call the data of each run, by its folder: another name where the test rows are others."""
+    found = _test_sets(records)
+    called = {record.folder: data_name(record.choice, record.config) or "" for record in records}
+    sets: dict[str, list[str]] = {}
+    for folder, identity in found.items():
+        if identity not in sets.setdefault(called[folder], []):
+            sets[called[folder]].append(identity)
+
+    def name(record: Record) -> str:
+        own, identity = called[record.folder], found[record.folder]
+        if len(sets[own]) == 1:
+            return own
+        rows = record.metrics.get("test/rows")
+        size = f"{rows:.0f} test rows, " if rows else ""
+        return f"{own} ({size}set {hashlib.sha256(identity.encode()).hexdigest()[:4]})"
+
+    return {record.folder: name(record) for record in records}
+
+
+def _test_sets(records: Sequence[Record]) -> dict[Path, str]:
+    """What is equal for runs with the same test rows, by folder: their hash, where the run wrote it down.
+
+    A run that did not come so far has that of the runs with the same data settings, if these are of one mind; and so
+    has one of before there was a hash, unless its data are a file, which may have changed.
+    """
+    settings: dict[Path, str] = {}
+    known: dict[str, set[str]] = {}
+    for record in records:
+        node = record.config.get("datamodule")
+        node = {key: node[key] for key in TEST_KEYS if key in node} if isinstance(node, dict) else node
+        decide = json.dumps([record.choice.get("datamodule"), node], sort_keys=True, default=str)
+        settings[record.folder] = decide
+        if isinstance(record.test.get("set"), str):
+            known.setdefault(decide, set()).add(record.test["set"])
+    found = {}
+    for record in records:
+        decide = settings[record.folder]
+        sets = known.get(decide, set())
+        node = record.config.get("datamodule")
+        file = isinstance(node, dict) and "path" in node and record.state == "finished"
+        own = record.test.get("set")
+        found[record.folder] = own if isinstance(own, str) else decide if file or len(sets) != 1 else min(sets)
+    return found
+
+
+def _within(row: Row, metric: str) -> tuple[float, float] | None:
+    """The interval that the number of test rows leaves; for an accuracy, a share of rows."""
+    counts = {run.metrics.get("test/rows") for run in row.runs}
+    count = counts.pop() if len(counts) == 1 else None
+    if metric != "test/accuracy" or row.mean is None or not count or not 0 <= row.mean.mean <= 1:
+        return None
+    return wilson(row.mean.mean, int(count))
+
+
+def teachers(
+    subject: Sequence[Record], records: Sequence[Record], called: Mapping[Path, str]
+) -> dict[str, dict[str, float]]:
     """Metrics of each teacher: as its students' runs wrote them, else from the finetune run that they name."""
     by_id = {record.id: record for record in records if record.state == "finished"}
     found: dict[str, dict[str, float]] = {}
@@ -94,25 +241,26 @@ def teachers(subject: Sequence[Record], records: Sequence[Record]) -> dict[str, 
         metrics = {
             name.removeprefix("teacher/"): v for name, v in record.metrics.items() if name.startswith("teacher/")
         }
-        run = teacher_run(record)
-        if run in by_id:
-            metrics = by_id[run].metrics | metrics
+        own = by_id.get(teacher_run(record))
+        if own is not None:  # what it reached on other rows says nothing of these
+            same = called.get(own.folder) == called.get(record.folder)
+            metrics = {n: v for n, v in own.metrics.items() if same or n.startswith(("model/", "perf/"))} | metrics
         if metrics and record.state == "finished":
-            found.setdefault(teacher_name(record, metrics), {}).update(metrics)
+            found.setdefault(teacher_name(record, called), {}).update(metrics)
     return found
 
 
 def teacher_run(record: Record) -> str:
-    """The id of the run that a distill run names as its teacher, or ""."""
+    """The id of the run that taught a distill run, or ""."""
     teacher = record.config.get("teacher")
     run = teacher.get("run") if isinstance(teacher, dict) else None
-    return run.rstrip("/").rsplit("/", 1)[-1] if isinstance(run, str) else ""
+    return record.teacher or (run.rstrip("/").rsplit("/", 1)[-1] if isinstance(run, str) else "")
 
 
-def teacher_name(record: Record, metrics: dict[str, float]) -> str:
+def teacher_name(record: Record, called: Mapping[Path, str]) -> str:
     """A name for the teacher of a run: its run, or its option, and the data where that can differ."""
     name = teacher_run(record) or record.choice.get("teacher.model") or record.choice.get("teacher") or "teacher"
-    data = record.choice.get("datamodule", "")
+    data = called.get(record.folder, "")
     return f"{name} on {data}" if data else name
 
 
@@ -133,38 +281,38 @@ def _of_teacher(key: str) -> bool:
     return key.removeprefix("choice.").split(".")[0] in ("loss", "teacher")
 
 
-def _hold_against(row: Row, result: Comparison) -> None:
-    baseline = _baseline_for(row, result.rows)
-    ours = _by_seed(row.runs, result.metric)
+def _hold_against(row: Row, rows: Sequence[Row], result: Comparison) -> None:
+    baseline = _baseline_for(row, rows)
     if baseline is not None and baseline is not row:
         row.against = baseline.label
-        row.difference = paired(ours, _by_seed(baseline.runs, result.metric))
-    whole = [_teacher_value(run, result) for run in row.runs]
+        row.difference = paired(by_seed(row.runs, result.metric), by_seed(baseline.runs, result.metric))
+    whole = [teacher_value(run, result) for run in row.runs]
     known = [value for value in whole if value]
     if row.mean and known and len(known) == len(whole) and higher_is_better(result.metric, result.directions):
         row.kept = 100 * row.mean.mean / (sum(known) / len(known))
 
 
-def _teacher_value(record: Record, result: Comparison) -> float | None:
-    return result.teachers.get(teacher_name(record, {}), {}).get(result.metric)
+def teacher_value(record: Record, result: Comparison) -> float | None:
+    """What the teacher of a run reached on the same data."""
+    return result.teachers.get(teacher_name(record, result.problems), {}).get(result.metric)
 
 
 def _baseline_for(row: Row, rows: Sequence[Row]) -> Row | None:
-    """The baseline of the same student and data that shares most other settings; of equals, the strongest."""
+    """The baseline of the same student and task that shares most other settings; of equals, the strongest."""
     ours = dict(row.setting)
 
     def shared(other: Row) -> int:
         return sum(value == ours.get(key) for key, value in other.setting if not _of_teacher(key))
 
-    def same_problem(other: Row) -> bool:
-        mine, its = row.runs[0].choice, other.runs[0].choice  # the same student, task and data
-        return all(mine.get(name) == its.get(name) for name in ("task", "datamodule", "student"))
+    def same_student(other: Row) -> bool:
+        mine, its = row.runs[0].choice, other.runs[0].choice
+        return all(mine.get(name) == its.get(name) for name in ("task", "student"))
 
-    fitting = [other for other in rows if other.baseline and other.mean and same_problem(other)]
+    fitting = [other for other in rows if other.baseline and other.mean and same_student(other)]
     return max(fitting, key=shared, default=None)  # rows are sorted, the best first, and max keeps the first
 
 
-def _by_seed(runs: Sequence[Record], metric: str) -> dict[int | str, float]:
+def by_seed(runs: Sequence[Record], metric: str) -> dict[int | str, float]:
     """A value per seed (a seed that ran twice counts once); a run without a seed stands for itself."""
     found: dict[int | str, list[float]] = {}
     for run in runs:
@@ -173,23 +321,14 @@ def _by_seed(runs: Sequence[Record], metric: str) -> dict[int | str, float]:
     return {seed: average(values).mean for seed, values in found.items()}
 
 
-def problem_of(row: Row) -> str:
-    """The data set of a setting: values on different data do not compare."""
-    return row.runs[0].choice.get("datamodule", "")
-
-
-def _choose(rows: Sequence[Row], result: Comparison, problem: str) -> None:
-    """The best taught setting by the validation twin of a test metric where all have one: the choice stays blind."""
-    rows = [row for row in rows if not row.baseline] or rows
-    twin = result.metric.replace("test/", "val/", 1)
-    by = twin if all(twin in run.metrics for row in rows for run in row.runs) else result.metric
-    more = higher_is_better(by, result.directions)
-
-    def value(row: Row) -> float:
-        return (1 if more else -1) * average(list(_by_seed(row.runs, by).values())).mean
-
-    if rows and more is not None:
-        result.best[problem] = (max(rows, key=value), by)
+def majorities(comparison: Comparison) -> dict[str, float]:
+    """What always giving the commonest class reaches on the test rows of each problem, beside accuracies."""
+    found: dict[str, float] = {}
+    for row in comparison.rows:
+        for run in row.runs:
+            if comparison.metric == "test/accuracy" and "test/majority" in run.metrics:
+                found.setdefault(row.problem, run.metrics["test/majority"])
+    return found
 
 
 def counts(records: Sequence[Record]) -> dict[str, int]:

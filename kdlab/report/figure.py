@@ -13,7 +13,7 @@ def figure(value: float | None, name: str = "") -> str:
     if value is None:
         return "–"
     last = name.rsplit("/", 1)[-1]
-    if last in ("parameters", "trainable_parameters"):
+    if last in ("parameters", "trainable_parameters", "multiply_adds", "macs", "flops"):
         size, unit = next((pair for pair in [(1e9, " G"), (1e6, " M"), (1e3, " k")] if abs(value) >= pair[0]), (1, ""))
         return f"{value / size:.3g}{unit}"
     if last == "seconds":
@@ -32,8 +32,13 @@ def signed(value: float) -> str:
     return f"{value:+.4f}".replace("-", "−")
 
 
-def interval(difference: Difference, reach: float) -> str:
-    """The difference and its interval as a small drawing around zero; `reach` is the half width of its scale."""
+def interval(difference: Difference, reach: float, certain: bool) -> str:
+    """The difference and its interval as a small drawing around zero.
+
+    Args:
+        reach: the half width of its scale.
+        certain: whether it is drawn in the colour of a gain or a loss.
+    """
 
     def x(value: float) -> float:
         return 70 + 66 * max(-1.0, min(1.0, value / reach))
@@ -45,8 +50,7 @@ def interval(difference: Difference, reach: float) -> str:
         tips += '<path d="M1 9l5-4v8z" class="bar-end"/>'
     if high > reach:
         tips += '<path d="M139 9l-5-4v8z" class="bar-end"/>'
-    known = difference.low is not None
-    kind = "plus" if known and low > 0 else "minus" if known and high < 0 else "open"
+    kind = "open" if not certain else "plus" if difference.mean > 0 else "minus"
     return (
         f'<svg class="interval {kind}" viewBox="0 0 140 18" width="140" height="18" aria-hidden="true">'
         '<line x1="70" x2="70" y1="0" y2="18" class="zero"/>'

@@ -2,58 +2,135 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from html import escape
+from pathlib import Path
 
-from kdlab.report.compare import Comparison, Row, counts
+from kdlab.report.column import METRICS, Columns
+from kdlab.report.compare import Comparison, Row, counts, majorities, validation
+from kdlab.report.cost import LATENCY, latencies
 from kdlab.report.figure import cell, figure, interval, signed
 from kdlab.report.read import Record
-from kdlab.report.setting import flatten, short, swept, text
-from kdlab.report.table import METRICS, ordered
+from kdlab.report.setting import text
+from kdlab.report.table import best, ordered
+
+AGREEMENT = "test/fidelity/agreement"
+NO_BASELINE = "No baseline: run the same command with loss=ce to train the student without a teacher."
+COSTS = ("model/parameters", "model/size_mb", LATENCY)
 
 
 def pairs(comparison: Comparison) -> str:
-    """Settings against the baseline with the same seeds."""
+    """Settings, the best first: quality, what differs, the baseline with the same seeds, and cost."""
     rows = [row for row in comparison.rows if row.mean]
     if not rows:
         return ""
+    metric = comparison.metric
     bounds = [
         abs(b) for row in rows if row.difference for b in (row.difference.low, row.difference.high) if b is not None
     ]
     means = [abs(row.difference.mean) for row in rows if row.difference]
     reach = min(max(bounds, default=0), 4 * max(means, default=0)) or max(means, default=0) or 1.0
-    head = [comparison.names[key] for key in comparison.keys]
-    named = ["", *head, "seeds", "mean", "sd", "pairs", "difference", "95% interval", "", "kept"]
-    body = [_pair(row, comparison, reach) for row in rows]
-    against = sorted({row.against for row in rows if row.against})
-    told = "There is no baseline (loss=ce) to compare with."
-    if against:
-        which = (
-            against[0] if len(against) == 1 else "the baseline of the same student and data (each interval names it)"
-        )
-        told = f"Differences are to <b>{escape(which)}</b>, seed by seed."
-    compared = sum(row.difference is not None and row.difference.low is not None for row in rows)
-    note = (
-        f"{told} Interval: Student's t over the seeds; with two seeds it is very wide. "
-        f"{compared} intervals at 95%, not corrected for their number: about {compared * 0.05:.1f} would "
-        "miss zero by chance alone. "
-        "Kept: percent of the teacher's value."
-    )
+    several = len({row.problem for row in rows}) > 1
+    chosen = dict.fromkeys(by for by in comparison.chosen_by.values() if by != metric)
+    measured = {name for row in rows for run in row.runs for name in run.metrics}
+    costs = [name for name in COSTS if name in measured]
+    agreement = [AGREEMENT] if AGREEMENT in measured and metric != AGREEMENT else []
+    within = any(row.within for row in rows)
+    compared = any(row.difference for row in rows)
+    head = [metric, *["data"] * several, *(comparison.names[key] for key in comparison.keys)]
+    head += [*["95% of test rows"] * within, *chosen, "seeds", "sd", *["difference", "95% interval", ""] * compared]
+    head += ["kept"] * any(row.kept for row in rows) + [name.rsplit("/", 1)[-1] for name in [*agreement, *costs]]
+    fast = latencies(comparison.subject)
+    body = []
+    for row in rows:
+        cells = [_number(row.mean.mean, f"<b>{figure(row.mean.mean, metric)}</b>")] if row.mean else []
+        cells += [_value(row.problem)] * several + [_value(value) for _, value in row.setting]
+        if within:
+            told = f"{row.within[0]:.3f} … {row.within[1]:.3f}" if row.within else ""
+            cells.append(f'<td class="num">{told}</td>')
+        cells += [_number(value, figure(value, by)) for by in chosen for value in [row.average(by)]]
+        sd = row.mean.sd if row.mean else None
+        cells += [_number(row.mean.n if row.mean else None), _number(sd, "–" if sd is None else f"{sd:.4f}")]
+        cells += _difference(row, reach) if compared else []
+        if "kept" in head:
+            cells.append(_number(row.kept, "" if row.kept is None else f"{row.kept:.1f}%"))
+        for name in [*agreement, *costs]:
+            value = fast.get(row.runs[0].folder) if name == LATENCY else row.average(name)
+            cells.append(_number(value, figure(value, name)))
+        best = any(row is one for one in comparison.best.values())
+        mark = "no teacher" if row.baseline else "★ best" if best else ""
+        kind = "baseline" if row.baseline else "best" if best else ""
+        body.append(f'<tr class="{kind}"><td><span class="tag">{mark}</span></td>{"".join(cells)}</tr>')
+    body += _majority(comparison, head, several)
     return (
-        '<section id="pairs" class="panel"><h2>Against the baseline, seed by seed</h2>'
-        f'<div class="scroll">{_table(named, body)}</div><p class="muted note">{note}</p></section>'
+        '<section id="pairs" class="panel"><h2>Settings</h2>'
+        f'<div class="scroll">{_table(["", *head], body)}</div><p class="muted note">{_note(comparison)}</p></section>'
     )
+
+
+def _difference(row: Row, reach: float) -> list[str]:
+    found = row.difference
+    if found is None:
+        return ['<td class="num"></td>', '<td class="num"></td>', "<td></td>"]
+    told = "needs 2 seeds" if found.n < 2 else "equal gains: none"
+    if found.low is not None and found.high is not None:
+        told = f"{signed(found.low)} … {signed(found.high)}"
+    mean = f"<b>{signed(found.mean)}</b>" if row.certain else signed(found.mean)
+    picture = f'<td title="against {escape(row.against)}">{interval(found, reach, row.certain)}</td>'
+    return [_number(found.mean, mean), f'<td class="num">{told}</td>', picture]
+
+
+def _majority(comparison: Comparison, head: Sequence[str], several: bool) -> list[str]:
+    """A row for what always giving the commonest class reaches, for each problem that knows it."""
+    rows = []
+    for problem, value in majorities(comparison).items():
+        cells = [f'<td class="num" data-v="{value!r}"><b>{figure(value)}</b></td>']
+        cells += [f"<td>{escape(problem) if several and name == 'data' else ''}</td>" for name in head[1:]]
+        rows.append(f'<tr class="baseline"><td><span class="tag">majority</span></td>{"".join(cells)}</tr>')
+    return rows
+
+
+def _note(comparison: Comparison) -> str:
+    """What the table's numbers mean, and nothing of numbers that are not in it."""
+    rows = [row for row in comparison.rows if row.mean]
+    told = []
+    for by in dict.fromkeys(comparison.chosen_by.values()):
+        if by != comparison.metric:
+            told.append(f"Settings are chosen by {escape(by)}, never by the test rows, which only report.")
+        else:
+            told.append("Chosen on the test set, so the score of the best is optimistic.")
+    if any(row.within for row in rows):
+        told.append("95% of test rows: what as many other rows might have given (Wilson), for the mean over seeds.")
+    if against := sorted({row.against for row in rows if row.against}):
+        which = against[0] if len(against) == 1 else "the baseline of the same student and data"
+        told.append(f"Differences are to <b>{escape(which)}</b>, seed by seed, with Student's 95% interval.")
+        tested = [sum(row.adjusted is not None for row in rows if row.problem == name) for name in comparison.best]
+        if any(tested):
+            told.append(
+                f"A difference is bold only if it holds after Holm's correction for all {max(tested)} that are "
+                "compared: by chance alone, 1 page in 20 has any."
+            )
+    else:
+        told.append(NO_BASELINE)
+    if any(row.kept for row in rows):
+        told.append("Kept: percent of the teacher's value.")
+    if "perf/latency_ms" in {name for row in rows for run in row.runs for name in run.metrics}:
+        told.append("Latency: the least that any run of the same architecture and machine measured.")
+    return " ".join(told)
 
 
 def runs(records: Sequence[Record], metric: str) -> str:
-    """Every run: sortable, filterable, the unfinished ones too."""
-    keys = swept(records)
-    names = short(keys)
-    measured = {name for record in records for name in record.metrics}
-    metrics = [name for name in dict.fromkeys([metric, *METRICS]) if name in measured]
+    """Every run: sortable, filterable, the unfinished ones too; quality and what differs first."""
+    there = Columns(records)
+    several = len(set(there.problems.values())) > 1
+    chosen = validation(records, metric)
+    first = [name for name in dict.fromkeys([metric, chosen]) if name in there.measured]
+    more = [name for name in METRICS if name in there.measured and name not in first]
     many = len({record.command for record in records}) > 1
-    head = ["state", *(["command"] * many), "run", *(names[key] for key in keys), "seed", *metrics, "seconds", "reason"]
-    body = [_run(record, names, metrics, many) for record in ordered(records, metric)]
+    head = ["", *first, *["data"] * several, *(there.shown[key] for key in there.keys), "seed", "state"]
+    head += [*["command"] * many, *more, "seconds", "run", "reason"]
+    marks = best(records)
+    body = [_run(record, there, (first, more), (several, many), marks) for record in ordered(records, chosen)]
     chips = "".join(
         f'<label class="chip"><input type="checkbox" value="{state}" checked> {state} <b>{count}</b></label>'
         for state, count in counts(records).items()
@@ -66,44 +143,33 @@ def runs(records: Sequence[Record], metric: str) -> str:
     )
 
 
-def _pair(row: Row, comparison: Comparison, reach: float) -> str:
-    best = any(row is best for best, _ in comparison.best.values())
-    mark = "no teacher" if row.baseline else "best" if best else ""
-    cells = [f'<td><span class="tag">{mark}</span></td>', *(_value(value) for _, value in row.setting)]
-    if row.mean:
-        sd = "–" if row.mean.sd is None else f"{row.mean.sd:.4f}"
-        cells += [_number(row.mean.n), _number(row.mean.mean, figure(row.mean.mean, comparison.metric))]
-        cells += [_number(row.mean.sd, sd)]
-    found = row.difference
-    if found is None:
-        cells += ['<td class="num"></td>', '<td class="num"></td>', '<td class="num"></td>', "<td></td>"]
-    else:
-        told, mean = "needs 2 pairs", signed(found.mean)
-        if found.low is not None and found.high is not None:
-            told = f"{signed(found.low)} … {signed(found.high)}"
-            mean = f"<b>{mean}</b>" if found.low > 0 or found.high < 0 else mean
-        cells += [_number(found.n), _number(found.mean, mean), f'<td class="num">{told}</td>']
-        cells += [f'<td title="against {escape(row.against)}">{interval(found, reach)}</td>']
-    cells.append(_number(row.kept, "" if row.kept is None else f"{row.kept:.1f}%"))
-    return f'<tr class="{"baseline" if row.baseline else ""}">{"".join(cells)}</tr>'
-
-
-def _run(record: Record, names: dict[str, str], metrics: Sequence[str], many: bool) -> str:
-    flat = flatten(record.config)
+def _run(
+    record: Record,
+    there: Columns,
+    metrics: tuple[Sequence[str], Sequence[str]],
+    extra: tuple[bool, bool],
+    marks: Collection[Path],
+) -> str:
+    flat, names = there.flats[record.folder], {key: there.shown[key] for key in there.keys}
     words = [record.id, record.command, record.state, record.group, record.reason, f"seed={record.seed}"]
     words += [f"{name}={text(flat.get(key))}" for key, name in names.items()]
-    cells = [f'<td><span class="state {record.state}">{record.state}</span></td>']
-    cells += [f"<td>{escape(record.command)}</td>"] * many
-    cells.append(f'<td><code title="{escape(" ".join(record.overrides))}">{escape(record.id)}</code></td>')
+    first, more = (
+        [_number(record.metrics.get(name), figure(record.metrics.get(name), name)) for name in some] for some in metrics
+    )
+    star = '<span class="tag" title="the best by validation">★</span>' if record.folder in marks else ""
+    cells = [f"<td>{star}</td>", *first, *[_value(there.problems[record.folder])] * extra[0]]
     cells += [*(_value(flat.get(key)) for key in names), f"<td>{cell(record.seed)}</td>"]
-    cells += [_number(record.metrics.get(name), figure(record.metrics.get(name), name)) for name in metrics]
+    cells += [f'<td><span class="state {record.state}">{record.state}</span></td>']
+    cells += [*[f"<td>{escape(record.command)}</td>"] * extra[1], *more]
     cells.append(_number(record.seconds, figure(record.seconds, "seconds")))
+    cells.append(f'<td><code title="{escape(" ".join(record.overrides))}">{escape(record.id)}</code></td>')
     cells.append(f'<td class="reason">{escape(record.reason)}</td>')
     return f'<tr data-state="{record.state}" data-words="{escape(" ".join(words).lower())}">{"".join(cells)}</tr>'
 
 
 def _value(value: object) -> str:
-    return f'<td data-v="{cell(value)}">{cell(value)}</td>'
+    told = cell(value)
+    return f'<td class="value" data-v="{told}"' + (f' title="{told}"' if len(told) > 28 else "") + f">{told}</td>"
 
 
 def _table(head: Sequence[str], body: Sequence[str]) -> str:

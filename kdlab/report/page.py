@@ -7,15 +7,17 @@ from datetime import datetime
 from html import escape
 from importlib.resources import files
 
-from kdlab.report.compare import Comparison, absent, compare, counts, problem_of
+from kdlab.report.compare import Comparison, absent, compare, counts, majorities, teacher_value
+from kdlab.report.deploy import use
 from kdlab.report.figure import figure, signed
-from kdlab.report.grid import pairs, runs
+from kdlab.report.grid import NO_BASELINE, pairs, runs
 from kdlab.report.payload import payload, script
 from kdlab.report.read import Record
 from kdlab.report.statistic import Mean
 
 SCRIPTS = ("chart.js", "heat.js", "scatter.js", "curve.js", "table.js")
 HEAT = "Mean over seeds; ± standard deviation, n seeds. ★ the best mean. * a seed of it did not finish."
+NEAR = 0.01  # of accuracy: how near a student is to count as near its teacher
 LISTED = 100  # runs without a result that the page names above its table
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
@@ -31,9 +33,10 @@ def page(records: Sequence[Record], metric: str, title: str, place: str) -> str:
     parts = [
         headline(records, comparison, title, place),
         trouble(records),
+        pairs(comparison),
+        use(comparison, place),
         shell("heat", "Where it works", HEAT),
         shell("scatter", "Quality against cost", ""),
-        pairs(comparison),
         shell("curves", "Learning curves", ""),
         runs(records, metric),
     ]
@@ -64,40 +67,80 @@ def headline(records: Sequence[Record], comparison: Comparison, title: str, plac
     what = f"Varied: {keys}; {len(comparison.rows)} settings with finished runs, {seeds}."
     return (
         f"<header><h1>{escape(title)}</h1><p>{states} runs in <code>{escape(place)}</code>. {what}</p>"
-        f'<p class="muted">Compared by <code>{escape(comparison.metric)}</code>. Written {escape(when)}.</p></header>'
+        f'<p class="muted">Compared by <code>{escape(comparison.metric)}</code>. Written {escape(when)}.</p>'
+        f"{common(comparison.subject)}</header>"
         f'<section class="cards" aria-label="Headline">{"".join(cards(comparison))}</section>'
     )
 
 
+def common(subject: Sequence[Record]) -> str:
+    """The overrides that all runs were started with, folded away."""
+    if len(subject) < 2:
+        return ""
+    shared = [word for word in subject[0].overrides if all(word in run.overrides for run in subject)]
+    if not shared:
+        return ""
+    words = " ".join(f"<code>{escape(word)}</code>" for word in shared)
+    return f"<details><summary>The same in all runs: {len(shared)} settings</summary><p>{words}</p></details>"
+
+
 def cards(comparison: Comparison) -> list[str]:
-    """The best of each data set and its gain, the baselines and the teachers, as many as fit a headline."""
+    """The best of each data set, its gain, what a majority, the baselines and the teachers reach: a headline."""
     metric, found = comparison.metric, []
-    for problem, (best, by) in list(comparison.best.items())[:4]:
-        on = f" on {escape(problem)}" if len(comparison.best) > 1 else ""
-        how = "its validation value" if by != metric else "this same value, so expect a little less"
+    majority = majorities(comparison)
+    several = len(comparison.best) > 1
+    for problem, best in list(comparison.best.items())[:4]:
+        on = f" on {escape(problem)}" if several else ""
+        by = comparison.chosen_by[problem]
+        how = f"Chosen by {by}." if by != metric else "Chosen on the test set, so the score is optimistic."
         assert best.mean
-        note = f"mean of {_seeds(best.mean.n)}; chosen by {how}"
+        note = f"{_seeds(best.mean.n).capitalize()}. {how}"
+        if best.within:
+            note += f" The test rows leave {best.within[0]:.3f} to {best.within[1]:.3f}."
+            if best.within[0] <= majority.get(problem, -1.0):
+                note += f" Not clearly above the majority's {figure(majority[problem])}."
         found.append(_card(f"Best setting{on}", _spread(best.mean), best.label or "one setting", note, "best"))
         if best.difference:
             low, high = best.difference.low, best.difference.high
-            note = "one pair: no interval" if low is None or high is None else f"95% {signed(low)} to {signed(high)}"
+            note = f"95% {signed(low)} to {signed(high)}" if low is not None and high is not None else "No interval"
+            note += "" if best.certain else "; may be chance"
             note += f"; keeps {best.kept:.1f}% of the teacher" if best.kept else ""
-            tried = sum(not row.baseline and problem_of(row) == problem for row in comparison.rows)
+            tried = sum(not row.baseline and row.problem == problem for row in comparison.rows)
             told = f"best of {tried} settings against no teacher, seed by seed"
             found.append(_card(f"Gain{on}", signed(best.difference.mean), told, note, "gain"))
+        found += smallest(comparison, problem, on)
+    for problem, value in list(majority.items())[:4]:
+        on = f" on {escape(problem)}" if several else ""
+        found.append(_card(f"Majority{on}", figure(value), "always giving the commonest class", "", "base"))
     bases = [row for row in comparison.rows if row.baseline and row.mean]
     if not bases:
-        found.append(
-            _card("No teacher", "–", "no finished run without a teacher (loss=ce)", "gains cannot be told", "base")
-        )
+        found.append(_card("No teacher", "–", NO_BASELINE, "", "base"))
     for row in bases[:2]:
         assert row.mean
-        found.append(_card("No teacher", _spread(row.mean), row.label, f"mean of {_seeds(row.mean.n)}", "base"))
+        found.append(_card("No teacher", _spread(row.mean), row.label, f"Mean of {_seeds(row.mean.n)}.", "base"))
     for name, metrics in list(comparison.teachers.items())[:3]:
         size = metrics.get("model/parameters")
         note = f"{figure(size, 'parameters')} parameters" if size else ""
         found.append(_card("Teacher", figure(metrics.get(metric), metric), name, note, "teacher"))
     return found
+
+
+def smallest(comparison: Comparison, problem: str, on: str) -> list[str]:
+    """A card for the smallest student near its teacher, where students of several sizes were trained."""
+    metric, rows = comparison.metric, []
+    for row in comparison.rows:
+        teacher, size = teacher_value(row.runs[0], comparison), row.average("model/parameters")
+        if row.problem == problem and row.mean and teacher is not None and size is not None:
+            rows.append((size, row, teacher))
+    if len({size for size, _, _ in rows}) < 2 or metric != "test/accuracy":
+        return []
+    near = [(size, row) for size, row, teacher in rows if row.mean and row.mean.mean >= teacher - NEAR]
+    heading, points = f"Smallest near the teacher{on}", f"within {100 * NEAR:.0f} point of its teacher"
+    if not near:
+        return [_card(heading, "–", f"no student is {points}", f"{len(rows)} settings.", "base")]
+    size, row = min(near, key=lambda pair: pair[0])
+    note = f"{figure(row.mean.mean if row.mean else None)}: {points}, on the test rows."
+    return [_card(heading, f"{figure(size, 'parameters')} <small>parameters</small>", row.label, note, "best")]
 
 
 def trouble(records: Sequence[Record]) -> str:

@@ -11,7 +11,7 @@ from kdlab.report.read import Record
 
 def select(
     records: Iterable[Record],
-    names: str | Sequence[str] | None = None,
+    names: str | int | Sequence[str | int] | None = None,
     group: str | None = None,
     experiment: str | None = None,
     command: str | None = None,
@@ -28,7 +28,7 @@ def select(
         UserError: a part of an id stands for several.
     """
     records = list(records)
-    wanted = None if names is None else [names] if isinstance(names, str) else list(names)
+    wanted = None if names is None else [str(name) for name in ([names] if isinstance(names, str | int) else names)]
     if wanted is not None:
         wanted = [name if any(named(one, name) for one in records) else _whole(name, records) for name in wanted]
     return [

@@ -10,8 +10,23 @@ from typing import Any
 from kdlab.report.read import Record
 
 Setting = tuple[tuple[str, Any], ...]
-PLACES = ("paths", "hydra", "logger", "launcher", "callback", "outputs", "id", "wandb", "seed", "cluster")
-PLACE_ENDS = ("dir", "dirpath", "folder", "root", "save_dir", "default_root_dir", "num_workers", "output_dir", "seed")
+PLACES = ("paths", "hydra", "logger", "launcher", "callback", "outputs", "id", "wandb", "seed", "cluster", "group")
+PLACE_ENDS = (
+    "download",
+    "rerun",
+    "trust",
+    "check",
+    "progress",
+    "dir",
+    "dirpath",
+    "folder",
+    "root",
+    "save_dir",
+    "default_root_dir",
+    "num_workers",
+    "output_dir",
+    "seed",
+)
 MISSING = None
 
 
@@ -45,11 +60,18 @@ def differing(records: Iterable[Record]) -> list[str]:
 
 
 def swept(records: Sequence[Record]) -> list[str]:
-    """The differing keys that say something of their own, options first.
+    """The keys that differ between runs of one command and say something of their own, options first.
 
     Left out, unless a run's overrides name it: what follows from the name of an option (``freeze.start`` where only
     ``choice.freeze`` sets it), and a value written twice through an interpolation (``loss.terms.kl.temperature``).
     """
+    by_command: dict[str, list[Record]] = {}
+    for record in records:
+        by_command.setdefault(record.command, []).append(record)
+    return list(dict.fromkeys(key for some in by_command.values() for key in _swept(some)))
+
+
+def _swept(records: Sequence[Record]) -> list[str]:
     asked = {override.split("=", 1)[0].lstrip("+~") for record in records for override in record.overrides}
     flats = [flatten(record.config) for record in records if record.config]
     keys = sorted(differing(records), key=lambda key: (not key.startswith("choice."), key.count("."), key))

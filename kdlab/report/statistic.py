@@ -1,11 +1,14 @@
-"""Means over seeds and the interval of a paired difference, without scipy (which the tests compare with)."""
+"""Means over seeds, intervals, and which of many differences are none of chance, without scipy (the tests have it)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
+
+ROUNDING = 1e-9  # of a value: smaller spreads are float's own
 
 
 @dataclass(frozen=True)
@@ -19,12 +22,18 @@ class Mean:
 
 @dataclass(frozen=True)
 class Difference:
-    """The mean difference of pairs and its two-sided Student interval; `low` and `high` are None for one pair."""
+    """The mean difference of pairs and its two-sided Student interval.
+
+    Attributes:
+        low, high: None for one pair, and for pairs that all differ by the same, which say nothing of their spread.
+        p: the probability of a mean so far from 0 by chance alone, not corrected for how many are looked at.
+    """
 
     mean: float
     low: float | None
     high: float | None
     n: int
+    p: float | None = None
 
 
 def average(values: Sequence[float]) -> Mean:
@@ -36,15 +45,54 @@ def average(values: Sequence[float]) -> Mean:
 
 
 def paired(ours: Mapping[Any, float], theirs: Mapping[Any, float], level: float = 0.95) -> Difference | None:
-    """`ours` minus `theirs` over the seeds both have; None where they share none."""
+    """`ours` minus `theirs` over the seeds both have; None where they share none.
+
+    Example:
+        >>> paired({0: 0.81, 1: 0.83}, {0: 0.80, 1: 0.82}).low is None  # two gains of 0.01 are no proof
+        True
+    """
     shared = ours.keys() & theirs.keys()
     if not shared:
         return None
     found = average([ours[seed] - theirs[seed] for seed in shared])
-    if found.sd is None:
-        return Difference(found.mean, None, None, 1)
-    half = student_quantile((1 + level) / 2, found.n - 1) * found.sd / math.sqrt(found.n)
-    return Difference(found.mean, found.mean - half, found.mean + half, found.n)
+    largest = max(abs(one[seed]) for one in (ours, theirs) for seed in shared)
+    if found.sd is None or found.sd <= ROUNDING * largest:
+        return Difference(found.mean, None, None, found.n)
+    error = found.sd / math.sqrt(found.n)
+    half = student_quantile((1 + level) / 2, found.n - 1) * error
+    p = 2 * (1 - student_cdf(abs(found.mean) / error, found.n - 1))
+    return Difference(found.mean, found.mean - half, found.mean + half, found.n, p)
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """p values so adjusted that marking those below 5% marks any by chance alone in at most 5% of such tables.
+
+    Source: Holm 1979, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6.
+
+    Example:
+        >>> [round(one, 3) for one in holm([0.01, 0.04, 0.03])]
+        [0.03, 0.06, 0.06]
+    """
+    adjusted, least = [0.0] * len(p), 0.0
+    for rank, index in enumerate(sorted(range(len(p)), key=lambda index: p[index])):
+        least = max(least, min(1.0, (len(p) - rank) * p[index]))
+        adjusted[index] = least
+    return adjusted
+
+
+def wilson(share: float, count: int, level: float = 0.95) -> tuple[float, float]:
+    """The interval of a share in [0, 1] of `count` rows: what other rows of the same kind might have given.
+
+    Source: Wilson 1927, Probable inference, the law of succession, and statistical inference, JASA 22.
+
+    Example:
+        >>> [round(end, 3) for end in wilson(0.567, 120)]
+        [0.478, 0.652]
+    """
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * math.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def student_quantile(p: float, freedom: int) -> float:

@@ -14,22 +14,17 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from kdlab.error import UserError
-from kdlab.metric.direction import gathered, higher_is_better
+from kdlab.identity import shown as shown_id
+from kdlab.report.column import METRICS, Columns
+from kdlab.report.figure import figure
+from kdlab.report.parse import number
 from kdlab.report.read import Record
-from kdlab.report.setting import flatten, short, swept, text
+from kdlab.report.setting import is_number, text
 
-METRICS = (
-    "val/accuracy",
-    "test/accuracy",
-    "test/f1_macro",
-    "test/ece",
-    "test/fidelity/agreement",
-    "val/fidelity/agreement",
-    "model/parameters",
-    "perf/latency_ms",
-)
 COLOURS = {"finished": "green", "running": "cyan", "interrupted": "yellow", "failed": "red", "unreadable": "magenta"}
+LONGEST = 24  # characters of a text in a table that must fit
+STAR = "★"
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet computes instead of showing
 Rows = list[dict[str, Any]]
 
 
@@ -39,85 +34,165 @@ def rows(
     """Column names and one mapping a run.
 
     Args:
-        columns: config keys, metric names or ``id``, ``command``, ``state``, ``group``, ``job``, ``seed``, ``started``,
-            ``seconds``, ``reason``. None: state, id, what differs, the main metrics, seconds and reasons.
-        every: with no `columns`, all metrics (for files) and not only the accuracies (for a terminal).
+        columns: config keys, metric names, ``id``, ``command``, ``state``, ``group``, ``job``, ``seed``, ``started``,
+            ``seconds``, ``reason``, ``data``, or any heading that is shown. None: id, quality, what differs, state.
+        every: with no `columns`, all metrics (for files) and not only the main ones (for a terminal).
+
+    Raises:
+        UserError: no run has a column.
     """
-    keys = swept(records)
-    flats = [flatten(record.config) for record in records]
-    measured = list(dict.fromkeys(name for record in records for name in record.metrics))
-    if columns is None:
-        wide = sorted(measured) if every else [name for name in ("val/accuracy", "test/accuracy") if name in measured]
-        own = ["command"] if every or len({record.command for record in records}) > 1 else []
-        seeds = ["seed"] if every or len({record.seed for record in records}) > 1 else []
-        files = ["group", "job", "started"] if every else []
-        columns = ["state", *own, "id", *files, *keys, *seeds, *wide, "seconds", "reason"]
-    known = {"id", "command", "state", "group", "job", "seed", "started", "seconds", "reason"} | set(measured)
-    unknown = [name for name in columns if name not in known and not any(name in flat for flat in flats)]
-    if unknown:
-        raise UserError(
-            f"columns={unknown}: no run has them; there are {sorted(known)} and every key of the runs' config.yaml."
-        )
-    return list(columns), [_row(record, flat, columns) for record, flat in zip(records, flats, strict=True)]
+    there = Columns(records)
+    columns = default(there, every) if columns is None else [there.key(name, "columns") for name in columns]
+    return list(columns), [{name: there.value(record, name) for name in columns} for record in records]
 
 
-def _row(record: Record, flat: dict[str, Any], columns: Sequence[str]) -> dict[str, Any]:
-    own = ("id", "command", "state", "group", "job", "seed", "started", "seconds", "reason")
+def default(there: Columns, every: bool = False) -> list[str]:
+    """The columns that are shown where none are asked for."""
+    own = {name: len({there.value(record, name) for record in there.records}) > 1 for name in ("data", "command")}
+    if every:
+        files = ["state", "command", "id", "data", "group", "job", "started"]
+        return [*files, *there.keys, "seed", *sorted(there.measured), "seconds", "reason"]
+    quality = [name for name in dict.fromkeys([there.validation, there.test]) if name in there.measured]
+    seed = ["seed"] * (len({record.seed for record in there.records}) > 1)
+    keys = [key for key in there.keys if not (own["data"] and key in ("choice.datamodule", "datamodule.path"))]
+    return ["id", *[name for name in own if own[name]], *quality, *keys, *seed, "state", "seconds", "reason"]
+
+
+def wide(there: Columns) -> list[str]:
+    """The default columns and the other main metrics."""
+    columns = default(there)
+    place = columns.index("state")
+    return [*columns[:place], *[n for n in METRICS if n in there.measured and n not in columns], *columns[place:]]
+
+
+def ordered(records: Sequence[Record], by: str | None = None) -> list[Record]:
+    """Runs with different test rows apart, each with the best first by a metric; runs without it come last.
+
+    Args:
+        by: a metric (the largest first where it has no direction), or a field or config key, which puts the smallest
+            first. None: the validation metric, by which models are chosen.
+
+    Raises:
+        UserError: no run has it.
+    """
+    there = Columns(records)
+    key = there.validation if by is None else there.key(by, "sort")
+    metric = key in there.measured or key in METRICS
+    sign = -1 if metric and there.more_is_better(key) is not False else 1
+    problems = list(dict.fromkeys(there.problems[record.folder] for record in records))
+
+    def place(record: Record) -> tuple:
+        value = there.value(record, key)
+        group = problems.index(there.problems[record.folder]) if metric else 0
+        if value is None or value == "":
+            return group, 2, 0.0, ""
+        return (group, 0, sign * value, "") if is_number(value) else (group, 1, 0.0, text(value))
+
+    return sorted(records, key=place)
+
+
+def best(records: Sequence[Record]) -> set[Path]:
+    """The folders of the runs with the best validation value, one for each command and data set with several runs."""
+    found: dict[tuple[str, str], list[Record]] = {}
+    there = Columns(records)
+    for record in records:
+        if record.state == "finished" and there.validation in record.metrics:
+            found.setdefault((record.command, there.problems[record.folder]), []).append(record)
+    more = there.more_is_better(there.validation)
+    if more is None:
+        return set()
+    sign = 1 if more else -1
     return {
-        name: getattr(record, name) if name in own else record.metrics.get(name, flat.get(name)) for name in columns
+        max(several, key=lambda record: sign * record.metrics[there.validation]).folder
+        for several in found.values()
+        if len(several) > 1
     }
 
 
-def ordered(records: Sequence[Record], by: str) -> list[Record]:
-    """The best first by a metric, the smallest first by other fields; runs without it come last.
-
-    A metric of which nobody says whether more is better has its largest values first.
-    """
-
-    def value(record: Record) -> Any:
-        found = record.metrics.get(by)
-        return found if found is not None else _row(record, flatten(record.config), [by])[by]
-
-    having = [record for record in records if value(record) not in (None, "")]
-    rest = [record for record in records if value(record) in (None, "")]
-    descending = "/" in by and higher_is_better(by, gathered(record.done for record in records)) is not False
-    try:
-        having.sort(key=value, reverse=descending)
-    except TypeError:  # numbers and texts under one key
-        having.sort(key=lambda record: text(value(record)))
-    return having + rest
-
-
-def to_terminal(columns: Sequence[str], lines: Rows, console: Console, title: str) -> None:
+def to_terminal(
+    records: Sequence[Record], console: Console, title: str, columns: Sequence[str] | None = None, fit: bool = True
+) -> None:
     """Print with rich; every value as plain text, so that a name cannot style or steer the terminal.
 
-    Where the whole does not fit, ids are cut to their hash, columns of one value left out and reasons put underneath.
-    Columns are never squeezed: a table that is still too wide is for a pager.
+    Where the whole does not fit, ids are cut to their hash, long texts are cut, and the columns that tell least are
+    left out and named. Reasons stand underneath.
+
+    Args:
+        columns: as :func:`rows` takes them; they are all shown.
+        fit: whether to fit the width of the console; else a table that is too wide is for a pager.
     """
-    full = _table(columns, lines)
-    if _width(full, console) <= console.width:
-        console.print(Text(title), full)
-        return
-    apart = [name for name in columns if name not in ("state", "id") and len({text(line[name]) for line in lines}) == 1]
-    few = [name for name in columns if name not in apart and name != "reason"]
-    brief = [{**line, "id": str(line["id"])[-8:]} if "id" in line else line for line in lines]
-    table = _table(few, brief)
-    console.width = max(console.width, _width(table, console))
-    console.print(Text(title), table)
-    for line in brief:
-        if line.get("reason"):
-            console.print(Text(f"{line.get('id', '')} {line['reason']}".strip()))
+    there = Columns(records)
+    asked = [there.key(name, "columns") for name in columns or ()]
+    shown = asked or (default(there) if fit else wide(there))
+    under = "reason" in shown and not asked
+    shown = [name for name in shown if name != "reason" or asked]
+    marks = best(records)
+    cells = {name: [_cell(there.value(record, name), name) for record in records] for name in shown}
+    left_out: list[str] = []
+    if fit and not asked:
+        if "id" in cells:
+            cells["id"] = [shown_id(record.id) for record in records]
+        cells = {name: [_cut(cell) for cell in column] for name, column in cells.items()}
+        while _width(made := _table(there, records, cells, marks), console) > console.width:
+            spare = _spare(there, list(cells))
+            if spare is None:
+                break
+            left_out.append(there.heading(spare))
+            del cells[spare]
+    else:
+        made = _table(there, records, cells, marks)
+    console.width = max(console.width, _width(made, console))
+    console.print(Text(title))
+    notes = [f"{STAR} the best by {there.validation}"] if marks else []
+    if there.validation != there.test and {there.validation, there.test} <= set(cells):
+        notes.append(f"val is {there.validation}, test is {there.test}")
+    console.print(made)
+    if left_out:
+        notes.append(f"left out to fit: {', '.join(left_out[::-1])} (format=wide shows all)")
+    if notes:
+        console.print(Text("; ".join(notes)))
+    for reason, ids in _reasons(records).items() if under else ():
+        more = f" and {len(ids) - 4} more" if len(ids) > 4 else ""
+        console.print(Text(f"{', '.join(ids[:4])}{more}: {reason}"))
 
 
-def _table(columns: Sequence[str], lines: Rows) -> Table:
-    names = short([name for name in columns if "/" not in name])
+def _spare(there: Columns, shown: Sequence[str]) -> str | None:
+    """The column to leave out next: the seed, which is in the ids; keys that no command line names; then others."""
+    asked = {word.split("=", 1)[0].lstrip("+~") for record in there.records for word in record.overrides}
+
+    def tells(key: str) -> tuple:
+        return sum(there.value(record, key) is not None for record in there.records), -shown.index(key)
+
+    keys = [key for key in shown if key in there.keys]
+    quiet = [key for key in keys if not {key, key.removeprefix("choice."), f"model@{key[7:]}"} & asked]
+    if "seed" in shown:
+        return "seed"
+    for names in (quiet, ["command", "seconds"], keys, ["data", there.validation]):
+        left = [name for name in names if name in shown]
+        if left:
+            return min(left, key=tells) if names in (quiet, keys) else left[0]
+    return None
+
+
+def _reasons(records: Sequence[Record]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for record in records:
+        if record.reason:
+            found.setdefault(record.reason, []).append(shown_id(record.id))
+    return found
+
+
+def _table(there: Columns, records: Sequence[Record], cells: dict[str, list[str]], marks: set[Path]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    for name in columns:
-        right = any(isinstance(line[name], (int, float)) for line in lines)
-        table.add_column(Text(names.get(name, name)), justify="right" if right else "left", no_wrap=True)
-    for line in lines:
-        styles = {"state": COLOURS.get(str(line.get("state")), "")}
-        table.add_row(*(Text(_cell(line[name]), style=styles.get(name, "")) for name in columns))
+    if marks:
+        table.add_column("", no_wrap=True)
+    for name in cells:
+        right = any(is_number(there.value(record, name)) for record in records)
+        table.add_column(Text(there.heading(name)), justify="right" if right else "left", no_wrap=True)
+    for index, record in enumerate(records):
+        styles = {"state": COLOURS.get(record.state, "")}
+        line = [Text(column[index], style=styles.get(name, "")) for name, column in cells.items()]
+        table.add_row(*([Text(STAR if record.folder in marks else "")] if marks else []), *line)
     return table
 
 
@@ -126,12 +201,26 @@ def _width(table: Table, console: Console) -> int:
 
 
 def to_csv(columns: Sequence[str], lines: Rows) -> str:
-    """The rows as CSV; an empty cell is "not there"."""
+    """The rows as CSV; an empty cell is "not there". A text that a spreadsheet would compute begins with an apostrophe.
+
+    Example:
+        >>> to_csv(["label"], [{"label": "=1+1"}, {"label": -0.5}])
+        "label\\n'=1+1\\n-0.5\\n"
+    """
     stream = io.StringIO(newline="")
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([["" if line[name] is None else line[name] for name in columns] for line in lines])
+    writer.writerow([plain(name) for name in columns])
+    writer.writerows([[plain(line[name]) for name in columns] for line in lines])
     return stream.getvalue()
+
+
+def plain(value: Any) -> Any:
+    """A cell that a spreadsheet shows as it is: a text that begins like a formula gets an apostrophe."""
+    if value is None:
+        return ""
+    if isinstance(value, str) and value.startswith(FORMULA) and number(value) is None:
+        return "'" + value
+    return value
 
 
 def to_parquet(columns: Sequence[str], lines: Rows, file: Path) -> None:
@@ -147,7 +236,14 @@ def to_parquet(columns: Sequence[str], lines: Rows, file: Path) -> None:
     parquet.write_table(pyarrow.table({name: pyarrow.array(column(name)) for name in columns}), file)
 
 
-def _cell(value: Any) -> str:
+def _cut(value: str) -> str:
+    return value if len(value) <= LONGEST else value[: LONGEST - 1] + "…"
+
+
+def _cell(value: Any, name: str) -> str:
     if value is None:
         return ""
-    return f"{value:.4f}" if isinstance(value, float) and abs(value) < 10 and value != int(value) else text(value)
+    if name == "seconds" or name.startswith(("model/", "perf/")):
+        return figure(value, name)
+    short = isinstance(value, float) and "/" in name and abs(value) < 10 and value != int(value)
+    return f"{value:.4f}" if short else text(value)

@@ -65,7 +65,7 @@ def test_sweep(sweep):
     assert baseline.difference is None
     (teacher,) = found.teachers.values()
     assert teacher["test/accuracy"] == 0.861
-    ((best, by),) = found.best.values()
+    (best,), (by,) = found.best.values(), found.chosen_by.values()
     assert by == "val/accuracy"
     assert dict(best.setting)["loss.temperature"] == 4
     for row in found.rows:
@@ -137,6 +137,6 @@ def test_the_best_is_what_the_metric_declares(tmp_path, metric, recorded, first,
             (run / "done.json").write_text(json.dumps(done))
     found = compare(records(tmp_path), metric)
     assert found.rows[0].mean.mean == first
-    assert [best.mean.mean for best, _ in found.best.values()] == ([first] if crowned else [])
+    assert [best.mean.mean for best in found.best.values()] == ([first] if crowned else [])
     assert next(run.metrics[metric] for run in ordered(records(tmp_path), metric)) == first
     assert (metric in payload(found, metric)["less"]) == (first == 0.01)

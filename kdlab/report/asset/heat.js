@@ -5,6 +5,21 @@
   const ranked = [...keys].sort((a, b) => b.numeric - a.numeric || b.values.length - a.values.length);
   const pick = (name, but) => (ranked.find(k => k.key === name && k.key !== but) || ranked.find(k => k.key !== but) || {key: ""}).key;
   let columns = pick("loss.temperature"), rows = pick("loss.alpha", columns), metric = data.metric;
+  const facetsOf = (across, down) => {  // runs by the values of all other keys, and which of these maps are half full or more
+    const rest = keys.filter(k => k !== across && k !== down);
+    const placed = inside.filter(run => run.values[across.key] != null && (!down || run.values[down.key] != null));
+    const facets = [...groups(placed, run => JSON.stringify(rest.map(k => run.values[k.key] ?? null)))];
+    const whole = across.values.length * (down ? down.values.length : 1);
+    const dense = facets.filter(([, runs]) => 2 * new Set(runs.map(run => JSON.stringify([run.values[across.key], down && run.values[down.key]]))).size >= whole);
+    return {rest, placed, facets: dense, sparse: facets.length - dense.length, covered: dense.reduce((sum, [, runs]) => sum + runs.length, 0)};
+  };
+  const byKey = name => keys.find(k => k.key === name);
+  if (columns && 2 * facetsOf(byKey(columns), byKey(rows)).covered < inside.length) {  // another pair of keys fills its maps better
+    const tried = keys.flatMap(a => [...keys.filter(b => b !== a), ...(keys.length > 1 ? [] : [undefined])].map(b => [a, b, facetsOf(a, b).covered]));
+    const [a, b, covered] = tried.reduce((x, y) => y[2] > x[2] ? y : x);
+    if (2 * covered < inside.length) { section.remove(); return; }  // mostly "not run": the tables say it better
+    columns = a.key; rows = b ? b.key : "";
+  }
   const empty = told => { section.querySelector(".body").replaceChildren(el("p", {class: "muted"}, told)); section.querySelector(".note").textContent = ""; };
   if (!columns) return empty("Nothing was swept: these runs differ in no setting, or in one that only the baseline has.");
   if (!finished.length) return empty("No run has finished yet.");
@@ -18,8 +33,7 @@
   }
   const again = draws(section, (body, width) => {
     const across = keys.find(k => k.key === columns), down = keys.find(k => k.key === rows);
-    const rest = keys.filter(k => k !== across && k !== down);
-    const placed = inside.filter(run => run.values[columns] != null && (!down || run.values[rows] != null));
+    const {rest, placed, facets, sparse} = facetsOf(across, down);
     const cells = new Map([...groups(placed, run => JSON.stringify([rest.map(k => run.values[k.key] ?? null), run.values[rows] ?? null, run.values[columns]]))].map(([name, runs]) => {
       const values = runs.filter(r => r.state === "finished" && r.metrics[metric] != null);
       return [name, {runs, values, ...(values.length ? stats(values.map(r => r.metrics[metric])) : {n: 0})}];
@@ -28,9 +42,9 @@
     if (!means.length) { body.append(el("p", {class: "muted"}, `No finished run has ${metric}.`)); return; }
     const less = data.less.includes(metric), best = less ? low : high;
     const part = v => { const p = high > low ? (v - low) / (high - low) : .6; return less ? 1 - p : p; };
-    const facets = [...groups(placed, run => JSON.stringify(rest.map(k => run.values[k.key] ?? null)))];
     body.append(bar(width, low, high, part), el("div", {class: "facets"}, ...facets.slice(0, 24).map(([name]) => table(JSON.parse(name)))));
     if (facets.length > 24) body.append(el("p", {class: "muted"}, `${facets.length - 24} more combinations are not drawn; the tables have them.`));
+    if (sparse) body.append(el("p", {class: "muted"}, `${sparse} combinations of the other settings are mostly not run and not drawn; the tables have them.`));
     const out = inside.filter(run => run.state === "finished").length - placed.filter(run => run.state === "finished").length;
     if (out) body.append(el("p", {class: "muted"}, `${out} finished runs do not set both keys and are not drawn.`));
 
