@@ -152,12 +152,29 @@ class _Task:
         from hydra.types import RunMode
         from omegaconf.errors import OmegaConfBaseException
 
+        _limit_downloads(cfg)
         try:
             return import_module(f"kdlab.command.{self.verb}").main(cfg)
         except (UserError, HydraException, OmegaConfBaseException) as mistake:
             if HydraConfig.get().mode == RunMode.MULTIRUN or os.environ.get("KDLAB_TRACEBACK"):
                 raise  # the other jobs go on
             _fail(_sentence(self.verb, mistake))
+
+
+def _limit_downloads(cfg: Any) -> None:
+    """Let this process fetch nothing where the user's own config has no ``download: true``, whatever it reads later."""
+    from omegaconf import DictConfig
+
+    from kdlab.fetch import refuse_downloads
+
+    def asked(node: DictConfig) -> bool:
+        values = ((key, node._get_node(key)) for key in node)
+        return any(
+            asked(value) if isinstance(value, DictConfig) else key == "download" and value._value() is True
+            for key, value in values
+        )
+
+    refuse_downloads(not asked(cfg))
 
 
 def _complete(request: str) -> None:

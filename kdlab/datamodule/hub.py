@@ -11,7 +11,7 @@ from kdlab.datamodule.corpus import Corpus
 from kdlab.datamodule.frame import Frame
 from kdlab.datamodule.table import Columns
 from kdlab.error import UserError
-from kdlab.fetch import cache, once
+from kdlab.fetch import cache, once, permitted
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -76,7 +76,7 @@ class Hub(Columns):
             return given
         key = hashlib.sha256(f"{self.name} {self.config}".encode()).hexdigest()[:8]
         folder = cache() / "dataset" / f"{self.name.replace('/', '--')}-{key}"
-        if not folder.exists() and not self.download:
+        if not folder.exists() and not permitted(self.download):
             raise UserError(
                 f"datamodule.name='{self.name}' is no folder and not in the cache at {folder}: "
                 "add download=true to fetch it once, or give a folder that datasets' save_to_disk wrote"

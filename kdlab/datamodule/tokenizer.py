@@ -14,7 +14,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from kdlab.datamodule.corpus import PAIR
 from kdlab.error import UserError
-from kdlab.fetch import cache, local, once
+from kdlab.fetch import cache, local, once, permitted
 
 SPECIAL = {
     "pad_token": "[PAD]",
@@ -41,7 +41,9 @@ def load(spec: str, texts: Sequence[str], download: bool = False) -> PreTrainedT
         return _trained(spec, texts)
     path = local(spec, download)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path, local_files_only=not download, trust_remote_code=False)
+        tokenizer = AutoTokenizer.from_pretrained(
+            path, local_files_only=not permitted(download), trust_remote_code=False
+        )
     except BaseException as error:  # the tokenizers library raises bare Exception on a corrupt file, or panics
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise

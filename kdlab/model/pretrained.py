@@ -24,6 +24,7 @@ from transformers.utils import logging as transformers_logging
 import kdlab.model.mlp
 import kdlab.model.simkd  # noqa: F401  (both register their classes with the Auto classes)
 from kdlab.error import UserError
+from kdlab.fetch import local, permitted
 from kdlab.model.block import blocks
 
 LAYERS, NUMBER = 2048, 2**30  # in a config.json
@@ -57,8 +58,6 @@ def resolve(path: str, download: bool) -> str:
     """What transformers can load: a directory as it is, a ``package:`` spec as its place in the cache, or a hub id."""
     if Path(path).is_dir():
         return str(path)
-    from kdlab.fetch import local
-
     return local(path, download)
 
 
@@ -80,7 +79,7 @@ def read_config(path: str, download: bool = False) -> PreTrainedConfig:
     """The configuration at ``path`` (a directory or a hub id). UserError where there is none."""
     try:
         with quiet():
-            config = AutoConfig.from_pretrained(path, local_files_only=not download, trust_remote_code=False)
+            config = AutoConfig.from_pretrained(path, local_files_only=not permitted(download), trust_remote_code=False)
     except (*UNREADABLE, RecursionError, ImportError) as error:
         raise UserError(
             f"There is no transformers model at '{path}' ({_first(error)}): give a directory with config.json and "
@@ -112,7 +111,7 @@ def read_model(
             model, report = AUTO[task].from_pretrained(
                 path,
                 config=config,
-                local_files_only=not download,
+                local_files_only=not permitted(download),
                 trust_remote_code=False,
                 weights_only=True,
                 dtype=torch.float32,
@@ -185,7 +184,7 @@ def read_embedding(path: str, download: bool = False) -> torch.Tensor:
             model = AutoModel.from_pretrained(
                 path,
                 config=config,
-                local_files_only=not download,
+                local_files_only=not permitted(download),
                 trust_remote_code=False,
                 weights_only=True,
                 dtype=torch.float32,

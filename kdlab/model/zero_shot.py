@@ -11,6 +11,7 @@ from torch.nn.functional import normalize
 from transformers import AutoModel, PreTrainedConfig, PreTrainedModel
 
 from kdlab.error import UserError
+from kdlab.fetch import permitted
 from kdlab.model.pretrained import UNREADABLE, quiet, read_config, read_model
 
 
@@ -118,8 +119,8 @@ def cosine(
     try:
         with quiet():
             encoder = AutoModel.from_pretrained(
-                path, config=read_config(path, download), local_files_only=not download, trust_remote_code=False,
-                weights_only=True, dtype=torch.float32,
+                path, config=read_config(path, download), local_files_only=not permitted(download),
+                trust_remote_code=False, weights_only=True, dtype=torch.float32,
             )  # fmt: skip
     except UNREADABLE as error:
         raise UserError(

