@@ -202,12 +202,25 @@ def environment() -> dict[str, Any]:
 
 @lru_cache
 def _git() -> dict[str, Any] | None:
+    """The commit of the working directory, and whether files differ from it: changed since it, or not tracked.
+
+    The repository may be somebody else's. Its config must run nothing, so no monitor, hook, filter or remote is asked:
+    files count as changed by their size and time, and their content is not compared.
+    """
+    quiet = ["-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "core.untrackedCache=false"]
+
     def ask(*arguments: str) -> str | None:
         try:
-            done = subprocess.run(["git", *arguments], capture_output=True, text=True, timeout=5, check=True)
+            done = subprocess.run(
+                ["git", *quiet, *arguments], capture_output=True, text=True, timeout=5, check=True,
+                env=os.environ | {"GIT_OPTIONAL_LOCKS": "0", "GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none"},
+            )  # fmt: skip
         except (OSError, subprocess.SubprocessError):
             return None
         return done.stdout.strip()
 
     sha = ask("rev-parse", "HEAD")
-    return None if sha is None else {"sha": sha, "dirty": bool(ask("status", "--porcelain"))}
+    if sha is None:
+        return None
+    changed = ask("diff-index", "--ignore-submodules=all", "--no-ext-diff", "HEAD")
+    return {"sha": sha, "dirty": bool(changed) or bool(ask("ls-files", "--others", "--exclude-standard"))}

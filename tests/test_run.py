@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -162,3 +163,41 @@ def test_a_run_is_named_by_any_end_or_beginning_that_is_its_own():
     assert resolved("nope", ids) is None
     with pytest.raises(UserError, match=r"2 run ids .*tweets-ce-s0-16d8928d, tweets-kd-s1-06d8928d"):
         resolved("6d8928d", ids)
+
+
+@pytest.mark.parametrize("attack", ["monitor", "filter", "hook"])
+def test_asking_for_the_commit_runs_nothing_that_a_repository_names(tmp_path, monkeypatch, attack):
+    from kdlab.run import _git
+
+    monkeypatch.chdir(tmp_path)
+    script = tmp_path / "evil.sh"
+    script.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\ncat\n")
+    script.chmod(0o755)
+
+    def git(*words: str) -> None:
+        subprocess.run(["git", "-c", "user.name=x", "-c", "user.email=x@x", *words], check=True, capture_output=True)
+
+    git("init", "repository")
+    monkeypatch.chdir("repository")
+    Path("file").write_text("one")
+    Path(".gitattributes").write_text("file filter=evil\n" if attack == "filter" else "")
+    git("add", "-A")
+    git("commit", "-m", "x")
+    _git.cache_clear()
+    assert _git() == {"sha": _git()["sha"], "dirty": False}
+    Path("file").write_text("two")
+    if attack == "monitor":
+        git("config", "core.fsmonitor", str(script))
+    elif attack == "filter":
+        git("config", "filter.evil.clean", str(script))
+    else:
+        for name in ("post-index-change", "post-checkout", "fsmonitor-watchman"):
+            Path(f".git/hooks/{name}").symlink_to(script)
+    _git.cache_clear()
+    assert _git()["dirty"] is True
+    assert not (tmp_path / "ran").exists()
+    Path("file").write_text("one")
+    Path("new").write_text("")
+    _git.cache_clear()
+    assert _git()["dirty"] is True
+    _git.cache_clear()
