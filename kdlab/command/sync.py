@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from kdlab.error import UserError
 from kdlab.file import lock
+from kdlab.report.parse import clean
 from kdlab.report.pick import select as pick
 from kdlab.report.read import Record, records
 
@@ -25,8 +27,9 @@ def main(cfg: DictConfig) -> None:
 
 
 def run(
-    outputs: str, select: str | Sequence[str] | None, missing: str, check: bool, at_once: int, seconds: float
-) -> bool:
+    outputs: str, select: str | Sequence[str] | None, missing: str, check: bool, at_once: int, seconds: float,
+    entity: str | None = None,
+) -> bool:  # fmt: skip
     """The same with plain arguments, which are explained in conf/sync.yaml; whether nothing is left to send."""
     from kdlab.logger import server as wandb_server
     from kdlab.logger.parcel import Parcel, parcels
@@ -57,15 +60,21 @@ def run(
     def tell(parcel: Parcel, left: str) -> None:
         tally["left" if left else "sent"] += 1
         rows = "1 row" if parcel.rows == 1 else f"{parcel.rows} rows"
-        print(f"left  {parcel.id}: {left}" if left else f"sent  {parcel.id}: {rows}", flush=True)
+        line = f"left  {parcel.id}: {left}" if left else f"sent  {parcel.id}: {rows} to {sync.where(parcel)}"
+        print(clean(line.replace("\n", " ")), flush=True)
 
     place(Path(outputs))
     with lock(root / ".sync.lock", f"the sync of {root}"):
-        sync = Sync(wandb_server.Server(url, seconds), root, at_once, tell)
+        sync = Sync(
+            wandb_server.Server(url, seconds), root, at_once, tell, entity or os.environ.get("WANDB_ENTITY", "")
+        )
         try:
             sync.begin()
             queue = []
             for parcel in found:
+                if against := sync.refuses(parcel):
+                    tell(parcel, against)
+                    continue
                 status = sync.there(parcel)
                 if not (lacking := parcel.lacks(status)):
                     tally["there"] += 1

@@ -47,7 +47,8 @@ def run(outputs: str, select: str | Sequence[str] | None, every: float) -> None:
         follower = threading.Thread(target=follow, daemon=True)
         follower.start()
         try:
-            code = subprocess.run(viewer(folder), env=os.environ | {"WANDB_MODE": "offline"}).returncode
+            variables = {"WANDB_MODE": "offline", "WANDB_DIR": name}  # no settings of the working directory
+            code = subprocess.run(viewer(folder), env=os.environ | variables).returncode
         finally:
             left.set()
             follower.join()

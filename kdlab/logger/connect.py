@@ -17,6 +17,7 @@ import wandb
 import wandb.sdk.launch.inputs.internal  # wandb.init would: so the driver of a sweep does it once for its forks
 import wandb.util
 
+from kdlab.logger import settings
 from kdlab.logger.server import NoServerError, Server, address, key
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ def choose(mode: str, probe_seconds: float) -> str:
         mode = wish
     if mode not in ("auto", "online"):
         return mode
+    settings.warn()
     url = address()
     if key(url) is None:
         if mode == "online":

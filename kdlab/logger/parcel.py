@@ -18,6 +18,7 @@ class Part:
     Attributes:
         rows: of its history; steps: the optimizer steps that they tell of; runtime: how long it went, in seconds.
         faults: what of it a server would not get, one sentence each.
+        dangers: why it must not be sent at all, one sentence each.
     """
 
     path: Path
@@ -26,6 +27,7 @@ class Part:
     steps: frozenset[int]
     runtime: float
     faults: tuple[str, ...]
+    dangers: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ class Parcel:
         parts: by when they were begun.
         summary: names; digests: of the artifacts that it made or read.
         faults: what a server would not get; empty: all that was logged can be sent.
+        entities: all teams and users that its logs name.
+        dangers: why it must not be sent at all: it would send what is no part of a run.
     """
 
     id: str
@@ -48,6 +52,8 @@ class Parcel:
     summary: frozenset[str]
     digests: frozenset[str]
     faults: tuple[str, ...]
+    entities: frozenset[str]
+    dangers: tuple[str, ...]
 
     @property
     def rows(self) -> int:
@@ -78,12 +84,12 @@ def parcels(outputs: Path, steps: Mapping[str, Set[int]]) -> list[Parcel]:
         for path in logs(folder):
             log = read(path)
             if log.run.get("id"):  # else a start that failed, before there was a run
-                found.setdefault((log.run["id"], log.run["project"]), []).append((_part(log), log))
+                found.setdefault((log.run["id"], log.run["project"]), []).append((_part(log, Path(outputs)), log))
             log.history.clear()  # those of a whole sweep would fill the memory
     return [_parcel(run, project, pairs, steps.get(run)) for (run, project), pairs in sorted(found.items())]
 
 
-def _part(log: Log) -> Part:
+def _part(log: Log, outputs: Path) -> Part:
     gone = [file for file in log.staged if not file.exists()]
     changed = [file for file, size in log.sizes.items() if file.exists() and file.stat().st_size != size]
     faults = []
@@ -94,7 +100,31 @@ def _part(log: Log) -> Part:
     numbers = (row.get(STEP) for row in log.history)
     steps = frozenset(int(number) for number in numbers if isinstance(number, (int, float)))
     clocks = [row["_runtime"] for row in log.history if isinstance(row.get("_runtime"), (int, float))]
-    return Part(log.path, log.run["started"], len(log.history), steps, max(clocks, default=0.0), tuple(faults))
+    return Part(
+        log.path,
+        log.run["started"],
+        len(log.history),
+        steps,
+        max(clocks, default=0.0),
+        tuple(faults),
+        _dangers(log, outputs),
+    )
+
+
+def _dangers(log: Log, outputs: Path) -> tuple[str, ...]:
+    """Why a log must not be sent: files from outside of ``outputs``, or records that make W&B read other files."""
+    root, name = outputs.resolve(), log.path.parent.name
+    inside = log.path.parent / "files"
+    files = [*log.uploads, *(path for path in inside.rglob("*") if path.is_symlink() or not path.is_dir())]
+    found = []
+    for path in [log.path, inside, *files]:
+        if not path.resolve().is_relative_to(root):
+            found.append(f"{name} would send {path}, which is not in {outputs}: a run's own files are; delete the log")
+        elif path.exists() and not path.is_file() and path != inside:
+            found.append(f"{name} would send {path}, which is no ordinary file; delete the log")
+    for kind in sorted(log.foreign):
+        found.append(f"{name} has a record '{kind}', which no run of kdlab has; delete the log")
+    return tuple(found[:3])
 
 
 def _parcel(run: str, project: str, pairs: Iterable[tuple[Part, Log]], steps: Set[int] | None) -> Parcel:
@@ -118,4 +148,6 @@ def _parcel(run: str, project: str, pairs: Iterable[tuple[Part, Log]], steps: Se
         summary=frozenset(name for _, log in pairs for name in log.summary if not name.startswith("_")),
         digests=frozenset(made["digest"] for _, log in pairs for made in log.artifacts.values()),
         faults=tuple(faults),
+        entities=frozenset().union(*(log.entities for _, log in pairs)),
+        dangers=tuple(danger for part, _ in pairs for danger in part.dangers),
     )

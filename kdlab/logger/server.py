@@ -140,10 +140,10 @@ class _Stay(HTTPRedirectHandler):
 
 
 def address() -> str:
-    """The server that W&B's variables and settings name."""
+    """The server that W&B's variables and the user's own settings name; not those of the working directory."""
     if url := os.environ.get("WANDB_BASE_URL"):
         return url
-    import wandb
+    from kdlab.logger.settings import wandb
 
     return str(wandb.setup().settings.base_url)
 

@@ -32,16 +32,34 @@ class Sync:
     Args:
         root: ``<outputs>/wandb``, where copies of the logs are kept while they are sent.
         at_once: runs in one call of ``wandb sync``.
+        entity: the team or user that the runs may go to besides the key's own; "" is none.
         told: called with each run, and with what is left of it: "" where it is whole on the server.
     """
 
-    def __init__(self, server: Server, root: Path, at_once: int, told: Callable[[Parcel, str], None]) -> None:
-        self.server, self.root, self.at_once, self.told = server, root, at_once, told
+    def __init__(
+        self, server: Server, root: Path, at_once: int, told: Callable[[Parcel, str], None], entity: str = ""
+    ) -> None:
+        self.server, self.root, self.at_once, self.told, self.entity = server, root, at_once, told, entity
         self.own = ""
 
     def begin(self) -> None:
         """Ask for the server. Errors: NoServerError, where it is not there or refuses the key."""
         self.own = self.server.entity()
+
+    def refuses(self, parcel: Parcel) -> str:
+        """Why a run must not be sent, in words; "" where nothing is against it."""
+        if parcel.dangers:
+            return "; ".join(parcel.dangers)
+        if others := sorted(parcel.entities - {self.own, self.entity}):
+            return (
+                f"its log names {others[0]!r}, which is neither the key's own team or user ({self.own}) nor given: "
+                f"kdlab sync entity={others[0]} sends it there"
+            )
+        return ""
+
+    def where(self, parcel: Parcel) -> str:
+        """The team or user, and the project, that a run goes to."""
+        return f"{parcel.entity or self.own}/{parcel.project}"
 
     def there(self, parcel: Parcel) -> Status:
         """What the server has of a run. Errors: NoServerError."""

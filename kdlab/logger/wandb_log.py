@@ -23,6 +23,10 @@ BLOCK = 32768
 RECORD: Any = proto.Record  # type: ignore[attr-defined]  # the generated module has no stubs
 CHUNK = struct.Struct("<IHB")  # checksum, length, type
 FULL, FIRST, MIDDLE, LAST = 1, 2, 3, 4
+SENT = frozenset({  # the kinds of records that a run of kdlab has; others could read and send what else is on the disk
+    "alert", "artifact", "config", "environment", "exit", "files", "final", "footer", "header", "history", "metric",
+    "output", "output_logger", "output_raw", "preempting", "run", "stats", "summary", "telemetry", "use_artifact",
+})  # fmt: skip
 UNENDED = "the end of the run was not written."
 
 
@@ -36,6 +40,9 @@ class Log:
         exit_code: None where the run did not end (it runs, or was killed).
         staged: local files that a sync would upload; sizes: of those whose size was noted, in bytes.
         artifacts: name -> type, digest, references (path -> uri) and ``input``: whether the run read it or made it.
+        uploads: the local files among these that are sent themselves, and not only named.
+        entities: the teams and users that the records are for, apart from the key's own.
+        foreign: the kinds of records that no run of kdlab has.
         problems: what could not be read, one sentence each.
     """
 
@@ -48,6 +55,9 @@ class Log:
     staged: list[Path] = field(default_factory=list)
     sizes: dict[Path, int] = field(default_factory=dict)
     artifacts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    uploads: list[Path] = field(default_factory=list)
+    entities: set[str] = field(default_factory=set)
+    foreign: set[str] = field(default_factory=set)
     problems: list[str] = field(default_factory=list)
 
 
@@ -103,8 +113,11 @@ def read(path: Path) -> Log:
 
 def _fold(log: Log, record: Any) -> None:
     kind = record.WhichOneof("record_type")
-    if kind == "run":
+    if kind not in SENT:
+        log.foreign.add(str(kind))
+    elif kind == "run":
         run = record.run
+        log.entities |= {run.entity} - {""}
         log.run |= {"id": run.run_id, "name": run.display_name, "project": run.project, "entity": run.entity}
         log.run |= {"group": run.run_group, "job_type": run.job_type, "tags": list(run.tags)}
         log.run |= {"started": run.start_time.ToNanoseconds() / 1e9}
@@ -116,7 +129,9 @@ def _fold(log: Log, record: Any) -> None:
     elif kind == "history":
         log.history.append(_update({}, record.history.item))
     elif kind == "files":
-        log.staged += [log.path.parent / "files" / file.path for file in record.files.files]
+        files = [log.path.parent / "files" / file.path for file in record.files.files]
+        log.staged += files
+        log.uploads += files
     elif kind == "artifact":
         _artifact(log, record.artifact)
     elif kind == "exit":
@@ -131,9 +146,13 @@ def _artifact(log: Log, artifact: Any) -> None:
         "digest": artifact.digest,
         "references": references,
     }
+    log.entities |= {artifact.entity} - {""}
+    if artifact.manifest.manifest_file_path:
+        log.foreign.add("artifact with a manifest of its own")
     for entry in artifact.manifest.contents:
         if entry.local_path:
             log.staged.append(Path(entry.local_path))
+            log.uploads.append(log.staged[-1])
             log.sizes[log.staged[-1]] = entry.size
     log.staged += [Path(unquote(urlparse(uri).path)) for uri in references.values() if uri.startswith("file://")]
 
