@@ -163,18 +163,16 @@ class _Task:
 
 def _limit_downloads(cfg: Any) -> None:
     """Let this process fetch nothing where the user's own config has no ``download: true``, whatever it reads later."""
-    from omegaconf import DictConfig
+    from omegaconf import OmegaConf
 
     from kdlab.fetch import refuse_downloads
 
-    def asked(node: DictConfig) -> bool:
-        values = ((key, node._get_node(key)) for key in node)
-        return any(
-            asked(value) if isinstance(value, DictConfig) else key == "download" and value._value() is True
-            for key, value in values
+    def asked(value: Any) -> bool:
+        return isinstance(value, dict) and (
+            value.get("download") is True or any(asked(inner) for inner in value.values())
         )
 
-    refuse_downloads(not asked(cfg))
+    refuse_downloads(not asked(OmegaConf.to_container(cfg, resolve=False)))
 
 
 def _complete(request: str) -> None:

@@ -24,7 +24,7 @@ def _own(settings: wandb.Settings) -> SettingsFiles:
     return SettingsFiles(global_settings=own, local_settings=Path(os.devnull))
 
 
-wandb.Settings.read_system_settings = _own  # type: ignore[method-assign]
+wandb.Settings.read_system_settings = _own  # type: ignore[method-assign, assignment]
 
 
 def warn() -> None:
