@@ -32,7 +32,7 @@ VIEW = """mutation UpsertView2($entityName: String, $projectName: String, $type:
   upsertView(input: {entityName: $entityName, projectName: $projectName, name: $name, displayName: $displayName,
       description: $description, type: $type, spec: $spec, createdUsing: WANDB_SDK}) {
     view { id name } inserted } }"""
-VIEWER = "query Viewer { viewer { entity username } }"
+VIEWER = "query Viewer { viewer { entity username teams { edges { node { name } } } } }"
 
 
 class NoServerError(Exception):
@@ -72,10 +72,21 @@ class Server:
 
     def entity(self) -> str:
         """The team or user that the key belongs to. Errors: NoServerError, also where the key is refused."""
+        viewer = self._viewer()
+        return str(viewer.get("entity") or viewer.get("username") or "")
+
+    def entities(self) -> frozenset[str]:
+        """The user of the key and the teams of that user. Errors: NoServerError, also where the key is refused."""
+        viewer = self._viewer()
+        teams = _down(viewer, "teams").get("edges") or []
+        names = [viewer.get("entity"), viewer.get("username"), *(_down(edge, "node").get("name") for edge in teams)]
+        return frozenset(str(name) for name in names if name)
+
+    def _viewer(self) -> dict[str, Any]:
         viewer = self._ask(VIEWER, {}).get("viewer")
         if not isinstance(viewer, Mapping) or not viewer:
             raise NoServerError(f"W&B's server {self.url} does not know the key: check WANDB_API_KEY")
-        return str(viewer.get("entity") or viewer.get("username") or "")
+        return dict(viewer)
 
     def run(self, entity: str, project: str, run: str) -> Status:
         """What is there of a run; an empty Status where it is not known. Errors: NoServerError."""

@@ -40,20 +40,20 @@ class Sync:
         self, server: Server, root: Path, at_once: int, told: Callable[[Parcel, str], None], entity: str = ""
     ) -> None:
         self.server, self.root, self.at_once, self.told, self.entity = server, root, at_once, told, entity
-        self.own = ""
+        self.own, self.teams = "", frozenset[str]()
 
     def begin(self) -> None:
         """Ask for the server. Errors: NoServerError, where it is not there or refuses the key."""
-        self.own = self.server.entity()
+        self.own, self.teams = self.server.entity(), self.server.entities()
 
     def refuses(self, parcel: Parcel) -> str:
         """Why a run must not be sent, in words; "" where nothing is against it."""
         if parcel.dangers:
             return "; ".join(parcel.dangers)
-        if others := sorted(parcel.entities - {self.own, self.entity}):
+        if others := sorted(parcel.entities - self.teams - {self.own, self.entity}):
             return (
-                f"its log names {others[0]!r}, which is neither the key's own team or user ({self.own}) nor given: "
-                f"kdlab sync entity={others[0]} sends it there"
+                f"its log names {others[0]!r}, which is neither the key's user nor a team of theirs "
+                f"({', '.join(sorted(self.teams))}): kdlab sync entity={others[0]} sends it there"
             )
         return ""
 

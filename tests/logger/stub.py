@@ -63,7 +63,15 @@ class Server:
         }
 
     def viewer(self, v):
-        return {"viewer": {"id": "u", "entity": "stub", "username": "stub", "flags": "{}", "teams": {"edges": []}}}
+        return {
+            "viewer": {
+                "id": "u",
+                "entity": "stub",
+                "username": "stub",
+                "flags": "{}",
+                "teams": {"edges": [{"node": {"name": "team"}}]},
+            }
+        }
 
     viewerentity = viewer
 
