@@ -292,8 +292,8 @@ def test_two_syncs_at_once_send_everything_once(kdlab, server, tmp_path):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["missing=maybe"], "choose one of refuse, send"),
-        (["at_once=0"], "at least one run"),
+        (["missing=maybe"], "must be one of refuse, send"),
+        (["at_once=0"], "a whole number from 1 up"),
         (["select=nothing"], "fits none of the 1 runs"),
         (["outputs=nowhere"], "There is no folder"),
         (["chek=true"], "chek"),
