@@ -14,9 +14,10 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 
+from kdlab import manifest
 from kdlab.error import UserError
 
 SPEC = re.compile(
@@ -98,16 +99,36 @@ def local(path: str, download: bool = False) -> str:
     kept = (target / ".sha256").read_text().strip()
     if spec.sha256 and kept != spec.sha256:
         raise UserError(f"{spec.requirement} in the cache has sha256 {kept}, not {spec.sha256}: remove {target}")
-    found = target
+    found = root = target
     for part in re.split(r"(?<=!)", spec.inner):
         found = found / part.removesuffix("!")
         if not found.exists():
             there = sorted(each.name for each in found.parent.iterdir()) if found.parent.is_dir() else []
             beside = f"; beside it there are {', '.join(there[:12])}" if there else ""
             raise UserError(f"{spec.requirement} has no '{found.relative_to(target)}'{beside}")
+        _unchanged(root, found)
         if part.endswith("!"):
-            found = once(found.with_name(found.name + "!"), partial(unpack, found))
+            found = root = once(found.with_name(found.name + "!"), partial(_unpack_noted, found))
     return str(found)
+
+
+@lru_cache
+def _unchanged(folder: Path, found: Path) -> None:
+    """Check once a process that files of the cache are as they were when they were fetched.
+
+    Raises:
+        UserError: a file was changed, added or removed since.
+    """
+    if name := manifest.changed(folder, found):
+        raise UserError(
+            f"{folder / name} in the cache is not as it was fetched, so it is not used: remove {folder}, and "
+            "download=true fetches it again"
+        )
+
+
+def _unpack_noted(archive: Path, new: Path) -> None:
+    unpack(archive, new)
+    manifest.write(new)
 
 
 def cache() -> Path:
@@ -211,3 +232,4 @@ def _fetch(spec: Spec, new: Path) -> None:
         new.replace(outer := new.with_name("outer"))
         (outer / top.name).replace(new)
     (new / ".sha256").write_text(digest + "\n")
+    manifest.write(new)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import yaml
 
@@ -105,10 +108,8 @@ def lock(path: Path, what: str, shared: bool = False, wait: bool = True) -> Iter
         shared: let others hold it who also share it.
         wait: for who holds it; False: yield False then.
     """
-    if path.is_symlink():  # locking writes, which would be into whatever the link names
-        raise UserError(f"{path} is a link, which no lock is: somebody put it there; delete it")
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-    with path.open("a+") as file:
+    with _own(path) as file:
         try:
             fcntl.flock(file, kind | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -117,7 +118,7 @@ def lock(path: Path, what: str, shared: bool = False, wait: bool = True) -> Iter
                 return
             file.seek(0)
             note(f"waiting for {what} ({file.read().strip() or 'another process'} is working on it)")
-            with _bell(path).open("a") as bell:  # held as long as this process waits
+            with _own(_bell(path)) as bell:  # held as long as this process waits
                 fcntl.flock(bell, fcntl.LOCK_SH)
                 fcntl.flock(file, kind)
         file.seek(0)
@@ -130,13 +131,66 @@ def lock(path: Path, what: str, shared: bool = False, wait: bool = True) -> Iter
 def wanted(path: Path) -> bool:
     """Whether somebody waits for a :func:`lock` that is held."""
     try:
-        with _bell(path).open("r+") as bell:  # NFS locks only what may be written
+        with _own(_bell(path), create=False) as bell:  # NFS locks only what may be written
             fcntl.flock(bell, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
     except BlockingIOError:
         return True
     return False
+
+
+def _own(path: Path, create: bool = True) -> TextIO:
+    """A file of kdlab's own, open to read and write: locking writes, which must not be into whatever a link names.
+
+    Raises:
+        UserError: a link, or no ordinary file.
+        FileNotFoundError: it is not there, and ``create`` is False.
+    """
+    try:
+        number = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | (os.O_CREAT if create else 0), 0o666)
+    except OSError as problem:
+        if problem.errno == errno.ELOOP:
+            raise UserError(f"{path} is a link, which no lock is: somebody put it there; delete it") from problem
+        raise
+    if not stat.S_ISREG(os.fstat(number).st_mode):
+        os.close(number)
+        raise UserError(f"{path} is no ordinary file, as a lock is: somebody put it there; delete it")
+    return os.fdopen(number, "r+", encoding="utf-8")
+
+
+def refuse_links(folder: Path) -> None:
+    """Refuse a run directory with links in it, through which writing would change other files.
+
+    Raises:
+        UserError: a link in the folder, or in a folder of it.
+    """
+    for path in [*folder.glob("*"), *folder.glob("*/*")]:
+        if path.is_symlink():
+            raise UserError(
+                f"{path} is a link, and a run directory has none: writing would change {path.resolve()}; delete it"
+            )
+
+
+class OwnLog(logging.FileHandler):
+    """A log file that is never a link to another file. See conf/base.yaml.
+
+    Raises:
+        UserError: it is one.
+    """
+
+    def _open(self) -> Any:
+        number = None
+        try:
+            number = os.open(
+                self.baseFilename, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666
+            )
+        except OSError as problem:
+            if problem.errno not in (errno.ELOOP, errno.ENXIO):
+                raise
+        if number is None or not stat.S_ISREG(os.fstat(number).st_mode):
+            raise UserError(f"{self.baseFilename} is no ordinary file, as a log is: somebody put it there; delete it")
+        return os.fdopen(number, "a", encoding="utf-8")
 
 
 def _bell(path: Path) -> Path:

@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 from omegaconf import DictConfig, OmegaConf
 
 from kdlab.error import UserError
-from kdlab.file import check_yaml, lock, read_json, text_inside, wanted, write_json, write_text
+from kdlab.file import check_yaml, lock, read_json, refuse_links, text_inside, wanted, write_json, write_text
 from kdlab.metric.direction import RECORD, Directions
 
 _held: list[Path] = []  # the locks of the runs that this process owns
@@ -98,6 +98,7 @@ def claim(folder: Path | str, rerun: bool = False) -> Iterator[Run]:
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    refuse_links(folder)
     with lock(folder / ".lock", f"run {folder.name}"):
         _held.append(folder / ".lock")
         run = Run(folder)
@@ -204,23 +205,28 @@ def environment() -> dict[str, Any]:
 def _git() -> dict[str, Any] | None:
     """The commit of the working directory, and whether files differ from it: changed since it, or not tracked.
 
-    The repository may be somebody else's. Its config must run nothing, so no monitor, hook, filter or remote is asked:
-    files count as changed by their size and time, and their content is not compared.
+    The repository may be somebody else's, and its config must run nothing: monitors, hooks and filters are off.
     """
-    quiet = ["-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "core.untrackedCache=false"]
+    off = {"core.fsmonitor": "false", "core.hooksPath": os.devnull}
+    variables = {"GIT_OPTIONAL_LOCKS": "0", "GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none"}
 
     def ask(*arguments: str) -> str | None:
+        settings = {"GIT_CONFIG_COUNT": str(len(off))}
+        for number, (name, value) in enumerate(off.items()):
+            settings |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
         try:
             done = subprocess.run(
-                ["git", *quiet, *arguments], capture_output=True, text=True, timeout=5, check=True,
-                env=os.environ | {"GIT_OPTIONAL_LOCKS": "0", "GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none"},
+                ["git", *arguments], capture_output=True, text=True, timeout=5, check=True,
+                env=os.environ | variables | settings,
             )  # fmt: skip
-        except (OSError, subprocess.SubprocessError):
+        except (OSError, ValueError, subprocess.SubprocessError):
             return None
         return done.stdout.strip()
 
     sha = ask("rev-parse", "HEAD")
     if sha is None:
         return None
+    filters = ask("config", "--null", "--name-only", "--get-regexp", r"^filter\..*\.(clean|process)$") or ""
+    off |= dict.fromkeys(filter(None, filters.split("\0")), "")
     changed = ask("diff-index", "--ignore-submodules=all", "--no-ext-diff", "HEAD")
     return {"sha": sha, "dirty": bool(changed) or bool(ask("ls-files", "--others", "--exclude-standard"))}

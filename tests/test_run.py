@@ -186,6 +186,8 @@ def test_asking_for_the_commit_runs_nothing_that_a_repository_names(tmp_path, mo
     _git.cache_clear()
     assert _git() == {"sha": _git()["sha"], "dirty": False}
     Path("file").write_text("two")
+    if attack == "filter":  # git compares the content of a file that is as old as its index
+        os.utime("file", ns=(Path(".git/index").stat().st_mtime_ns,) * 2)
     if attack == "monitor":
         git("config", "core.fsmonitor", str(script))
     elif attack == "filter":
@@ -201,3 +203,37 @@ def test_asking_for_the_commit_runs_nothing_that_a_repository_names(tmp_path, mo
     _git.cache_clear()
     assert _git()["dirty"] is True
     _git.cache_clear()
+
+
+LINKS = ["checkpoints", "model", "history.csv", "run.log", "checkpoints/last.ckpt"]
+
+
+@pytest.mark.parametrize("name", LINKS)
+@pytest.mark.parametrize("rerun", [False, True])
+def test_nothing_is_written_through_a_link_in_a_run_directory(tmp_path, name, rerun):
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    path = tmp_path / "run" / name
+    path.parent.mkdir(parents=True)
+    path.symlink_to(outside)
+    with pytest.raises(UserError, match=rf"{name} is a link"), claim(tmp_path / "run", rerun=rerun):
+        pass
+    assert not list(outside.iterdir())
+
+
+@pytest.mark.parametrize("name", [".lock", ".lock.wanted", "run.log"])
+@pytest.mark.parametrize("kind", ["link", "dangling", "fifo"])
+def test_what_is_no_file_of_kdlabs_own_is_neither_written_nor_waited_for(tmp_path, name, kind):
+    from kdlab.file import OwnLog, _own
+
+    path, outside = tmp_path / name, tmp_path / "outside"
+    if kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(outside)
+    if kind == "link":
+        outside.write_text("mine")
+    with pytest.raises(UserError, match="delete it"):
+        OwnLog(path) if name == "run.log" else _own(path)
+    assert outside.exists() == (kind == "link")
+    assert kind != "link" or outside.read_text() == "mine"

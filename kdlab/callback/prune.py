@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -10,11 +10,14 @@ import lightning.pytorch as pl
 from lightning.pytorch.trainer.states import TrainerFn
 
 from kdlab.error import UserError
+from kdlab.file import read_json
 
 if TYPE_CHECKING:
     import optuna
 
 TRIAL = "trial.json"  # in a run directory: which trial of which study the run is
+TOLD = ("study", "pruner", "monitor")
+STORAGE = "KDLAB_STORAGE"  # where the studies are, in the environment that all workers of a search inherit
 
 
 def pruner(name: str) -> optuna.pruners.BasePruner:
@@ -40,7 +43,9 @@ class Prune(pl.Callback):
     """
 
     def __init__(self, folder: Path) -> None:
-        told: dict[str, Any] = json.loads((folder / TRIAL).read_text())
+        told: dict[str, Any] = read_json(folder / TRIAL, remedy := "delete it, and the run is not pruned", dict)
+        if not isinstance(told.get("trial"), int) or not all(isinstance(told.get(name), str) for name in TOLD):
+            raise UserError(f"{folder / TRIAL} names no trial of a study; {remedy}")
         self.monitor: str = told["monitor"]
         self.told = told
 
@@ -60,7 +65,7 @@ class Prune(pl.Callback):
         from optuna.samplers import RandomSampler
 
         study = load_study(
-            study_name=self.told["study"], storage=self.told["storage"], sampler=RandomSampler(),
+            study_name=self.told["study"], storage=os.environ[STORAGE], sampler=RandomSampler(),
             pruner=pruner(self.told["pruner"]),
         )  # fmt: skip
         trial = Trial(study, self.told["trial"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import time
 import warnings
@@ -20,7 +21,7 @@ from omegaconf import DictConfig
 
 from kdlab.callback.checkpoint import Checkpoint
 from kdlab.callback.leave import Leave
-from kdlab.callback.prune import TRIAL, Prune
+from kdlab.callback.prune import STORAGE, TRIAL, Prune
 from kdlab.command import build, monitor, select, turn
 from kdlab.command.display import Voice, telling
 from kdlab.command.job import Job
@@ -158,7 +159,7 @@ def fit(
     callbacks = build.several(job.cfg.callback, folder=run.folder)
     keeper = next((callback for callback in callbacks if isinstance(callback, Checkpoint)), None)
     callbacks.append(Leave(keeper))
-    callbacks += [Prune(run.folder)] if (run.folder / TRIAL).exists() else []
+    callbacks += [Prune(run.folder)] if (run.folder / TRIAL).exists() and STORAGE in os.environ else []
     restored = _Restored(voice, data)
     trainer: Trainer = build.make(
         job.cfg.trainer, callbacks=[restored, *callbacks], logger=journal.loggers, default_root_dir=str(run.folder),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kdlab import manifest
 from kdlab.fetch import cache, once
 
 
@@ -49,13 +50,30 @@ def stored(fingerprint: str, count: int, tokenise: Callable[[], Iterable[Sequenc
     for _ in range(2):
         once(folder, lambda new: write(new, tokenise()))
         try:
-            rows = Rows(np.load(folder / "tokens.npy", mmap_mode="r"), np.load(folder / "offsets.npy"))
-            if len(rows) == count and rows.offsets[-1] == len(rows.tokens):
-                return rows
+            if manifest.changed(folder):
+                raise ValueError("a file was changed")
+            # mapped first: a damaged header may name more numbers than there are
+            rows = Rows(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("tokens", "offsets")))
+            if whole(rows, count):
+                return Rows(rows.tokens, np.array(rows.offsets))
         except (OSError, ValueError, EOFError):
             pass
         shutil.rmtree(folder, ignore_errors=True)
     raise RuntimeError(f"{folder} stays unreadable")
+
+
+def whole(rows: Rows, count: int) -> bool:
+    """Whether there are ``count`` rows, one after the other, that make up all tokens."""
+    offsets = rows.offsets
+    return (
+        offsets.shape == (count + 1,)
+        and offsets.dtype == np.int64
+        and rows.tokens.dtype == np.int32
+        and rows.tokens.ndim == 1
+        and offsets[0] == 0
+        and offsets[-1] == len(rows.tokens)
+        and bool((np.diff(offsets) >= 0).all())
+    )
 
 
 def write(folder: Path, rows: Iterable[Sequence[int]]) -> None:
@@ -64,3 +82,4 @@ def write(folder: Path, rows: Iterable[Sequence[int]]) -> None:
     parts = [np.asarray(row, np.int32) for row in rows]
     np.save(folder / "tokens.npy", np.concatenate(parts))
     np.save(folder / "offsets.npy", np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64))
+    manifest.write(folder)

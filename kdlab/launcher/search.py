@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
-from kdlab.callback.prune import TRIAL, pruner
+from kdlab.callback.prune import STORAGE, TRIAL, pruner
 from kdlab.command import monitor
 from kdlab.error import JobError, UserError
 from kdlab.file import write_json
@@ -226,7 +227,8 @@ def _enroll(folder: Path, settings: dict[str, Any], study: optuna.Study, trial: 
     (folder / TRIAL).unlink(missing_ok=True)
     if settings["pruner"] == "none":
         return
-    where = {"storage": settings["storage"], "study": settings["study"], "trial": trial._trial_id}
+    os.environ[STORAGE] = settings["storage"]  # not in the file, which may come from somebody else
+    where = {"study": settings["study"], "trial": trial._trial_id}
     monitor = next(iter(settings["objectives"])).removeprefix("best/")
     write_json(folder / TRIAL, where | {"pruner": settings["pruner"], "monitor": monitor})
 
