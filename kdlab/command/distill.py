@@ -12,7 +12,7 @@ from torch import nn
 
 from kdlab.check import reading
 from kdlab.command import build, finetune
-from kdlab.command.find import assemble, check, check_kept, find, layers
+from kdlab.command.find import adopt, assemble, check, check_kept, find, layers, resolve
 from kdlab.command.job import Job, current
 from kdlab.command.select import taught
 from kdlab.command.stage import begin
@@ -44,13 +44,18 @@ def prepare(job: Job, data: Any, tell: Tell = alone) -> Prepared:
 
 def _prepare(job: Job, data: Any, tell: Tell) -> Prepared:
     cfg = job.cfg
+    trains = {"finetune": finetune.run, "distill": run}
+    adopt(job, data, build.make(cfg.task), lambda place, node: resolve(job, place, node, trains).labels)
     task = build.task(cfg, data)
     loss: Objective = build.make(cfg.loss)
     loss.check(task.multi_label, task.by_token, task.chunk)
     check_kept(loss, cfg.teacher)
     alone = not any(data.label_counts) and not task.by_token
     if alone and bounds(loss.alpha, "loss.alpha", by_row=True)[0] < 1:
-        raise UserError("no training row has a label, so the teacher alone can teach: set loss.alpha=1, or keep labels")
+        raise UserError(
+            "no training row has a label, so the teacher alone can teach: set loss.alpha=1 (with loss=kd, or another "
+            "with a teacher), or keep labels"
+        )
     settings = shared(job, data, task)
     kind = build.teacher_kind(cfg.teacher)
     with reading(loss, "teacher"):

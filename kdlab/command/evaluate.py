@@ -61,6 +61,11 @@ def main(cfg: DictConfig) -> Path:
     print(f"measures {count:,} rows of {data.source}", flush=True)
     if task.by_token:
         batches = _slices(batches)
+    elif not any(batch["labelled"] for batch in batches):
+        raise UserError(
+            f"no {cfg.split} row of {data.source} has a label to compare with: `kdlab predict` labels texts, and "
+            "datamodule=table datamodule.path=FILE evaluates on a file with labels"
+        )
     results: dict[str, dict[str, Any]] = {}
     choices: dict[str, Tensor] = {}
     for name, model in _models(cfg, stored, subject, task, data):
@@ -119,10 +124,10 @@ def _data(cfg: DictConfig, stored: DictConfig, subject: Trained, task: Task) -> 
     node = cfg.datamodule if "datamodule" in cfg else stored.datamodule
     plain: dict[str, Any] = OmegaConf.to_container(node, resolve=True)  # type: ignore[assignment]
     node = plain | {"tokenizer": str(subject.weights)}
+    if "label_names" in node and node["label_names"] is None and not task.by_token:
+        node["label_names"] = subject.labels  # a small file need not have all of them
     if any(node.get(key) != stored.datamodule.get(key) for key in ("_target_", "path", "name")):
         node["whole"] = True  # another data set: nothing is cut off for training
-        if "label_names" in node and node["label_names"] is None and not task.by_token:
-            node["label_names"] = subject.labels  # a small file need not have all of them
     data = select.data(OmegaConf.create({"datamodule": node, "task": stored.task, "outputs": cfg.outputs}))
     known = None if task.by_token else subject.labels
     if known is not None and list(data.labels) != known:

@@ -6,7 +6,7 @@ A model is trained once for a whole sweep, however many jobs ask at the same tim
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,28 @@ def resolve(job: Job, place: str, node: DictConfig, train: Train) -> Trained:
     if read_done(found.folder) is None:
         train[found.command](found)
     return Trained(found.folder, found.folder / "model", found.folder.name, Trust.of(found.cfg))
+
+
+def adopt(job: Job, data: Any, task: Task, known: Callable[[str, DictConfig], Sequence[str] | None]) -> None:
+    """Give texts of which none has a label, and for which none are named, the labels of the teacher.
+
+    Args:
+        known: the labels of the teacher at a place.
+
+    Raises:
+        UserError: it does not name its labels.
+    """
+    if data.labels or task.by_token or "teacher" not in job.cfg:
+        return
+    for place, node in places(job.cfg.teacher).items():
+        labels = known(place, node)
+        if labels is None:
+            raise UserError(
+                f"{data.source} has no labels, and {place} does not name its own: set datamodule.label_names to their "
+                "names, in the order of its logits"
+            )
+        data.adopt(labels)
+        return
 
 
 def wanted(job: Job, place: str, node: DictConfig) -> Trained | Job:

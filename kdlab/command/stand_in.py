@@ -10,7 +10,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from kdlab.command import build, select
-from kdlab.command.find import places, wanted
+from kdlab.command.find import adopt, places, wanted
 from kdlab.command.job import Job
 from kdlab.command.teacher import Trained, named
 from kdlab.command.trust import Trust
@@ -90,11 +90,16 @@ class StandIn:
         run.finish(None, "", 0.0, {}, {})
         return run.folder
 
+    def _labels(self, job: Job, place: str, node: DictConfig) -> list[str] | None:
+        found = self._wanted(job, place, node)
+        return found.labels if isinstance(found, Trained) else list(self.data(found).labels)
+
     def data(self, job: Job) -> Any:
         """The data of a job, set up; what several jobs share is read once."""
         key = json.dumps(OmegaConf.to_container(job.cfg.datamodule, resolve=True), sort_keys=True, default=str)
         if key not in self.known:
             self.known[key] = select.data(job.cfg)
+            adopt(job, self.known[key], build.make(job.cfg.task), lambda place, node: self._labels(job, place, node))
         return self.known[key]
 
 

@@ -8,7 +8,7 @@ import signal
 import time
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -51,6 +51,7 @@ warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
 warnings.filterwarnings("ignore", message="The number of training batches")
 warnings.filterwarnings("ignore", message="The `srun` command is available")  # on a login node; cluster=slurm uses it
 
+AGREEMENT = "val/fidelity/agreement"
 RESUMED = {  # what Lightning looks for in a checkpoint to go on from
     "state_dict": dict, "global_step": int, "epoch": int, "loops": dict, "callbacks": dict, "optimizer_states": list,
     "lr_schedulers": list, "pytorch-lightning_version": str,
@@ -157,6 +158,8 @@ def fit(
         What was measured, and the name of the metric that decided which weights are best.
     """
     callbacks = build.several(job.cfg.callback, folder=run.folder)
+    if not data.scored and not learner.task.by_token:
+        _by_agreement(callbacks)
     keeper = next((callback for callback in callbacks if isinstance(callback, Checkpoint)), None)
     callbacks.append(Leave(keeper))
     callbacks += [Prune(run.folder)] if (run.folder / TRIAL).exists() and STORAGE in os.environ else []
@@ -193,13 +196,24 @@ def fit(
         raise _misfit(run.last_checkpoint, problem) from problem
     measured = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("perf/")}
     measured |= _load_best(keeper, learner)
-    if not learner.task.by_token:
+    if not learner.task.by_token and data.scored:
         learner.test_counts = confusion(data.labels, data.multi_label)
     tested = trainer.test(learner, datamodule=data, verbose=False)[0]
     learner.assemble()
     others.finish()
     decides = keeper.monitor if keeper is not None and keeper.monitor else "val/accuracy"
     return measured | {name: float(value) for name, value in tested.items()}, decides
+
+
+def _by_agreement(callbacks: Sequence[Callback]) -> None:
+    """Let callbacks that follow a score follow the agreement with the teacher: no row has a label to score."""
+    for callback in callbacks:
+        monitor = getattr(callback, "monitor", None)
+        if isinstance(monitor, str) and monitor.startswith("val/") and not monitor.startswith("val/fidelity/"):
+            log.warning("no validation row has a label: %s follows %s", type(callback).__name__, AGREEMENT)
+            callback.monitor = AGREEMENT  # type: ignore[attr-defined]
+            if hasattr(callback, "mode"):
+                callback.mode = "max"
 
 
 def _directions(learner: Learner) -> dict[str, bool | None]:

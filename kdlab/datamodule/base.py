@@ -6,7 +6,8 @@ import hashlib
 import json
 import logging
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -193,6 +194,19 @@ class TextData(LightningDataModule, ABC):
         if len(self.labels) < 2 and not self.multi_label:
             found = f"only the label '{self.labels[0]}'" if self.labels else "no labels"
             raise UserError(f"{self.source} has {found}, and classification needs two or more")
+
+    def adopt(self, labels: Sequence[str]) -> None:
+        """Take the names of a teacher's labels, where no row has a label and none are named."""
+        self.labels = list(labels)
+        shape = (len(self.texts), len(labels)) if self.multi_label else (len(self.texts),)
+        self._known = np.full(shape, -1, np.float32 if self.multi_label else np.int64)
+        self.label_counts = [0] * len(labels)
+        self.deck = replace(self._deck(), codes=self._known)
+
+    @property
+    def scored(self) -> bool:
+        """Whether validation has labels to compare predictions with."""
+        return bool(labelled(self._deck().codes[self.splits["val"]]).any())
 
     def choose(self, score: np.ndarray) -> None:
         """Let other rows keep their labels.

@@ -128,7 +128,7 @@ def _broken(text: str) -> bool:
 
 def labelled(codes: np.ndarray) -> np.ndarray:
     """``[N]`` bool: which rows have labels."""
-    return np.asarray(codes >= 0 if codes.ndim == 1 else (codes >= 0).all(1))
+    return np.asarray(codes >= 0 if codes.ndim == 1 else (codes >= 0).all(1) & (codes.shape[1] > 0))
 
 
 def unlike(texts: list[str], labels: list[str]) -> tuple[list[str], list[str]]:

@@ -269,6 +269,8 @@ class Learner(LightningModule, ABC):
     def evaluation_step(self, batch: Batch, split: str, metric: MetricCollection) -> Output:
         """Score one batch of a split."""
         output, count = self.read(batch), self.counted(batch)
+        if not self.scores(batch):
+            return output
         loss = torch.zeros((), device=output.mask.device)
         for (part,) in parts(self.task.chunk, output):
             metric.update(*self.task.scored(part, batch))
@@ -278,6 +280,10 @@ class Learner(LightningModule, ABC):
         self.log_dict(metric, on_step=False, on_epoch=True, batch_size=count)
         self.log(f"{split}/loss", loss, on_step=False, on_epoch=True, batch_size=count, sync_dist=True)
         return output
+
+    def scores(self, batch: Batch) -> bool:
+        """Whether a batch can be scored: of a split, all batches have labels or none."""
+        return self.task.by_token or batch.get("labelled", 1.0) > 0
 
     def counted(self, batch: Batch) -> int:
         """How much a batch counts in the mean over a split: its rows, or the tokens that are predicted."""

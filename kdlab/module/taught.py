@@ -115,9 +115,9 @@ class Taught(Learner, ABC):
         comparison = self.val_fidelity if split == "val" else self.test_fidelity
         for own, goal in parts(self.task.chunk, student, teacher):
             comparison.update(own.logits[own.mask], *(one[own.mask] for one in goal.said))
-            if split == "test" and goal.top is None:
+            if split == "test" and goal.top is None and self.scores(batch):
                 self.teacher_metric.update(*self.task.scored(goal, batch))
         self.log_dict(comparison, on_step=False, on_epoch=True, batch_size=count)
-        if split == "test" and teacher.top is None:
+        if split == "test" and teacher.top is None and self.scores(batch):
             self.log_dict(self.teacher_metric, on_step=False, on_epoch=True, batch_size=count)
         return student

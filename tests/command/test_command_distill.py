@@ -175,6 +175,30 @@ def test_another_file_is_measured_whole(kdlab, tiny):
     assert code == 2 and "no labelled val rows" in err
 
 
+def test_texts_without_any_label_learn_from_a_teacher_and_are_validated_by_agreement(kdlab, tiny, reviews):
+    assert kdlab("finetune", *tiny["finetune"], "logger=none")[0] == 0
+    (teacher,) = folders("finetune")
+    texts = [line.rpartition(",")[0] for line in reviews.read_text().splitlines()]
+    Path("texts.csv").write_text("\n".join(texts))
+    words = [word for word in tiny["distill"] if not word.startswith(("teacher.recipe", "datamodule.path"))]
+    words += ["datamodule.path=texts.csv", "datamodule.label_column=null", f"teacher.run={teacher.name}", "logger=none"]
+    code, _, err = kdlab("distill", *words, "loss.alpha=0.5")
+    assert code == 2 and "set loss.alpha=1" in err
+    code, out, err = kdlab("doctor", "distill", *words, "loss.alpha=1")
+    assert code == 0, out + err
+    code, out, err = kdlab("distill", *words, "loss.alpha=1")
+    assert code == 0, out + err
+    run = next(path for path in folders("distill") if (path / "done.json").exists())
+    done, metrics = (json.loads((run / name).read_text()) for name in ("done.json", "metrics.json"))
+    assert done["metric"] == "val/fidelity/agreement" and 0 < done["value"] == metrics["best/val/fidelity/agreement"]
+    assert "test/fidelity/agreement" in metrics and not {"test/accuracy", "test/loss"} & set(metrics)
+    assert json.loads((run / "model/labels.json").read_text()) == ["negative", "positive"]
+    code, _, err = kdlab("evaluate", f"run={run.name}", "repeats=1")
+    assert code == 2 and "has a label to compare with" in err
+    code, out, err = kdlab("evaluate", f"run={run.name}", "repeats=1", "datamodule=table", f"datamodule.path={reviews}")
+    assert code == 0 and "measures 160 rows" in out
+
+
 def test_help_of_every_verb_is_quick_and_needs_no_torch():
     import subprocess
     import sys
