@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from undeclared import undeclared
 
-from kdlab.metric.direction import declaration, higher_is_better
+from kdlab.metric.direction import higher_is_better
 
 
 def folders(command: str) -> list[Path]:
@@ -41,9 +42,7 @@ def test_distill_trains_the_teacher_leaves_a_whole_run_and_is_not_done_twice(kdl
     done = json.loads((run / "done.json").read_text())
     assert done["state"] == "finished"
     assert done["value"] == metrics["best/val/accuracy"]
-    columns = (run / "history.csv").read_text().splitlines()[0].split(",")
-    measured = {*metrics, *columns} - {"step", "epoch"} - {name for name in columns if name.startswith("lr-")}
-    assert {name for name in measured if declaration(name, done["higher_is_better"]) is None} == set()
+    assert undeclared(run) == set()
     assert {name for name in metrics if higher_is_better(name, done["higher_is_better"]) is None} == {
         "best/step", "test/rows", "val/majority", "test/majority",
     }  # fmt: skip

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hydra import initialize_config_dir
 from small import crossed, knob, nodes, shrink, small, train
+from undeclared import undeclared
 
 from kdlab.__main__ import conf
 from kdlab.command import build
@@ -52,6 +53,7 @@ def test_texts_without_labels_become_a_student_that_is_evaluated_and_reported(kd
     code, out, err = kdlab("store")
     assert code == 0 and "8 largest" in " ".join(out.split()), out + err
     (run,) = Path("outputs/distill").glob("*/done.json")
+    assert undeclared(run.parent) == set()
     code, out, err = kdlab("evaluate", f"run={run.parent.name}", "repeats=1")
     assert code == 0, out + err
     assert "perplexity" in out and "per class" not in out

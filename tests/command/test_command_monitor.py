@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from undeclared import undeclared
 
 
 @pytest.mark.parametrize(
@@ -44,6 +45,18 @@ def test_the_lowest_loss_is_kept_without_a_word_on_the_mode(kdlab, tiny):
     done = json.loads((run / "done.json").read_text())
     assert done["metric"] == "val/loss"
     assert done["value"] == pytest.approx(min(losses), rel=1e-5)
+
+
+def test_peers_are_measured_and_declared_too(kdlab, tiny):
+    words = [*tiny["distill"], "module=mutual", "teacher=peer", "logger=none", "+schedule@loss.alpha=plateau"]
+    words = [word for word in words if not word.startswith(("teacher.", "model@teacher"))]
+    code, _, err = kdlab("distill", *words, "callback.checkpoint.monitor=val/peer2/accuracy")
+    assert code == 2
+    assert "monitor=val/peer2/accuracy is not measured in validation" in err
+    code, _, err = kdlab("distill", *words, "callback.checkpoint.monitor=val/peer/accuracy")
+    assert code == 0, err
+    (run,) = [path.parent for path in Path("outputs/distill").glob("*/done.json")]
+    assert undeclared(run) == set()
 
 
 METRIC = '''
