@@ -21,6 +21,7 @@ from kdlab.command.trust import Trust
 from kdlab.datamodule import cell, tokenizer
 from kdlab.datamodule.sink import Added, Sink, TextSink, check_kind, sink
 from kdlab.datamodule.stream import Chunk, Piped, Stream, stream
+from kdlab.datamodule.table import joined, text_columns
 from kdlab.error import UserError
 from kdlab.file import read_json, write_json
 from kdlab.meter import Meter, clock, tell
@@ -125,8 +126,9 @@ def columns(predictor: Predictor) -> dict[str, type]:
 class Work:
     """Predicts chunk after chunk, counts what came of it, and says how far it is."""
 
-    def __init__(self, predictor: Predictor, rows: Stream, column: str) -> None:
+    def __init__(self, predictor: Predictor, rows: Stream, column: str | list[str]) -> None:
         self.predictor, self.rows, self.column = predictor, rows, column
+        self.names = text_columns(column, rows.columns)
         self.done = self.empty = self.skipped = 0
         self.counts: Counter[str] = Counter()
         self.began = time.perf_counter()
@@ -142,8 +144,11 @@ class Work:
         out.close()
 
     def _added(self, chunk: Chunk, meter: Meter) -> Added:
-        told = partial(_no_text, self.column, self.skipped + self.done)
-        texts = [text or "" for text in cell.each(chunk.column(self.column), cell.text, told)]
+        found = []
+        for name in self.names:
+            told = partial(_no_text, name, self.skipped + self.done)
+            found.append([text or "" for text in cell.each(chunk.column(name), cell.text, told)])
+        texts = joined(self.column, self.names, found)
         predictor = self.predictor
         logits, real = predictor.logits(texts, meter.more)
         meter.more(int((~real).sum()))
@@ -214,14 +219,16 @@ class Part:
         self.known.unlink(missing_ok=True)
 
 
-def _column(asked: str | None, stored: DictConfig | None, rows: Stream, path: str) -> str:
-    """The column of the texts."""
+def _column(asked: Any, stored: DictConfig | None, rows: Stream, path: str) -> str | list[str]:
+    """The column of the texts, or the two of a pair, or a template, as for the run's own data."""
     own = stored.datamodule.get("text_column") if stored is not None else None
-    column = asked or (own if isinstance(own, str) else "text")
-    if column not in rows.columns:
-        raise UserError(
-            f"{path} has no column '{column}' of texts: set text_column to one of {', '.join(rows.columns)}"
-        )
+    given = asked if asked is not None else own if own is not None else "text"
+    column = [str(name) for name in given] if OmegaConf.is_list(given) else str(given)
+    for name in text_columns(column, rows.columns):
+        if name not in rows.columns:
+            raise UserError(
+                f"{path} has no column '{name}' of texts: set text_column to one of {', '.join(rows.columns)}"
+            )
     return column
 
 

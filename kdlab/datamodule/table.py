@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -74,19 +74,8 @@ class Columns(TextData):
         return Corpus(frame.where, texts, labels, names, split, self.multi_label, frame.place, list(frame.notices))
 
     def _texts(self, frame: Frame) -> list[str]:
-        given = self.text_column
-        if _several(given):
-            if len(given) != 2:
-                raise UserError(
-                    f"datamodule.text_column={list(given)} must be a column, two columns for a pair, or a template of "
-                    "any number: '{title}: {body}'"
-                )
-            return [PAIR.join(pair) for pair in zip(*(self._column(frame, name) for name in given), strict=True)]
-        names = FIELD.findall(str(given))
-        if not names or str(given) in frame.names:
-            return self._column(frame, given)
-        columns = [self._column(frame, name) for name in names]
-        return [_filled(str(given), dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
+        names = text_columns(self.text_column, frame.names)
+        return joined(self.text_column, names, [self._column(frame, name) for name in names])
 
     def _column(self, frame: Frame, name: Any) -> list[str]:
         values = frame.column(name, "text_column")
@@ -95,7 +84,7 @@ class Columns(TextData):
         else:
             told = _told(frame, name, "must have a text")
             found = [each or "" for each in cell.each(values, cell.text, told)]
-        return [each.replace(PAIR, " ") for each in found]
+        return found
 
     def _labels(self, frame: Frame) -> tuple[list[Any], list[str] | None]:
         """The labels of each row, and their order, where it is given."""
@@ -210,6 +199,45 @@ class Table(Columns):
                     f"which may have {', '.join(WORDS)}"
                 )
             yield WORDS[word]
+
+
+def text_columns(given: Any, there: Collection[str] = ()) -> list[str]:
+    """The columns that ``text_column`` names.
+
+    Args:
+        there: the columns of the table: a name of them is no template.
+
+    Raises:
+        UserError: they are neither one, nor a pair, nor a template.
+
+    Example:
+        >>> text_columns("text"), text_columns(["a", "b"]), text_columns("{title}: {body}")
+        (['text'], ['a', 'b'], ['title', 'body'])
+    """
+    if _several(given):
+        if len(given) != 2:
+            raise UserError(
+                f"datamodule.text_column={list(given)} must be a column, two columns for a pair, or a template of any "
+                "number: '{title}: {body}'"
+            )
+        return [str(name) for name in given]
+    names = FIELD.findall(str(given))
+    return [str(given)] if not names or str(given) in there else names
+
+
+def joined(given: Any, names: Sequence[str], columns: Sequence[Sequence[str]]) -> list[str]:
+    """One text a row, of the texts in the columns that ``text_column`` names; empty where all of them are.
+
+    Example:
+        >>> joined("{title}: {body}", ["title", "body"], [["Film"], ["good"]])
+        ['Film: good']
+    """
+    plain = [[text.replace(PAIR, " ") for text in column] for column in columns]
+    if _several(given):
+        return [PAIR.join(pair) if any(pair) else "" for pair in zip(*plain, strict=True)]
+    if list(names) == [str(given)]:
+        return plain[0]
+    return [_filled(str(given), dict(zip(names, row, strict=True))) for row in zip(*plain, strict=True)]
 
 
 def _filled(template: str, texts: Mapping[str, str]) -> str:

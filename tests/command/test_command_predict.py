@@ -108,6 +108,18 @@ def test_predict_gives_what_evaluate_counts(place, reviews, tmp_path, kdlab, mon
     assert confusion == counted["confusion"]
 
 
+def test_a_template_and_a_pair_are_read_as_in_training(place, tmp_path, kdlab, monkeypatch):
+    monkeypatch.chdir(place)
+    path = write(tmp_path / "in.csv", [{"a": "good", "b": "dull film", "text": "good dull film"}])
+    found = {}
+    for name, column in {"plain": "text", "template": "'{a} {b}'", "pair": "[a,b]"}.items():
+        words = [f"run={run_of(place)}", f"path={path}", f"file={tmp_path / name}.csv", f"text_column={column}"]
+        code, _, err = kdlab("predict", *words)
+        assert code == 0, err
+        found[name] = read(tmp_path / f"{name}.csv")[0]["probability_positive"]
+    assert found["template"] == found["plain"] != found["pair"]
+
+
 def test_it_goes_on_where_it_was_interrupted(place, reviews, tmp_path, kdlab, monkeypatch):
     monkeypatch.chdir(place)
     monkeypatch.setattr(predict, "ROWS", 50)
