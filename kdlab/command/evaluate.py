@@ -151,7 +151,7 @@ def _models(
         given = named(cfg.baseline, outputs, subject.trust) if cfg.baseline else None
         baseline = given or find_baseline(subject.folder, outputs, subject.trust)
         if baseline is None:
-            print("no finished run without a teacher to compare with: run the same command with loss=ce")
+            print("No baseline: run the same command with loss=ce to train the student without a teacher.")
         else:
             yield "without teacher", baseline.model
     yield ("distilled" if teacher is not None else "trained"), subject.model

@@ -10,7 +10,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from kdlab.command.runs import chosen, writable
 from kdlab.error import UserError
+from kdlab.report.compare import company
 from kdlab.report.page import page
+from kdlab.report.read import records
 
 
 def main(cfg: DictConfig) -> Path:
@@ -23,6 +25,7 @@ def main(cfg: DictConfig) -> Path:
 def run(outputs: str, select: str | Sequence[str] | None, file: str, by: str, title: str | None, open: bool) -> Path:
     """The same with plain arguments; they are explained in conf/report.yaml."""
     found = chosen(outputs, select)
+    beside = company(found, records(Path(outputs).absolute())) if select is not None else []
     measured = sorted({name for record in found if record.state == "finished" for name in record.metrics})
     if measured and by not in measured:
         raise UserError(f"by={by}: none of the {len(found)} runs measured it; they have {', '.join(measured)}.")
@@ -30,9 +33,10 @@ def run(outputs: str, select: str | Sequence[str] | None, file: str, by: str, ti
     heading = title or (f"Sweep {groups[0]}" if len(groups) == 1 else f"{len(found)} runs")
     path = writable(file)
     draft = path.with_name(path.name + ".part")
-    draft.write_text(page(found, by, heading, str(Path(outputs))), encoding="utf-8")
+    draft.write_text(page([*found, *beside], by, heading, str(Path(outputs))), encoding="utf-8")
     draft.replace(path)
-    print(f"{len(found)} runs in {path} ({path.stat().st_size / 1e3:.0f} kB)")
+    more = f" and {len(beside)} that they are held against" if beside else ""
+    print(f"{len(found)} runs{more} in {path} ({path.stat().st_size / 1e3:.0f} kB)")
     if open:
         webbrowser.open(path.absolute().as_uri())
     return path

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -100,11 +100,18 @@ def best(study: optuna.Study, names: list[str]) -> str:
     lines = []
     for trial in study.best_trials:
         reached = ", ".join(f"{name} {value:.4g}" for name, value in zip(names, trial.values, strict=True))
+        reported = {name: trial.user_attrs[name] for name in _reported(names) if name in trial.user_attrs}
+        reached += "".join(f", {name} {value:.4g}" for name, value in reported.items())
         lines.append(f"  trial {trial.number}: {reached}  " + " ".join(f"{k}={v}" for k, v in trial.params.items()))
     states = [trial.state.name.lower() for trial in study.trials]
     counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
     title = "best" if len(names) == 1 else "none is better in all of " + ", ".join(names)
     return "\n".join([f"{len(states)} trials: {counts}; {title}:", *(lines or ["  none"])])
+
+
+def _reported(objectives: Iterable[str]) -> list[str]:
+    """The test metrics beside the validation metrics that trials are chosen by: they are said, and decide nothing."""
+    return [name.replace("best/val/", "test/", 1) for name in objectives if name.startswith("best/val/")]
 
 
 def _first(values: optuna.distributions.BaseDistribution) -> Any:
@@ -244,6 +251,9 @@ def _tell(study: optuna.Study, trial: Any, folder: Path, result: JobReturn, sett
     ended = record(folder)
     values = {name: ended.metrics[name] for name in settings["objectives"] if name in ended.metrics}
     if ended.state == "finished" and len(values) == len(settings["objectives"]):
+        for name in _reported(settings["objectives"]):
+            if name in ended.metrics:
+                trial.set_user_attr(name, ended.metrics[name])
         study.tell(trial, list(values.values()))
         return ""
     if ended.reason.startswith("Pruned:"):

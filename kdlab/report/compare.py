@@ -231,6 +231,25 @@ def _within(row: Row, metric: str) -> tuple[float, float] | None:
     return wilson(row.mean.mean, int(count))
 
 
+def company(chosen: Sequence[Record], every: Sequence[Record]) -> list[Record]:
+    """What chosen runs are held against, where it was not chosen itself: finished baselines with the same student,
+    task and test rows, and the runs of their teachers."""
+    called, inside = problems(every), {record.folder for record in chosen}
+
+    def kind(record: Record) -> tuple:
+        return called[record.folder], *(record.choice.get(name) for name in ("task", "student"))
+
+    kinds = {kind(record) for record in chosen if record.command == "distill"}
+    teaching = {teacher_run(record) for record in chosen} - {""}
+    return [
+        record
+        for record in every
+        if record.folder not in inside
+        and record.state == "finished"
+        and ((is_baseline(record) and kind(record) in kinds) or record.id in teaching)
+    ]
+
+
 def teachers(
     subject: Sequence[Record], records: Sequence[Record], called: Mapping[Path, str]
 ) -> dict[str, dict[str, float]]:

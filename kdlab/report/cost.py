@@ -9,13 +9,13 @@ from kdlab.report.read import Record
 
 LATENCY = "perf/latency_ms"
 COSTS = (
-    "model/parameters", "model/multiply_adds", "model/size_mb", LATENCY, "perf/samples_per_second", "seconds",
+    "model/parameters", "model/macs", "model/size_mb", LATENCY, "perf/samples_per_second", "seconds",
 )  # fmt: skip
 
 
 def architecture(record: Record) -> tuple:
     """What is equal for runs whose models take as long on the same machine."""
-    shape = tuple(record.metrics.get(name) for name in ("model/parameters", "model/multiply_adds"))
+    shape = tuple(record.metrics.get(name) for name in ("model/parameters", "model/macs"))
     return record.choice.get("student") or record.choice.get("model"), record.host, *shape
 
 

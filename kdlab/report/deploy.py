@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Mapping
 from html import escape
@@ -47,8 +48,18 @@ def steps(one: Record, place: str) -> list[tuple[str, str]]:
         ("model", f"{place}/{one.command}/{one.id}/model"),
         ("label new rows", f"kdlab predict run={short} path=new.csv file=predictions.csv{where}"),
         ("measure", f"kdlab evaluate run={short}{where}"),
-        ("repeat", shlex.join(["kdlab", one.command, *one.overrides])),
+        ("repeat", " ".join(["kdlab", one.command, *map(quoted, one.overrides)])),
     ]
+
+
+def quoted(word: str) -> str:
+    """A word as a shell takes it, in double quotes where it holds single ones, as Hydra's lists of words do.
+
+    Example:
+        >>> quoted("teacher.recipe=['model=mlp']")
+        '"teacher.recipe=[\'model=mlp\']"'
+    """
+    return f'"{word}"' if "'" in word and not re.search(r'["$`!]|\\["$`\\\n]|\\$', word) else shlex.quote(word)
 
 
 def table(one: Record) -> str:

@@ -13,7 +13,7 @@ def figure(value: float | None, name: str = "") -> str:
     if value is None:
         return "–"
     last = name.rsplit("/", 1)[-1]
-    if last in ("parameters", "trainable_parameters", "multiply_adds", "macs", "flops"):
+    if last in ("parameters", "trainable_parameters", "macs"):
         size, unit = next((pair for pair in [(1e9, " G"), (1e6, " M"), (1e3, " k")] if abs(value) >= pair[0]), (1, ""))
         return f"{value / size:.3g}{unit}"
     if last == "seconds":

@@ -16,7 +16,7 @@ from kdlab.report.table import best, ordered
 
 AGREEMENT = "test/fidelity/agreement"
 NO_BASELINE = "No baseline: run the same command with loss=ce to train the student without a teacher."
-COSTS = ("model/parameters", "model/size_mb", LATENCY)
+COSTS = ("model/parameters", "model/macs", "model/size_mb", LATENCY)
 
 
 def pairs(comparison: Comparison) -> str:

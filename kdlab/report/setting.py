@@ -63,7 +63,8 @@ def swept(records: Sequence[Record]) -> list[str]:
     """The keys that differ between runs of one command and say something of their own, options first.
 
     Left out, unless a run's overrides name it: what follows from the name of an option (``freeze.start`` where only
-    ``choice.freeze`` sets it), and a value written twice through an interpolation (``loss.terms.kl.temperature``).
+    ``choice.freeze`` sets it, ``choice.loss_terms_kl`` where ``choice.loss`` does), and a value written twice through
+    an interpolation (``loss.terms.kl.temperature``).
     """
     by_command: dict[str, list[Record]] = {}
     for record in records:
@@ -79,7 +80,11 @@ def _swept(records: Sequence[Record]) -> list[str]:
     columns: dict[str, tuple] = {}
     for key in keys:
         column = tuple(_same(flat.get(key, MISSING)) for flat in flats)
-        choices = [name for name in kept if name.startswith("choice.") and not key.startswith("choice.")]
+        choices = [
+            name
+            for name in kept
+            if name.startswith("choice.") and (not key.startswith("choice.") or key.startswith(f"{name}_"))
+        ]
         explained = any(_follows(column, columns[name]) for name in choices)
         twin = any(_last(key) == _last(name) and _agree(column, columns[name]) for name in kept)
         if key in asked or not (explained or twin or _last(key).startswith("_")):

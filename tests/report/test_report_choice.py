@@ -10,7 +10,7 @@ from scipy import stats
 from synthetic_run import distill_config, write_run
 
 from kdlab.report import records
-from kdlab.report.compare import compare, validation
+from kdlab.report.compare import company, compare, validation
 from kdlab.report.cost import costs, latencies
 from kdlab.report.page import page
 from kdlab.report.statistic import holm, paired, wilson
@@ -120,3 +120,15 @@ def test_one_architecture_has_one_latency_and_no_axis_of_it(tmp_path):
     found = records(tmp_path)
     assert sorted(latencies(found).values()) == [1.5, 1.5, 9.0]
     assert costs(found, ["model/parameters", "perf/latency_ms"])[:2] == ["model/parameters", "perf/latency_ms"]
+
+
+def test_a_chosen_sweep_is_held_against_the_baselines_of_the_same_student_and_rows(tmp_path):
+    chosen = run(tmp_path, "a", 1, 1.0, {"test/accuracy": 0.9})
+    (chosen / "teacher.json").write_text(json.dumps({"id": "t", "folder": "outputs/finetune/t"}))
+    run(tmp_path, "base", 1, 1.0, {"test/accuracy": 0.4}, loss="ce")
+    run(tmp_path, "elsewhere", 1, 1.0, {"test/accuracy": 0.4}, test_set="two", loss="ce")
+    run(tmp_path, "taught", 1, 2.0, {"test/accuracy": 0.4})
+    write_run(tmp_path, "finetune", "t", distill_config(1), {"test/accuracy": 0.9})
+    write_run(tmp_path, "finetune", "other", distill_config(1), {"test/accuracy": 0.9})
+    every = records(tmp_path)
+    assert {one.id for one in company([one for one in every if one.id == "a"], every)} == {"base", "t"}

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import shlex
 
 import pytest
 from rich.console import Console
 from synthetic_run import distill_config, write_run
 
 from kdlab.report import records, select
-from kdlab.report.deploy import classes
+from kdlab.report.deploy import classes, quoted
 from kdlab.report.table import best, ordered, to_csv, to_terminal
 
 
@@ -160,3 +161,11 @@ def test_results_by_class_are_those_of_the_counts():
 )
 def test_damaged_counts_are_no_results(test):
     assert classes(test) == []
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["a=1", "a=[b,'c d']", "a='$x'", "a='`x`'", "a=\"'b'\"", "a='\\:'", "a='\\\\'", "a='b'\\", "a='!b'", "a=b c", ""],
+)
+def test_a_repeated_command_gives_the_shell_the_same_words(word):
+    assert shlex.split(quoted(word)) == [word]

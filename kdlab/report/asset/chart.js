@@ -23,7 +23,7 @@ const token = name => getComputedStyle(document.documentElement).getPropertyValu
 function figure(value, name = "") {
   if (value == null) return "–";
   const last = name.split("/").pop(), size = Math.abs(value);
-  if (/parameters$/.test(last)) for (const [unit, told] of [[1e9, " G"], [1e6, " M"], [1e3, " k"]]) if (size >= unit) return +(value / unit).toPrecision(3) + told;
+  if (/(parameters|macs)$/.test(last)) for (const [unit, told] of [[1e9, " G"], [1e6, " M"], [1e3, " k"]]) if (size >= unit) return +(value / unit).toPrecision(3) + told;
   if (last === "seconds") return size < 120 ? value.toFixed(1) + " s" : size < 7200 ? (value / 60).toFixed(1) + " min" : (value / 3600).toFixed(1) + " h";
   if (last === "latency_ms") return +value.toPrecision(3) + " ms";
   if (last === "size_mb") return +value.toPrecision(3) + " MB";

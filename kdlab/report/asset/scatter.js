@@ -7,7 +7,7 @@
   if (!costs.length || !data.qualities.length) {
     section.querySelector(".body").replaceChildren(el("p", {class: "muted"}, "No finished run measured a cost (model/parameters, model/size_mb, perf/latency_ms).")); return;
   }
-  let cost = costs.find(name => varied(name) > 1) || costs[0], metric = data.qualities.includes(data.metric) ? data.metric : data.qualities[0], key = defaultKey();
+  let cost = costs[0], metric = data.qualities.includes(data.metric) ? data.metric : data.qualities[0], key = defaultKey();
   choose(section, "Cost", costs.map(m => [m, m === "seconds" ? "training time" : m]), cost, v => { cost = v; again(); });
   choose(section, "Quality", data.qualities.map(m => [m, m]), metric, v => { metric = v; again(); });
   if (keyOptions().length) choose(section, "Colour by", keyOptions(), key, v => { key = v; again(); });
