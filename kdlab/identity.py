@@ -18,7 +18,9 @@ from kdlab.error import UserError
 from kdlab.file import sha256
 
 NEUTRAL = frozenset({"hydra", "outputs", "rerun", "group", "logger", "cluster", "choice", "command", "check", "trust"})
-NEUTRAL_ANYWHERE = frozenset({"download", "progress", "lr_monitor", "every_n_steps", "log_every_n_steps", "profiler"})
+NEUTRAL_ANYWHERE = frozenset(
+    {"download", "progress", "lr_monitor", "every_n_steps", "keep_optimizer", "log_every_n_steps", "profiler"}
+)
 COUNTED = frozenset({"limit_train_batches", "limit_val_batches", "limit_test_batches", "val_check_interval"})
 OPEN_DATA = {"table": "path", "hub": "name"}  # options that read any data, and the key that names it
 LONGEST_NAME = 32  # characters of it in an id

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import lightning.pytorch as pl
+import torch
 from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
@@ -26,13 +27,15 @@ class Checkpoint(LightningCheckpoint):
         monitor: the metric that decides; None: there is no best.ckpt.
         mode: ``max`` or ``min``: whether more or less is better; None: as the metric declares.
         every_n_steps: optimizer steps between two writes of last.ckpt within an epoch; 0: only after each epoch.
+        keep_optimizer: whether last.ckpt of a finished run keeps the state of the optimizer; see :meth:`finish`.
     """
 
     higher_is_better: ClassVar[dict[str, bool | None]] = {"step": None}  # best/step
 
     def __init__(
-        self, folder: Path, monitor: str | None = "val/accuracy", mode: str | None = None, every_n_steps: int = 0
-    ) -> None:
+        self, folder: Path, monitor: str | None = "val/accuracy", mode: str | None = None, every_n_steps: int = 0,
+        keep_optimizer: bool = False,
+    ) -> None:  # fmt: skip
         if mode not in (None, "max", "min"):
             raise UserError(
                 f"callback.checkpoint.mode={mode} is unknown: choose max or min, or null for the metric's direction."
@@ -41,6 +44,7 @@ class Checkpoint(LightningCheckpoint):
         self.monitor = monitor
         self.mode = mode
         self.every_n_steps = every_n_steps
+        self.keep_optimizer = keep_optimizer
         self.best_value: float | None = None
         self.best_step: int | None = None
         self.written = 0  # the optimizer step of the newest last.ckpt
@@ -114,6 +118,18 @@ class Checkpoint(LightningCheckpoint):
         if self.pending and trainer.is_global_zero:
             self.last.with_suffix(".part").replace(self.last)
         self.pending = False
+
+    def finish(self) -> None:
+        """Leave the state of the optimizer out of last.ckpt, for the run is finished and will not go on from it.
+
+        The weights, the place in the data and what callbacks remember stay; the file loads as it did.
+        """
+        if self.keep_optimizer or not self.last.exists():
+            return
+        content = torch.load(self.last, map_location="cpu", weights_only=True, mmap=True)
+        temporary = self.last.with_suffix(".part")
+        torch.save(content | {"optimizer_states": []}, temporary)
+        temporary.replace(self.last)
 
     def _save(self, trainer: pl.Trainer) -> None:
         """Write best.ckpt."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from kdlab.text import one_line
 log = logging.getLogger(__name__)
 _open: list[Voice] = []  # the runs that this process carries out, each for the one before it
 
+MANY = 30  # runs of the same words, of which one may be the same but for its length
 OTHERS = ("loss", "teacher", "module", "stages", "start", "reuse_frozen", "compile")  # what a student alone lacks
 
 
@@ -53,6 +54,8 @@ class Voice:
         """Name the run, and what it is for."""
         if self.parent is None:
             self._say("run", near(run.folder) + (", goes on from its checkpoint" if run.last_checkpoint else ""))
+            if not self.quiet and run.last_checkpoint is None and (other := shorter(run.folder)) is not None:
+                self._say("note", f"{other.name} differs only in length; start={other.name} begins with its weights")
             return
         self.parent.trained.add(run.folder)
         place, runs = self.parent.place_of(run.folder)
@@ -154,10 +157,12 @@ class Voice:
         size, latency = size_bytes(run.folder / "model") / 1e6, known.get("perf/latency_ms")
         speed = "" if latency is None else f"{latency:.2g} ms a row, "
         outputs = "" if Path(self.job.cfg.outputs) == Path("outputs") else f" outputs={self.job.cfg.outputs}"
+        by_token = "test/perplexity" in known
         return [
             *lines,
             f"model  {near(run.folder / 'model')}  ({speed}{size:,.1f} MB)",
             f"next   kdlab evaluate run={run.id}{outputs}",
+            *([] if by_token else [f"       kdlab predict run={run.id} path=new.csv file=labelled.csv{outputs}"]),
         ]
 
     def _alone(self, folder: Path) -> Mapping[str, float]:
@@ -243,6 +248,24 @@ def without_teacher(folder: Path) -> Mapping[str, float]:
         except UserError:  # a damaged neighbour
             continue
     return {}
+
+
+def shorter(folder: Path) -> Path | None:
+    """A finished run that is this one but for fewer epochs or steps; None: there is none, or too many to look into."""
+    alike = [path for path in folder.parent.glob(f"{folder.name[:-8]}*/done.json") if path.parent != folder]
+    for path in alike if len(alike) <= MANY else ():
+        with suppress(UserError):
+            (rest, mine), (same, theirs) = _length(folder), _length(path.parent)
+            if rest == same and read_done(path.parent) and any(b < a for a, b in zip(mine, theirs, strict=True)):
+                return path.parent
+    return None
+
+
+def _length(folder: Path) -> tuple[str, list[float]]:
+    """A hash of all that a run does but for how long it trains, and the limits of that."""
+    plain: Any = OmegaConf.to_container(read_config(folder))
+    limits = [plain.get("trainer", {}).pop(name, None) for name in ("max_epochs", "max_steps")]
+    return identity(plain), [float("inf") if one in (None, -1) else float(one) for one in limits]
 
 
 def _student(folder: Path) -> str:

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from kdlab.command import build
 from kdlab.command.job import Job, current
+from kdlab.command.stage import begin
 from kdlab.command.train import Prepared, Tell, alone, carry_out, penalised, shared
 from kdlab.error import UserError
 
@@ -26,4 +27,5 @@ def prepare(job: Job, data: Any, tell: Tell = alone) -> Prepared:
     if not any(data.label_counts) and not task.by_token:
         raise UserError("no training row has a label to learn from: raise datamodule.per_class or budget")
     model = build.tuned(job.cfg, build.model(job.cfg.model, task, data))
-    return penalised(job, Prepared(build.make(job.cfg.module, model=model, **shared(job, data, task))))
+    start = begin(job, model, data, run)
+    return penalised(job, Prepared(build.make(job.cfg.module, model=model, **shared(job, data, task)), start=start))

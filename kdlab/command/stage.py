@@ -84,7 +84,7 @@ def _chooses(override: Override, cfg: DictConfig) -> bool:
 
 
 def begin(job: Job, student: nn.Module, data: Any, run: Callable[[Job], Any]) -> Trained | None:
-    """Give the student the weights that the run starts from, if it starts from any; who has them.
+    """Give the model that learns the weights that the run starts from, if it starts from any; who has them.
 
     Args:
         run: carries out a stage that is not done.

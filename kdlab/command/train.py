@@ -99,10 +99,10 @@ def carry_out(job: Job, prepare: Prepare) -> float | None:
         if run.done:
             voice.already(run)
             return run.done["value"]
-        voice.begin(run)
         if cfg.cluster.threads:
             torch.set_num_threads(cfg.cluster.threads)
         run.begin(job.config, job.overrides, job.sweep and job.sweep | {"group": job.group})
+        voice.begin(run)
         known = _train(job, run, prepare, voice)
     voice.finished(run, known)
     return run.done["value"] if run.done else None
@@ -132,7 +132,7 @@ def _train(job: Job, run: Run, prepare: Prepare, voice: Voice) -> dict[str, floa
         with opened(info(job, run, prepared.teachers, prepared.start), loggers) as journal:
             _tell_trainable(learner, journal)
             start += turn.wait()
-            measured, metric = fit(job, run, learner, data, journal, others, voice)
+            measured, metric, keeper = fit(job, run, learner, data, journal, others, voice)
             directions = _directions(learner)
             learner.model = save_tuned(build.make(cfg.peft), learner.model, data.tokenizer, run.folder / "model")
             if not learner.task.by_token:
@@ -143,19 +143,21 @@ def _train(job: Job, run: Run, prepare: Prepare, voice: Voice) -> dict[str, floa
             weights = run.folder / "model" / "model.safetensors"
             journal.produce(Source(run.id, weights, sha256(weights)))
     run.finish(known.get(f"best/{metric}"), metric, time.perf_counter() - start, known, directions)
+    if keeper is not None:
+        keeper.finish()
     return known
 
 
 def fit(
     job: Job, run: Run, learner: Learner, data: Any, journal: Journal, others: Companions, voice: Voice | None = None
-) -> tuple[dict[str, float], str]:
+) -> tuple[dict[str, float], str, Checkpoint | None]:
     """Train, go back to the best weights, and test; every process of a run on several devices calls it.
 
     Args:
         voice: tells the user of it; None: another process does.
 
     Returns:
-        What was measured, and the name of the metric that decided which weights are best.
+        What was measured, the name of the metric that decided which weights are best, and who kept them.
     """
     callbacks = build.several(job.cfg.callback, folder=run.folder)
     if not data.scored and not learner.task.by_token:
@@ -202,7 +204,7 @@ def fit(
     learner.assemble()
     others.finish()
     decides = keeper.monitor if keeper is not None and keeper.monitor else "val/accuracy"
-    return measured | {name: float(value) for name, value in tested.items()}, decides
+    return measured | {name: float(value) for name, value in tested.items()}, decides, keeper
 
 
 def _by_agreement(callbacks: Sequence[Callback]) -> None:

@@ -28,6 +28,7 @@ class Terminal(io.StringIO):
 def speaking(monkeypatch):
     monkeypatch.setattr("multiprocessing.current_process", lambda: type("P", (), {"name": "MainProcess"})())
     monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(logging.getLogger("kdlab.callback.progress"), "disabled", False)  # as Hydra leaves it elsewhere
 
 
 def frames(text):
