@@ -210,7 +210,9 @@ def compared(known: Mapping[str, float], own: str, alone: Mapping[str, float]) -
         majority          0.250
     """
     names = [name for name in known if name.startswith("test/") and name.count("/") == 1]
-    names = sorted(set(names) - {"test/majority", "test/loss"}, key=lambda name: (name != "test/accuracy", name))
+    names = sorted(
+        set(names) - {"test/majority", "test/loss", "test/rows"}, key=lambda name: (name != "test/accuracy", name)
+    )
     if "test/fidelity/agreement" in known:
         names.append("test/fidelity/agreement")
     rows = {own: known}
@@ -221,8 +223,9 @@ def compared(known: Mapping[str, float], own: str, alone: Mapping[str, float]) -
     if "test/majority" in known:
         rows["majority"] = {"test/accuracy": known["test/majority"]}
     heads = [name if name == "test/accuracy" else name.rpartition("/")[2] for name in names]
-    first = max(map(len, rows))
-    lines = [" " * first + "".join(f"  {head:>6}" for head in heads)]
+    corner = terminal.counted(int(known["test/rows"]), "test row") if "test/rows" in known else ""
+    first = max(len(corner), *map(len, rows))
+    lines = [f"{corner:<{first}}" + "".join(f"  {head:>6}" for head in heads)]
     for row, values in rows.items():
         cells = (f"{values[name]:.3f}" if name in values else "" for name in names)
         line = f"{row:<{first}}" + "".join(

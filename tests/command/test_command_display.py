@@ -91,6 +91,7 @@ def test_a_run_prints_its_plan_its_progress_and_its_result(tmp_path, tiny, size)
         assert not any(folder.name in bar for bar in bars)
     result = said[said.index("finished in") :].replace("\r", "").splitlines()
     assert re.fullmatch(rf"finished in \d+:\d\d: val/accuracy {known['best/val/accuracy']:.3f}", result[0])
+    assert result[1].startswith("16 test rows")
     table = {line.split()[0]: line.split()[1:] for line in result[2:5]}
     names = ["test/accuracy", "test/ece", "test/f1_macro"]
     assert table["student"] == [f"{known[name]:.3f}" for name in (*names, "test/fidelity/agreement")]
