@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -241,9 +242,8 @@ def without_teacher(folder: Path) -> Mapping[str, float]:
     Only runs whose id has the same words are looked into, with ``ce`` as the loss.
     """
     mine = read_config(folder)
-    choice = mine.get("choice", {})
-    words = [str(choice.get(group)) for group in ("datamodule", "student")]
-    for done in sorted(folder.parent.glob(f"{'-'.join(words)}-ce-*s{mine.get('seed')}-*/done.json")):
+    words = folder.name.partition(f"-{mine.get('choice', {}).get('loss')}-")[0]
+    for done in sorted(folder.parent.glob(f"{escape(words)}-ce-*s{mine.get('seed')}-*/done.json")):
         other = done.parent
         try:
             if other != folder and read_done(other) and _student(other) == _student(folder):
