@@ -34,15 +34,12 @@ def prune(outputs: str, found: Sequence[Record], named: bool, older_days: float 
     if older_days is not None and older_days < 0:
         raise UserError(f"older_days={older_days}: give a number of days, 0 or more.")
     fitting = [one for one in found if _fits(one, named, older_days)]
-    taught, kept = pupils(records(outputs), fitting), []
+    every = records(Path(outputs).absolute())
+    taught = pupils(every, fitting)
     if not named:
-        kept = [one for one in fitting if taught.get(one.id)]
-        fitting = [one for one in fitting if one not in kept]
-        taught = pupils(records(outputs), fitting)
-    for one in kept:
-        print(
-            f"kept: {one.id}, which taught {_few(taught_by(records(outputs), one))}; select={shown(one.id)} removes it"
-        )
+        for one in [one for one in fitting if one.id in taught]:
+            print(f"kept: {one.id}, which taught {_few(taught[one.id])}; select={shown(one.id)} removes it")
+        fitting = [one for one in fitting if one.id not in taught]
     if not fitting:
         print("nothing to remove" + ("" if named else ": every run here has a result, runs now or teaches another"))
         return

@@ -117,6 +117,14 @@ def test_pruning_removes_what_has_no_result_and_teaches_nobody(kdlab, taught):
     assert folders(taught) == {"teacher", "student"}
 
 
+def test_a_teacher_may_go_with_all_that_it_taught(kdlab, taught, monkeypatch):
+    monkeypatch.chdir(taught.parent)
+    code, out, _ = kdlab("runs", "action=prune", "older_days=0", "remove=true", f"outputs={taught.name}")
+    assert code == 0
+    assert "kept" not in out
+    assert folders(taught) == set()
+
+
 def test_a_teacher_goes_only_where_it_is_named_and_that_is_said(kdlab, taught):
     code, out, _ = kdlab("runs", "action=prune", "select=teacher", "remove=true", f"outputs={taught}")
     assert code == 0
