@@ -15,6 +15,7 @@ from kdlab.datamodule.rows import Rows
 
 MANY = 100  # classes: more are likely ids or numbers
 SHARE = 0.03  # of unknown tokens
+PART = 10_000_000  # tokens that are counted at a time
 
 
 def odd(corpus: Corpus, codes: np.ndarray, names: Sequence[str], splits: Mapping[str, np.ndarray]) -> list[str]:
@@ -102,9 +103,11 @@ def unknown(rows: Rows, tokenizer: Any) -> list[str]:
     if unk is None or unk in (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id):
         return []
     special = [one for one in tokenizer.all_special_ids if one != unk]
-    counts = np.bincount(rows.tokens, minlength=len(tokenizer))
-    whole = counts.sum() - counts[special].sum()
-    share = counts[unk] / max(1, whole)
+    size = max(len(tokenizer), unk + 1)
+    counts = np.zeros(size, np.int64)
+    for start in range(0, len(rows.tokens), PART):
+        counts += np.bincount(rows.tokens[start : start + PART], minlength=size)[:size]
+    share = counts[unk] / max(1, counts.sum() - counts[special].sum())
     if share <= SHARE:
         return []
     return [

@@ -317,3 +317,31 @@ def test_unwritable_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("KDLAB_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(UserError, match=r"the cache at .* cannot be written"):
         table(toy(), tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_hub_dataset_follows_the_same_rules_as_a_table(tmp_path):
+    datasets = pytest.importorskip("datasets")
+    texts = [f"film {number}" for number in range(30)]
+    names = datasets.ClassLabel(names=["dull", "long", "loud"])
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.Sequence(names)})
+    several = {"text": texts, "label": [[], [0, 2], [1]] * 10}
+    datasets.Dataset.from_dict(several, features=features).save_to_disk(str(tmp_path / "several"))
+    data = Hub(name=str(tmp_path / "several"), tokenizer=TOKENIZER, multi_label=True, val_fraction=0.2)
+    data.setup()
+    assert data.labels == ["dull", "long", "loud"] and data.multi_label
+    assert data.deck.codes[:3].tolist() == [[0, 0, 0], [1, 0, 1], [0, 1, 0]]
+    with pytest.raises(UserError, match=r"row 1 of train has a list in the column 'label'.*multi_label=true"):
+        Hub(name=str(tmp_path / "several"), tokenizer=TOKENIZER).corpus()
+    pairs = {"a": texts, "b": texts, "label": [1.0, 0.0, -1.0] * 10}
+    part = datasets.Dataset.from_dict(pairs)
+    datasets.DatasetDict({"train": part, "test": part.select(range(4))}).save_to_disk(str(tmp_path / "pairs"))
+    options = {"name": str(tmp_path / "pairs"), "tokenizer": TOKENIZER, "text_column": ["a", "b"]}
+    mapped = Hub(**options, label_map={0: "no", 1: "yes"}).corpus()
+    assert mapped.labels[:3] == ["yes", "no", None] and mapped.texts[0] == "film 0\x1ffilm 0"
+    with pytest.raises(UserError, match=r"3 train rows have a text of the test split too \(first: row 1 of train\)"):
+        Hub(**options).setup()
+    frame = datasets.Dataset.from_dict({"text": [{"en": "a"}], "label": ["x"]})
+    frame.save_to_disk(str(tmp_path / "mapping"))
+    with pytest.raises(UserError, match="row 1 of train has a mapping in the column 'text'"):
+        Hub(name=str(tmp_path / "mapping"), tokenizer=TOKENIZER).corpus()
