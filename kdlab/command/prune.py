@@ -36,10 +36,11 @@ def prune(outputs: str, found: Sequence[Record], named: bool, older_days: float 
     fitting = [one for one in found if _fits(one, named, older_days)]
     every = records(Path(outputs).absolute())
     taught = pupils(every, fitting)
-    if not named:
+    while not named and taught:  # what stays may have had a teacher itself
         for one in [one for one in fitting if one.id in taught]:
             print(f"kept: {one.id}, which taught {_few(taught[one.id])}; select={shown(one.id)} removes it")
         fitting = [one for one in fitting if one.id not in taught]
+        taught = pupils(every, fitting)
     if not fitting:
         print("nothing to remove" + ("" if named else ": every run here has a result, runs now or teaches another"))
         return

@@ -117,6 +117,15 @@ def test_pruning_removes_what_has_no_result_and_teaches_nobody(kdlab, taught):
     assert folders(taught) == {"teacher", "student"}
 
 
+def test_the_teacher_of_a_teacher_that_stays_stays(kdlab, taught):
+    write_run(taught, "finetune", "first", distill_config(1), state="failed")
+    (taught / "finetune/teacher/teacher.json").write_text(json.dumps({"folder": "outputs/finetune/first"}))
+    code, out, _ = kdlab("runs", "action=prune", "remove=true", f"outputs={taught}")
+    assert code == 0
+    assert "kept: first" in out
+    assert folders(taught) == {"first", "teacher", "student"}
+
+
 def test_a_teacher_may_go_with_all_that_it_taught(kdlab, taught, monkeypatch):
     monkeypatch.chdir(taught.parent)
     code, out, _ = kdlab("runs", "action=prune", "older_days=0", "remove=true", f"outputs={taught.name}")
