@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -16,19 +19,25 @@ from rich.text import Text
 from torch import Tensor, nn
 
 from kdlab.command import build, select
-from kdlab.command.teacher import Trained, named, teachers_of
+from kdlab.command.find import read_by
+from kdlab.command.teacher import Trained, named, teacher_of, teachers_of
 from kdlab.command.trust import Trust
+from kdlab.datamodule.view import View
 from kdlab.error import UserError
-from kdlab.file import write_json, write_text
+from kdlab.file import read_json, write_json, write_text
+from kdlab.inference import say, tensor
+from kdlab.meter import Meter
 from kdlab.metric.causal_lm import causal_lm
 from kdlab.metric.cost import LENGTH, latency, macs, parameters, throughput
 from kdlab.metric.report import report
 from kdlab.module.chunk import parts
 from kdlab.run import read_config, read_done
+from kdlab.store import Store, opened
 from kdlab.task.base import Task
 from kdlab.text import one_line
 
 SPLITS = ("train", "val", "test")
+TIMED = 6  # batches, spread evenly, that say how many rows a second a model reads
 FEW = 8  # rows of a language model's batch
 ALL = 2**30  # positions
 LONG = 30  # classes that are printed
@@ -57,7 +66,7 @@ def main(cfg: DictConfig) -> Path:
     if not len(data.splits[cfg.split]):
         raise UserError(f"{data.source} has no labelled {cfg.split} rows: choose another split")
     batches = list(getattr(data, f"{cfg.split}_dataloader")() if cfg.split != "train" else data.evaluate_rows("train"))
-    count = sum(len(batch["row"]) for batch in batches)
+    count = _rows(batches)
     print(f"measures {count:,} rows of {data.source}", flush=True)
     if task.by_token:
         batches = _slices(batches)
@@ -68,11 +77,20 @@ def main(cfg: DictConfig) -> Path:
         )
     results: dict[str, dict[str, Any]] = {}
     choices: dict[str, Tensor] = {}
-    for name, model in _models(cfg, stored, subject, task, data):
-        results[name], choices[name] = (tokens if task.by_token else classes)(task, model, batches, list(data.labels))
-        length = min(data.max_length, LENGTH)
-        results[name] |= parameters(model) | latency(model, length, cfg.repeats)
-        results[name] |= {"macs": macs(model, length), "rows_per_second": throughput(model, batches)}
+    target = torch.cat([batch["label"] for batch in batches])
+    for one in _contenders(cfg, stored, subject, task, data):
+        own = batches if one.view is None else [_again(one.view, batch) for batch in batches]
+        if task.by_token:
+            results[one.name], choices[one.name] = tokens(task, one.known, own, one.name)
+        else:
+            logits = one.answers(batches)
+            if logits is None:
+                logits = predict(task, one.known, own, (one.view or data).lengths, one.name)
+            results[one.name], choices[one.name] = classes(task, logits, target, list(data.labels))
+        if one.model is not None:
+            length, some = min(data.max_length, LENGTH), own[:: -(-len(own) // TIMED)]
+            results[one.name] |= parameters(one.model) | latency(one.model, length, cfg.repeats)
+            results[one.name] |= {"macs": macs(one.model, length), "rows_per_second": throughput(one.model, some)}
     if "teacher" in choices:
         for name, result in results.items():
             result["agreement"] = float((choices[name] == choices["teacher"]).float().mean())
@@ -83,28 +101,58 @@ def main(cfg: DictConfig) -> Path:
         {"run": subject.id, "split": cfg.split, "rows": count, "labels": list(data.labels), "models": results},
     )
     console = Console(record=True, width=120)
-    _print(console, subject, cfg.split, results, list(data.labels))
+    _print(console, f"{subject.id} on {cfg.split}, {count:,} rows", results, list(data.labels))
     write_text(folder / "report.txt", console.export_text())
     print(f"written to {folder}")
     return folder
 
 
-def classes(
-    task: Task, model: nn.Module, batches: list[dict[str, Any]], labels: list[str]
-) -> tuple[dict[str, Any], Tensor]:
-    """The report of a classifier, and what it chooses for every row: ``[N]``, or with several labels ``[N, C]``."""
-    logits, target = predict(task, model, batches)
+@dataclass(frozen=True)
+class Contender:
+    """A row of the comparison.
+
+    Attributes:
+        name: what it is called.
+        model: None where only its answers are left.
+        view: the data in its own tokens; None: it reads the run's.
+        store: its answers, where they were kept.
+    """
+
+    name: str
+    model: nn.Module | None
+    view: View | None = None
+    store: Store | None = None
+
+    @property
+    def known(self) -> nn.Module:
+        assert self.model is not None
+        return self.model
+
+    def answers(self, batches: list[dict[str, Any]]) -> Tensor | None:
+        """The stored logits ``[N, C]`` of all rows of the batches, in their order; None where one is not stored."""
+        if self.store is None:
+            return None
+        rows = torch.cat([batch["row"] for batch in batches]).numpy()
+        return tensor(self.store.gather("logits", rows, 0), self.store.dtype("logits"))
+
+
+def classes(task: Task, logits: Tensor, target: Tensor, labels: list[str]) -> tuple[dict[str, Any], Tensor]:
+    """The report of a classifier, and what it chooses for every row: ``[N]``, or with several labels ``[N, C]``.
+
+    Args:
+        logits: ``[N, C]``.
+        target: the labels of the same rows.
+    """
     return report(task.probabilities(logits), target, labels), logits > 0 if task.multi_label else logits.argmax(-1)
 
 
-def tokens(
-    task: Task, model: nn.Module, batches: list[dict[str, Any]], labels: list[str]
-) -> tuple[dict[str, Any], Tensor]:
+def tokens(task: Task, model: nn.Module, batches: list[dict[str, Any]], name: str) -> tuple[dict[str, Any], Tensor]:
     """Accuracy and perplexity of the next token, and which one a model expects at every place ``[N]``."""
     metric, chosen = causal_lm(), []
     model.eval()
-    with torch.inference_mode():
+    with torch.inference_mode(), Meter(name, _rows(batches)) as meter:
         for batch in batches:
+            meter.more(len(batch["row"]))
             for (part,) in parts(task.chunk or ALL, task.read(model, batch)):
                 metric.update(*task.scored(part, batch))
                 chosen.append(part.logits.argmax(-1))
@@ -112,12 +160,21 @@ def tokens(
     return scores | {"tokens": sum(map(len, chosen))}, torch.cat(chosen)
 
 
-def predict(task: Task, model: nn.Module, batches: list[dict[str, Any]]) -> tuple[Tensor, Tensor]:
-    """Logits ``[N, C]`` and labels of every row of the batches."""
-    model.eval()
-    with torch.inference_mode():
-        said = [task.read(model, batch).logits.float() for batch in batches]
-    return torch.cat(said), torch.cat([batch["label"] for batch in batches])
+def predict(
+    task: Task, model: nn.Module, batches: list[dict[str, Any]], lengths: np.ndarray, name: str = "predicting"
+) -> Tensor:
+    """Logits ``[N, C]`` of every row of the batches, in their order, computed on all cores or GPUs.
+
+    Args:
+        lengths: how many tokens each row of the data has, by row id.
+        name: what the line of progress calls it.
+    """
+    found = []
+    with Meter(name, _rows(batches)) as meter:
+        for part in say(model, task, lengths, batches, iter(range(len(batches))), (), "float32", name=None):
+            found.append(torch.from_numpy(part.values["logits"][1]))
+            meter.more(len(part.rows))
+    return torch.cat(found)
 
 
 def _data(cfg: DictConfig, stored: DictConfig, subject: Trained, task: Task) -> Any:
@@ -137,26 +194,75 @@ def _data(cfg: DictConfig, stored: DictConfig, subject: Trained, task: Task) -> 
     return data
 
 
-def _models(
-    cfg: DictConfig, stored: DictConfig, subject: Trained, task: Task, data: Any
-) -> Iterator[tuple[str, nn.Module]]:
+def _contenders(cfg: DictConfig, stored: DictConfig, subject: Trained, task: Task, data: Any) -> Iterator[Contender]:
     """The rows of the comparison, before to after; what cannot be had is left out and said."""
     outputs = Path(cfg.outputs)
     role = "student" if "student" in stored else "model"
     single = teachers_of(subject.folder).get("teacher")  # an ensemble's members may not even read these tokens
-    teacher = named(single, outputs, subject.trust) if single else None
+    teacher = teacher_of(subject)
+    store = None
+    if single is not None and not task.by_token:
+        store = _stored(outputs, Path(single).name, teacher, data)
+    if single is not None and teacher is None:
+        print(
+            f"the teacher {Path(single).name} is not there any more: "
+            + ("its stored answers stand in for it" if store else "nothing is measured of it"),
+            flush=True,
+        )
     torch.manual_seed(stored.seed)
-    yield "untrained", build.model(stored[role], task, data, teacher=None if teacher is None else teacher.model)
-    if teacher is not None:
+    if teacher is not None or not build.needs_teacher(stored[role]):
+        model = build.model(stored[role], task, data, teacher=None if teacher is None else teacher.model)
+        yield Contender("untrained", model)
+    if single is not None:
         given = named(cfg.baseline, outputs, subject.trust) if cfg.baseline else None
         baseline = given or find_baseline(subject.folder, outputs, subject.trust)
         if baseline is None:
             print("No baseline: run the same command with loss=ce to train the student without a teacher.")
         else:
-            yield "without teacher", baseline.model
-    yield ("distilled" if teacher is not None else "trained"), subject.model
+            yield Contender("without teacher", baseline.model)
+    yield Contender("distilled" if single is not None else "trained", subject.model)
     if teacher is not None:
-        yield "teacher", teacher.model
+        own = read_by(teacher, data, ())
+        yield Contender("teacher", teacher.model, None if own is data else own, store)
+    elif store is not None:
+        yield Contender("teacher", None, None, store)
+
+
+def _stored(outputs: Path, name: str, teacher: Trained | None, data: Any) -> Store | None:
+    """What the teacher answered on every row of the data, where it is kept; full precision before any other.
+
+    Args:
+        name: the id of the teacher, for where it is not there any more: then all that is stored of that name has to be
+            of the same weights.
+    """
+    seen = data if teacher is None else read_by(teacher, data, ())
+    fitting = []
+    for path in sorted((outputs / "store").glob("*/meta.json")):
+        try:
+            meta = read_json(path, "", dict)
+        except UserError:  # a damaged store is built again by who needs it
+            continue
+        mine = meta.get("of") == name if teacher is None else meta.get("teacher") == teacher.fingerprint
+        whole = meta.get("data") == seen.fingerprint and meta.get("top_k") is None and "epoch" not in meta
+        if mine and whole and "teacher" in meta:
+            fitting.append((meta.get("precision") != "float32", path.parent, meta["teacher"]))
+    if teacher is None and len({weights for *_, weights in fitting}) > 1:
+        return None
+    for _, folder, _ in sorted(fitting):
+        with suppress(UserError):
+            store = opened(folder)
+            if (np.diff(store.offsets["token"])[seen.used] > 0).all():
+                return store
+    return None
+
+
+def _again(view: View, batch: dict[str, Any]) -> dict[str, Any]:
+    """The same rows in the tokens of the view."""
+    return {name: value for name, value in view.again(batch).items() if name != "clean"}
+
+
+def _rows(batches: list[dict[str, Any]]) -> int:
+    return sum(len(batch["row"]) for batch in batches)
 
 
 def find_baseline(folder: Path, outputs: Path, trust: Trust) -> Trained | None:
@@ -202,10 +308,8 @@ def _slices(batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _print(
-    console: Console, subject: Trained, split: str, results: dict[str, dict[str, Any]], labels: list[str]
-) -> None:
-    table = Table(title=Text(one_line(f"{subject.id} on {split}")))
+def _print(console: Console, title: str, results: dict[str, dict[str, Any]], labels: list[str]) -> None:
+    table = Table(title=Text(one_line(title)))
     table.add_column("")
     shown = [key for key in COLUMNS if key == "agreement" or any(key in result for result in results.values())]
     for key in shown:

@@ -140,7 +140,13 @@ class Trained:
         node = cfg.student if "student" in cfg else cfg.model
         given: dict[str, Any] = {"labels": labels, "tokenizer": load_tokenizer(self.weights)}
         if build.needs_teacher(node):
-            given["teacher"] = named(taught_by(self.folder), self.folder.parent.parent, self.trust).model
+            teacher = teacher_of(self)
+            if teacher is None:
+                raise UserError(
+                    f"run {self.id} is made of its teacher {taught_by(self.folder)}, which is not there any more: put "
+                    "that folder back"
+                )
+            given["teacher"] = teacher.model
         task.prepare(labels, [1] * len(labels))
         if "task" in inspect.signature(get_object(node._target_)).parameters:
             given["task"] = task.kind
@@ -167,6 +173,19 @@ def teachers_of(folder: Path) -> dict[str, str]:
     if not isinstance(places, dict) or not all(isinstance(place, str) for place in places.values()):
         raise UserError(f"{path} names no folders; {AGAIN}")
     return places
+
+
+def teacher_of(run: Trained) -> Trained | None:
+    """The single trained model that taught a run, also where all runs were moved together; None: it is not there."""
+    told = teachers_of(run.folder).get("teacher")
+    if told is None:
+        return None
+    outputs = run.folder.parent.parent
+    moved = outputs / Path(told).parent.name / Path(told).name
+    for place in (Path(told), moved):
+        if any((place / name).is_file() for name in ("config.yaml", "config.json")):
+            return named(str(place), outputs, run.trust)
+    return None
 
 
 def read_labels(weights: Path) -> list[str]:

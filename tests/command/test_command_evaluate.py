@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import csv
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 from fork import end, start
+
+from kdlab.command import evaluate
 
 ODD = ("[/neg]", "[bold]x", "a\x1b]0;owned\x07\x1b[31mb")
 
@@ -43,3 +47,85 @@ def test_an_error_that_quotes_a_file_cannot_steer_a_terminal(odd, kdlab, monkeyp
     code, _, err = kdlab("evaluate", f"run={run.name}", "datamodule=table", "datamodule.path=odd.csv", names)
     assert code == 2
     assert "\x1b" not in err and "[/neg]" in err
+
+
+@pytest.fixture
+def measured(base, tmp_path, kdlab):
+    """A copy of a finished teacher and student; what `kdlab evaluate` says of the student, and which models it ran."""
+    shutil.copytree(base / "outputs", tmp_path / "outputs")
+
+    def run(*words: str, outputs: str = "outputs") -> tuple[dict, set[str], str]:
+        read: set[str] = set()
+        real = evaluate.predict
+
+        def spy(task, model, batches, lengths, name):
+            read.add(name)
+            return real(task, model, batches, lengths, name)
+
+        shutil.rmtree(tmp_path / outputs / "evaluate", ignore_errors=True)
+        (student,) = (tmp_path / outputs / "distill").iterdir()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(evaluate, "predict", spy)
+            code, out, err = kdlab("evaluate", f"run={student.name}", "repeats=1", f"outputs={outputs}", *words)
+        assert code == 0, err
+        (report,) = (tmp_path / outputs / "evaluate").glob("*/report.json")
+        return json.loads(report.read_text())["models"], read, out
+
+    return run
+
+
+def same(one: dict, two: dict) -> None:
+    for key in ("accuracy", "f1_macro", "ece", "agreement"):
+        assert one[key] == pytest.approx(two[key])
+    assert one["confusion"] == two["confusion"]
+
+
+def test_what_the_teacher_answered_is_not_asked_again(measured, tmp_path):
+    stored, read, out = measured()
+    assert read == {"untrained", "distilled"}
+    assert "test, 16 rows" in out
+    shutil.rmtree(tmp_path / "outputs" / "store")
+    asked, read, _ = measured()
+    assert read == {"untrained", "distilled", "teacher"}
+    for name, own in asked.items():
+        same(stored[name], own)
+    assert stored["teacher"]["parameters"] == asked["teacher"]["parameters"]
+    assert stored["teacher"]["latency_ms"] > 0
+
+
+def test_a_damaged_store_is_not_believed(measured, tmp_path):
+    before, *_ = measured()
+    for path in (tmp_path / "outputs" / "store").glob("*/logits.npy"):
+        content = bytearray(path.read_bytes())
+        content[-4:] = b"\0\0\xc0\x7f"
+        path.chmod(0o644)
+        path.write_bytes(content)
+    after, read, _ = measured()
+    assert "teacher" in read
+    assert after["teacher"]["confusion"] == before["teacher"]["confusion"]
+
+
+def test_without_the_teachers_folder_its_stored_answers_stand_in(measured, tmp_path):
+    whole, *_ = measured()
+    (teacher,) = (tmp_path / "outputs" / "finetune").iterdir()
+    shutil.rmtree(teacher)
+    found, read, out = measured()
+    assert f"the teacher {teacher.name} is not there any more: its stored answers stand in for it" in out
+    assert read == {"untrained", "distilled"}
+    for name, own in whole.items():
+        same(found[name], own)
+    assert "parameters" not in found["teacher"]
+    shutil.rmtree(tmp_path / "outputs" / "store")
+    found, _, out = measured()
+    assert f"the teacher {teacher.name} is not there any more: nothing is measured of it" in out
+    assert list(found) == ["untrained", "distilled"]
+    assert all("agreement" not in own for own in found.values())
+
+
+def test_outputs_that_were_moved_together_still_find_the_teacher(measured, tmp_path):
+    whole, *_ = measured()
+    (tmp_path / "outputs").rename(tmp_path / "elsewhere")
+    found, _, out = measured(outputs="elsewhere")
+    assert "any more" not in out
+    assert found["teacher"]["confusion"] == whole["teacher"]["confusion"]
+    assert found["teacher"]["parameters"] == whole["teacher"]["parameters"]
