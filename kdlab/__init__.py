@@ -1,3 +1,17 @@
 """kdlab: knowledge distillation and transfer learning experiments. `kdlab --help` lists the commands."""
 
+import os
+import sys
+
 __version__ = "0.1.0"
+
+OWN = "KDLAB_OWN"  # the folders of the user's own modules, in the environment that all jobs of a command inherit
+
+
+def extend() -> None:
+    """Let modules be imported from the folders that ``KDLAB_OWN`` names, after all that is installed."""
+    places = [place for place in os.environ.get(OWN, "").split(os.pathsep) if place]
+    sys.path += [place for place in places if place not in sys.path]
+
+
+extend()

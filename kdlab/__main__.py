@@ -103,6 +103,7 @@ def _run(verb: str, overrides: list[str]) -> None:
     import kdlab.launcher  # noqa: F401  lets Hydra find our engines
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    import_module("kdlab.command.own").importable(overrides)
     sys.argv = [f"kdlab {verb}", *overrides]
     try:
         if not {"-h", "--help"}.isdisjoint(overrides):
@@ -129,6 +130,7 @@ def _doctor(arguments: list[str]) -> None:
     import kdlab.identity
     import kdlab.launcher  # noqa: F401
 
+    import_module("kdlab.command.own").importable(arguments)
     try:
         import_module("kdlab.command.doctor").main(arguments, conf())
     except (HydraException, OmegaConfBaseException) as mistake:
