@@ -1,5 +1,3 @@
-import pytest
-
 from kdlab import meter
 from kdlab.meter import Meter
 
@@ -19,8 +17,3 @@ def test_without_a_terminal_there_is_a_line_now_and_then(capsys, monkeypatch):
             work.more(10)
     said = capsys.readouterr().err.splitlines()
     assert said == ["reading: 20 of 100 rows, 20%, 1:04 left", "reading: 40 of 100 rows, 40%, 1:00 left"]
-
-
-@pytest.mark.parametrize(("seconds", "said"), [(0.4, "0:00"), (61, "1:01"), (3600, "1:00:00")])
-def test_clock(seconds, said):
-    assert meter.clock(seconds) == said

@@ -18,7 +18,7 @@ TEXT = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```\w*\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)
 LINES = [line for block in BLOCKS for line in block.splitlines() if line.startswith("kdlab ")]
 TYPED = LINES + [line for line in re.findall(r"`(kdlab [^`]+)`", TEXT) if not line.endswith("VERB --help")]
-OWN = ("+loss/term@loss.terms.mae=mae",)  # the option that the README's example adds
+OWN = ("+loss/term@loss.terms.mae=mae", "model@student=gru")  # the options that the README's examples add
 
 
 def words(line: str) -> list[str]:

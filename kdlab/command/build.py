@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -143,14 +143,36 @@ def model(node: DictConfig, task: Task, data: Any, teacher: nn.Module | None = N
                 f"{node._target_} starts from a teacher, which only `kdlab distill` has; choose another model"
             )
         given["teacher"] = teacher
-    if "task" in inspect.signature(get_object(node._target_)).parameters:
+    takes = inspect.signature(get_object(node._target_)).parameters
+    for name in ("labels", "tokenizer"):
+        if name not in takes and not _takes_any(takes):
+            raise UserError(
+                f"{node._target_} has no argument '{name}': what makes a model is given labels and tokenizer, so "
+                f"add them: def {str(node._target_).rpartition('.')[2]}(…, labels, tokenizer)"
+            )
+    if "task" in takes:
         given["task"] = task.kind
     elif task.by_token:
         raise UserError(
             f"{node._target_} makes a classifier, but the task is to predict the next token: choose model=gpt_tiny, "
             "layers_of_teacher, or hf with a causal language model"
         )
-    return task.attach(make_a(nn.Module, node, **given))
+    return task.attach(_reads_texts(make_a(nn.Module, node, **given)))
+
+
+def _reads_texts(model: nn.Module) -> nn.Module:
+    """The model, after a look at whether it can be called with texts."""
+    takes = inspect.signature(model.forward).parameters
+    if not {"input_ids", "attention_mask"} <= set(takes) and not _takes_any(takes):
+        raise UserError(
+            f"{type(model).__name__} has no method forward(input_ids, attention_mask): add one that returns the "
+            "logits, a row a text and a column a label"
+        )
+    return model
+
+
+def _takes_any(parameters: Mapping[str, inspect.Parameter]) -> bool:
+    return any(one.kind == inspect.Parameter.VAR_KEYWORD for one in parameters.values())
 
 
 def metric(node: DictConfig, task: Task, labels: Sequence[str] = ("no", "yes"), multi_label: bool = False) -> Any:

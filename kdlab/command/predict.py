@@ -24,10 +24,11 @@ from kdlab.datamodule.stream import Chunk, Piped, Stream, stream
 from kdlab.datamodule.table import joined, text_columns
 from kdlab.error import UserError
 from kdlab.file import read_json, write_json
-from kdlab.meter import Meter, clock, tell
+from kdlab.meter import Meter
 from kdlab.model.pretrained import kind
 from kdlab.predictor import Predictor
 from kdlab.task.sequence_classification import SequenceClassification
+from kdlab.terminal import clock, tell
 
 ROWS = 1024  # that are in memory at a time
 LONGEST = 512  # tokens of a text, for a model of which no run says how it was trained

@@ -102,7 +102,14 @@ class Watch:
                 values[tap] = output.hidden_states[place]
             elif kind == "attention":
                 values[tap] = output.attentions[place][..., -input_ids.shape[1] :]  # of the keys, those of real tokens
-        return output if isinstance(output, Tensor) else output.logits, values
+        if isinstance(output, Tensor):
+            return output, values
+        if not hasattr(output, "logits"):
+            raise UserError(
+                f"{type(self.model).__name__}.forward() gives a {type(output).__name__}: let it return the logits, or "
+                "an object that has them as .logits."
+            )
+        return output.logits, values
 
     def read(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """As :func:`read`, once the hooks hang."""
