@@ -12,7 +12,7 @@ from fork import end, start
 
 from kdlab.command import evaluate
 
-ODD = ("[/neg]", "[bold]x", "a\x1b]0;owned\x07\x1b[31mb")
+ODD = ("x[/neg]", "[bold]x", "a\x1b]0;owned\x07\x1b[31mb")
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def test_labels_are_printed_as_they_are_and_cannot_steer_a_terminal(odd, kdlab, 
     (written,) = (odd / "outputs" / "evaluate").glob("*/report.txt")
     for text in (out, written.read_text()):
         assert "[/neg]" in text and "[bold]x" in text
-        assert "predicted [/neg]" in " ".join(text.split())
+        assert "predicted x[/neg]" in " ".join(text.split())
         assert not set(text) & set("\x1b\x07")
 
 
