@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from fork import end, start
 from pyarrow import parquet
 
 from kdlab.command import predict
@@ -266,3 +267,38 @@ def test_a_language_model_has_no_labels_to_predict(tmp_path, place):
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match="is no classifier of texts"):
         load(str(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory, tiny) -> Path:
+    """A folder with a run on pairs of texts, any number of labels a row."""
+    folder = tmp_path_factory.mktemp("several")
+    rows = [
+        {"title": f"film {n}", "body": ("good", "bad", "long")[n % 3], "label": ("a;b", "", "b")[n % 3]}
+        for n in range(60)
+    ]
+    write(folder / "pairs.csv", rows)
+    words = [word for word in tiny["finetune"] if not word.startswith("datamodule.path")]
+    words += ["datamodule.path=pairs.csv", "datamodule.text_column=[title,body]", "datamodule.multi_label=true"]
+    code, said = end(start(["finetune", *words, "logger=none"], folder), folder)
+    assert code == 0, said
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
+def test_pairs_and_any_number_of_labels(several, kind, tmp_path, kdlab, monkeypatch):
+    monkeypatch.chdir(several)
+    run = run_of(several, "finetune")
+    code, _, err = kdlab("predict", f"run={run}", "path=pairs.csv", f"file={tmp_path / 'o'}.{kind}")
+    assert code == 0, err
+    new = ["predicted", "predicted_a", "predicted_b", "probability_a", "probability_b"]
+    rows = read(tmp_path / f"o.{kind}")
+    assert list(rows[0]) == ["title", "body", "label", *new]
+    model = load(run)
+    texts = [f"{row['title']}\x1f{row['body']}" for row in rows]
+    for row, expected in zip(rows, model.predict(texts), strict=True):
+        assert row["predicted"] == (";".join(expected.label) if kind == "csv" else expected.label)
+        for label in ("a", "b"):
+            assert str(row[f"predicted_{label}"]) == str(label in expected.label)
+            assert float(row[f"probability_{label}"]) == pytest.approx(expected.probabilities[label], abs=1e-5)
+            assert (label in expected.label) == (expected.probabilities[label] > 0.5)
