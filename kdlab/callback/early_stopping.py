@@ -26,6 +26,23 @@ class EarlyStopping(pl.Callback):
         self.patience = Patience(monitor, mode, patience, min_delta, where="callback.early_stopping")
         self.stopped = False
 
+    @property
+    def monitor(self) -> str:
+        """The metric that is followed; a run whose rows have no labels changes it."""
+        return self.patience.monitor
+
+    @monitor.setter
+    def monitor(self, name: str) -> None:
+        self.patience.monitor = name
+
+    @property
+    def mode(self) -> str | None:
+        return self.patience.mode
+
+    @mode.setter
+    def mode(self, mode: str | None) -> None:
+        self.patience.mode = mode
+
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         self.patience.direct(getattr(pl_module, "directions", {}))
 

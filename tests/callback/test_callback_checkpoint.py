@@ -215,3 +215,10 @@ def test_a_finished_run_drops_what_the_optimizer_remembers_unless_asked_to_keep_
 def test_a_run_without_a_checkpoint_has_nothing_to_drop(tmp_path):
     Checkpoint(tmp_path).finish()
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_what_early_stopping_follows_can_be_changed_before_training(tmp_path):
+    stop = EarlyStopping("val/applause", patience=1)
+    stop.monitor, stop.mode = "val/accuracy", "max"
+    done = fit(trainer(False, [stop, Checkpoint(tmp_path)], max_epochs=5), Module(accuracy=[0.5, 0.4, 0.9, 0.9, 0.9]))
+    assert done.current_epoch == 2
