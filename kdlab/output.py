@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -87,7 +87,7 @@ class Output:
         if not isinstance(level, Tensor):
             return self, level
         mean = level.where(self.mask, 0).sum() / self.mask.sum().clamp(min=1)
-        share = level / mean.clamp(min=torch.finfo(level.dtype).tiny)
+        share = level.where(self.mask, 0) / mean.clamp(min=torch.finfo(level.dtype).tiny)
         return replace(self, weight=share if self.weight is None else share * self.weight), mean
 
     @property
@@ -119,6 +119,33 @@ class Output:
             top=None if self.top is None else self.top.map(flat),
         )
 
+    def cleared(self, names: Collection[str], dtype: torch.dtype, like: Output) -> Output:
+        """The same in one number format and with zeros at what does not count, so that nothing there, be it NaN or
+        infinite, reaches a value or a gradient.
+
+        Args:
+            names: the taps that are read; the others stay as they are.
+            dtype: of the logits and of these taps.
+            like: the output whose mask says which positions count; its tokens stand in where this one has none.
+        """
+        tokens = like.tokens if self.tokens is None else self.tokens
+        rows = like.mask.flatten(1).any(1) if like.mask.ndim > 1 else like.mask
+
+        def clear(values: Tensor) -> Tensor:
+            return values.to(dtype).where(_counting(values, rows, tokens), 0)
+
+        def weigh(values: Tensor) -> Tensor:
+            """What stands at the positions of the mask."""
+            if not values.is_floating_point() or values.shape[: like.mask.ndim] != like.mask.shape:
+                return values
+            return values.to(dtype).where(like.mask.view(*like.mask.shape, *[1] * (values.ndim - like.mask.ndim)), 0)
+
+        taps = {name: clear(tap) if name in names else tap for name, tap in self.taps.items()}
+        logits, top = self.logits, self.top
+        return replace(
+            self, logits=logits if self.head else weigh(logits), taps=taps, top=None if top is None else top.map(weigh)
+        )
+
     def only(self, mask: Tensor, count: float | None = None) -> Output:
         """The same output where just the positions in ``mask`` count."""
         return replace(self, mask=self.mask & mask, count=count)
@@ -127,6 +154,21 @@ class Output:
 def clean(batch: Batch) -> Batch:
     """The batch without what augmentation did to it: what teachers read, stored or live."""
     return batch | batch.get("clean", {})
+
+
+def _counting(tap: Tensor, rows: Tensor, tokens: Tensor | None) -> Tensor:
+    """Where a tap ``[B, ...]`` has rows that count and real tokens: bool, of as many dimensions as the tap."""
+    if tap.shape[:1] != rows.shape:
+        return rows.new_ones([1] * tap.ndim)
+    keep = rows.view(-1, *[1] * (tap.ndim - 1))
+    if tokens is None or tokens.shape[:1] != rows.shape:
+        return keep
+    length = tokens.shape[1]
+    if tap.ndim == 4 and tap.shape[2:] == (length, length):  # attention: pairs of tokens
+        return keep & tokens[:, None, :, None] & tokens[:, None, None]
+    if tap.ndim > 2 and tap.shape[1] == length:
+        return keep & tokens.view(*tokens.shape, *[1] * (tap.ndim - 2))
+    return keep
 
 
 def widen(values: Tensor) -> Tensor:

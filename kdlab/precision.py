@@ -9,6 +9,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+DEVICES = ("cpu", "cuda", "mps", "xpu")
 BF16_FLAGS = {"avx512_bf16", "amx_bf16"}  # CPU instructions that multiply bfloat16 matrices
 
 
@@ -38,6 +39,27 @@ def computing(precision: str) -> Iterator[None]:
             contexts.enter_context(torch.autocast("cpu", dtype))
             if torch.cuda.is_available():
                 contexts.enter_context(torch.autocast("cuda", dtype))
+        yield
+
+
+@contextmanager
+def exact() -> Iterator[None]:
+    """Compute in the number formats of the tensors themselves: autocast is off, on every device.
+
+    Also a decorator, ``@exact()``, for functions that multiply matrices, which autocast would do in half precision.
+
+    Example:
+        >>> import torch
+        >>> with torch.autocast("cpu", torch.bfloat16), exact():
+        ...     (torch.ones(2, 2) @ torch.ones(2, 2)).dtype
+        torch.float32
+    """
+    import torch
+
+    with ExitStack() as contexts:
+        for device in DEVICES:
+            if torch.is_autocast_enabled(device):
+                contexts.enter_context(torch.autocast(device, enabled=False))
         yield
 
 

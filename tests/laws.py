@@ -16,6 +16,8 @@ Pure = Callable[[Tensor, Tensor], Tensor]
 TAPS = ("embedding", "hidden.0", "hidden.-1", "pooled")
 LENGTH = 5
 HEADS = 2
+HALVES = (torch.bfloat16, torch.float16)
+GARBAGE = (7.0, torch.nan, torch.inf, -torch.inf)
 
 
 def output(
@@ -142,7 +144,8 @@ def gradient_is_right(pure: Pure, student: Tensor, teacher: Tensor) -> None:
 
 
 def stays_finite(pure: Pure, student: Tensor, teacher: Tensor) -> None:
-    """Values and gradients are finite at inputs up to 1e4 of either sign; half precision is computed in float32."""
+    """Values and gradients are finite at inputs up to 1e4 of either sign; half precision is computed in float32, and so
+    is everything under autocast."""
     for dtype in (torch.float32, torch.bfloat16):
         for s, t in ((1e4, 1e4), (1e4, -1e4), (1e4, 0.0), (0.0, 1e4), (1.0, 1.0)):
             own = (s * student.tanh()).to(dtype).detach().requires_grad_()
@@ -152,6 +155,45 @@ def stays_finite(pure: Pure, student: Tensor, teacher: Tensor) -> None:
             assert loss.dtype == torch.float32, "computed in half precision"
             torch.testing.assert_close(loss, pure(own.float(), goal.float()))
             assert loss.isfinite().all() and gradient.isfinite().all(), (dtype, s, t)
+            for half in HALVES:
+                with torch.autocast("cpu", half):
+                    same = pure(own, goal)
+                assert torch.equal(same, loss), f"{half}: {same} instead of {loss}"
+                assert torch.equal(torch.autograd.grad(same.sum(), own)[0], gradient), half
+
+
+def same_under_autocast(term: Term, student: Output, teacher: Output, half: torch.dtype) -> None:
+    """Under autocast value and gradients are bit by bit those without it, also those of what the term learns."""
+
+    def found(autocast: bool) -> list[Tensor]:
+        torch.manual_seed(0)
+        own = copy.deepcopy(term)
+        with torch.autocast("cpu", half, enabled=autocast):
+            value = own(student, teacher, 0.5)
+        learned = [*leaves(student).values(), *own.parameters()]
+        return [value, *torch.autograd.grad(value, learned, allow_unused=True, materialize_grads=True)]
+
+    plain, mixed = found(False), found(True)
+    assert plain[0].dtype == mixed[0].dtype == torch.float32
+    assert plain[0].isfinite() and any(slope.any() for slope in plain[1:])
+    for one, two in zip(plain, mixed, strict=True):
+        assert torch.equal(one, two), f"{half}: {two} instead of {one}"
+
+
+def rounds_half_once(term: Term, student: Output, teacher: Output, half: torch.dtype) -> None:
+    """Outputs in half precision, as models give them under autocast, are computed with as if they were float32."""
+
+    def like(out: Output, dtype: torch.dtype) -> Output:
+        taps = {name: tap.detach().to(half).to(dtype).requires_grad_() for name, tap in out.taps.items()}
+        return replace(out, logits=out.logits.detach().to(half).to(dtype).requires_grad_(), taps=taps)
+
+    wide, narrow = like(student, torch.float32), like(student, half)
+    value = value_of(term, wide, like(teacher, torch.float32))
+    with torch.autocast("cpu", half):
+        same = value_of(term, narrow, like(teacher, half))
+    assert torch.equal(same, value)
+    for (name, one), two in zip(gradients(value, wide).items(), gradients(same, narrow).values(), strict=True):
+        assert torch.equal(one.to(half), two), name
 
 
 def value_of(term: Term, student: Output, teacher: Output) -> Tensor:
@@ -161,14 +203,20 @@ def value_of(term: Term, student: Output, teacher: Output) -> Tensor:
 
 
 def masked_rows_do_not_matter(term: Term, student: Output, teacher: Output) -> None:
-    """What stands in rows outside the mask, and in padding, changes neither value nor gradient, and gets none."""
+    """What stands in rows outside the mask, and in padding, changes neither value nor gradient, and gets none; be it
+    other numbers, NaN or infinite."""
     assert not student.mask.all(), "the law needs a masked row"
+    for value in GARBAGE:
+        garbage_does_not_matter(term, student, teacher, value)
+
+
+def garbage_does_not_matter(term: Term, student: Output, teacher: Output, much: float) -> None:
     value = value_of(term, student, teacher)
     before = gradients(value, student)
 
     def spoil(out: Output) -> Output:
         def garbage(name: str, leaf: Tensor) -> Tensor:
-            noise = 7 * torch.ones_like(leaf) + torch.arange(leaf.shape[-1], dtype=leaf.dtype) ** 2
+            noise = much * torch.ones_like(leaf) + torch.arange(leaf.shape[-1], dtype=leaf.dtype) ** 2
             keep = student.mask.view(-1, *[1] * (leaf.ndim - 1))
             if out.tokens is not None:
                 keep = keep & real(name, leaf, out.tokens)

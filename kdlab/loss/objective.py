@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from kdlab.error import UserError
 from kdlab.loss.balance.base import Balance
 from kdlab.loss.balance.none import Plain
-from kdlab.loss.term import Side, Term
+from kdlab.loss.term import Side, Term, enough_classes
 from kdlab.output import Output
+from kdlab.precision import exact
 from kdlab.schedule.base import Schedule, at, at_rows, bounds, positive, said
 from kdlab.top_k import checked, place
 
@@ -104,8 +105,15 @@ class Objective(nn.Module):
     @property
     def groups(self) -> list[dict[str, Any]]:
         """The optimizer's parameter groups of what the terms learn themselves."""
-        learned = [one for one in self.terms.parameters() if one.requires_grad]
-        return ([{"params": learned, "name": "adapters"}] if learned else []) + self.balance.groups
+        own, found = [], []
+        for name, term in self.terms.items():
+            assert isinstance(term, Term)
+            if term.scalars is not None:
+                own += term.learned
+                found.append(term.scalars.group(term.learned, f"terms.{name}"))
+        apart = {id(one) for one in own}
+        adapters = [one for one in self.terms.parameters() if one.requires_grad and id(one) not in apart]
+        return ([{"params": adapters, "name": "adapters"}] if adapters else []) + found + self.balance.groups
 
     def _terms(self) -> list[Term]:
         return [term for term in self.terms.values() if isinstance(term, Term)]
@@ -194,6 +202,8 @@ class Objective(nn.Module):
                     f"loss.terms.{name} ({type(term).__name__}) is for models that give {term.outputs} number a row, "
                     f"but the student gives {student.classes}: use a term for classes, such as kl."
                 )
+            if term.multi_label is False:
+                enough_classes(student.classes, f"loss.terms.{name}")
             term.connect(student, teacher, rows)  # type: ignore[operator]
 
     def current(self, progress: float) -> dict[str, float | Tensor]:
@@ -209,6 +219,7 @@ class Objective(nn.Module):
         """The student's output as the labels look at it: rows count by what alpha leaves to their labels."""
         return student.weighed(1 - at_rows(self.alpha, progress, teacher))[0]
 
+    @exact()
     def forward(
         self, supervised: Tensor, student: Output, teacher: Output | None, progress: float
     ) -> tuple[Tensor, dict[str, Tensor]]:

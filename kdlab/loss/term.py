@@ -5,11 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import reduce
+from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from kdlab.error import UserError
+from kdlab.loss.rates import Rates
 from kdlab.output import Output
+from kdlab.precision import exact
 from kdlab.schedule.base import Schedule
 
 
@@ -36,6 +42,10 @@ class Side:
 class Term(nn.Module, ABC):
     """A scalar function of what the student and the teacher said, plus the adapters (projections) that it owns.
 
+    A call computes in float32, or wider where an input is, whatever the precision of the training: autocast is off, and
+    logits, taps and parameters in half precision are widened. What stands in rows outside the mask and in padding is 0
+    by then. So :meth:`forward` needs to see to neither.
+
     What a term needs of the labels and of the rows' ids stands in the outputs too: ``student.label``, ``student.row``.
 
     Attributes:
@@ -50,10 +60,12 @@ class Term(nn.Module, ABC):
         maps_layers: whether :meth:`place` decides the taps from the numbers of layers.
         several_teachers: whether it needs an ensemble, whose members' logits it reads as the taps ``logits.<name>``.
         reads_top_k: whether it makes do with the largest of the teacher's logits, ``teacher.top``.
+        scalars: at which rates the numbers learn that are no adapters, :attr:`learned`; None: it has none.
         same_width: whether the taps must have the teacher's width as they are, without an adapter.
     """
 
     weight: float | Schedule
+    scalars: Rates | None = None
     taps: Mapping[str, tuple[str, ...]] = {"student": (), "teacher": ()}
     multi_label: bool | None = None
     outputs: int | None = None
@@ -64,6 +76,30 @@ class Term(nn.Module, ABC):
     several_teachers: bool = False
     reads_top_k: bool = False
     same_width: bool = False
+
+    def __call__(self, student: Output, teacher: Output | None, progress: float) -> Any:
+        if self.multi_label is False and student.head is None:
+            enough_classes(student.logits.shape[-1], type(self).__name__)
+        outputs = {"student": student} | ({} if teacher is None else {"teacher": teacher})
+        reads = {role: [name for name in one.taps if self._reads(role, name)] for role, one in outputs.items()}
+        seen = [
+            tensor for role, one in outputs.items() for tensor in (one.logits, *[one.taps[tap] for tap in reads[role]])
+        ]
+        dtype = reduce(torch.promote_types, (one.dtype for one in (*seen, *self.parameters())), torch.float32)
+        narrow = {name: one.to(dtype) for name, one in self.named_parameters() if one.dtype != dtype}
+        if narrow:
+            return functional_call(self, narrow, (student, teacher, progress))
+        with exact():
+            clear = {role: one.cleared(reads[role], dtype, student) for role, one in outputs.items()}
+            return super().__call__(clear["student"], clear.get("teacher"), progress)
+
+    def _reads(self, role: str, tap: str) -> bool:
+        return tap in self.taps[role] or (self.several_teachers and role == "teacher")
+
+    @property
+    def learned(self) -> list[nn.Parameter]:
+        """The parameters that learn at :attr:`scalars`: a temperature, a variance. All others are adapters."""
+        return []
 
     def place(self, student: int, teacher: int) -> None:
         """Decide the taps, given how many layers the two models have. Called once, before taps are read.
@@ -83,6 +119,23 @@ class Term(nn.Module, ABC):
     @abstractmethod
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
         """The term's value, a scalar reduced with ``student.mean``."""
+
+
+def enough_classes(classes: int, name: str) -> None:
+    """Check that there is something to choose from.
+
+    Args:
+        classes: how many logits a position has.
+        name: of the term, for the message.
+
+    Raises:
+        UserError: one class.
+    """
+    if classes == 1:
+        raise UserError(
+            f"{name} compares what student and teacher think of two or more labels, but the data has one: add rows "
+            "with other labels, or use a term for numbers, such as regression."
+        )
 
 
 def pair(taps: Mapping[str, str]) -> dict[str, tuple[str, ...]]:

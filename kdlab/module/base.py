@@ -16,6 +16,7 @@ from torchmetrics import MetricCollection
 from kdlab.error import UserError
 from kdlab.freeze.apply import apply, changes, parameter_groups, prepare, select, trainable_table
 from kdlab.freeze.base import Freeze
+from kdlab.loss.rates import settled
 from kdlab.metric.direction import declared
 from kdlab.model.shard import gather, split, splits, twin
 from kdlab.module.chunk import parts
@@ -178,7 +179,7 @@ class Learner(LightningModule, ABC):
         groups = parameter_groups(
             self.freezing, self.blocks, settings.get("lr", 1e-3), settings.get("weight_decay", 0.0)
         )
-        groups += self.extra_groups()
+        groups += settled(self.extra_groups(), getattr(self.optimizer, "func", self.optimizer))
         optimizer = self.optimizer(groups)
         factor = LambdaLR(optimizer, lambda step: self.scheduler(min(1.0, step / max(1, self.steps))))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": factor, "interval": "step"}}

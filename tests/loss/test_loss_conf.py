@@ -1,7 +1,8 @@
 """Every recipe and every term on disk composes, and gives a finite loss and gradient."""
 
+import copy
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import laws
@@ -12,6 +13,8 @@ from hydra.utils import instantiate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from kdlab.error import UserError
 from kdlab.loss.objective import Objective
@@ -81,6 +84,12 @@ def connected(built, width=4, wider=6):
     return built
 
 
+@pytest.fixture(scope="module")
+def terms(root):
+    """A loss of one term, made once, in train mode; it is not to be changed."""
+    return cache(lambda term: connected(only(term)))
+
+
 @pytest.mark.sampled(60)
 @pytest.mark.parametrize("width", [4, 6])
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -144,6 +153,61 @@ def test_every_term_computes_wide_under_half_precision(root, term):
         value = built.terms["extra"](student, teacher, 0.5)
         assert value.dtype == torch.float32 and value.isfinite()
         assert all(gradient.isfinite().all() for gradient in laws.gradients(value, student).values())
+
+
+@pytest.mark.parametrize("half", laws.HALVES, ids=str)
+@pytest.mark.parametrize("term", TERMS)
+def test_every_term_computes_in_float32_under_autocast(terms, term, half):
+    built = terms(term)
+    student, teacher = outputs(built, dtype=torch.float32, scale=3.0)
+    laws.same_under_autocast(built.terms["extra"], student, teacher, half)
+    laws.rounds_half_once(built.terms["extra"], student, teacher, half)
+
+
+@pytest.mark.parametrize("chosen", ["emd", "attention"])
+@pytest.mark.parametrize("half", laws.HALVES, ids=str)
+def test_every_layer_map_computes_in_float32_under_autocast(root, half, chosen):
+    for term in ("hidden", "ft"):
+        built = connected(
+            objective(
+                "loss=ce", "loss.alpha=1", f"+loss/term@loss.terms.extra={term}", f"loss.terms.extra.layer_map={chosen}"
+            )
+        )
+        student, teacher = outputs(built, dtype=torch.float32)
+        laws.same_under_autocast(built.terms["extra"], student, teacher, half)
+        laws.rounds_half_once(built.terms["extra"], student, teacher, half)
+
+
+@pytest.mark.parametrize("balance", sorted(path.stem for path in (CONF / "loss/balance").glob("*.yaml")))
+@pytest.mark.parametrize("half", laws.HALVES, ids=str)
+def test_the_whole_loss_is_the_same_under_autocast(root, half, balance):
+    found = []
+    for on in (False, True):
+        built = connected(objective("loss=tinybert", f"+loss/balance@loss.balance={balance}"))
+        student, teacher = outputs(built, dtype=torch.float32)
+        with torch.autocast("cpu", half, enabled=on):
+            total, _ = built(student.logits.square().mean(), student, teacher, 0.5)
+        found.append([total, *laws.gradients(total, student).values()])
+    assert all(torch.equal(one, two) for one, two in zip(*found, strict=True))
+    assert found[0][0].dtype == torch.float32
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_no_term_computes_in_less_than_what_it_is_given(terms, term):
+    """Numbers in float64 meet no float32 on the way."""
+
+    class Narrow(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            result = function(*args, **(kwargs or {}))
+            for one in tree_leaves(result):
+                narrow = isinstance(one, torch.Tensor) and one.is_floating_point() and one.dtype != torch.float64
+                assert not narrow, f"{function} gives {one.dtype}"
+            return result
+
+    built = copy.deepcopy(terms(term)).double()
+    student, teacher = outputs(built)
+    with Narrow():
+        assert built.terms["extra"](student, teacher, 0.5).dtype == torch.float64
 
 
 @pytest.mark.sampled(30)

@@ -8,8 +8,9 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from kdlab.error import UserError
 from kdlab.loss.balance.base import Balance
+from kdlab.loss.rates import Rates
+from kdlab.output import widen
 from kdlab.schedule.base import number, within
 
 
@@ -25,6 +26,7 @@ class GradNorm(Balance):
     Args:
         asymmetry: a >= 0; 0 asks for equal norms, more pulls harder on what lags behind. The paper takes 0.12 and 1.5.
         lr: of w; the paper takes 0.025.
+        weight_decay: of w, >= 0.
 
     Source: Chen et al. 2018, arXiv:1711.02257, equations 1 and 2, algorithm 1.
     """
@@ -33,12 +35,10 @@ class GradNorm(Balance):
     first: Tensor
     gap: Tensor
 
-    def __init__(self, asymmetry: float = 1.5, lr: float = 0.025) -> None:
+    def __init__(self, asymmetry: float = 1.5, lr: float = 0.025, weight_decay: float = 0.0) -> None:
         super().__init__()
         within(asymmetry, 0, 100, "loss.balance.asymmetry", "0 asks for equal norms, and the paper takes 0.12 and 1.5")
-        self.asymmetry, self.lr = number(asymmetry, "asymmetry"), number(lr, "loss.balance.lr")
-        if self.lr <= 0:
-            raise UserError(f"loss.balance.lr is {lr:g}, but must be above 0: at 0 nothing would be balanced")
+        self.asymmetry, self.rates = number(asymmetry, "asymmetry"), Rates(lr, weight_decay, "loss.balance")
         self.names: list[str] = []
         self.weight = nn.Parameter(torch.ones(0))
         self._model: tuple[nn.Module, ...] = ()
@@ -54,14 +54,14 @@ class GradNorm(Balance):
 
     @property
     def groups(self) -> list[dict[str, Any]]:
-        return [{"params": [self.weight], "name": "balance", "lr": self.lr, "weight_decay": 0.0}]
+        return [self.rates.group([self.weight], "balance")]
 
     @property
     def current(self) -> dict[str, Tensor]:
         return dict(zip(self.names, self.weight.detach().clone().unbind(), strict=True)) | {"gap": self.gap}
 
     def forward(self, parts: Mapping[str, Tensor], share: Mapping[str, float | Tensor], progress: float) -> Tensor:
-        values = torch.stack([parts[name].float() for name in self.names])
+        values = torch.stack([widen(parts[name]) for name in self.names])
         with torch.no_grad():  # after each step of the optimizer
             self.weight.clamp_(min=1e-3)
             self.weight.mul_(len(self.names) / self.weight.sum())
@@ -82,7 +82,7 @@ class GradNorm(Balance):
             found: tuple[Tensor | None, ...] = ()
             if parts[name].requires_grad:
                 found = torch.autograd.grad(parts[name], learning, retain_graph=True, allow_unused=True)
-            squares = [one.float().square().sum() for one in found if one is not None]
+            squares = [widen(one).square().sum() for one in found if one is not None]
             norms.append(torch.stack(squares).sum().sqrt() if squares else torch.zeros_like(self.weight[0]))
         return torch.stack(norms)
 

@@ -8,9 +8,8 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from kdlab.error import UserError
 from kdlab.loss.balance.base import Balance
-from kdlab.schedule.base import number
+from kdlab.loss.rates import Rates
 
 
 @final
@@ -22,17 +21,15 @@ class Uncertainty(Balance):
     not be negative; one that falls to 0, as KL can, is weighted ever more.
 
     Args:
-        lr: of the log-variances, which have to move by whole units while pretrained weights hardly move; they are not
-            decayed.
+        lr: of the log-variances, which have to move by whole units while pretrained weights hardly move.
+        weight_decay: of the log-variances, >= 0.
 
     Source: Kendall, Gal, Cipolla 2018, arXiv:1705.07115, equation 10 (the form for a classification likelihood).
     """
 
-    def __init__(self, lr: float = 0.01) -> None:
+    def __init__(self, lr: float = 0.01, weight_decay: float = 0.0) -> None:
         super().__init__()
-        self.lr = number(lr, "loss.balance.lr")
-        if self.lr <= 0:
-            raise UserError(f"loss.balance.lr is {lr:g}, but must be above 0: at 0 nothing would be balanced")
+        self.rates = Rates(lr, weight_decay, "loss.balance")
         self.names: list[str] = []
         self.log_variance = nn.Parameter(torch.zeros(0))
 
@@ -42,7 +39,7 @@ class Uncertainty(Balance):
 
     @property
     def groups(self) -> list[dict[str, Any]]:
-        return [{"params": [self.log_variance], "name": "balance", "lr": self.lr, "weight_decay": 0.0}]
+        return [self.rates.group([self.log_variance], "balance")]
 
     @property
     def current(self) -> dict[str, Tensor]:

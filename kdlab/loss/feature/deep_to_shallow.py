@@ -91,8 +91,8 @@ class DeepToShallow(Term):
         label = torch.full_like(student.mask, -1, dtype=torch.long) if student.label is None else student.label
         temperature, alpha = at(self.temperature, progress), at(self.alpha, progress)
         deep = student.logits.detach()
-        total = widen(student.logits.new_zeros(()))
+        total = student.logits.new_zeros(())
         for tap, head in zip(self._own, self.heads, strict=True):
-            shallow = head(pool(student, tap, "student").to(head.weight.dtype))  # type: ignore[arg-type]
+            shallow = head(pool(student, tap, "student"))
             total = total + student.mean(deep_to_shallow(shallow, deep, label, temperature, alpha))
         return total / len(self.heads)

@@ -30,7 +30,7 @@ def factor_difference(student: Tensor, teacher: Tensor, tokens: Tensor, power: f
     """
     real = tokens[..., None]
     s, t = (unit(widen(side).where(real, 0), (1, 2)) for side in (student, teacher))
-    count = tokens.sum(-1).clamp(min=1) * s.shape[-1]
+    count = tokens.sum(-1).clamp(min=1).to(s) * s.shape[-1]
     return (s - t).abs().pow(power).sum((1, 2)) / count ** (1 - power / 2)
 
 

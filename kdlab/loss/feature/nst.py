@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from kdlab.error import UserError
 from kdlab.loss.feature.layered import Layered, real_tokens, unit
 from kdlab.output import Output, widen
+from kdlab.precision import exact
 from kdlab.schedule.base import Schedule
 
 Kernel = Callable[[Tensor, Tensor, Tensor], Tensor]  # [B, D, L], [B, E, L], bandwidth [B] -> [B, D, E]
@@ -40,6 +41,7 @@ def squared_distance(one: Tensor, two: Tensor) -> Tensor:
     return (squares - 2 * one @ two.transpose(-1, -2)).clamp(min=0)
 
 
+@exact()
 def mmd(student: Tensor, teacher: Tensor, tokens: Tensor, kernel: str) -> Tensor:
     """The squared maximum mean discrepancy between the features of both sides, per row.
 

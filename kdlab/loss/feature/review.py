@@ -13,11 +13,13 @@ from kdlab.loss.feature.hint import squared_difference
 from kdlab.loss.feature.layered import Layered, with_tokens
 from kdlab.loss.term import Side, width
 from kdlab.output import Output, widen
+from kdlab.precision import exact
 from kdlab.schedule.base import Schedule
 
 SEGMENTS = (4, 2, 1)
 
 
+@exact()
 def segment_means(features: Tensor, tokens: Tensor, segments: int) -> Tensor:
     """The means over equal segments of each row's real tokens; a token on a border belongs to both segments.
 
@@ -31,8 +33,8 @@ def segment_means(features: Tensor, tokens: Tensor, segments: int) -> Tensor:
     number = torch.arange(segments, device=tokens.device)
     start, end = number * count // segments, -(-(number + 1) * count // segments)
     inside = (rank[:, None] >= start[..., None]) & (rank[:, None] < end[..., None]) & tokens[:, None]
-    share = inside / inside.sum(-1, keepdim=True).clamp(min=1)
-    return share.to(features.dtype) @ features.where(tokens[..., None], 0)
+    share = inside.to(features) / inside.sum(-1, keepdim=True).clamp(min=1)
+    return share @ features.where(tokens[..., None], 0)
 
 
 def hierarchical_context(student: Tensor, teacher: Tensor, tokens: Tensor) -> Tensor:
@@ -43,7 +45,8 @@ def hierarchical_context(student: Tensor, teacher: Tensor, tokens: Tensor) -> Te
         tokens: ``[B, L]`` bool, the real ones.
 
     Returns:
-        ``[B]``, >= 0: the levels weighted 1, 1/2, 1/4 and 1/8, divided by the sum of these; 0 where both agree.
+        ``[B]``, >= 0: the levels weighted 1, 1/2, 1/4 and 1/8, divided by the sum of these; 0 where both agree. All
+        levels count in every row, however short; the authors' code skips those with as many segments as places.
 
     Source: Chen, Liu, Zhao, Jia 2021, arXiv:2104.09044, section 3.3 (HCL), segments of the token axis in the place of
         a pyramid over pixels.

@@ -12,6 +12,7 @@ from torch.nn.functional import softplus
 
 from kdlab.error import UserError
 from kdlab.loss.feature.layered import Layered, mlp
+from kdlab.loss.rates import Rates
 from kdlab.output import Output, widen
 from kdlab.schedule.base import Schedule
 
@@ -63,6 +64,7 @@ class VID(Layered):
     Args:
         weight, layer_map, taps: see :class:`kdlab.loss.feature.layered.Layered`.
         variance: > 1e-5, where the variances start.
+        lr, weight_decay: of the variances, before a softplus; the rates of published code.
     """
 
     def __init__(
@@ -71,14 +73,21 @@ class VID(Layered):
         layer_map: str | Sequence[Any] | None = "uniform",
         taps: Mapping[str, str] | None = None,
         variance: float = 5.0,
+        lr: float = 0.05,
+        weight_decay: float = 5e-4,
     ) -> None:
         super().__init__(weight, layer_map, taps)
+        self.scalars = Rates(lr, weight_decay, "loss.terms.vid")
         if not SMALLEST < variance <= 100:
             raise UserError(f"variance is {variance}, but must be above {SMALLEST} and at most 100: 5 is the authors'.")
         self.start = variance
 
     def adapter(self, source: int, target: int) -> nn.Module:
         return Guess(source, target, self.start)
+
+    @property
+    def learned(self) -> list[nn.Parameter]:
+        return [guess.raw for guess in self.adapters if isinstance(guess, Guess)]
 
     def compare(self, own: Tensor, goal: Tensor, adapter: Any, student: Output) -> Tensor:
         return gaussian_nll(adapter.mean(own), adapter.variance, goal)

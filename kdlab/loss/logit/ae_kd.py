@@ -10,6 +10,7 @@ from torch import Tensor
 from kdlab.error import UserError
 from kdlab.loss.logit.members import Members, divergences
 from kdlab.output import Output, widen
+from kdlab.precision import exact
 from kdlab.schedule.base import Schedule, at, number
 
 STEPS = 64  # of the solver; what they leave is below 0.2% of the squared length of the vectors
@@ -30,6 +31,7 @@ def gradients(student: Tensor, members: Tensor, temperature: float, mask: Tensor
     return each.where(mask[:, None], 0).sum(1) / mask.sum().clamp(min=1)
 
 
+@exact()
 def min_norm(vectors: Tensor, limit: float = 1.0, steps: int = STEPS) -> Tensor:
     """The weights of the shortest convex combination of some vectors.
 

@@ -7,6 +7,7 @@ from typing import final
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
+from kdlab.loss.logit.divergence import expectation
 from kdlab.loss.term import Term, same_classes
 from kdlab.output import Output, widen
 from kdlab.schedule.base import Schedule, at, positive
@@ -14,8 +15,8 @@ from kdlab.schedule.base import Schedule, at, positive
 
 def binary_kl(student: Tensor, teacher: Tensor) -> Tensor:
     """KL(teacher || student) of Bernoulli distributions that are given by their log-odds, in nats, number by number."""
-    yes = teacher.sigmoid() * (logsigmoid(teacher) - logsigmoid(student))
-    no = (-teacher).sigmoid() * (logsigmoid(-teacher) - logsigmoid(-student))
+    yes = expectation(logsigmoid(teacher), logsigmoid(teacher) - logsigmoid(student))
+    no = expectation(logsigmoid(-teacher), logsigmoid(-teacher) - logsigmoid(-student))
     return yes + no
 
 

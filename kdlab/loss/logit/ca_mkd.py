@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -25,7 +26,8 @@ def confidence(members: Tensor, label: Tensor) -> Tensor:
     count, rows, classes = members.shape
     goal = label.clamp(min=0).expand(count, rows)
     loss = cross_entropy(members.reshape(-1, classes), goal.reshape(-1), reduction="none").view(count, rows)
-    weight = (1 - loss.softmax(0)) / (count - 1)
+    finite = loss.clamp(max=torch.finfo(loss.dtype).max)  # a teacher that rules the label out is as wrong as can be
+    weight = (1 - finite.softmax(0)) / (count - 1)
     return weight.where(label >= 0, 1 / count)
 
 

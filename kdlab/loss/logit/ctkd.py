@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kdlab.loss.logit.kl import tempered_kl
+from kdlab.loss.rates import Rates
 from kdlab.loss.term import Term, same_classes
 from kdlab.output import Output, widen
 from kdlab.schedule.base import Schedule, number, within
@@ -33,7 +34,12 @@ def curriculum(progress: float, rise: float) -> float:
 def kl_at(student: Tensor, teacher: Tensor, temperature: Tensor) -> Tensor:
     """The tempered KL at a temperature that is a tensor, of one number or ``[...]``, and gets a gradient."""
     scale = temperature[..., None]
-    return temperature**2 * tempered_kl(widen(student) / scale, widen(teacher) / scale, 1.0)
+
+    def divided(logits: Tensor) -> Tensor:
+        out = logits == -torch.inf  # stays what it is at any temperature, which learns nothing from it
+        return (widen(logits).where(~out, 0) / scale).masked_fill(out, -torch.inf)
+
+    return temperature**2 * tempered_kl(divided(student), divided(teacher), 1.0)
 
 
 @final
@@ -53,6 +59,9 @@ class CTKD(Term):
         span: > 0, how far above it the temperature can go.
         rise: in [0, 1], the part of the run in which the reversal grows to its full strength; the paper's 10 of 240
             epochs are 0.04.
+        lr: of v; None: the authors' 0.05 under SGD, and 0.001 under optimizers whose steps do not depend on the size
+            of the gradient, such as AdamW, with which the temperature goes about as far.
+        weight_decay: of v; the authors'.
 
     Source: Li et al. 2023 (CTKD, global), arXiv:2211.16231, section 3.
     """
@@ -60,12 +69,23 @@ class CTKD(Term):
     multi_label = False
 
     def __init__(
-        self, weight: float | Schedule = 1.0, low: float = 1.0, span: float = 20.0, rise: float = 0.04
+        self,
+        weight: float | Schedule = 1.0,
+        low: float = 1.0,
+        span: float = 20.0,
+        rise: float = 0.04,
+        lr: float | None = None,
+        weight_decay: float = 5e-4,
     ) -> None:
         super().__init__()
         self.weight = weight
         self.low, self.span, self.rise = learned_range(low, span, rise)
+        self.scalars = Rates(lr, weight_decay, "loss.terms.ctkd", paper=0.05, adaptive=0.001)
         self.value = nn.Parameter(torch.ones(()))
+
+    @property
+    def learned(self) -> list[nn.Parameter]:
+        return [self.value]
 
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
         same_classes(student, teacher)

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from kdlab.error import UserError
 from kdlab.loss.logit.ctkd import curriculum, kl_at, learned_range, reversed_gradient
+from kdlab.loss.rates import Rates
 from kdlab.loss.term import Side, Term, same_classes
-from kdlab.output import Output, widen
+from kdlab.output import Output
 from kdlab.schedule.base import Schedule
 
 
@@ -29,7 +30,7 @@ class CTKDInstance(Term):
 
     Args:
         weight: a number or a schedule.
-        low, span, rise: as for :class:`kdlab.loss.logit.ctkd.CTKD`.
+        low, span, rise, lr, weight_decay: as for :class:`kdlab.loss.logit.ctkd.CTKD`.
 
     Source: Li et al. 2023 (CTKD, instance-wise), arXiv:2211.16231, section 3.
     """
@@ -37,11 +38,18 @@ class CTKDInstance(Term):
     multi_label = False
 
     def __init__(
-        self, weight: float | Schedule = 1.0, low: float = 1.0, span: float = 20.0, rise: float = 0.04
+        self,
+        weight: float | Schedule = 1.0,
+        low: float = 1.0,
+        span: float = 20.0,
+        rise: float = 0.04,
+        lr: float | None = None,
+        weight_decay: float = 5e-4,
     ) -> None:
         super().__init__()
         self.weight = weight
         self.low, self.span, self.rise = learned_range(low, span, rise)
+        self.scalars = Rates(lr, weight_decay, "loss.terms.ctkd_instance", paper=0.05, adaptive=0.001)
         self.net = nn.Sequential()
 
     def connect(self, student: Side, teacher: Side, rows: int) -> None:
@@ -53,9 +61,13 @@ class CTKDInstance(Term):
         width = 2 * student.classes
         self.net = nn.Sequential(nn.Linear(width, width), nn.LeakyReLU(0.2), nn.Linear(width, 1))
 
+    @property
+    def learned(self) -> list[nn.Parameter]:
+        return [*self.net.parameters()]
+
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
         same_classes(student, teacher)
         seen = torch.cat([teacher.logits.detach(), student.logits.detach()], -1)
-        value = widen(self.net(seen.to(next(self.net.parameters()).dtype))).squeeze(-1)
+        value = self.net(seen.where(seen > -torch.inf, 0)).squeeze(-1)
         temperature = self.low + self.span * reversed_gradient(value, curriculum(progress, self.rise)).sigmoid()
         return student.mean(kl_at(student.logits, teacher.logits, temperature))

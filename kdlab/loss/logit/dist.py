@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import final
 
 from torch import Tensor
-from torch.linalg import vector_norm
 
+from kdlab.loss.feature.layered import unit
 from kdlab.loss.logit.divergence import soften
 from kdlab.loss.term import Term, same_classes
 from kdlab.output import Output
@@ -14,9 +14,17 @@ from kdlab.schedule.base import Schedule, at, positive, within
 
 
 def pearson(one: Tensor, two: Tensor) -> Tensor:
-    """The correlation of two ``[..., N]`` along the last axis, whose mean is 0 already; 0 where one is constant."""
-    norm = vector_norm(one, dim=-1) * vector_norm(two, dim=-1)
-    return (one * two).sum(-1) / norm.clamp(min=1e-8)
+    """The correlation of two ``[..., N]`` along the last axis, whose mean is 0 already.
+
+    It is 0 where one is constant, and 1 where both are: then they agree. However small the numbers are, it is exact.
+
+    Example:
+        >>> import torch
+        >>> round(pearson(torch.tensor([-1e-9, 0.0, 1e-9]), torch.tensor([-1.0, 0.0, 1.0])).item(), 6)
+        1.0
+    """
+    both = (one == 0).all(-1) & (two == 0).all(-1)
+    return (unit(one, -1) * unit(two, -1)).sum(-1).masked_fill(both, 1)
 
 
 def inter_class(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -64,7 +72,8 @@ class DIST(Term):
     """``inter`` times the mean of :func:`inter_class` plus ``intra`` times that of :func:`intra_class`.
 
     For single-label tasks. The second relates the rows of one micro-batch, so accumulating over smaller ones is not
-    the loss of the whole batch; where a class is equally likely in all of them its value is 1.
+    the loss of the whole batch; where one side finds a class equally likely in all of them, its value is 1, and where
+    both do, 0.
 
     Formula: ``T^2 (inter mean_i (1 - corr_c(s_i, t_i)) + intra mean_c (1 - corr_i(s_c, t_c)))`` of probabilities, over
         rows i and classes c.

@@ -16,13 +16,50 @@ def soften(logits: Tensor, temperature: float) -> Tensor:
     return log_softmax(widen(logits) / temperature, -1)
 
 
+def expectation(log_p: Tensor, value: Tensor) -> Tensor:
+    """The terms ``p * value`` of a mean under p, ``[..., C]``.
+
+    Where p is 0 they are 0, and so are their gradients, even where ``value`` is infinite or NaN: 0 log 0 is 0.
+
+    Example:
+        >>> expectation(torch.tensor([0.0, -torch.inf]), torch.tensor([2.0, torch.inf])).tolist()
+        [2.0, 0.0]
+    """
+    some = log_p.detach().exp() > 0
+    return log_p.where(some, 0).exp().where(some, 0) * value.where(some, 0)
+
+
 def kl(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """KL(p || q) in nats over the last axis, ``[...]``."""
-    return (log_p.exp() * (log_p - log_q)).sum(-1)
+    """KL(p || q) in nats over the last axis, ``[...]``; classes that p leaves out (-inf) count nothing.
+
+    Example:
+        >>> log_p, log_q = torch.tensor([0.5, 0.5, 0.0]).log(), torch.tensor([0.25, 0.25, 0.5]).log()
+        >>> round(kl(log_p, log_q).item(), 4)  # log 2
+        0.6931
+    """
+    return expectation(log_p, log_p - log_q).sum(-1)
+
+
+def log_total(scores: Tensor) -> Tensor:
+    """The logarithm of the sum of the exponentials over the last axis, ``[..., 1]``; -inf, without gradient, of none.
+
+    Example:
+        >>> log_total(torch.full((3,), -torch.inf)).tolist()
+        [-inf]
+    """
+    nothing = (scores == -torch.inf).all(-1, keepdim=True)
+    return scores.where(~nothing, 0).logsumexp(-1, keepdim=True).masked_fill(nothing, -torch.inf)
+
+
+def entropy(log_p: Tensor) -> Tensor:
+    """The entropy in nats over the last axis, ``[...]``."""
+    return -expectation(log_p, log_p).sum(-1)
 
 
 def mix(log_p: Tensor, log_q: Tensor, share: float) -> Tensor:
     """log(share * p + (1 - share) * q); at the ends of [0, 1] exactly one of the two."""
     if share <= 0 or share >= 1:
         return log_q if share <= 0 else log_p
-    return torch.logaddexp(log_p + log(share), log_q + log1p(-share))
+    nowhere = (log_p == -torch.inf) & (log_q == -torch.inf)
+    one, two = log_p.where(~nowhere, 0), log_q.where(~nowhere, 0)
+    return torch.logaddexp(one + log(share), two + log1p(-share)).masked_fill(nowhere, -torch.inf)

@@ -7,7 +7,8 @@ from typing import final
 from torch import Tensor
 
 from kdlab.loss.logit.binary_kl import binary_kl
-from kdlab.loss.logit.target import apart, finite_kl, target
+from kdlab.loss.logit.divergence import kl
+from kdlab.loss.logit.target import apart, target
 from kdlab.loss.term import Term, same_classes
 from kdlab.output import Output
 from kdlab.schedule.base import Schedule, at, positive, within
@@ -30,7 +31,7 @@ def decoupled_kl(student: Tensor, teacher: Tensor, target: Tensor, temperature: 
     Source: Zhao et al. 2022 (DKD), arXiv:2203.08679, section 3.1.
     """
     (s_odds, s_others), (t_odds, t_others) = (apart(logits, target, temperature) for logits in (student, teacher))
-    return temperature**2 * binary_kl(s_odds, t_odds), temperature**2 * finite_kl(t_others, s_others)
+    return temperature**2 * binary_kl(s_odds, t_odds), temperature**2 * kl(t_others, s_others)
 
 
 @final

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import final
 
 from torch import Tensor
-from torch.nn.functional import log_softmax
 
+from kdlab.loss.logit.divergence import kl, soften
 from kdlab.loss.term import Term, same_classes
-from kdlab.output import Output, widen
+from kdlab.output import Output
 from kdlab.schedule.base import Schedule, at, positive
 
 
@@ -20,13 +20,18 @@ def tempered_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
         temperature: > 0; both sides are divided by it.
 
     Returns:
-        ``[...]``, >= 0, and 0 where the softened distributions agree.
+        ``[...]``, >= 0, and 0 where the softened distributions agree; a class that the teacher rules out (-inf) counts
+        nothing.
+
+    Example:
+        >>> import torch
+        >>> s, t = torch.tensor([1.0, 2.0, 2.0, 0.0]), torch.tensor([1.0, 2.0, 3.0, -torch.inf])
+        >>> round(tempered_kl(s, t, 1.0).item(), 4)
+        0.1752
 
     Source: Hinton, Vinyals, Dean 2015, arXiv:1503.02531, section 2 (T^2 keeps the gradient's scale free of T).
     """
-    log_s = log_softmax(widen(student) / temperature, -1)
-    log_t = log_softmax(widen(teacher) / temperature, -1)
-    return temperature**2 * (log_t.exp() * (log_t - log_s)).sum(-1)
+    return temperature**2 * kl(soften(teacher, temperature), soften(student, temperature))
 
 
 @final

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import final
 
+import torch
 from torch import Tensor
 
 from kdlab.error import UserError
@@ -19,7 +20,7 @@ def order_likelihood(student: Tensor, teacher: Tensor, top: int) -> Tensor:
 
     Args:
         student, teacher: scores ``[..., C]``; half precision is computed in float32.
-        top: how many places count; those beyond C count nothing.
+        top: how many places count; those beyond C, and classes that the teacher rules out (-inf), count nothing.
 
     Returns:
         ``[...]``, > 0, free of a shift of the student and of any rising map of the teacher. It goes to 0 as the
@@ -28,10 +29,14 @@ def order_likelihood(student: Tensor, teacher: Tensor, top: int) -> Tensor:
     Source: Xia et al. 2008 (ListMLE), ICML; for the first places alone, Reddi et al. 2021
     (RankDistil), AISTATS.
     """
-    order = teacher.detach().argsort(dim=-1, descending=True, stable=True)
-    scores = widen(student).gather(-1, order)
+    best, order = teacher.detach().sort(dim=-1, descending=True, stable=True)
+    scores, out = widen(student).gather(-1, order), best == -torch.inf
+    # the places that the teacher rules out come last and do not count; where the student rules them out too, they get a
+    # number too low to matter, through which gradients pass
+    low = scores.detach().masked_fill(scores == -torch.inf, torch.inf).amin(-1, keepdim=True) - 200
+    scores = scores.where(~(out & (scores == -torch.inf)), low)
     left = scores.flip(-1).logcumsumexp(-1).flip(-1)
-    return (left - scores)[..., :top].sum(-1)
+    return (left - scores).where(~out, 0)[..., :top].sum(-1)
 
 
 @final

@@ -7,7 +7,7 @@ from typing import final
 import torch
 from torch import Tensor
 
-from kdlab.loss.logit.target import finite_kl
+from kdlab.loss.logit.divergence import kl
 from kdlab.loss.term import Term, same_classes
 from kdlab.output import Output, widen
 from kdlab.schedule.base import Schedule, at, positive
@@ -31,11 +31,13 @@ def top_one_kl(student: Tensor, teacher: Tensor, mask: Tensor, temperature: floa
     rows = mask.reshape(-1, 1)
 
     def first(scores: Tensor) -> Tensor:
-        listed = (widen(scores) / temperature).reshape(-1, scores.shape[-1])
-        # without any row the lists are empty: they are filled, and count nothing
-        return listed.masked_fill(~rows & rows.any(), -torch.inf).log_softmax(0).masked_fill(~rows, -torch.inf).T
+        listed = (widen(scores) / temperature).reshape(-1, scores.shape[-1]).masked_fill(~rows, -torch.inf).T
+        # a list without any row that can come first is filled, and counts nothing
+        nothing = listed.isneginf()
+        nowhere = nothing.all(-1, keepdim=True)
+        return listed.where(~nowhere, 0).log_softmax(-1).masked_fill(nothing, -torch.inf)
 
-    return temperature**2 * finite_kl(first(teacher), first(student))
+    return temperature**2 * kl(first(teacher), first(student))
 
 
 @final

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import final
 
+import torch
 from torch import Tensor
 
+from kdlab.loss.feature.layered import unit
 from kdlab.loss.logit.kl import tempered_kl
 from kdlab.loss.term import Term, same_classes
 from kdlab.output import Output, widen
@@ -15,10 +17,14 @@ from kdlab.schedule.base import Schedule, at, positive
 def standardise(logits: Tensor) -> Tensor:
     """Logits ``[..., C]`` with mean 0 and standard deviation 1 over the classes; a constant row becomes 0.
 
+    Classes that are ruled out (-inf) stay so, and the others are standardised among themselves.
+
     Source: Sun et al. 2024, arXiv:2403.01427 (the Z-score); the deviation divides by C, in the authors' code by C - 1.
     """
-    centred = widen(logits) - widen(logits).mean(-1, keepdim=True)
-    return centred * centred.square().mean(-1, keepdim=True).clamp(min=1e-14).rsqrt()
+    some = logits > -torch.inf
+    values, count = widen(logits).where(some, 0), some.sum(-1, keepdim=True)
+    centred = (values - values.sum(-1, keepdim=True) / count).where(some, 0)
+    return (unit(centred, -1) * count.to(values).sqrt()).masked_fill(~some, -torch.inf)
 
 
 @final

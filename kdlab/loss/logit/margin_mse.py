@@ -6,9 +6,10 @@ from typing import final
 
 from torch import Tensor
 
+from kdlab.loss.logit.mse import difference
 from kdlab.loss.logit.target import target
 from kdlab.loss.term import Term, same_classes
-from kdlab.output import Output, widen
+from kdlab.output import Output
 from kdlab.schedule.base import Schedule
 
 
@@ -27,9 +28,9 @@ def margin_mse(student: Tensor, teacher: Tensor, target: Tensor) -> Tensor:
 
     Source: Hofstätter et al. 2020 (Margin-MSE), arXiv:2010.02666, the Margin-MSE loss.
     """
-    difference = widen(student) - widen(teacher)
-    margins = difference.gather(-1, target[..., None]) - difference  # 0 at the target itself
-    return margins.square().sum(-1) / (difference.shape[-1] - 1)
+    gap, out = difference(student, teacher)
+    margins = (gap.gather(-1, target[..., None]) - gap).where(~out, 0)  # 0 at the target itself
+    return margins.square().sum(-1) / (gap.shape[-1] - 1)
 
 
 @final

@@ -11,6 +11,19 @@ from kdlab.output import Output, widen
 from kdlab.schedule.base import Schedule
 
 
+def difference(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
+    """The student's logits less the teacher's ``[..., C]``, and which classes both rule out (-inf): there it is 0.
+
+    Example:
+        >>> import torch
+        >>> difference(torch.tensor([3.0, -torch.inf]), torch.tensor([1.0, -torch.inf]))[0].tolist()
+        [2.0, 0.0]
+    """
+    s, t = widen(student), widen(teacher)
+    out = s.isneginf() & t.isneginf()
+    return (s - t).where(~out, 0), out
+
+
 def logit_mse(student: Tensor, teacher: Tensor) -> Tensor:
     """The squared difference of the logits, averaged over the classes, per position.
 
@@ -22,7 +35,7 @@ def logit_mse(student: Tensor, teacher: Tensor) -> Tensor:
 
     Source: Ba, Caruana 2014, arXiv:1312.6184, equation 1, times 2 / C.
     """
-    return (widen(student) - widen(teacher)).square().mean(-1)
+    return difference(student, teacher)[0].square().mean(-1)
 
 
 @final

@@ -6,7 +6,7 @@ from typing import final
 
 from torch import Tensor
 
-from kdlab.loss.logit.divergence import soften
+from kdlab.loss.logit.divergence import expectation, soften
 from kdlab.loss.logit.target import apart, target
 from kdlab.loss.term import Term, same_classes
 from kdlab.output import Output
@@ -31,10 +31,10 @@ def normalised_kd(student: Tensor, teacher: Tensor, target: Tensor, temperature:
     Source: Yang et al. 2023 (NKD), arXiv:2303.13005, section 3, without the student's own cross-entropy.
     """
     place = target[..., None]
-    log_s, t = soften(student, 1.0).gather(-1, place), soften(teacher, 1.0).gather(-1, place).exp()
+    log_s, log_t = (soften(logits, 1.0).gather(-1, place) for logits in (student, teacher))
     (_, s_others), (_, t_others) = (apart(logits, target, temperature) for logits in (student, teacher))
-    others = t_others.exp() * s_others.masked_fill(s_others.isinf(), 0)
-    return -(t * log_s).squeeze(-1) - gamma * temperature**2 * others.sum(-1)
+    others = expectation(t_others, s_others).sum(-1)
+    return -expectation(log_t, log_s).squeeze(-1) - gamma * temperature**2 * others
 
 
 @final

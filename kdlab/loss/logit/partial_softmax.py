@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import final
 
+import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from kdlab.loss.logit.binary_kl import binary_kl
-from kdlab.loss.logit.target import finite_kl, targets
+from kdlab.loss.logit.divergence import expectation, kl, log_total
+from kdlab.loss.logit.target import targets
 from kdlab.loss.term import Term, same_classes
 from kdlab.output import Output, widen
 from kdlab.schedule.base import Schedule, at, positive
@@ -34,13 +37,14 @@ def partial_softmax_kl(student: Tensor, teacher: Tensor, label: Tensor, temperat
     def split(logits: Tensor) -> tuple[Tensor, Tensor]:
         scores = widen(logits) / temperature
         outside = scores.masked_fill(label & both, -float("inf"))  # all of them where there is no pair, to stay finite
-        total = outside.logsumexp(-1, keepdim=True)
-        return scores - total, outside - total
+        total = log_total(outside)
+        odds = (scores - total).where(scores > -torch.inf, -torch.inf)
+        return odds, (outside - total).where(outside > -torch.inf, -torch.inf)
 
     (s_odds, s_outside), (t_odds, t_outside) = split(student), split(teacher)
-    outside = finite_kl(t_outside, s_outside)[..., None]
+    outside = kl(t_outside, s_outside)[..., None]
     # by the chain rule of KL: which of the two sides, and then which class outside
-    values = binary_kl(s_odds, t_odds) + (-t_odds).sigmoid() * outside
+    values = binary_kl(s_odds, t_odds) + expectation(logsigmoid(-t_odds), outside)
     return temperature**2 * values.where(label & both, 0).sum(-1)
 
 

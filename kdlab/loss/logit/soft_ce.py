@@ -6,7 +6,7 @@ from typing import final
 
 from torch import Tensor
 
-from kdlab.loss.logit.divergence import soften
+from kdlab.loss.logit.divergence import expectation, soften
 from kdlab.loss.term import Term, same_classes
 from kdlab.output import Output
 from kdlab.schedule.base import Schedule, at, positive
@@ -27,7 +27,7 @@ def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float) -> 
 
     Source: Hinton, Vinyals, Dean 2015, arXiv:1503.02531, section 2.
     """
-    return -(temperature**2) * (soften(teacher, temperature).exp() * soften(student, temperature)).sum(-1)
+    return -(temperature**2) * expectation(soften(teacher, temperature), soften(student, temperature)).sum(-1)
 
 
 @final

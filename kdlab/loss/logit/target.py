@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from kdlab.error import UserError
+from kdlab.loss.logit.divergence import log_total
 from kdlab.output import Output, widen
 
 
@@ -49,13 +50,6 @@ def apart(logits: Tensor, target: Tensor, temperature: float) -> tuple[Tensor, T
     scores = widen(logits) / temperature
     chosen = one_hot(target, logits.shape[-1]).bool()
     others = scores.masked_fill(chosen, -torch.inf)
-    total = others.logsumexp(-1, keepdim=True)
+    total = log_total(others)
     odds = (scores - total).masked_fill(~chosen, 0).sum(-1)
-    return odds, others - total
-
-
-def finite_kl(log_p: Tensor, log_q: Tensor) -> Tensor:
-    """KL(p || q) over the last axis, ``[...]``, where both are -inf at the same places, which count nothing."""
-    nowhere = log_p.isinf()
-    log_p, log_q = log_p.masked_fill(nowhere, 0), log_q.masked_fill(nowhere, 0)
-    return (log_p.exp() * (log_p - log_q)).sum(-1)
+    return odds, (others - total).where(others > -torch.inf, -torch.inf)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from kdlab.error import UserError
+from kdlab.loss.logit.divergence import kl, log_total
 from kdlab.loss.logit.kl import tempered_kl
 from kdlab.loss.term import Term, same_classes
 from kdlab.output import Output, widen
@@ -33,12 +34,11 @@ def coarsened_kl(student: Tensor, index: Tensor, value: Tensor, tail: Tensor, te
     all_s = own.logsumexp(-1, keepdim=True)
     log_s = own.gather(-1, index) - all_s
     if index.shape[-1] == student.shape[-1]:  # nothing is left for the tail
-        log_t = top.log_softmax(-1)
-        return temperature**2 * (log_t.exp() * (log_t - log_s)).sum(-1)
-    others = own.scatter(-1, index, -torch.inf).logsumexp(-1, keepdim=True)
+        return temperature**2 * kl(top.log_softmax(-1), log_s)
+    others = log_total(own.scatter(-1, index, -torch.inf))
     log_s = torch.cat([log_s, others - all_s], -1)
     log_t = torch.cat([top, widen(tail)[..., None]], -1).log_softmax(-1)
-    return temperature**2 * (log_t.exp() * (log_t - log_s)).sum(-1)
+    return temperature**2 * kl(log_t, log_s)
 
 
 @final

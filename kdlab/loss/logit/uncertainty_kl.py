@@ -7,7 +7,7 @@ from typing import final
 
 from torch import Tensor
 
-from kdlab.loss.logit.divergence import soften
+from kdlab.loss.logit.divergence import entropy, soften
 from kdlab.loss.logit.kl import tempered_kl
 from kdlab.loss.term import Term, same_classes
 from kdlab.output import Output
@@ -28,7 +28,7 @@ def learning_value(student: Tensor, teacher: Tensor, temperature: float) -> Tens
     Source: Su et al. 2025 (EA-KD), arXiv:2311.13621, the reweighting factor, as in the authors' code.
     """
     s, t = (soften(logits.detach(), temperature) for logits in (student, teacher))
-    own, goal = (-(log_p.exp() * log_p).sum(-1) for log_p in (s, t))
+    own, goal = entropy(s), entropy(t)
     return goal * (1 + own / log(student.shape[-1])) / 2
 
 

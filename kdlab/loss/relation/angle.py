@@ -7,8 +7,10 @@ from torch.nn.functional import smooth_l1_loss
 
 from kdlab.loss.relation.rows import RowRelation, others, unit
 from kdlab.output import widen
+from kdlab.precision import exact
 
 
+@exact()
 def cosine_of_angle(features: Tensor) -> Tensor:
     """The cosines of the angles that every row sees between any two rows.
 

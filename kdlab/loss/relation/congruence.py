@@ -10,9 +10,11 @@ from torch import Tensor
 from kdlab.error import UserError
 from kdlab.loss.relation.rows import RowRelation, unit
 from kdlab.output import widen
+from kdlab.precision import exact
 from kdlab.schedule.base import Schedule, number
 
 
+@exact()
 def correlation(features: Tensor, gamma: float, order: int) -> Tensor:
     """The kernel ``exp(-gamma * |x - y|^2)`` of rows at length 1, as its Taylor series to a power of ``x * y``.
 

@@ -127,12 +127,12 @@ class CRD(Term):
 
 
 def embed(layer: nn.Linear, features: Tensor) -> Tensor:
-    """Unit vectors ``[B, dimension]``, in float32 or wider."""
-    return unit(layer(features.to(layer.weight.dtype)).to(features.dtype))
+    """Unit vectors ``[B, dimension]``."""
+    return unit(layer(features))
 
 
 def log_mean_exp(scores: Tensor, mask: Tensor) -> Tensor:
     """The logarithm of the mean of the exponentials of ``scores`` ``[B, K]`` over the rows in ``mask`` ``[B]``."""
     mask = mask | ~mask.any()
     scores = scores.masked_fill(~mask[:, None], -torch.inf)
-    return scores.flatten().logsumexp(0) - (mask.sum() * scores.shape[1]).log()
+    return scores.flatten().logsumexp(0) - (mask.sum().to(scores) * scores.shape[1]).log()

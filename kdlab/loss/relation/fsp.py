@@ -11,9 +11,11 @@ from kdlab.error import UserError
 from kdlab.loss.relation.tokens import sequences
 from kdlab.loss.term import Side, Term, width
 from kdlab.output import Output, widen
+from kdlab.precision import exact
 from kdlab.schedule.base import Schedule
 
 
+@exact()
 def flow(first: Tensor, second: Tensor, tokens: Tensor) -> Tensor:
     """The FSP matrix: products of the features of two layers, averaged over the real tokens.
 

@@ -10,9 +10,11 @@ from kdlab.loss.relation.rows import unit
 from kdlab.loss.relation.tokens import sequences
 from kdlab.loss.term import Side, Term, pair, width
 from kdlab.output import Output, widen
+from kdlab.precision import exact
 from kdlab.schedule.base import Schedule
 
 
+@exact()
 def channel_correlation(features: Tensor, tokens: Tensor) -> Tensor:
     """Inner products of all pairs of channels over a row's real tokens, each row of the matrix at length 1.
 

@@ -6,10 +6,12 @@ from torch import Tensor
 
 from kdlab.loss.relation.rows import RowRelation, others, unit
 from kdlab.output import widen
+from kdlab.precision import exact
 
 SMALLEST = 1e-7  # of a kernel value that counts, so that its logarithm stays finite
 
 
+@exact()
 def neighbours(features: Tensor, mask: Tensor) -> Tensor:
     """The probability with which a row chooses another as its neighbour, by the cosine similarity kernel.
 

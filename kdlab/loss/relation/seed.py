@@ -7,15 +7,16 @@ from typing import final
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from kdlab.error import UserError
-from kdlab.loss.relation.rows import pool
+from kdlab.loss.relation.rows import pool, unit
 from kdlab.loss.term import Side, Term, pair, width
 from kdlab.output import Output
+from kdlab.precision import exact
 from kdlab.schedule.base import Schedule, at, positive
 
 
+@exact()
 def similarity_cross_entropy(
     student: Tensor, teacher: Tensor, queue: Tensor, student_temperature: float, teacher_temperature: float
 ) -> Tensor:
@@ -76,13 +77,13 @@ class Seed(Term):
         self.adapter = nn.Linear(width(student, self.taps["student"][0], "student"), wide)
         self.queue: Tensor
         self.next: Tensor
-        self.register_buffer("queue", normalize(torch.randn(self.size, wide), dim=-1))
+        self.register_buffer("queue", unit(torch.randn(self.size, wide)))
         self.register_buffer("next", torch.zeros((), dtype=torch.long))
 
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
         features = pool(student, self.taps["student"][0], "student")
-        own = normalize(self.adapter(features.to(self.adapter.weight.dtype)).to(features.dtype), dim=-1)
-        goal = normalize(pool(teacher, self.taps["teacher"][0], "teacher").detach(), dim=-1)
+        own = unit(self.adapter(features))
+        goal = unit(pool(teacher, self.taps["teacher"][0], "teacher").detach())
         values = similarity_cross_entropy(
             own,
             goal,

@@ -6,8 +6,10 @@ from torch import Tensor
 
 from kdlab.loss.relation.rows import RowRelation, unit
 from kdlab.output import widen
+from kdlab.precision import exact
 
 
+@exact()
 def similarity(features: Tensor, mask: Tensor) -> Tensor:
     """Inner products of all pairs of rows in ``mask``, each row of the matrix at length 1.
 

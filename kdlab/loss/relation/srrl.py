@@ -10,9 +10,11 @@ from kdlab.error import UserError
 from kdlab.loss.feature.hint import squared_difference
 from kdlab.loss.term import Side, Term, read, width
 from kdlab.output import Output, widen
+from kdlab.precision import exact
 from kdlab.schedule.base import Schedule, bounds
 
 
+@exact()
 def regression_difference(features: Tensor, logits: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """The squared difference between what the teacher's classifier makes of some features and the teacher's logits.
 

@@ -9,6 +9,7 @@ from torch.nn.functional import log_softmax
 from kdlab.error import UserError
 from kdlab.loss.term import read
 from kdlab.output import Output, widen
+from kdlab.precision import exact
 
 
 def sequence(output: Output, name: str, role: str) -> Tensor:
@@ -42,6 +43,7 @@ def sequences(student: Output, teacher: Output, mine: str, theirs: str) -> tuple
     return own, goal, student.tokens
 
 
+@exact()
 def log_relation(query: Tensor, key: Tensor, tokens: Tensor, heads: int, causal: bool = False) -> Tensor:
     """The logarithm of scaled dot-product relations: what self-attention turns queries and keys into.
 
