@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import distributed
 
 from kdlab.error import UserError
-from kdlab.loss.relation.bank import Bank, draw
+from kdlab.loss.relation.bank import Bank, draw, draw_apart
 from kdlab.loss.relation.crd import CRD, contrast
 from kdlab.loss.term import Side
 
@@ -79,6 +79,7 @@ def test_laws():
 def test_the_whole_value_is_both_directions_over_the_banks():
     term = connected()
     s, t = outputs()
+    s = laws.replace(s, label=None)
     torch.manual_seed(3)
     index = torch.cat([s.row[:, None], draw(s.row, 5, ROWS)], 1)
     expected = 0
@@ -104,6 +105,34 @@ def test_the_anchor_is_never_among_its_negatives_and_every_other_row_is(seed, ro
     counts = torch.stack([row.bincount(minlength=rows) for row in drawn])
     others = counts[~torch.eye(rows, dtype=torch.bool)] / 400
     assert (others - 1 / (rows - 1)).abs().max() < 0.13, "uniform: four standard deviations and more"
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 1000), st.integers(2, 4))
+def test_negatives_are_of_other_classes_and_each_of_these_as_often(seed, classes):
+    torch.manual_seed(seed)
+    known = torch.arange(12) % classes
+    known[-1] = -1  # nobody knows
+    row = torch.arange(12)
+    drawn, fits = draw_apart(row, 3000, known, known)
+    assert fits.float().mean() > 0.9 and fits[-1].all()
+    for anchor in row:
+        allowed = (row != anchor) & ((known != known[anchor]) | (known[anchor] < 0))
+        share = drawn[anchor][fits[anchor]].bincount(minlength=12) / fits[anchor].sum()
+        assert (share[~allowed] == 0).all()
+        assert (share[allowed] - 1 / allowed.sum()).abs().max() < 0.045
+
+
+def test_a_negative_of_the_same_class_counts_nothing():
+    """With all rows of one class there is no negative; without labels all others are some."""
+    term = connected()
+    s, t = outputs()
+    alike = laws.replace(s, label=torch.ones_like(s.label))
+    term.label[:-1] = 1
+    alone = step(copy.deepcopy(term), 1, (alike, t))
+    assert step(copy.deepcopy(term), 1, (laws.replace(s, label=None), t)) > alone + 0.1
+    term(alike, t, 0.0)
+    assert term.label[s.row].tolist() == [1] * 4
 
 
 def test_a_trial_leaves_no_trace_and_a_training_step_is_kept_after_it_was_used():

@@ -7,6 +7,8 @@ from torch import Tensor, distributed, nn
 
 from kdlab.loss.relation.rows import unit
 
+TRIES = 4  # to draw a row of another class once more; of two equal classes 1 in 32 is then left out
+
 
 class Bank(nn.Module):
     """Unit vectors ``[N + 1, D]`` by row id, random at first; the last is a place to write what must not be kept.
@@ -50,6 +52,28 @@ def draw(row: Tensor, count: int, rows: int) -> Tensor:
     """``count`` row ids for each anchor of ``row`` ``[B]``, uniform over the other ``rows - 1``: ``[B, count]``."""
     drawn = torch.randint(0, rows - 1, (len(row), count), device=row.device)
     return drawn + (drawn >= row[:, None])
+
+
+def draw_apart(row: Tensor, count: int, label: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """As :func:`draw`, of other classes than the anchor's as far as classes are known.
+
+    Args:
+        label: ``[B]``, the anchors' classes; -1 where an anchor has none: then any other row will do.
+        known: ``[N]``, the classes of all rows; -1 where none is known: such a row may be drawn.
+
+    Returns:
+        ``[B, count]``, uniform over what may be drawn, and which of them may: after a few tries some, of a class that
+        most rows have, may not, and must not count.
+    """
+    anchor = label[:, None]
+
+    def fits(drawn: Tensor) -> Tensor:
+        return (anchor < 0) | (known[drawn] != anchor)
+
+    drawn = draw(row, count, len(known))
+    for _ in range(TRIES):
+        drawn = drawn.where(fits(drawn), draw(row, count, len(known)))
+    return drawn, fits(drawn)
 
 
 def gathered(values: Tensor) -> Tensor:

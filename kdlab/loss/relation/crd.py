@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
 from kdlab.error import UserError
-from kdlab.loss.relation.bank import Bank, draw
+from kdlab.loss.relation.bank import Bank, draw_apart, gathered
 from kdlab.loss.relation.rows import pool, unit
 from kdlab.loss.term import Side, Term, pair, width
 from kdlab.output import Output, widen
@@ -44,7 +44,8 @@ class CRD(Term):
     Both models' vectors go through linear layers, which learn, to unit vectors of one dimension. Other rows' are read
     from memory banks of all rows of the data (``2 * rows * dimension`` numbers in every checkpoint), which move towards
     a row's vectors after each training step that had it. Negatives are drawn from torch's random numbers among all
-    other rows of the data; those that no step has had yet count only where there are no others. It relates a row to
+    other rows of the data, where labels are known of other classes only; a row without one may be a negative of any,
+    and has any for its own. Those that no step has had yet count only where there are no others. It relates a row to
     others, and the banks change with each micro-batch, so accumulating over smaller ones is not the loss of the whole.
 
     Formula: ``-log h(s_i, t_i) - sum_n log(1 - h(s_i, t_n))`` and the same with sides changed, ``h = sigmoid(s . t / T
@@ -95,8 +96,17 @@ class CRD(Term):
         self.teacher = nn.Linear(width(teacher, self.taps["teacher"][0], "teacher"), self.dimension)
         self.student_bank = Bank(rows, self.dimension, self.momentum)
         self.teacher_bank = Bank(rows, self.dimension, self.momentum)
+        self.label: Tensor
+        self.register_buffer("label", torch.full((rows + 1,), -1))  # the classes of the rows that a step has had
         self.log_z: Tensor
         self.register_buffer("log_z", torch.full((2,), torch.nan))  # unknown until the first training step
+
+    @torch.no_grad()
+    def _labels(self, student: Output, row: Tensor) -> tuple[Tensor, Tensor]:
+        """The classes of this batch's rows ``[B]``, and of all rows, with those of this step on all processes."""
+        label = classes_of(student)
+        places, fresh = gathered(row.where(student.mask, self.rows)), gathered(label)
+        return label, self.label.index_copy(0, places, fresh)
 
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
         row, mask = student.row, student.mask
@@ -105,7 +115,9 @@ class CRD(Term):
         own = embed(self.student, pool(student, self.taps["student"][0], "student"))
         goal = embed(self.teacher, pool(teacher, self.taps["teacher"][0], "teacher"))
         row = row.where(mask, 0)
-        index = torch.cat([row[:, None], draw(row, self.negatives, self.rows)], 1)
+        label, known_label = self._labels(student, row)
+        drawn, other = draw_apart(row, self.negatives, label, known_label[:-1])
+        index = torch.cat([row[:, None], drawn], 1)
         temperature = at(self.temperature, progress)
         total = student.logits.new_zeros(())
         known = []
@@ -116,14 +128,24 @@ class CRD(Term):
             vectors, seen = bank.read(index)
             scores = (vectors.to(anchor) @ anchor[:, :, None]).squeeze(-1) / temperature
             log_z = log_z.to(scores).where(~log_z.isnan(), log_mean_exp(scores.detach(), mask) + log(self.rows))
-            kept = seen[:, 1:] | ~seen[:, 1:].any(-1, keepdim=True)
+            had = seen[:, 1:] & other
+            kept = had | (other & ~had.any(-1, keepdim=True))
             total = total + student.mean(contrast(scores, kept, log_z, self.negatives, self.rows))
             known.append(log_z)
         if self.training and torch.is_grad_enabled():
             self.log_z.copy_(torch.stack(known))
+            self.label.copy_(known_label)
             self.student_bank.write(row, own, mask)
             self.teacher_bank.write(row, goal, mask)
         return total
+
+
+def classes_of(output: Output) -> Tensor:
+    """The class of each row ``[B]``; -1 where it has none, or several labels, or a number instead."""
+    label = output.label
+    if label is None or label.shape != output.mask.shape or label.is_floating_point():
+        return torch.full_like(output.mask, -1, dtype=torch.long)
+    return label.where(output.labelled, -1)
 
 
 def embed(layer: nn.Linear, features: Tensor) -> Tensor:
