@@ -26,6 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from kdlab.error import UserError
 from kdlab.file import check_yaml, lock, read_json, refuse_links, text_inside, wanted, write_json, write_text
 from kdlab.metric.direction import RECORD, Directions
+from kdlab.secret import masked
 
 _held: list[Path] = []  # the locks of the runs that this process owns
 
@@ -54,11 +55,11 @@ class Run:
     def begin(self, config: Mapping[str, Any], overrides: list[str], sweep: Mapping[str, Any] | None = None) -> None:
         """Write down what the run is, before it does anything."""
         (self.folder / "failed.json").unlink(missing_ok=True)
-        write_text(self.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(config))))
-        write_text(self.folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(overrides)))
+        write_text(self.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(masked(dict(config)))))
+        write_text(self.folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(masked(overrides))))
         write_json(self.folder / "environment.json", environment() | {"seed": config.get("seed")})
         if sweep:
-            write_json(self.folder / "sweep.json", sweep)
+            write_json(self.folder / "sweep.json", masked(dict(sweep)))
 
     def finish(
         self, value: float | None, metric: str, seconds: float, metrics: Mapping[str, float], directions: Directions
@@ -195,7 +196,7 @@ def environment() -> dict[str, Any]:
         "cpu_count": os.cpu_count(),
         "visible_gpus": os.environ.get("CUDA_VISIBLE_DEVICES"),
         "pid": os.getpid(),
-        "command": sys.argv,
+        "command": masked(sys.argv),
         "started": now(),
         "started_unix": time.time(),
     }

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from kdlab.error import UserError
 from kdlab.identity import OPEN_DATA, data_name, run_id
+from kdlab.secret import masked
 
 SWEEP = "KDLAB_SWEEP"  # names the multirun that a job belongs to, in the environment that all its workers inherit
 SWEPT = "KDLAB_SWEPT"  # the keys that the multirun varies, with a space between
@@ -41,14 +42,14 @@ class Job:
 
     @property
     def config(self) -> dict[str, Any]:
-        """The resolved config as plain data, with the names of the selected options."""
+        """The resolved config as plain data without secrets, with the names of the selected options."""
         try:
             plain: Any = OmegaConf.to_container(self.cfg, resolve=True, throw_on_missing=False)
         except Exception as problem:
             raise UserError(" ".join(str(problem).split())) from problem
         names = {group.split("@")[-1].replace("/", "_").replace(".", "_"): name for group, name in self.choices.items()}
         known = {"command": self.command, "group": self.group, "choice": names}
-        return {str(key): value for key, value in plain.items()} | known
+        return masked({str(key): value for key, value in plain.items()}) | known
 
     @property
     def group(self) -> str:
@@ -61,7 +62,10 @@ class Job:
         swept = self.sweep["swept"] if self.sweep else []
         common = ("experiment", "group", "outputs", "download", "rerun", "logger", "cluster", "hydra", "check", "trust")
         words = [word for word in self.overrides if word.split("=")[0] in swept]
-        return ",".join(words or [word for word in self.overrides if not word.lstrip("+~").startswith(common)])
+        return ",".join(
+            masked(word)
+            for word in words or [word for word in self.overrides if not word.lstrip("+~").startswith(common)]
+        )
 
     @property
     def tags(self) -> list[str]:

@@ -28,6 +28,7 @@ from kdlab.file import lock, write_text
 from kdlab.launcher import queue, start
 from kdlab.launcher.point import Point, composed
 from kdlab.run import Run, claim
+from kdlab.secret import masked
 
 OURS = ("_target_", "submitit_folder", "array_size", "poll_seconds", "settle_seconds", "max_num_timeout")
 LOCKED = 200  # runs done again in one array: their locks are open files
@@ -164,7 +165,7 @@ def _prepare(point: Point) -> None:
 
 
 def _describe(point: Point) -> None:
-    write_text(point.folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(point.job.overrides)))
+    write_text(point.folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(masked(point.job.overrides))))
 
 
 def _wait(runs: dict[Path, Point], jobs: dict[Path, str]) -> dict[Path, str]:
