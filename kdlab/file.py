@@ -35,6 +35,43 @@ def write_text(path: Path, text: str) -> None:
     part.replace(path)
 
 
+def put(part: Path, path: Path) -> None:
+    """Move a file or a folder, whose content is on the disk, into its place, and see that it stays there."""
+    part.replace(path)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    except OSError as problem:
+        if problem.errno != errno.EINVAL:  # a file system that syncs no folders
+            raise
+    finally:
+        os.close(number)
+
+
+def full(problem: Exception, path: Path) -> Exception:
+    """What stands behind a writer's error that hides the system's own: mostly that a disk is full.
+
+    Args:
+        path: what was written.
+
+    Returns:
+        An OSError that names the path, or the problem itself where it is none of writing.
+    """
+    text = f"{problem} {problem.__cause__ or ''} {problem.__context__ or ''}"
+    for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS):
+        if f"os error {code})" in text or os.strerror(code) in text:
+            return OSError(code, os.strerror(code), str(path))
+    writing = ("PytorchStreamWriter", "unexpected pos", "enforce fail", "I/O error", "IoError")
+    if any(word in text for word in writing):
+        return OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+    return problem
+
+
 def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
@@ -111,7 +148,7 @@ def lock(path: Path, what: str, shared: bool = False, wait: bool = True) -> Iter
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     with _own(path) as file:
         try:
-            fcntl.flock(file, kind | fcntl.LOCK_NB)
+            _flock(file, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             if not wait:
                 yield False
@@ -119,13 +156,33 @@ def lock(path: Path, what: str, shared: bool = False, wait: bool = True) -> Iter
             file.seek(0)
             note(f"waiting for {what} ({file.read().strip() or 'another process'} is working on it)")
             with _own(_bell(path)) as bell:  # held as long as this process waits
-                fcntl.flock(bell, fcntl.LOCK_SH)
-                fcntl.flock(file, kind)
+                _flock(bell, fcntl.LOCK_SH)
+                _flock(file, kind)
         file.seek(0)
         file.truncate()
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
         yield True
+
+
+def _flock(file: TextIO, kind: int) -> None:
+    """Lock a file.
+
+    Raises:
+        BlockingIOError: somebody else holds it, and ``kind`` does not wait.
+        UserError: the file system has no locks.
+    """
+    try:
+        fcntl.flock(file, kind)
+    except BlockingIOError:
+        raise
+    except OSError as problem:
+        if problem.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL):
+            raise
+        raise UserError(
+            f"{file.name} is on a file system without locks ({problem.strerror}), such as NFS mounted nolock: mount it "
+            "with locks, or set outputs=FOLDER (KDLAB_CACHE=FOLDER for the cache) to one that has them"
+        ) from problem
 
 
 def wanted(path: Path) -> bool:

@@ -104,6 +104,7 @@ def claim(folder: Path | str, rerun: bool = False) -> Iterator[Run]:
         _held.append(folder / ".lock")
         run = Run(folder)
         try:
+            sweep_up(folder)
             if rerun:
                 run.clear()
             yield run
@@ -114,6 +115,20 @@ def claim(folder: Path | str, rerun: bool = False) -> Iterator[Run]:
             raise
         finally:
             _held.pop()
+
+
+def sweep_up(folder: Path) -> None:
+    """Remove half written models, checkpoints and files, which killed processes left in a locked run directory."""
+    for path in [*folder.glob(".model.*"), *folder.glob("[!.]*.part"), *folder.glob("*/*.part")]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    for path in folder.glob(".*.part"):  # others write some files without the lock
+        host, process = path.name.removesuffix(".part").split(".")[-2:]
+        if host != socket.gethostname().split(".")[-1] or not _alive(process):
+            path.unlink(missing_ok=True)
+
+
+def _alive(process: str) -> bool:
+    return process.isdigit() and Path(f"/proc/{process}").exists()
 
 
 def awaited() -> bool:

@@ -2,22 +2,46 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, final
 
 import lightning.pytorch as pl
 import torch
+from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
 from kdlab.error import UserError
+from kdlab.file import full, put, sync
+from kdlab.logger.history import FILE
 from kdlab.metric.direction import mode
+
+
+@final
+class Synced(TorchCheckpointIO):
+    """Writes a checkpoint to the path that it is given, and to the disk.
+
+    Lightning's own writes it to the system's temporary folder first, which may be small and on another disk.
+    """
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with path.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+        except RuntimeError as problem:
+            raise full(problem, path) from problem
 
 
 class Checkpoint(LightningCheckpoint):
     """Writes ``checkpoints/last.ckpt`` after each epoch and ``best.ckpt`` after each validation that beat all before.
 
-    A file is written beside its place and then moved there, so a kill at any moment leaves the old one or the new one.
+    A file is written to the disk beside its place and then moved there, so a kill or a power loss at any moment leaves
+    the old one or the new one.
     last.ckpt is moved only once its step is logged, which a run that goes on from it does not do again.
     best.ckpt holds the weights only, and the first of equals stays. Both load with
     ``torch.load(..., weights_only=True)``.
@@ -70,6 +94,8 @@ class Checkpoint(LightningCheckpoint):
         self.best_value, self.best_step = state_dict["best_value"], state_dict["best_step"]
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = Synced()
         if self.monitor is not None:
             self.mode = mode(self.monitor, self.mode, getattr(pl_module, "directions", {}), "callback.checkpoint.mode")
 
@@ -116,7 +142,9 @@ class Checkpoint(LightningCheckpoint):
     def place(self, trainer: pl.Trainer) -> None:
         """Put what :meth:`keep` wrote into its place, now that the loggers know of its step."""
         if self.pending and trainer.is_global_zero:
-            self.last.with_suffix(".part").replace(self.last)
+            if (history := self.folder.parent / FILE).exists():
+                sync(history)  # a run that goes on from this step does not log the steps before it again
+            put(self.last.with_suffix(".part"), self.last)
         self.pending = False
 
     def finish(self) -> None:
@@ -128,15 +156,15 @@ class Checkpoint(LightningCheckpoint):
             return
         content = torch.load(self.last, map_location="cpu", weights_only=True, mmap=True)
         temporary = self.last.with_suffix(".part")
-        torch.save(content | {"optimizer_states": []}, temporary)
-        temporary.replace(self.last)
+        Synced().save_checkpoint(content | {"optimizer_states": []}, temporary)
+        put(temporary, self.last)
 
     def _save(self, trainer: pl.Trainer) -> None:
         """Write best.ckpt."""
         temporary = self.best.with_suffix(".part")
         trainer.save_checkpoint(temporary, weights_only=True)
         if trainer.is_global_zero:
-            temporary.replace(self.best)
+            put(temporary, self.best)
         trainer.strategy.barrier()
 
 

@@ -7,17 +7,19 @@ thread are faster than one job of several wherever models are small.
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib import import_module
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus, configure_log, run_job, setup_globals
@@ -34,9 +36,25 @@ from kdlab.launcher.status import EVERY, Status
 from kdlab.run import Run, read_done
 from kdlab.terminal import tell
 
+PR_SET_PDEATHSIG = 1  # of prctl(2)
 EARLY = 2  # jobs that are prepared before their turn: those of one length that began together end together
 
 
+@contextmanager
+def _term_as_ctrl_c() -> Iterator[None]:
+    """Take SIGTERM of the driver as Ctrl-C."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@_term_as_ctrl_c()
 def launch(
     context: HydraContext, function: TaskFunction, config: DictConfig, overrides: Sequence[Sequence[str]], first: int
 ) -> list[JobReturn]:
@@ -81,6 +99,9 @@ def launch(
         status.close()
         for left in running.values():  # interrupted: each leaves at the end of its step, or has left
             left.go(False)
+            if left.process.pid is not None:
+                with suppress(ProcessLookupError):
+                    os.kill(left.process.pid, signal.SIGINT)  # which a terminal's Ctrl-C sends to all
             left.process.join()
     return [done[number] for number, _ in todo]
 
@@ -97,7 +118,9 @@ class _Fork:
         fork = multiprocessing.get_context("fork")
         self.result, theirs = fork.Pipe(duplex=False)
         place, self.sign = fork.Pipe(duplex=False)
-        self.process = fork.Process(target=_child, args=(theirs, place, threads, job), name=f"job-{number}")
+        self.process = fork.Process(
+            target=_child, args=(theirs, place, threads, job, os.getpid()), name=f"job-{number}"
+        )
         self.process.start()
         theirs.close()
         place.close()
@@ -216,10 +239,12 @@ def _do(context: HydraContext, function: TaskFunction, config: DictConfig, job: 
     return done
 
 
-def _child(result: Connection, sign: Connection, threads: int, job: tuple) -> None:
+def _child(result: Connection, sign: Connection, threads: int, job: tuple, driver: int) -> None:
     """A fork's whole life."""
     import torch
 
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _end_with(driver)
     turn.early(sign)
     terminal.hand_over(partial(_hand_over, result))
     torch.set_num_threads(threads)
@@ -231,6 +256,14 @@ def _child(result: Connection, sign: Connection, threads: int, job: tuple) -> No
             done._return_value = JobError("".join(traceback.format_exception_only(done._return_value)).strip())
             result.send(done)
     except KeyboardInterrupt:
+        os._exit(130)
+
+
+def _end_with(driver: int) -> None:
+    """Be interrupted, as by Ctrl-C, when the driver is killed: nobody would know of the job. Linux alone has this."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0)
+    if os.getppid() != driver:  # it was killed before
         os._exit(130)
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from kdlab.file import put, sync
+
 if TYPE_CHECKING:
     from kdlab.logger.base import RunInfo
 
@@ -95,7 +97,8 @@ class History(Logger):
         self.start = sum(map(len, lines[:-1]))
         temporary = self.path.with_suffix(".csv.part")
         temporary.write_bytes(b"".join(lines))
-        temporary.replace(self.path)
+        sync(temporary)
+        put(temporary, self.path)
 
     def _write(self, start: int) -> None:
         line = self._text(self.row)

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import nn
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from kdlab.error import UserError
-from kdlab.file import sha256
+from kdlab.file import full, put, sha256, sync
 from kdlab.model.pretrained import UNREADABLE, kind, quiet, read_config, read_model
 
 WEIGHTS = "model.safetensors"
@@ -34,26 +35,35 @@ def save(model: nn.Module, tokenizer: PreTrainedTokenizerBase | None, folder: st
     fresh = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     fresh.mkdir()
     try:
-        if isinstance(model, PreTrainedModel):
-            with quiet():
-                model.save_pretrained(fresh)
-        else:
-            save_model(model, str(fresh / WEIGHTS), metadata={"format": "pt"})
-        if tokenizer is not None:
-            with quiet():
-                tokenizer.save_pretrained(fresh)
-        for file in fresh.iterdir():  # safetensors lets only the owner read what it writes
-            file.chmod(fresh.stat().st_mode & 0o666)
+        _write(model, tokenizer, fresh)
         if folder.exists():
             old = folder.with_name(f"{fresh.name}.old")
             folder.rename(old)
-            fresh.rename(folder)
+            put(fresh, folder)
             shutil.rmtree(old)
         else:
-            fresh.rename(folder)
+            put(fresh, folder)
+    except SafetensorError as problem:
+        raise full(problem, folder) from problem
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return folder
+
+
+def _write(model: nn.Module, tokenizer: PreTrainedTokenizerBase | None, folder: Path) -> None:
+    """Write all files into a new folder, and to the disk."""
+    if isinstance(model, PreTrainedModel):
+        with quiet():
+            model.save_pretrained(folder)
+    else:
+        save_model(model, str(folder / WEIGHTS), metadata={"format": "pt"})
+    if tokenizer is not None:
+        with quiet():
+            tokenizer.save_pretrained(folder)
+    for file in folder.iterdir():
+        file.chmod(folder.stat().st_mode & 0o666)  # safetensors lets only the owner read what it writes
+        sync(file)
+    sync(folder)
 
 
 def load(

@@ -62,9 +62,12 @@ def test_jobs_are_prepared_before_there_is_a_place_for_them(tiny, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("send", "by", "finished"),
-    [(os.killpg, signal.SIGINT, 0), (os.kill, signal.SIGINT, 2), (os.kill, signal.SIGKILL, 2)],
-    ids=["ctrl-c", "the driver alone", "the driver killed"],
-)
+    [
+        (os.killpg, signal.SIGINT, 0), (os.kill, signal.SIGINT, 0), (os.kill, signal.SIGTERM, 0),
+        (os.kill, signal.SIGKILL, 0),
+    ],
+    ids=["ctrl-c", "the driver alone", "the driver asked to end", "the driver killed"],
+)  # fmt: skip
 def test_an_interrupted_sweep_begins_no_job_that_waited_for_its_turn(tiny, tmp_path, send, by, finished):
     words = ["finetune", "-m", *tiny["finetune"], "trainer.max_epochs=200", "seed=1,2,3,4", "logger=none"]
     command = [sys.executable, "-m", "kdlab", *words]
@@ -80,7 +83,7 @@ def test_an_interrupted_sweep_begins_no_job_that_waited_for_its_turn(tiny, tmp_p
     time.sleep(1)
     send(driver.pid, by)
     said = "".join(driver.communicate(timeout=120))  # which waits for every process that could say something
-    assert driver.returncode == (130 if by == signal.SIGINT else -by), said
+    assert driver.returncode == (-by if by == signal.SIGKILL else 130), said
     assert by == signal.SIGKILL or "Traceback" not in said
     assert len(runs(tmp_path, "finetune")) == finished
     assert not list(tmp_path.glob("outputs/finetune/*/failed.json"))
