@@ -99,6 +99,7 @@ def _run(verb: str, overrides: list[str]) -> None:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    import kdlab.command.tokens  # registers the resolver of a teacher's tokenizer
     import kdlab.identity  # registers the resolver of run ids
     import kdlab.launcher  # noqa: F401  lets Hydra find our engines
 
@@ -127,6 +128,7 @@ def _doctor(arguments: list[str]) -> None:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    import kdlab.command.tokens
     import kdlab.identity
     import kdlab.launcher  # noqa: F401
 

@@ -24,7 +24,10 @@ NEUTRAL_ANYWHERE = frozenset(
 COUNTED = frozenset({"limit_train_batches", "limit_val_batches", "limit_test_batches", "val_check_interval"})
 OPEN_DATA = {"table": "path", "hub": "name"}  # options that read any data, and the key that names it
 LONGEST_NAME = 32  # characters of it in an id
-CONTENT = frozenset({"path"})  # keys whose value, where it names a file or folder, stands for what is in it
+# keys whose value, where it names a file or folder, stands for what is in it
+CONTENT = frozenset({"path", "name", "tokenizer", "pretrained_embedding"})
+TRAINED = frozenset({"run", "other", "start"})  # likewise, for the model of a run that lies there
+MODELS = frozenset({"model", "student", "inner"})  # nodes whose ``lr`` is a recommendation; what is used is elsewhere
 
 
 def identity(config: Mapping[str, Any]) -> str:
@@ -35,21 +38,41 @@ def identity(config: Mapping[str, Any]) -> str:
 
 def _plain(value: Any, key: str = "") -> Any:
     if isinstance(value, Mapping):
-        return {str(k): _plain(v, str(k)) for k, v in value.items() if k not in NEUTRAL_ANYWHERE}
+        left_out = NEUTRAL_ANYWHERE | {"lr"} if key in MODELS else NEUTRAL_ANYWHERE
+        return {str(k): _plain(v, str(k)) for k, v in value.items() if k not in left_out}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
     if key in COUNTED and isinstance(value, int) and value == 1:
         return "one batch"  # and 1.0 is all of them: the only numbers whose type says what they mean
     if isinstance(value, float) and value.is_integer():
         return int(value)  # 2 and 2.0 are the same number
-    if key in CONTENT and isinstance(value, str) and Path(value).exists():
-        return _content(value)
+    if key in CONTENT and isinstance(value, str) and value and Path(value).exists():
+        return _content(value, but=WEIGHTS if key == "tokenizer" else ())
+    if key in TRAINED and isinstance(value, str) and (found := trained_folder(value)) is not None:
+        return _content(str(found[1]))
     return value
 
 
-def _content(path: str) -> str:
+WEIGHTS = (".safetensors", ".bin")  # of a model beside its tokenizer
+
+
+def trained_folder(name: str | Path) -> tuple[Path, Path] | None:
+    """The folder of the run, or of the model from elsewhere, that lies at ``name``, and that with its weights.
+
+    Args:
+        name: a run directory, a model directory, or a checkpoint in a run directory.
+    """
+    folder = Path(name)
+    if folder.suffix == ".ckpt" and folder.is_file():
+        folder = folder.parent.parent
+    if (folder / "config.yaml").is_file():
+        return folder, folder / "model"
+    return (folder, folder) if (folder / "config.json").is_file() else None
+
+
+def _content(path: str, but: tuple[str, ...] = ()) -> str:
     files = [Path(path)] if Path(path).is_file() else sorted(p for p in Path(path).rglob("*") if p.is_file())
-    stamp = tuple((str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files)
+    stamp = tuple((str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in files if p.suffix not in but)
     return _digest(stamp, path)
 
 

@@ -93,7 +93,7 @@ def tiny(reviews) -> dict[str, list[str]]:
     shared += ["trainer.precision=32-true"]  # the same numbers on every machine
     teacher = [*shared, "model=bert_tiny", *[f"model.{word}" for word in TINY]]
     recipe = ",".join(f"'{word}'" for word in teacher)
-    student = [f"student.{word}" for word in TINY] + ["model@teacher.model=bert_tiny"]
+    student = ["model@student=bert_tiny", *[f"student.{word}" for word in TINY], "model@teacher.model=bert_tiny"]
     student += [f"teacher.model.{word}" for word in TINY]
     return {"finetune": teacher, "distill": [*shared, *student, f"teacher.recipe=[{recipe}]"]}
 

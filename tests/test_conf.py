@@ -123,6 +123,8 @@ def check(path: str, node: DictConfig, loose: str) -> None:
     keys = {str(key) for key in node if not str(key).startswith("_")}
     if path == "teacher":
         keys -= set(WHICH)
+    if get_object(node._target_).__module__.startswith("kdlab.model."):
+        keys -= {"lr"}  # what an optimizer takes where none is given
     taken = {name for name, parameter in parameters.items() if parameter.kind is not parameter.VAR_KEYWORD}
     assert keys <= taken, f"{path} sets {sorted(keys - taken)}, which {node._target_} does not take"
     role = {"student": "model", "teacher.model": "model"}.get(path, loose)

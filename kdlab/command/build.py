@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import nn
 from torchmetrics import MetricCollection
 
@@ -72,6 +72,28 @@ def _check(node: DictConfig, where: str) -> None:
     except Exception as problem:
         raise UserError(f"{where}._target_ '{node._target_}' cannot be imported: {problem}") from problem
     arguments(target, {str(key): value for key, value in values.items() if not str(key).startswith("_")}, where)
+
+
+def factory(node: DictConfig) -> DictConfig:
+    """A model's node with nothing but the arguments of what makes it, and so the models inside of it.
+
+    Its ``lr`` is the learning rate that fits it, which an optimizer takes where none is given: no argument.
+    """
+    bare = node.copy()
+    with open_dict(bare):
+        if "_target_" in bare and "lr" in bare and "lr" not in inspect.signature(_target(bare)).parameters:
+            bare.pop("lr")
+        for name, inner in node.items_ex(resolve=False):
+            if isinstance(inner, DictConfig) and "_target_" in inner:
+                bare[name] = factory(inner)
+    return bare
+
+
+def _target(node: DictConfig) -> Any:
+    try:
+        return get_object(node._target_)
+    except Exception as problem:
+        raise UserError(f"model target '{node._target_}' cannot be imported: {problem}") from problem
 
 
 def bind(node: DictConfig, where: str) -> None:
@@ -157,7 +179,7 @@ def model(node: DictConfig, task: Task, data: Any, teacher: nn.Module | None = N
             f"{node._target_} makes a classifier, but the task is to predict the next token: choose model=gpt_tiny, "
             "layers_of_teacher, or hf with a causal language model"
         )
-    return task.attach(_reads_texts(make_a(nn.Module, node, **given)))
+    return task.attach(_reads_texts(make_a(nn.Module, factory(node), **given)))
 
 
 def _reads_texts(model: nn.Module) -> nn.Module:
@@ -173,6 +195,18 @@ def _reads_texts(model: nn.Module) -> nn.Module:
 
 def _takes_any(parameters: Mapping[str, inspect.Parameter]) -> bool:
     return any(one.kind == inspect.Parameter.VAR_KEYWORD for one in parameters.values())
+
+
+def student(cfg: DictConfig, task: Task, data: Any, teacher: nn.Module | None) -> nn.Module:
+    """The student of a distillation.
+
+    Args:
+        teacher: the model of its teacher; None where that is no single one. A student that is made of its teacher then
+            begins with ``teacher.model``, as it was before it learned the task.
+    """
+    if teacher is None and needs_teacher(cfg.student) and "model" in cfg.teacher:
+        teacher = model(cfg.teacher.model, task, data)
+    return model(cfg.student, task, data, teacher=teacher)
 
 
 def metric(node: DictConfig, task: Task, labels: Sequence[str] = ("no", "yes"), multi_label: bool = False) -> Any:
@@ -235,10 +269,7 @@ def optimizer(node: DictConfig) -> Callable[..., torch.optim.Optimizer]:
 
 def needs_teacher(node: DictConfig) -> bool:
     """Whether a model's factory has an argument named ``teacher``."""
-    try:
-        return "teacher" in inspect.signature(get_object(node._target_)).parameters
-    except Exception as problem:
-        raise UserError(f"model target '{node._target_}' cannot be imported: {problem}") from problem
+    return "teacher" in inspect.signature(_target(node)).parameters
 
 
 def teacher_kind(node: DictConfig) -> type[Teacher]:

@@ -12,8 +12,10 @@ from torch import nn
 
 from kdlab.check import reading
 from kdlab.command import build, finetune
-from kdlab.command.find import adopt, assemble, check, check_kept, find, layers, resolve
+from kdlab.command.chain import key, verify
+from kdlab.command.find import adopt, assemble, check, check_kept, find, layers, places, resolve
 from kdlab.command.job import Job, current
+from kdlab.command.length import epochs
 from kdlab.command.select import taught
 from kdlab.command.stage import begin
 from kdlab.command.teacher import Trained
@@ -61,10 +63,11 @@ def _prepare(job: Job, data: Any, tell: Tell) -> Prepared:
     with reading(loss, "teacher"):
         kind.accept(loss.taps["teacher"])
     rows = data.every_row(256)[0]
-    early = build.needs_teacher(cfg.student) or (loss.maps_layers and loss.needs_teacher)
+    layered = build.needs_teacher(cfg.student) and "teacher" in places(cfg.teacher)
+    early = layered or (loss.maps_layers and loss.needs_teacher)
     found = find_teachers(job, data, task, tell) if early else {}
     torch.manual_seed(first_seed(cfg))
-    student = build.model(cfg.student, task, data, teacher=found["teacher"].model if "teacher" in found else None)
+    student = build.student(cfg, task, data, found["teacher"].model if "teacher" in found else None)
     student = build.tuned(cfg, student)
     if loss.maps_layers:
         loss.place(depth(student) or 0, layers(cfg.teacher, found, student))
@@ -90,7 +93,7 @@ def _prepare(job: Job, data: Any, tell: Tell) -> Prepared:
         found = found or find_teachers(job, data, task, tell)
         with reading(loss, "teacher"), computing(cfg.trainer.precision):
             given = {"task": task, "store": Path(cfg.outputs) / "store", "student": student}
-            given["epochs"] = cfg.trainer.max_epochs
+            given["epochs"] = epochs(cfg.trainer, data)
             teacher = assemble(cfg.teacher, found, data, taps["teacher"], given)
             taught(data, task, teacher)
     there = Side(teacher.widths(), layers(cfg.teacher, found, student), classes, *_attention_and_head(found))
@@ -114,6 +117,7 @@ def _attention_and_head(found: Mapping[str, Trained]) -> tuple[int, Callable[[],
 
 def find_teachers(job: Job, data: Any, task: Task, tell: Tell) -> dict[str, Trained]:
     """The models that the config names, trained where they are missing, and fit for this data."""
+    verify(job, {key(job.cfg): list(data.labels)})
     found = find(job, {"finetune": finetune.run, "distill": run})
     for trained in found.values():
         check(trained, data, task)

@@ -19,7 +19,7 @@ from rich.text import Text
 from torch import Tensor, nn
 
 from kdlab.command import build, select
-from kdlab.command.find import read_by
+from kdlab.command.find import read_by, suit
 from kdlab.command.teacher import Trained, named, teacher_of, teachers_of
 from kdlab.command.trust import Trust
 from kdlab.datamodule.view import View
@@ -200,6 +200,8 @@ def _contenders(cfg: DictConfig, stored: DictConfig, subject: Trained, task: Tas
     role = "student" if "student" in stored else "model"
     single = teachers_of(subject.folder).get("teacher")  # an ensemble's members may not even read these tokens
     teacher = teacher_of(subject)
+    if teacher is not None and teacher.labels is not None and not task.by_token:
+        suit(teacher, list(data.labels))
     store = None
     if single is not None and not task.by_token:
         store = _stored(outputs, Path(single).name, teacher, data)
@@ -210,8 +212,9 @@ def _contenders(cfg: DictConfig, stored: DictConfig, subject: Trained, task: Tas
             flush=True,
         )
     torch.manual_seed(stored.seed)
-    if teacher is not None or not build.needs_teacher(stored[role]):
-        model = build.model(stored[role], task, data, teacher=None if teacher is None else teacher.model)
+    if teacher is not None or single is None or not build.needs_teacher(stored[role]):
+        own = None if teacher is None else teacher.model
+        model = build.student(stored, task, data, own) if role == "student" else build.model(stored.model, task, data)
         yield Contender("untrained", model)
     if single is not None:
         given = named(cfg.baseline, outputs, subject.trust) if cfg.baseline else None

@@ -19,10 +19,11 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from kdlab.command import build
+from kdlab.command.chain import asks_a_teacher
 from kdlab.command.find import places
 from kdlab.command.job import Job
+from kdlab.command.length import epochs
 from kdlab.command.point import Point, folders
-from kdlab.command.precheck import asks_a_teacher
 from kdlab.command.stage import earlier
 from kdlab.command.stand_in import StandIn
 from kdlab.command.train import Prepared
@@ -158,6 +159,7 @@ class Examination:
         prepared = self._prepared(job, small, self.folder)
         seen = trial(prepared.learner, small, partial(_trainer, job))
         plain: Any = OmegaConf.to_container(job.cfg, resolve=True)
+        plain["trainer"]["max_epochs"] = epochs(job.cfg.trainer, data)
         trainer = {key: value for key, value in plain["trainer"].items() if key not in LENGTH}
         batches = len(data.train_dataloader()) * job.cfg.trainer.accumulate_grad_batches
         teachers = {place: trained.id for place, trained in prepared.teachers.items()}
@@ -175,7 +177,7 @@ class Examination:
         """The learner as its command makes it, for this data, with a stand-in for a teacher that is not trained."""
         cfg = job.cfg.copy()
         cfg.outputs = str(outputs)
-        if (cfg.trainer.max_epochs or -1) > 0:
+        if (epochs(cfg.trainer, data) or -1) > 0:
             cfg.trainer.max_epochs = cost.MOST  # no trial has more: a teacher that stores each epoch has no more to do
         if "stages" in cfg:
             cfg.start, cfg.stages = None, {"earlier": []}
@@ -193,6 +195,7 @@ class Examination:
         job = _job(point)
         data = self.models.data(job)
         plain: Any = OmegaConf.to_container(job.cfg.trainer, resolve=True)
+        plain["max_epochs"] = epochs(job.cfg.trainer, data)
         batches = len(data.train_dataloader()) * job.cfg.trainer.accumulate_grad_batches
         steps = cost.planned(batches, plain)
         part = copy.copy(data)  # rows for a few whole steps
@@ -201,7 +204,7 @@ class Examination:
         part.splits["test"] = part.splits["val"]
         root = self.folder / "cost"
         prepared = self._prepared(job, part, root)
-        store = cost.stored(root / "store", data.lengths, data.splits["train"], job.cfg.trainer.max_epochs or 0)
+        store = cost.stored(root / "store", data.lengths, data.splits["train"], plain["max_epochs"] or 0)
         asked = 0 if store else sum(_bytes(trained.model) for trained in prepared.teachers.values())
         measured = cost.measure(prepared.learner, part, partial(_trainer, job), asked, steps, data.tokens_per_step)
         self.page.adapters(_adapters(prepared.learner))

@@ -111,23 +111,80 @@ def generation(job: Job, place: str, number: int) -> Job:
 def recipe(job: Job, place: str, node: DictConfig) -> Job:
     """The job that a recipe describes, with this job's outputs, logger and permission to download.
 
-    A recipe is a command line: a verb, ``finetune`` where there is none, and its overrides. What it says of a
-    fine-tuned model is overruled by the node's ``model``; a distilled one is described by the recipe alone.
+    A recipe is a command line: a verb, ``finetune`` where there is none, and its overrides. What it leaves open of a
+    fine-tuned model is the node's ``model``; a distilled one is described by the recipe alone. A recipe that names
+    neither a data set nor an experiment is about this job's task and data, see :func:`inherited`.
     """
     cfg, words = job.cfg, [str(word) for word in node.recipe]
     command = words.pop(0) if words and words[0] in ("finetune", "distill") else "finetune"
+    named_keys = {key_of(word) for word in words}
+    inherits = named_keys.isdisjoint(("datamodule", "experiment"))
+    chosen = [f"{group}={job.choices[group]}" for group in ("datamodule", "task", "metric") if group in job.choices]
     option = job.choices.get(f"model@{place}.model")
-    nodes = {"model": node.model} if command == "finetune" and "model" in node else {}
-    words += [f"model={option}"] if option and nodes else []
-    words += [f"{key}={cfg[key]}" for key in ("outputs", "download")] + [f"group={job.group}"]
-    words += [f"{group}={job.choices[group]}" for group in ("logger",) if group in job.choices]
+    same = "model" not in named_keys or f"model={option}" in words
+    given = command == "finetune" and "model" in node and same
+    before = [word for word in chosen if inherits and word.split("=")[0] not in named_keys]
+    before += [f"model={option}"] if option and given else []
+    after = [f"{key}={cfg[key]}" for key in ("outputs", "download")] + [f"group={job.group}"]
+    after += [f"{group}={job.choices[group]}" for group in ("logger",) if group in job.choices]
+    nodes: dict[str, Mapping[str, Any]] = {}
+    if given:
+        apart = any(key.startswith("model.") for key in named_keys)
+        nodes["model"] = _open(node.model, "model", named_keys, resolve=False) if apart else node.model
+    if inherits:
+        nodes |= inherited(cfg, named_keys, drop=command == "finetune")
     try:
-        found = composed(command, words, **nodes)
+        found = composed(command, [*before, *words, *after], **nodes)
     except (HydraException, OmegaConfBaseException) as problem:
         raise UserError(f"{place}.recipe: {' '.join(str(problem).split())}") from problem
     if found.cfg.task._target_ != cfg.task._target_:
         raise UserError(f"{place}.recipe trains another task than the student's; choose the same task option in both")
     return found
+
+
+LEARNER = (  # keys of a datamodule or a task that belong to who learns, and not to what is learned
+    "tokenizer", "batch_size", "tokens_per_batch", "eval_batch_size", "augment", "curriculum", "unlabelled", "seed",
+    "download", "head", "class_weights", "label_smoothing", "chunk",
+)  # fmt: skip
+
+
+def inherited(cfg: DictConfig, named_keys: Collection[str], drop: bool) -> dict[str, Mapping[str, Any]]:
+    """The values of task and data that a recipe without data of its own takes over, by node.
+
+    Rows, columns, labels, splits, their caps, the rows that keep a label, and the length of a text are the student's.
+    How the learner reads them is not: tokenizer, batches, augmentation, curriculum.
+
+    Args:
+        cfg: the student's config.
+        named_keys: the keys that the recipe names, which win.
+        drop: leave out rows whose label ``per_class`` or ``budget`` took, from which fine-tuning learns nothing.
+    """
+    data = _open(cfg.datamodule, "datamodule", named_keys)
+    few = [name for name in ("per_class", "budget") if data.get(name) is not None]
+    kept = {name: value for name, value in data.items() if name not in LEARNER}
+    if few:  # the same rows keep their labels for both
+        kept |= {name: data[name] for name in ("seed",) if name in data}
+        kept |= {"unlabelled": "drop"} if drop and "unlabelled" in data else {}
+    task = {name: value for name, value in _open(cfg.task, "task", named_keys).items() if name not in LEARNER}
+    return {"datamodule": kept, "task": task}
+
+
+def _open(node: DictConfig, place: str, named_keys: Collection[str], resolve: bool = True) -> dict[str, Any]:
+    """The values of a node that no key names, at ``place`` or inside of it."""
+    own = {key.replace("/", ".").split("@")[0] for key in named_keys}
+    own = {key.removeprefix(f"{place}.").split(".")[0] for key in own if key.startswith(f"{place}.")}
+    plain: dict[Any, Any] = OmegaConf.to_container(node, resolve=resolve)  # type: ignore[assignment]
+    return {str(name): value for name, value in plain.items() if name not in own}
+
+
+def key_of(word: str) -> str:
+    """The key or group that an override is about.
+
+    Example:
+        >>> key_of("+datamodule.path=a.csv"), key_of("~freeze")
+        ('datamodule.path', 'freeze')
+    """
+    return word.split("=")[0].strip().lstrip("+~")
 
 
 def assemble(
@@ -194,18 +251,36 @@ def check_kept(loss: Objective, node: DictConfig) -> None:
 
 def check(teacher: Trained, data: Any, task: Task) -> None:
     """Refuse a teacher that speaks of other labels, or where tokens are predicted of other tokens, than the data."""
-    if task.by_token:
-        if tokenizer_fingerprint(teacher.tokenizer) != tokenizer_fingerprint(data.tokenizer):
-            raise UserError(
-                f"teacher {teacher.id} predicts tokens of another tokenizer than the student reads: set "
-                f"student.tokenizer={teacher.weights}, the teacher's"
-            )
-        return
-    labels = teacher.labels
-    if teacher.outputs not in (None, len(data.labels)) or (labels is not None and labels != list(data.labels)):
+    if not task.by_token:
+        suit(teacher, list(data.labels))
+    elif tokenizer_fingerprint(teacher.tokenizer) != tokenizer_fingerprint(data.tokenizer):
         raise UserError(
-            f"teacher {teacher.id} knows the labels {labels or teacher.outputs}, the data has {list(data.labels)}; "
-            "they must be the same in the same order: train the teacher on this data or set datamodule.label_names"
+            f"teacher {teacher.id} predicts tokens of another tokenizer than the student reads: set "
+            f"student.tokenizer={teacher.weights}, the teacher's"
+        )
+
+
+def suit(teacher: Trained, labels: Sequence[str]) -> None:
+    """Let a classifier give its logits in the order of these labels, which it must know by name.
+
+    Raises:
+        UserError: it has no trained classifier, only numbers for labels, or other labels.
+    """
+    again = f"leave teacher.run out and fine-tune it first: teacher.recipe=['model=hf','model.path={teacher.weights}']"
+    if (lacking := teacher.lacking) is not None:
+        raise UserError(f"teacher {teacher.id} has no trained classifier ({lacking} is not in its weights): {again}")
+    if teacher.names == list(labels):
+        return
+    known = teacher.labels
+    if known is None and teacher.outputs == len(labels):
+        raise UserError(
+            f"teacher {teacher.id} names its labels LABEL_0, LABEL_1 …, so which of {list(labels)} is which is not "
+            f"known: write their names, in its order, as id2label into {teacher.weights / 'config.json'}, or {again}"
+        )
+    if known is None or sorted(known) != sorted(labels) or not teacher.arrange(labels):
+        raise UserError(
+            f"teacher {teacher.id} knows the labels {known or teacher.outputs}, the data has {list(labels)}: train the "
+            "teacher on this data, or set datamodule.label_names"
         )
 
 

@@ -10,8 +10,9 @@ from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
+import kdlab.command.tokens  # noqa: F401  registers the resolver of a teacher's tokenizer
 from kdlab.error import UserError
 from kdlab.identity import OPEN_DATA, data_name, run_id
 from kdlab.secret import masked
@@ -88,17 +89,32 @@ def current(command: str, cfg: DictConfig) -> Job:
     return Job(command, Path(hydra.runtime.output_dir), cfg, choices, list(hydra.overrides.task), sweep)
 
 
-def composed(command: str, overrides: list[str], **nodes: DictConfig) -> Job:
-    """Another command's job, composed inside a running one; ``nodes`` replace what the overrides composed."""
+def composed(command: str, overrides: list[str], **nodes: Mapping[str, Any]) -> Job:
+    """Another command's job, composed inside a running one; what ``nodes`` have replaces what the overrides composed.
+
+    Args:
+        nodes: a config node takes the place of the composed one, plain values that of its values.
+    """
     from hydra import compose
 
-    if HydraConfig.initialized() and HydraConfig.get().searchpath:  # options of the user's own, such as in a package
-        places = ",".join(f"'{place}'" for place in HydraConfig.get().searchpath)
-        overrides = [*overrides, f"hydra.searchpath=[{places}]"]
+    overrides = [*overrides, *search()]
     cfg = compose(config_name=command, overrides=overrides, return_hydra_config=True)
     for name, node in nodes.items():
-        cfg[name] = node
+        if isinstance(node, DictConfig):
+            cfg[name] = node
+            continue
+        with open_dict(cfg[name]):
+            for key, value in node.items():
+                cfg[name][key] = value
     return described(command, cfg, overrides)
+
+
+def search() -> list[str]:
+    """What lets another command find the options of the user's own, such as in a package."""
+    if not HydraConfig.initialized() or not HydraConfig.get().searchpath:
+        return []
+    places = ",".join(f"'{place}'" for place in HydraConfig.get().searchpath)
+    return [f"hydra.searchpath=[{places}]"]
 
 
 def described(command: str, cfg: DictConfig, overrides: list[str]) -> Job:

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kdlab.command import build, monitor
+from kdlab.command.chain import asks_a_teacher, verify
 from kdlab.command.find import check_kept, generation, how, places, recipe
 from kdlab.command.job import Job
 from kdlab.command.point import Point
@@ -37,6 +38,7 @@ class Precheck:
 
     def __init__(self) -> None:
         self.known: dict[str, str] = {}
+        self.read: dict[str, Any] = {}
 
     def __call__(self, job: Job) -> str:
         """What is wrong with a job, or nothing."""
@@ -51,6 +53,7 @@ class Precheck:
             if asks_a_teacher(job):
                 for place, node in places(job.cfg.teacher).items():
                     self._recipe(job, place, node)
+                verify(job, self.read)
             for number, stage in enumerate(earlier(job)):
                 if problem := self(stage):
                     raise UserError(f"stages.earlier.{number}: {problem}")
@@ -129,12 +132,6 @@ def _task(cfg: DictConfig) -> DictConfig:
     return cfg.task
 
 
-def asks_a_teacher(job: Job) -> bool:
-    """Whether a distillation asks its teacher anything, or its student begins with a part of it."""
-    cfg = job.cfg
-    return "teacher" in cfg and (build.make(cfg.loss).needs_teacher or build.needs_teacher(cfg.student))
-
-
 def nodes(cfg: DictConfig) -> Iterator[tuple[str, DictConfig]]:
     """The nodes of a job that configure something, by key; the teacher's without the keys that say who teaches."""
     for key in cfg:
@@ -144,7 +141,7 @@ def nodes(cfg: DictConfig) -> Iterator[tuple[str, DictConfig]]:
         if key == "teacher":
             yield from _teachers(node, "teacher")
         elif "_target_" in node:
-            yield str(key), node
+            yield str(key), build.factory(node) if key in ("model", "student") else node
         else:
             for name in node:
                 if isinstance(node[name], DictConfig) and "_target_" in node[name]:
@@ -157,4 +154,4 @@ def _teachers(node: DictConfig, where: str) -> Iterator[tuple[str, DictConfig]]:
     for name, member in (node.members if "members" in node else {}).items():
         yield from _teachers(member, f"{where}.members.{name}")
     for name, peer in (node.peers if "peers" in node else {}).items():
-        yield f"{where}.peers.{name}", peer
+        yield f"{where}.peers.{name}", build.factory(peer)

@@ -19,6 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
+from kdlab.command.find import suit
 from kdlab.command.job import Job, composed
 from kdlab.command.teacher import Trained, named
 from kdlab.command.trust import Trust
@@ -103,6 +104,8 @@ def begin(job: Job, student: nn.Module, data: Any, run: Callable[[Job], Any]) ->
         return None
     found = named(str(start), Path(cfg.outputs), Trust.of(cfg))
     remedy = "start from a run with the same student and data, or drop start"
+    if found.labels is not None and sorted(found.labels) == sorted(data.labels):
+        suit(found, data.labels)
     if found.labels not in (None, list(data.labels)):
         raise UserError(f"start={found.id} knows the labels {found.labels}, the data has {list(data.labels)}: {remedy}")
     if tokenizer_fingerprint(found.tokenizer) != tokenizer_fingerprint(data.tokenizer):

@@ -36,8 +36,11 @@ class StandIn:
         """The model of a job, on the meta device where it can be."""
         node = job.cfg.student if "student" in job.cfg else job.cfg.model
         teacher = None
-        if build.needs_teacher(node) and "teacher" in job.cfg and "teacher" in places(job.cfg.teacher):
-            teacher, _ = self.bare_teacher(job, "teacher", job.cfg.teacher, task, data)
+        if build.needs_teacher(node) and "teacher" in job.cfg:
+            if "teacher" in places(job.cfg.teacher):
+                teacher, _ = self.bare_teacher(job, "teacher", job.cfg.teacher, task, data)
+            elif "model" in job.cfg.teacher:
+                teacher = _weightless(job.cfg.teacher.model, task, data)
         return _weightless(node, task, data, teacher)
 
     def bare_teacher(self, job: Job, place: str, node: DictConfig, task: Any, data: Any) -> tuple[Any, str]:
@@ -76,13 +79,13 @@ class StandIn:
         run = Run(self.folder / job.command / job.folder.name)
         run.folder.mkdir(parents=True, exist_ok=True)
         node = job.cfg.student if "student" in job.cfg else job.cfg.model
-        if build.needs_teacher(node):
+        if build.needs_teacher(node) and "teacher" in places(job.cfg.teacher):
             place = self.taught(job, "teacher", job.cfg.teacher)
             teacher = named(str(place), self.folder, Trust.of(job.cfg)).model
             write_json(run.folder / "teacher.json", {"id": place.name, "folder": str(place)})
         torch.manual_seed(job.cfg.seed)
         task = build.task(job.cfg, data)
-        model = build.model(node, task, data, teacher=teacher)
+        model = build.student(job.cfg, task, data, teacher) if "student" in job.cfg else build.model(node, task, data)
         run.begin(job.config, job.overrides)
         save(model, data.tokenizer, run.folder / "model")
         if not task.by_token:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
 from hydra.utils import get_object
 from omegaconf import DictConfig
 from torch import nn
@@ -18,9 +20,11 @@ from kdlab.command import build
 from kdlab.command.trust import Trust
 from kdlab.error import UserError
 from kdlab.file import read_json
-from kdlab.identity import resolved
+from kdlab.identity import resolved, trained_folder
+from kdlab.model.pretrained import classifier_name, readable
 from kdlab.model.pretrained import read_config as read_shape
 from kdlab.model.save import fingerprint, load, load_tokenizer
+from kdlab.model.tap import classifier
 from kdlab.peft.base import Peft
 from kdlab.peft.save import needs_kdlab
 from kdlab.run import read_done
@@ -45,6 +49,7 @@ class Trained:
     id: str
     trust: Trust = field(default_factory=Trust, repr=False)
     _loaded: tuple[nn.Module, Any] | None = field(default=None, repr=False)
+    _order: list[int] | None = field(default=None, repr=False)
 
     @property
     def model(self) -> nn.Module:
@@ -59,11 +64,44 @@ class Trained:
     @property
     def labels(self) -> list[str] | None:
         """The label names in the order of the logits, or None where the model has only numbers."""
+        numbers = (f"LABEL_{index}" for index in range(len(self.names)))
+        nameless = not (self.weights / "labels.json").exists() and set(self.names) == set(numbers)
+        return None if nameless else self.names
+
+    @property
+    def names(self) -> list[str]:
+        """What it calls its labels, in the order of the logits, if only by number."""
         if (self.weights / "labels.json").exists():
-            return read_labels(self.weights)
-        names = getattr(self._config, "id2label", None) or {}
-        labels = [str(names[index]) for index in sorted(names, key=int)]
-        return None if all(name == f"LABEL_{index}" for index, name in enumerate(labels)) else labels
+            found = read_labels(self.weights)
+        else:
+            names = getattr(self._config, "id2label", None) or {}
+            found = [str(names[index]) for index in sorted(names, key=int)]
+        return found if self._order is None else [found[index] for index in self._order]
+
+    @property
+    def lacking(self) -> str | None:
+        """The weights of its classifier, where those of a model from elsewhere are not among its weights."""
+        files = sorted(self.weights.glob("*.safetensors"))
+        if self._config is None or not files or self.stored is not None:
+            return None
+        names: set[str] = set()
+        for file in files:
+            with self._remedied(), readable(file) as opened:
+                names |= set(opened.keys())
+        name = classifier_name(self._config)
+        return None if name is None or name in names else name
+
+    def arrange(self, labels: Sequence[str]) -> bool:
+        """Give the logits in the order of ``labels``, its own in another order; False where its head does not allow it.
+
+        The rows of the last linear layer change places, so all that is made of the model follows.
+        """
+        order = [self.names.index(label) for label in labels]
+        if classifier(self.model) is None:
+            return False
+        _reorder(self.model, order)
+        self._order = order if self._order is None else [self._order[index] for index in order]
+        return True
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -76,7 +114,8 @@ class Trained:
     def fingerprint(self) -> str:
         """A hash of the files with its weights and its shape, known without loading it."""
         with self._remedied():
-            return fingerprint(self.weights)
+            own = fingerprint(self.weights)
+        return own if self._order is None else hashlib.sha256(f"{own} {self._order}".encode()).hexdigest()
 
     @property
     def outputs(self) -> int | None:
@@ -150,8 +189,18 @@ class Trained:
         task.prepare(labels, [1] * len(labels))
         if "task" in inspect.signature(get_object(node._target_)).parameters:
             given["task"] = task.kind
-        model = task.attach(build.make_a(nn.Module, node, **given))
+        model = task.attach(build.make_a(nn.Module, build.factory(node), **given))
         return build.make_a(Peft, cfg.peft).attach(model) if needs_kdlab(self.weights) else model
+
+
+def _reorder(model: nn.Module, order: list[int]) -> None:
+    """Put the rows of the final linear layer into another order."""
+    last = classifier(model)
+    assert last is not None
+    with torch.no_grad():
+        last.weight.copy_(last.weight[order].clone())
+        if last.bias is not None:
+            last.bias.copy_(last.bias[order].clone())
 
 
 def taught_by(folder: Path) -> str:
@@ -212,17 +261,15 @@ def named(name: str, outputs: Path, trust: Trust | None = None) -> Trained:
         folders = [path.parent for verb in ("finetune", "distill") for path in outputs.glob(f"{verb}/*/config.yaml")]
         whole = resolved(name, [folder.name for folder in folders])
         candidates += [folder for folder in folders if folder.name == whole]
-    for folder in candidates:
-        if folder.suffix == ".ckpt" and folder.is_file():
-            folder = folder.parent.parent
-        if (folder / "config.yaml").is_file():
-            if read_done(folder) is None:
-                raise UserError(
-                    f"run {folder} is not finished, so it cannot serve as a trained model; run its command again first"
-                )
-            return Trained(folder, folder / "model", folder.name, trust)
-        if (folder / "config.json").is_file():
-            return Trained(folder, folder, folder.name, trust)
+    for candidate in candidates:
+        if (found := trained_folder(candidate)) is None:
+            continue
+        folder, weights = found
+        if weights != folder and read_done(folder) is None:
+            raise UserError(
+                f"run {folder} is not finished, so it cannot serve as a trained model; run its command again first"
+            )
+        return Trained(folder, weights, folder.name, trust)
     where = ", ".join(str(folder) for folder in candidates)
     raise UserError(
         f"no trained model '{name}': none of {where} is a run or model directory, and no run id begins or ends so; "

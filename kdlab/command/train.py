@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 from kdlab.callback.checkpoint import Checkpoint
 from kdlab.callback.leave import Leave
 from kdlab.callback.prune import STORAGE, TRIAL, Prune
-from kdlab.command import build, monitor, select, turn
+from kdlab.command import build, length, monitor, select, turn
 from kdlab.command.display import Voice, telling
 from kdlab.command.job import Job
 from kdlab.command.rank import Companions
@@ -168,6 +168,7 @@ def fit(
     restored = _Restored(voice, data)
     trainer: Trainer = build.make(
         job.cfg.trainer, callbacks=[restored, *callbacks], logger=journal.loggers, default_root_dir=str(run.folder),
+        max_epochs=length.epochs(job.cfg.trainer, data),
         enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),
         enable_model_summary=False, enable_checkpointing=keeper is not None,
     )  # fmt: skip

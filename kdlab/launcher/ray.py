@@ -116,6 +116,7 @@ def _gpus(point: Point) -> float:
 
 def _job(given: tuple, words: list[str], number: int) -> str:
     """One job, in a process of Ray's: why it failed, or nothing."""
+    import kdlab.command.tokens
     import kdlab.identity  # noqa: F401  registers the resolver of run ids
 
     context, function, config, state, folder = given

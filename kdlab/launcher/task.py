@@ -33,6 +33,7 @@ class Task:
         self.work, self.patience = work, patience
 
     def __call__(self, overrides: list[str], number: int, state: Mapping[type, Singleton]) -> None:
+        import kdlab.command.tokens
         import kdlab.identity  # noqa: F401  registers the resolver of run ids
 
         requeue = signal.getsignal(signal.SIGUSR2)

@@ -16,7 +16,7 @@ from kdlab.model.tap import final_linear
 
 
 def layers_of_teacher(
-    layers: Sequence[int],
+    layers: Sequence[int] | None,
     teacher: nn.Module,
     labels: Sequence[str],
     tokenizer: PreTrainedTokenizerBase,
@@ -29,7 +29,7 @@ def layers_of_teacher(
     learn, and none is shared with the teacher, which is left as it was.
 
     Args:
-        layers: 0-based indices of the teacher's layers, negative ones from the top.
+        layers: 0-based indices of the teacher's layers, negative ones from the top; None: :func:`spread`.
         pretrained: False keeps the shape and draws random weights.
         task: what it is for: ``sequence_classification`` or ``causal_lm``.
 
@@ -49,7 +49,8 @@ def layers_of_teacher(
             "without it, or tuned by peft=lora, dora or ia3, or another student."
         )
     path = layers_path(teacher)
-    chosen = choose(layers, len(_list(teacher, path)))
+    count = len(_list(teacher, path))
+    chosen = spread(count) if layers is None else choose(layers, count)
     check_vocabulary(teacher.config, tokenizer, "teacher")
     student = copy.deepcopy(teacher)
     parent, _, name = path.rpartition(".")
@@ -69,6 +70,20 @@ def layers_of_teacher(
         with quiet():
             student = type(teacher)(student.config)
     return student.requires_grad_(True).train()
+
+
+def spread(count: int) -> list[int]:
+    """Half of ``count`` layers, rounded up: the last one, and the others evenly from the first on.
+
+    The last layer is what the classifier was trained on. Of the others the lower ones matter more: fine-tuned copies
+    of layers (0, 1, 5) of a six-layer teacher are better than (0, 2, 4), which lacks the last.
+
+    Example:
+        >>> spread(6), spread(12), spread(2), spread(1)
+        ([0, 2, 5], [0, 2, 4, 6, 8, 11], [1], [0])
+    """
+    kept = -(-count // 2)
+    return [*range(0, 2 * (kept - 1), 2), count - 1]
 
 
 def choose(layers: Sequence[int], count: int) -> list[int]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from transformers import (
     AutoConfig,
     AutoModel,
@@ -217,6 +217,29 @@ def check_vocabulary(config: PreTrainedConfig, tokenizer: Any, where: str) -> No
 def _head_names(model: PreTrainedModel) -> set[str]:
     head = {id(parameter) for parameter in blocks(model)[-1].parameters}
     return {name for name, parameter in model.named_parameters(remove_duplicate=False) if id(parameter) in head}
+
+
+def classifier_name(config: PreTrainedConfig) -> str | None:
+    """The name of the weights of the final linear layer of a classifier of this shape; None where it has none."""
+    from kdlab.model.tap import final_linear
+
+    try:
+        with quiet(), torch.device("meta"):
+            model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+        return f"{final_linear(model)[0]}.weight"
+    except (*UNREADABLE, UserError):
+        return None
+
+
+@contextmanager
+def readable(file: Path) -> Iterator[Any]:
+    """An open file of weights, of which nothing is loaded. UserError where it is corrupt."""
+    try:
+        opened = safe_open(file, "pt")
+    except UNREADABLE as error:
+        raise UserError(f"The weights in '{file}' cannot be read ({_first(error)}): save the model again.") from error
+    with opened as handle:
+        yield handle
 
 
 def _first(error: BaseException) -> str:
