@@ -17,7 +17,9 @@ import kdlab.precision  # noqa: F401  registers ${cpu_precision:}
 from kdlab.error import UserError
 from kdlab.file import sha256
 
-NEUTRAL = frozenset({"hydra", "outputs", "rerun", "group", "logger", "cluster", "choice", "command", "check", "trust"})
+NEUTRAL = frozenset(
+    {"hydra", "outputs", "rerun", "group", "logger", "cluster", "choice", "command", "check", "trust", "allow_overlap"}
+)
 NEUTRAL_ANYWHERE = frozenset(
     {"download", "progress", "lr_monitor", "every_n_steps", "keep_optimizer", "log_every_n_steps", "profiler"}
 )

@@ -81,6 +81,13 @@ def key(cfg: DictConfig) -> str:
     return json.dumps(["labels", kept], sort_keys=True, default=str)
 
 
+def splits_key(cfg: DictConfig) -> str:
+    """What decides which rows of a config's data train, but for caps, which only take some away."""
+    decide = ("val_fraction", "test_fraction", "split_seed")
+    plain = {name: cfg.datamodule[name] for name in decide if name in cfg.datamodule}
+    return json.dumps([key(cfg), plain], default=str)
+
+
 def labels(cfg: DictConfig, known: Known) -> list[str]:
     """The labels of a config's data, in the order of the logits."""
     asked = key(cfg)

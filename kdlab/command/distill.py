@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from kdlab.check import reading
-from kdlab.command import build, finetune
+from kdlab.command import build, finetune, overlap
 from kdlab.command.chain import key, verify
 from kdlab.command.find import adopt, assemble, check, check_kept, find, layers, places, resolve
 from kdlab.command.job import Job, current
@@ -83,6 +83,8 @@ def _prepare(job: Job, data: Any, tell: Tell) -> Prepared:
     widths = {name: tap.shape[-1] for name, tap in probe.taps.items()}
     own = Side(widths, depth(student) or 0, classes, heads(student), lambda: classifier(student))
     start = begin(job, student, data, run)
+    if start is not None and not cfg.allow_overlap and (rows := overlap.of_run(start)) is not None:
+        overlap.check(f"start={start.id}", rows, data)
     if not loss.terms:
         return Prepared(Finetune(model=student, seed=cfg.seed, **settings), teachers=found, start=start)
     if not loss.needs_teacher:
@@ -118,6 +120,7 @@ def _attention_and_head(found: Mapping[str, Trained]) -> tuple[int, Callable[[],
 def find_teachers(job: Job, data: Any, task: Task, tell: Tell) -> dict[str, Trained]:
     """The models that the config names, trained where they are missing, and fit for this data."""
     verify(job, {key(job.cfg): list(data.labels)})
+    overlap.check_teachers(job, data)
     found = find(job, {"finetune": finetune.run, "distill": run})
     for trained in found.values():
         check(trained, data, task)

@@ -19,9 +19,10 @@ from torch import nn
 from kdlab.command import build
 from kdlab.command.early import WHICH
 from kdlab.command.job import Job, composed
-from kdlab.command.teacher import Trained, named
+from kdlab.command.teacher import AGAIN, Trained, named
 from kdlab.command.trust import Trust
 from kdlab.error import UserError
+from kdlab.file import read_json
 from kdlab.identity import identity, slug
 from kdlab.loss.objective import Objective
 from kdlab.model.save import tokenizer_fingerprint
@@ -57,6 +58,8 @@ def resolve(job: Job, place: str, node: DictConfig, train: Train) -> Trained:
         return found
     if read_done(found.folder) is None:
         train[found.command](found)
+    else:
+        unchanged(found, found.folder)
     return Trained(found.folder, found.folder / "model", found.folder.name, Trust.of(found.cfg))
 
 
@@ -89,6 +92,44 @@ def wanted(job: Job, place: str, node: DictConfig) -> Trained | Job:
     if node.run is not None:
         return named(node.run, Path(job.cfg.outputs), Trust.of(job.cfg))
     return recipe(job, place, node)
+
+
+def unchanged(job: Job, folder: Path) -> None:
+    """Refuse a run, finished or begun, whose teacher is no longer the one that it learned from.
+
+    What a run reads itself is part of its id by content; of a teacher by recipe, or by id, that is not so.
+
+    Raises:
+        UserError: a file or an option that the recipe names was changed, or the teacher's weights were replaced.
+    """
+    path = folder / "teacher.json"
+    if not path.exists() or "teacher" not in job.cfg:
+        return
+    told, state = read_json(path, AGAIN, dict), "finished" if read_done(folder) else "begun"
+    for place, node in places(job.cfg.teacher).items():
+        before, weights = told.get("places", {}).get(place), told.get("weights", {}).get(place)
+        if before is None:
+            continue
+        try:
+            found = wanted(job, place, node)
+        except UserError:  # it is no longer there, which a finished run does not need
+            continue
+        now = found.folder.name
+        remedy = "add rerun=true to train the run again, or put back what was there"
+        if isinstance(found, Job):
+            if now != Path(before).name:
+                raise UserError(
+                    f"run {folder.name} is {state} with the teacher {Path(before).name}, but {place}.recipe now "
+                    f"describes {now}, since a file or an option that it names was changed: {remedy}"
+                )
+            if read_done(found.folder) is None:
+                continue
+            unchanged(found, found.folder)
+            found = Trained(found.folder, found.folder / "model", now)
+        if weights is not None and found.fingerprint != weights:
+            raise UserError(
+                f"run {folder.name} is {state}, but the weights of its teacher {now} were replaced since: {remedy}"
+            )
 
 
 def generation(job: Job, place: str, number: int) -> Job:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from kdlab.command import build, select
+from kdlab.command import build, overlap, select
 from kdlab.command.find import adopt, places, wanted
 from kdlab.command.job import Job
 from kdlab.command.teacher import Trained, named
@@ -90,6 +90,7 @@ class StandIn:
         save(model, data.tokenizer, run.folder / "model")
         if not task.by_token:
             write_json(run.folder / "model" / "labels.json", list(data.labels))
+        overlap.write(run.folder, data)
         run.finish(None, "", 0.0, {}, {})
         return run.folder
 

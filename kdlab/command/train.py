@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import time
 import warnings
 import zipfile
@@ -22,8 +23,9 @@ from omegaconf import DictConfig
 from kdlab.callback.checkpoint import Checkpoint
 from kdlab.callback.leave import Leave
 from kdlab.callback.prune import STORAGE, TRIAL, Prune
-from kdlab.command import build, length, monitor, select, turn
+from kdlab.command import build, length, monitor, overlap, select, turn
 from kdlab.command.display import Voice, telling
+from kdlab.command.find import unchanged
 from kdlab.command.job import Job
 from kdlab.command.rank import Companions
 from kdlab.command.teacher import Trained
@@ -52,6 +54,8 @@ warnings.filterwarnings("ignore", message="The number of training batches")
 warnings.filterwarnings("ignore", message="The `srun` command is available")  # on a login node; cluster=slurm uses it
 
 AGREEMENT = "val/fidelity/agreement"
+NEARLY_ALL = 0.99  # of a split's rows
+
 RESUMED = {  # what Lightning looks for in a checkpoint to go on from
     "state_dict": dict, "global_step": int, "epoch": int, "loops": dict, "callbacks": dict, "optimizer_states": list,
     "lr_schedulers": list, "pytorch-lightning_version": str,
@@ -96,6 +100,7 @@ def carry_out(job: Job, prepare: Prepare) -> float | None:
     with claim(job.folder, rerun=cfg.rerun) as run, telling(job) as voice:
         if job.sweep:
             write_json(job.folder / "sweep.json", job.sweep | {"group": job.group})
+        unchanged(job, job.folder)
         if run.done:
             voice.already(run)
             return run.done["value"]
@@ -116,6 +121,7 @@ def _train(job: Job, run: Run, prepare: Prepare, voice: Voice) -> dict[str, floa
     voice.data(data)
     # told before a teacher is trained
     data.check_steps(_devices(cfg.trainer), cfg.trainer.get("accumulate_grad_batches", 1))
+    overlap.write(run.folder, data)
     with Companions(cfg.trainer, run.folder) as others:
 
         def taught(found: Mapping[str, Trained]) -> None:
@@ -140,6 +146,8 @@ def _train(job: Job, run: Run, prepare: Prepare, voice: Voice) -> dict[str, floa
             known = measured | prepared.metrics | _cost(run, learner, data) | _majority(learner, data)
             known |= _tell_test(run, learner, data)
             journal.summary(known)
+            if told := one_class(learner.test_confusion, data.labels):
+                print(f"warning: {told}", file=sys.stderr, flush=True)
             weights = run.folder / "model" / "model.safetensors"
             journal.produce(Source(run.id, weights, sha256(weights)))
     run.finish(known.get(f"best/{metric}"), metric, time.perf_counter() - start, known, directions)
@@ -227,6 +235,29 @@ def _directions(learner: Learner) -> dict[str, bool | None]:
     return found | learner.directions
 
 
+def one_class(counts: Tensor | None, labels: Sequence[str]) -> str:
+    """A sentence about a model that predicts one class for nearly all rows of the test; "" about any other.
+
+    Args:
+        counts: ``[C, C]``, rows by their label and by what was predicted; None or ``[C, 2, 2]``: nothing to say.
+
+    Example:
+        >>> one_class(torch.tensor([[5, 5], [0, 90]]), ["no", "yes"]), one_class(None, [])
+        ('', '')
+    """
+    if counts is None or counts.ndim != 2 or not counts.sum():
+        return ""
+    predicted, have = counts.sum(0) / counts.sum(), counts.sum(1) / counts.sum()
+    first = int(predicted.argmax())
+    if not predicted[first] > NEARLY_ALL >= have[first]:
+        return ""
+    return (
+        f"the model predicts '{labels[first]}' for {predicted[first]:.1%} of the test rows, of which {have[first]:.1%} "
+        "have that label, so it has not learned to tell the classes apart: train longer (trainer.max_epochs), try "
+        "another optimizer.lr, or another model"
+    )
+
+
 def passes(trainer: Trainer, data: Any) -> float:
     """How often a training row is read, on average, at most."""
     limits = [float(trainer.max_epochs)] if trainer.max_epochs and trainer.max_epochs > 0 else []
@@ -243,6 +274,7 @@ def _devices(node: DictConfig) -> int:
 def _tell_teachers(run: Run, found: Mapping[str, Trained]) -> None:
     """Write down who teaches the run."""
     told: dict[str, Any] = {"places": {place: str(one.folder) for place, one in found.items()}}
+    told["weights"] = {place: one.fingerprint for place, one in found.items()}
     if (single := found.get("teacher")) is not None:
         told |= {"id": single.id, "folder": str(single.folder)}
     write_json(run.folder / "teacher.json", told)
