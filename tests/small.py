@@ -152,4 +152,5 @@ def same(one: dict[str, Tensor], two: dict[str, Tensor]) -> bool:
 
 def small(command: str, words: Sequence[str], **nodes: Any) -> Job:
     """A job on tiny models and three steps, composed by Hydra; needs ``initialize_config_dir``."""
-    return composed(command, [*words, *STEPS], **nodes)
+    student = ["model@student=bert_tiny"] if command == "distill" else []  # which a word may replace
+    return composed(command, [*student, *words, *STEPS], **nodes)

@@ -22,6 +22,7 @@ from kdlab.command.near import child, hint, leaves, near, near_keys, value_at
 from kdlab.command.option import Menu, menu, roots
 from kdlab.command.signature import signature
 from kdlab.error import UserError
+from kdlab.identity import MODELS
 
 WHICH = ("run", "recipe", "model", "generations", "members", "peers")  # say which teacher; the rest, how it is read
 NAMED = ("callback", "logger")  # mappings of nodes by name
@@ -291,6 +292,9 @@ def _arguments(where: str, node: DictConfig) -> None:
         skipped = name.startswith("_") or one._is_missing() or one._is_interpolation()
         if not skipped and not ("teacher" in where.split(".") and name in WHICH):
             values[name] = _plain(one)
+    places = where.split(".")
+    if (places[-1] in MODELS or "peers" in places) and "lr" not in found.parameters:
+        values.pop("lr", None)  # what an optimizer takes where none is given
     written(str(target._value()), found.parameters, found.open, values, where)
 
 

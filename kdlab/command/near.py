@@ -8,6 +8,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from kdlab.identity import MODELS
+
 
 def near(word: str, known: Collection[str], most: int = 2) -> list[str]:
     """The known names that are most like a word; none where none is.
@@ -26,7 +28,7 @@ def near_keys(key: str, known: Iterable[str], most: int = 2) -> list[str]:
         >>> near_keys("lr", ["optimizer.lr", "seed"]), near_keys("epochs", ["trainer.max_epochs", "seed"])
         (['optimizer.lr'], ['trainer.max_epochs'])
     """
-    keys = sorted(known, key=lambda one: (one.count("."), one))
+    keys = sorted((one for one in known if not recommended(one)), key=lambda one: (one.count("."), one))
     last = {one: one.rpartition(".")[2] for one in keys}
     parent, _, wanted = key.rpartition(".")
     beside = [one for one in keys if parent and one.rpartition(".")[0] == parent]
@@ -37,6 +39,12 @@ def near_keys(key: str, known: Iterable[str], most: int = 2) -> list[str]:
     if found := near(wanted, list(dict.fromkeys(last.values())), most):
         return [next(one for one in keys if last[one] == name) for name in found]
     return [one for one in keys if wanted in last[one].split("_")][:most]
+
+
+def recommended(key: str) -> bool:
+    """Whether a key is a model's ``lr``, which only recommends one for ``optimizer.lr``."""
+    parent, _, name = key.rpartition(".")
+    return name == "lr" and parent.rpartition(".")[2] in MODELS
 
 
 def hint(found: Collection[str]) -> str:

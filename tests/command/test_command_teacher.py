@@ -135,17 +135,11 @@ def test_an_assistant_is_a_distillation_by_recipe_and_a_chain_may_be_of_any_leng
             "teacher=ensemble has 0 members, and needs two or more: add each with +teacher@teacher.members.NAME=cached",
         ),
         (["loss=hint"], "loss.terms.hint of the teacher: teacher=ensemble does not offer 'hidden.-1'"),
-        (["model@student=layers_of_teacher"], "starts from a teacher"),
     ],
 )
 def test_what_an_ensemble_cannot_be_is_one_sentence(kdlab, words, more, said):
-    student = (
-        []
-        if not more or "loss" in more[0]
-        else ["model@student=layers_of_teacher", "student.tokenizer=train:wordpiece:200"]
-    )
-    words = [word for word in words if "teacher" not in word and not (student and word.startswith("student."))]
-    code, _, err = kdlab("distill", *words, "teacher=ensemble", *(student or more))
+    words = [word for word in words if "teacher" not in word]
+    code, _, err = kdlab("distill", *words, "teacher=ensemble", *more)
     assert code == 2 and said in err and err.count("error: ") == 1 and "Traceback" not in err, err
 
 
