@@ -19,6 +19,7 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, ProgressBar
 from omegaconf import DictConfig
+from torch import Tensor
 
 from kdlab.callback.checkpoint import Checkpoint
 from kdlab.callback.leave import Leave
