@@ -48,14 +48,14 @@ def verify(job: Job, known: Known) -> None:
     for place, node in places(job.cfg.teacher).items():
         found = wanted(job, place, node)
         if isinstance(found, Trained):
-            if not by_token:
-                suit(found, labels(job.cfg, known))
+            if not by_token and (own := labels(job.cfg, known)):
+                suit(found, own)
             continue
         if read_done(found.folder) is not None:
             continue
         if not by_token and key(found.cfg) != key(job.cfg):
             own, others = labels(job.cfg, known), labels(found.cfg, known)
-            if sorted(own) != sorted(others):
+            if own and sorted(own) != sorted(others):
                 raise UserError(
                     f"{place}.recipe trains on data with the labels {others}, but the student's data has {own}: leave "
                     "the data set out of the recipe, which then takes the student's, or name data with the same labels"
