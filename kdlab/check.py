@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -23,10 +24,14 @@ KINDS: dict[str, tuple[type, Within]] = {
     for name, kind in vars(kdlab.value).items()
     if len(get_args(kind)) == 2 and isinstance(get_args(kind)[1], Within)
 }
+WORDS: dict[str, tuple[str, ...]] = {
+    name: get_args(kind)[1] for name, kind in vars(kdlab.value).items() if isinstance((*get_args(kind), 0, 0)[1], tuple)
+}
 NONE = ("None", "NoneType")
 SEQUENCES = ("Sequence", "Collection", "Iterable", "list", "List", "tuple", "Tuple", "set", "frozenset")
 MAPPINGS = ("Mapping", "dict", "Dict")
 MANY = 20  # arguments that a sentence lists
+GROUPS = ("Augment", "Select", "Curriculum", "Head")  # classes that a config group makes
 ANY = 2**63  # whole numbers beyond it fit in no tensor
 
 # what other libraries' signatures do not say, or say wrongly: target's last name -> argument -> annotation
@@ -182,15 +187,20 @@ def _fault(node: ast.expr, value: Any) -> str | None:
         return _number(*KINDS[name], value)
     if name == "Schedule":
         return "a schedule"
+    if name in WORDS:
+        return None if value in WORDS[name] else _listed(WORDS[name])
     if name == "File":
         return _file(value)
+    if name == "Project":
+        named = isinstance(value, str) and re.fullmatch(r"[^/\\#?%:]{1,128}", value)
+        return None if named else "a name of at most 128 characters without / \\ # ? % and :"
     if name == "str":
-        return "a word" if value in (None, "") or isinstance(value, bool | Mapping | list | tuple) else None
+        return None if isinstance(value, str) and value else "a word (in quotes where it looks like a number)"
     if name in SEQUENCES:
         return _sequence(inside, value)
     if name in MAPPINGS:
         return None if isinstance(value, Mapping) else "a mapping such as {name: value}"
-    return "something else" if value is None and name not in ("Any", "object", "") else None
+    return "an option of its group" if name in GROUPS and not isinstance(value, list | tuple | Mapping) else None
 
 
 def _file(value: Any) -> str | None:

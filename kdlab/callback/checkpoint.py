@@ -16,6 +16,7 @@ from kdlab.error import UserError
 from kdlab.file import full, put, sync
 from kdlab.logger.history import FILE
 from kdlab.metric.direction import mode
+from kdlab.value import Direction, Whole
 
 
 @final
@@ -57,9 +58,13 @@ class Checkpoint(LightningCheckpoint):
     higher_is_better: ClassVar[dict[str, bool | None]] = {"step": None}  # best/step
 
     def __init__(
-        self, folder: Path, monitor: str | None = "val/accuracy", mode: str | None = None, every_n_steps: int = 0,
+        self,
+        folder: Path,
+        monitor: str | None = "val/accuracy",
+        mode: Direction | None = None,
+        every_n_steps: Whole = 0,
         keep_optimizer: bool = False,
-    ) -> None:  # fmt: skip
+    ) -> None:
         if mode not in (None, "max", "min"):
             raise UserError(
                 f"callback.checkpoint.mode={mode} is unknown: choose max or min, or null for the metric's direction."

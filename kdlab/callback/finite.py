@@ -10,6 +10,7 @@ from torch import Tensor
 
 from kdlab.error import UserError
 from kdlab.model.shard import part, splits
+from kdlab.value import Count
 
 NEVER = torch.iinfo(torch.int64).max
 
@@ -25,7 +26,7 @@ class Finite(pl.Callback):
         every_n_steps: batches between two questions to the device.
     """
 
-    def __init__(self, every_n_steps: int = 50) -> None:
+    def __init__(self, every_n_steps: Count = 50) -> None:
         self.every_n_steps = every_n_steps
         self.step = 0  # as history.csv counts: the steps done before this one
         self.names: list[str] = []

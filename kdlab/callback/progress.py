@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import ProgressBar
 from kdlab import terminal
 from kdlab.file import write_json
 from kdlab.terminal import clock
+from kdlab.value import NonNegative
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class Progress(ProgressBar):
         write_seconds: least time between two writes of progress.json within an epoch.
     """
 
-    def __init__(self, folder: Path, refresh_seconds: float = 0.5, write_seconds: float = 10.0) -> None:
+    def __init__(self, folder: Path, refresh_seconds: NonNegative = 0.5, write_seconds: NonNegative = 10.0) -> None:
         super().__init__()
         self.folder = Path(folder)
         self.refresh_seconds = refresh_seconds

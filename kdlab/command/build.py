@@ -10,16 +10,19 @@ from typing import Any, TypeVar
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from torch import nn
 from torchmetrics import MetricCollection
 
-from kdlab.check import arguments
+from kdlab.check import arguments, written
+from kdlab.command.signature import signature
 from kdlab.datamodule.base import TextData
 from kdlab.error import UserError
 from kdlab.freeze.apply import scales_at, select
 from kdlab.freeze.base import Freeze
 from kdlab.peft.base import Peft
+from kdlab.schedule.base import Schedule, bounds
 from kdlab.task.base import Task
 from kdlab.teacher.base import Teacher
 
@@ -40,8 +43,11 @@ def make(node: DictConfig, **given: Any) -> Any:
         if isinstance(problem.__cause__, UserError):
             raise _located(problem, where) from None
         raise UserError(" ".join(str(problem).split())) from problem
-    except (TypeError, ValueError) as problem:
-        raise UserError(f"{where} ({node._target_}): {problem}") from problem
+    except (TypeError, ValueError, OverflowError, MisconfigurationException) as problem:
+        said = " ".join(str(problem).split())
+        if "MisconfigurationException" in type(problem).__name__ and _lacks_gpu(node):
+            said = f"accelerator={node.accelerator} needs a GPU, and this machine has none: use trainer=cpu"
+        raise UserError(f"{where} ({node._target_}): {said}") from problem
 
 
 def make_a(kind: type[Kind], node: DictConfig, **given: Any) -> Kind:
@@ -64,9 +70,22 @@ def _described(found: Any) -> str:
     return f"the class {found.__name__}" if isinstance(found, type) else f"a {type(found).__name__}"
 
 
-def _check(node: DictConfig, where: str) -> None:
-    """The node's values against the signature of its target."""
+def _lacks_gpu(node: DictConfig) -> bool:
+    return node.get("accelerator") in ("gpu", "cuda") and not torch.cuda.is_available()
+
+
+def _check(node: DictConfig, where: str, unmade: bool = False) -> None:
+    """The node's values against the signature of its target.
+
+    Args:
+        unmade: it is not made afterwards, so that its code is read rather than imported.
+    """
     values: dict[str, Any] = OmegaConf.to_container(node, resolve=True)  # type: ignore[assignment]
+    found = signature(str(node._target_)) if unmade else None
+    if found is not None:  # importing a logger takes seconds
+        plain = {str(key): value for key, value in values.items() if not str(key).startswith("_")}
+        written(found.target, found.parameters, found.open, plain, where)
+        return
     try:
         target = get_object(node._target_)
     except Exception as problem:
@@ -106,7 +125,7 @@ def bind(node: DictConfig, where: str) -> None:
     if missing:
         raise UserError(f"{missing[0]} has no value; give it one on the command line: {missing[0]}=VALUE")
     if "_target_" in node:
-        _check(node, where)
+        _check(node, where, unmade=True)
     for name in node:
         if isinstance(node[name], DictConfig):
             bind(node[name], f"{where}.{name!s}")
@@ -179,7 +198,22 @@ def model(node: DictConfig, task: Task, data: Any, teacher: nn.Module | None = N
             f"{node._target_} makes a classifier, but the task is to predict the next token: choose model=gpt_tiny, "
             "layers_of_teacher, or hf with a causal language model"
         )
-    return task.attach(_reads_texts(make_a(nn.Module, factory(node), **given)))
+    made = _reads_texts(make_a(nn.Module, factory(node), **given))
+    _positions(made, data)
+    return task.attach(made)
+
+
+def _positions(model: nn.Module, data: Any) -> None:
+    """Refuse texts that are longer than a model's table of positions."""
+    tables = [part for name, part in model.named_modules() if name.endswith(("position_embeddings", "wpe"))]
+    rows = min((part.num_embeddings for part in tables if isinstance(part, nn.Embedding)), default=0)
+    lengths = getattr(data, "lengths", None)
+    longest = int(lengths.max()) if rows and lengths is not None and len(lengths) else 0
+    if longest > rows:
+        raise UserError(
+            f"datamodule.max_length={data.max_length} leaves a text of {longest} tokens, but {type(model).__name__} "
+            f"has {rows} positions: set datamodule.max_length={rows} or less"
+        )
 
 
 def _reads_texts(model: nn.Module) -> nn.Module:
@@ -265,6 +299,29 @@ def optimizer(node: DictConfig) -> Callable[..., torch.optim.Optimizer]:
     except (TypeError, ValueError, RuntimeError) as problem:
         raise UserError(f"{node._get_full_key(None)} ({node._target_}): {problem}") from problem
     return factory
+
+
+def scheduler(node: DictConfig) -> Schedule:
+    """The factor of the learning rate over the run.
+
+    Raises:
+        UserError: it falls below 0, where a step would go uphill.
+    """
+    schedule: Schedule = make(node)
+    low, _ = bounds(schedule, "scheduler")
+    if low < 0:
+        raise UserError(
+            f"scheduler goes down to {low:g}: set its start, end and values (scheduler.then.end=0) from 0 up"
+        )
+    return schedule
+
+
+def accelerated(node: DictConfig) -> None:
+    """Refuse a trainer that asks for a GPU where there is none, before data is read or a teacher is trained."""
+    if _lacks_gpu(node):
+        raise UserError(
+            f"trainer.accelerator={node.accelerator} needs a GPU, and torch finds none on this machine: use trainer=cpu"
+        )
 
 
 def needs_teacher(node: DictConfig) -> bool:

@@ -22,8 +22,8 @@ from kdlab.command.option import trains
 from kdlab.command.point import Grid, Point, folders, quick, sentence
 from kdlab.error import UserError
 
-PATIENCE = 30.0  # seconds, after which keys that have shown that they do something are not turned again
-MANY = 1000  # points of a grid; of a larger one, each value is looked at once
+PATIENCE = 2.0  # seconds, after which keys that have shown that they do something are not turned again
+MANY = 240  # points of a grid; of a larger one, each value is looked at once
 
 
 HELP = """kdlab doctor {verbs} [-m] [--config-dir DIR] [overrides]
@@ -79,8 +79,10 @@ def look(grid: Grid) -> None:
     """
     from kdlab.doctor.table import Page
 
-    points = grid.points(MANY)
     page = Page()
+    tell = page.progress
+    tell(f"composing {min(grid.jobs, MANY)} points")
+    points = grid.points(MANY)
     page.jobs(grid.jobs, *_states(points), {folder.name: len(same) for folder, same in folders(points).items()})
     if not (found := quick(points)):
         from kdlab.command.precheck import problems  # which imports torch
@@ -97,8 +99,9 @@ def look(grid: Grid) -> None:
 
         with tempfile.TemporaryDirectory(prefix="kdlab-doctor-") as folder:
             swept = {key: words for key, words in grid.swept.items() if key not in idle}
-            examination = Examination(swept, _apart(points, idle), Path(folder), page)
+            examination = Examination(swept, _apart(points, idle), Path(folder), page, tell)
             wrong += examination.carry_out(PATIENCE)
+    tell("")
     page.problems(wrong)
     if wrong:
         more = f" (and {len(wrong) - 1} more, above)" if len(wrong) > 1 else ""

@@ -88,13 +88,13 @@ def check(
             if node is not None and node._is_missing() and key.rpartition(".")[2] != "tokenizer" and "." in key:
                 raise UserError(f"{key} has no value; give it one on the command line: {key}=VALUE")
         for key, kind in ROOT.items():
-            node = child(cfg, key)
+            node = value_at(cfg, key)
             if node is None or node._is_interpolation():
                 continue
-            if OmegaConf.is_missing(cfg, key):
+            if node._is_missing():
                 raise UserError(f"{key} has no value; `kdlab help {key}` says what it is: kdlab {verb} {key}=…")
-            if must := fault(kind, OmegaConf.to_container(cfg)[key]):  # type: ignore[call-overload, index]
-                raise UserError(f"{key} is {shown(OmegaConf.to_container(cfg)[key])}, but must be {must}")  # type: ignore[call-overload, index]
+            if must := fault(kind, value := _plain(node)):
+                raise UserError(f"{key} is {shown(value)}, but must be {must}")
         for where, node in nodes(cfg):
             _arguments(where, node)
 

@@ -7,7 +7,7 @@ import importlib
 import itertools
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -53,10 +53,13 @@ class Examination:
         swept: the keys that differ, each with its words.
         folder: where untrained teachers and small stores are kept meanwhile.
         page: what is found is printed there.
+        tell: says what is being done.
     """
 
-    def __init__(self, swept: Mapping[str, list[str]], points: list[Point], folder: Path, page: Page) -> None:
-        self.swept, self.points, self.folder, self.page = swept, points, folder, page
+    def __init__(
+        self, swept: Mapping[str, list[str]], points: list[Point], folder: Path, page: Page, tell: Callable[[str], None]
+    ) -> None:
+        self.swept, self.points, self.folder, self.page, self.tell = swept, points, folder, page, tell
         self.by_words = {json.dumps(point.swept, sort_keys=True): point for point in points}
         self.models = StandIn(folder)
         self.traces: dict[Path, Trace | None] = {}
@@ -71,6 +74,7 @@ class Examination:
         """
         taught = (point for point in self.points if asks_a_teacher(_job(point)))
         first = next(taught, self.points[0])
+        self.tell("reading the data and the models")
         try:
             parameters = self._shape(first)
         except UserError as problem:
@@ -142,6 +146,7 @@ class Examination:
         """What a few steps of the point do; None where they cannot be taken, which is noted."""
         job = _job(point)
         if job.folder not in self.traces:
+            self.tell(f"trying point {len(self.traces) + 1}: {point.name}")
             try:
                 self.traces[job.folder] = self._try(job)
             except UserError as problem:

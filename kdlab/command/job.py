@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -19,6 +21,8 @@ from kdlab.secret import masked
 
 SWEEP = "KDLAB_SWEEP"  # names the multirun that a job belongs to, in the environment that all its workers inherit
 SWEPT = "KDLAB_SWEPT"  # the keys that the multirun varies, with a space between
+
+_composed: WeakKeyDictionary[Any, dict[tuple[str, ...], DictConfig]] = WeakKeyDictionary()  # by what loads configs
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,11 @@ def composed(command: str, overrides: list[str], **nodes: Mapping[str, Any]) -> 
     from hydra import compose
 
     overrides = [*overrides, *search()]
-    cfg = compose(config_name=command, overrides=overrides, return_hydra_config=True)
+    known = _composed.setdefault(GlobalHydra.instance().config_loader(), {})
+    words = (command, *overrides)
+    if words not in known:  # the points of a sweep mostly share their teacher's recipe
+        known[words] = compose(config_name=command, overrides=overrides, return_hydra_config=True)
+    cfg = known[words].copy()
     for name, node in nodes.items():
         if isinstance(node, DictConfig):
             cfg[name] = node

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 ROOT = {
     "seed": "Seed", "group": "str | int | None", "outputs": "str", "rerun": "bool", "reuse_frozen": "bool",
-    "compile": "bool", "trust": "list[str]", "check": "bool", "download": "bool", "start": "str | None",
+    "compile": "bool", "trust": "list[str]", "check": "bool", "download": "bool", "start": "str | int | None",
     "select": "str | int | list[str | int] | None", "by": "str", "cost": "str", "title": "str | int | None",
-    "project": "str", "entity": "str | None", "push": "bool", "seconds": "Positive", "run": "str | int",
+    "project": "Project", "entity": "str | None", "push": "bool", "seconds": "Positive", "run": "str | int",
     "split": "Literal['train', 'val', 'test']", "baseline": "str | int | None", "repeats": "Count",
     "file": "str | None", "open": "bool", "sort": "str | None", "columns": "str | list[str] | None",
     "format": "Literal['table', 'wide', 'csv', 'parquet']", "live": "bool", "every": "Positive",
     "action": "Literal['list', 'verify', 'prune']", "unused_days": "NonNegative | None",
     "older_days": "NonNegative | None", "remove": "bool",
-    "missing": "Literal['refuse', 'send']", "at_once": "Count",
+    "missing": "Literal['refuse', 'send']", "at_once": "Count", "cluster.threads": "Count | None",
+    "stages.earlier": "list[list[str]]", "datamodule.tokenizer": "str",
+    "teacher.run": "str | int | None", "teacher.recipe": "list[str]", "teacher.generations": "Whole",
+    "path": "str", "text_column": "str | int | list[str | int] | None", "encoding": "str", "max_length": "Count | None",
 }  # fmt: skip

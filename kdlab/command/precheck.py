@@ -20,7 +20,7 @@ from kdlab.error import UserError
 from kdlab.loss.objective import Objective
 from kdlab.task.base import Task
 
-MADE = ("task", "datamodule", "freeze", "peft", "scheduler")  # cheap to make, and making them checks their values
+MADE = ("task", "datamodule", "freeze", "peft")  # cheap to make, and making them checks their values
 
 
 def problems(points: Sequence[Point]) -> dict[str, list[Point]]:
@@ -79,6 +79,8 @@ class Precheck:
     ) -> None:
         if where == "optimizer":
             build.optimizer(node)
+        elif where == "scheduler":
+            build.scheduler(node)
         elif where == "loss" and task is not None and teacher is not None:
             loss: Objective = build.make(node)
             fit: Task = build.make(task)

@@ -117,6 +117,7 @@ def carry_out(job: Job, prepare: Prepare) -> float | None:
 def _train(job: Job, run: Run, prepare: Prepare, voice: Voice) -> dict[str, float]:
     cfg, start = job.cfg, time.perf_counter()
     monitor.check(cfg)
+    build.accelerated(cfg.trainer)
     torch.manual_seed(cfg.seed)
     data = select.data(cfg)
     voice.data(data)
@@ -414,7 +415,7 @@ def shared(job: Job, data: Any, task: Any) -> Mapping[str, Any]:
     return {
         "task": task,
         "optimizer": build.optimizer(cfg.optimizer),
-        "scheduler": build.make(cfg.scheduler),
+        "scheduler": build.scheduler(cfg.scheduler),
         "freeze": build.make(cfg.freeze),
         "metric": build.metric(cfg.metric, task, data.labels, data.multi_label),
     }

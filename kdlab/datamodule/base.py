@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from lightning import LightningDataModule
@@ -26,6 +26,7 @@ from kdlab.datamodule.seen import Seen
 from kdlab.datamodule.select.base import Select
 from kdlab.datamodule.view import View
 from kdlab.error import UserError
+from kdlab.value import Count, Seed, Share, Whole
 
 log = logging.getLogger(__name__)
 
@@ -68,20 +69,20 @@ class TextData(LightningDataModule, ABC):
     """
 
     tokenizer: Any
-    max_length: int = 128
-    batch_size: int = 32
-    tokens_per_batch: int | None = None
-    eval_batch_size: int = 128
-    val_fraction: float = 0.1
-    test_fraction: float = 0.1
-    split_seed: int = 0
-    train_rows: int | None = None
-    val_rows: int | None = None
-    test_rows: int | None = None
-    per_class: int | None = None
-    budget: int | None = None
-    unlabelled: str = "keep"
-    seed: int = 0
+    max_length: Count = 128
+    batch_size: Count = 32
+    tokens_per_batch: Count | None = None
+    eval_batch_size: Count = 128
+    val_fraction: Share = 0.1
+    test_fraction: Share = 0.1
+    split_seed: Seed = 0
+    train_rows: Count | None = None
+    val_rows: Count | None = None
+    test_rows: Count | None = None
+    per_class: Whole | None = None
+    budget: Whole | None = None
+    unlabelled: Literal["keep", "drop"] = "keep"
+    seed: Seed = 0
     download: bool = False
     augment: Augment | None = None
     select: Select | None = None

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kdlab.doctor.anatomy import Anatomy
-from kdlab.doctor.cost import Cost
-from kdlab.doctor.knob import Knob
 from kdlab.text import printable
+
+if TYPE_CHECKING:  # they import torch
+    from kdlab.doctor.anatomy import Anatomy
+    from kdlab.doctor.cost import Cost
+    from kdlab.doctor.knob import Knob
 
 
 class Page:
@@ -22,6 +26,11 @@ class Page:
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(width=None if Console().is_terminal else 120, highlight=False)
+
+    def progress(self, told: str) -> None:
+        """One line on a terminal, in the place of the one before; "" leaves none."""
+        if sys.stderr.isatty():
+            print(f"\r\033[K{printable(told)[:100]}", end="", file=sys.stderr, flush=True)
 
     def jobs(self, count: int, finished: int, begun: int, folders: Mapping[str, int]) -> None:
         rest = len(folders) - finished - begun

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kdlab.error import UserError
 from kdlab.freeze.base import Freeze
+from kdlab.value import Whole
 
 
 class Bottom(Freeze):
@@ -13,7 +14,7 @@ class Bottom(Freeze):
         layers: how many, from 0 (embeddings only) to all the model has (then only the head learns).
     """
 
-    def __init__(self, layers: int) -> None:
+    def __init__(self, layers: Whole) -> None:
         if layers < 0:
             raise UserError(f"freeze.layers={layers} is no number of layers: give 0 or more.")
         self.layers = layers

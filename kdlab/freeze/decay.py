@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kdlab.error import UserError
 from kdlab.freeze.base import Freeze
+from kdlab.value import NonNegative
 
 
 class Decay(Freeze):
@@ -15,7 +16,7 @@ class Decay(Freeze):
     Source: Howard, Ruder 2018, arXiv:1801.06146, section 3.2 (discriminative fine-tuning).
     """
 
-    def __init__(self, factor: float) -> None:
+    def __init__(self, factor: NonNegative) -> None:
         if not 0 < factor <= 1:
             raise UserError(f"freeze.factor={factor} is outside (0, 1]: give for example 0.9 (1 is no decay).")
         self.factor = factor

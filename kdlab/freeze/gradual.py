@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kdlab.error import UserError
 from kdlab.freeze.base import Freeze
+from kdlab.value import Fraction
 
 
 class Gradual(Freeze):
@@ -15,7 +16,7 @@ class Gradual(Freeze):
     Source: Howard, Ruder 2018, arXiv:1801.06146, section 3.3 (one block an epoch).
     """
 
-    def __init__(self, until: float) -> None:
+    def __init__(self, until: Fraction) -> None:
         if not 0 <= until <= 1:
             raise UserError(f"freeze.until={until} is no progress: give a number from 0 to 1, such as 0.5.")
         self.until = until

@@ -17,6 +17,7 @@ from kdlab.logger.connect import choose, end, start
 from kdlab.logger.history import FILE
 from kdlab.logger.mend import STEP, lost
 from kdlab.logger.wandb_log import settled
+from kdlab.value import Mode, NonNegative, Project
 
 log = logging.getLogger(__name__)
 
@@ -44,12 +45,12 @@ class WandB(Recorder):
     def __init__(
         self,
         info: RunInfo,
-        project: str = "kdlab",
+        project: Project = "kdlab",
         entity: str | None = None,
-        mode: str = "auto",
-        probe_seconds: float = 2.0,
-        start_seconds: float = 20.0,
-        finish_seconds: float = 120.0,
+        mode: Mode = "auto",
+        probe_seconds: NonNegative = 2.0,
+        start_seconds: NonNegative = 20.0,
+        finish_seconds: NonNegative = 120.0,
     ) -> None:
         super().__init__()
         if mode not in MODES:

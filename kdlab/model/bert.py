@@ -8,15 +8,16 @@ from transformers import BertConfig, BertForSequenceClassification, PreTrainedMo
 
 from kdlab.error import UserError
 from kdlab.model.pretrained import name_labels
+from kdlab.value import Depth, Share, Width
 
 
 def bert(
-    hidden_size: int,
-    layers: int,
-    heads: int,
-    intermediate_size: int,
-    dropout: float,
-    max_length: int,
+    hidden_size: Width,
+    layers: Depth,
+    heads: Width,
+    intermediate_size: Width,
+    dropout: Share,
+    max_length: Width,
     tokenizer: PreTrainedTokenizerBase,
     labels: Sequence[str],
 ) -> PreTrainedModel:

@@ -8,15 +8,16 @@ from transformers import GPT2Config, PreTrainedModel, PreTrainedTokenizerBase
 
 from kdlab.error import UserError
 from kdlab.model.pretrained import AUTO, name_labels
+from kdlab.value import Depth, Share, Width
 
 
 def gpt(
-    hidden_size: int,
-    layers: int,
-    heads: int,
-    intermediate_size: int,
-    dropout: float,
-    max_length: int,
+    hidden_size: Width,
+    layers: Depth,
+    heads: Width,
+    intermediate_size: Width,
+    dropout: Share,
+    max_length: Width,
     tokenizer: PreTrainedTokenizerBase,
     labels: Sequence[str],
     task: str = "sequence_classification",

@@ -9,6 +9,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 from kdlab.error import UserError
 from kdlab.model.layers_of_teacher import layers_of_teacher
 from kdlab.model.pretrained import AUTO, check_vocabulary, name_labels, quiet, read_config, read_model, resolve
+from kdlab.value import Share
 
 DROPOUT = (  # the names that families give to their dropout probabilities
     "hidden_dropout_prob",
@@ -36,7 +37,7 @@ def hf(
     labels: Sequence[str],
     layers: Sequence[int] | None = None,
     pretrained: bool = True,
-    dropout: float | None = None,
+    dropout: Share | None = None,
     download: bool = False,
     task: str = "sequence_classification",
 ) -> PreTrainedModel:

@@ -19,6 +19,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from kdlab.error import UserError
 from kdlab.model.block import Block
+from kdlab.value import Depth, Share, Width
 
 INPUTS = ("bag", "embedding")
 
@@ -138,11 +139,11 @@ AutoModelForSequenceClassification.register(MLPConfig, MLP, exist_ok=True)
 
 
 def mlp(
-    depth: int,
-    width: int,
+    depth: Depth,
+    width: Width,
     input: str,
-    embedding_size: int,
-    dropout: float,
+    embedding_size: Width,
+    dropout: Share,
     tokenizer: PreTrainedTokenizerBase,
     labels: Sequence[str],
     pretrained_embedding: str | None = None,

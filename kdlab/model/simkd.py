@@ -19,6 +19,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 from kdlab.error import UserError
 from kdlab.model.block import Block, blocks
 from kdlab.model.tap import final_linear
+from kdlab.value import Width
 
 
 class SimKDConfig(PreTrainedConfig):
@@ -120,7 +121,7 @@ def simkd(
     teacher: nn.Module,
     labels: Sequence[str],
     tokenizer: PreTrainedTokenizerBase,
-    reduction: int = 2,
+    reduction: Width = 2,
 ) -> PreTrainedModel:
     """A student that ends in a copy of the teacher's final linear layer, which never learns; in train mode.
 

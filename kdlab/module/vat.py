@@ -20,6 +20,7 @@ from kdlab.output import Batch
 from kdlab.schedule.base import Schedule, number
 from kdlab.task.base import Task
 from kdlab.teacher.base import Teacher
+from kdlab.value import Count, Positive
 
 
 @final
@@ -51,9 +52,9 @@ class Vat(Taught):
         freeze: Freeze,
         metric: MetricCollection,
         seed: int,
-        epsilon: float = 1.0,
-        xi: float = 0.1,
-        iterations: int = 1,
+        epsilon: Positive = 1.0,
+        xi: Positive = 0.1,
+        iterations: Count = 1,
     ) -> None:
         super().__init__(model, teacher, task, loss, optimizer, scheduler, freeze, metric, seed)
         for name, value in (("epsilon", epsilon), ("xi", xi), ("iterations", iterations)):

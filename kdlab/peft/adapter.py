@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from kdlab.error import UserError
 from kdlab.peft.base import Peft, only_head
 from kdlab.peft.place import find
+from kdlab.value import Width
 
 
 class Bottleneck(nn.Module):
@@ -40,7 +41,7 @@ class Adapter(Peft):
 
     merges = False
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: Width) -> None:
         if size < 1:
             raise UserError(f"peft.size={size} is no width of a bottleneck: give 1 or more, such as 64")
         self.size = size

@@ -8,6 +8,7 @@ from torch import nn
 
 from kdlab.error import UserError
 from kdlab.peft.library import Injected, transposed
+from kdlab.value import Positive, Share, Width
 
 
 @final
@@ -25,7 +26,9 @@ class LoRA(Injected):
     section 4.1.
     """
 
-    def __init__(self, rank: int, alpha: float, dropout: float, modules: list[str], magnitude: bool = False) -> None:
+    def __init__(
+        self, rank: Width, alpha: Positive, dropout: Share, modules: list[str], magnitude: bool = False
+    ) -> None:
         super().__init__(modules)
         if rank < 1 or alpha <= 0 or not 0 <= dropout < 1:
             raise UserError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from kdlab.error import UserError
 from kdlab.peft.base import Peft, only_head
 from kdlab.peft.library import library
 from kdlab.peft.place import find
+from kdlab.value import Width
 
 STARTS = ("random", "zero")
 
@@ -41,7 +42,7 @@ class Prefix(Peft):
 
     merges = False
 
-    def __init__(self, tokens: int, hidden: int | None = None, start: str = "random") -> None:
+    def __init__(self, tokens: Width, hidden: Width | None = None, start: Literal["random", "zero"] = "random") -> None:
         if tokens < 1 or (hidden is not None and hidden < 1):
             raise UserError(f"peft.tokens={tokens} and peft.hidden={hidden} must be at least 1, or hidden null")
         if start not in STARTS:

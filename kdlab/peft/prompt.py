@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any, final
+from typing import Any, Literal, final
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from kdlab.error import UserError
 from kdlab.peft.base import FAMILIES, Peft, only_head
 from kdlab.peft.library import library
+from kdlab.value import Width
 
 STARTS = {"vocabulary": "SAMPLE_VOCAB", "random": "RANDOM"}
 
@@ -38,7 +39,7 @@ class Prompt(Peft):
 
     merges = False
 
-    def __init__(self, tokens: int, start: str = "vocabulary") -> None:
+    def __init__(self, tokens: Width, start: Literal["vocabulary", "random"] = "vocabulary") -> None:
         if tokens < 1:
             raise UserError(f"peft.tokens={tokens} is no length of a prompt: give 1 or more, such as 20")
         if start not in STARTS:

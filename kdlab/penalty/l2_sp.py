@@ -12,6 +12,7 @@ from kdlab.error import UserError
 from kdlab.model.block import blocks
 from kdlab.model.tap import final_linear
 from kdlab.penalty.base import Penalty
+from kdlab.value import NonNegative
 
 
 def l2_sp(
@@ -47,7 +48,7 @@ class L2SP(Penalty):
     Source: Li, Grandvalet, Davoine 2018, arXiv:1802.01483, section 3 (L2-SP).
     """
 
-    def __init__(self, alpha: float, beta: float, model: nn.Module) -> None:
+    def __init__(self, alpha: NonNegative, beta: NonNegative, model: nn.Module) -> None:
         if alpha < 0 or beta < 0:
             raise UserError(f"penalty.alpha={alpha} and penalty.beta={beta} must both be at least 0")
         if not all(parameter.requires_grad for parameter in model.parameters()):

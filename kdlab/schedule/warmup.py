@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kdlab.error import UserError
 from kdlab.schedule.base import Schedule, number
+from kdlab.value import Fraction
 
 
 class Warmup(Schedule):
@@ -14,7 +15,7 @@ class Warmup(Schedule):
         then: the schedule after it.
     """
 
-    def __init__(self, warmup: float, then: Schedule) -> None:
+    def __init__(self, warmup: Fraction, then: Schedule) -> None:
         self.warmup = number(warmup, "scheduler.warmup")
         if not 0 <= self.warmup < 1:
             raise UserError(

@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 from kdlab.error import UserError
 from kdlab.output import Batch, Output, widen
 from kdlab.task.base import Task
+from kdlab.value import Count, Share
 
 
 class CausalLM(Task):
@@ -34,7 +35,7 @@ class CausalLM(Task):
     kind = "causal_lm"
     by_token = True
 
-    def __init__(self, label_smoothing: float = 0.0, chunk: int | None = None) -> None:
+    def __init__(self, label_smoothing: Share = 0.0, chunk: Count | None = None) -> None:
         if not 0 <= label_smoothing < 1:
             raise UserError(
                 f"task.label_smoothing is {label_smoothing}, but must be in [0, 1): 0 is none, 0.1 is common."

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from torch import nn
 
+from kdlab.value import Share, Width
 
-def mlp_head(in_features: int, labels: int, width: int, dropout: float) -> nn.Module:
+
+def mlp_head(in_features: int, labels: int, width: Width, dropout: Share) -> nn.Module:
     """One hidden layer: ``[..., in_features] -> [..., labels]``.
 
     Args:

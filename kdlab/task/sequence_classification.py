@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from kdlab.error import UserError
 from kdlab.output import Batch, Output, widen
 from kdlab.task.base import Task
 from kdlab.task.weight import class_weight
+from kdlab.value import NonNegative, Share
 
 Head = Callable[[int, int], nn.Module]
 
@@ -34,8 +36,8 @@ class SequenceClassification(Task):
     def __init__(
         self,
         multi_label: bool = False,
-        class_weights: str | Sequence[float] | None = None,
-        label_smoothing: float = 0.0,
+        class_weights: Literal["balanced"] | Sequence[NonNegative] | None = None,
+        label_smoothing: Share = 0.0,
         head: Head | None = None,
     ) -> None:
         if not 0 <= label_smoothing < 1:

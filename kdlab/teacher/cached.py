@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Literal, final
 
 import torch
 
@@ -19,6 +19,7 @@ from kdlab.store_build import Part, afford, ensure
 from kdlab.task.base import Task
 from kdlab.teacher.base import Saved, Teacher
 from kdlab.top_k import TEMPERATURES, TopK, checked
+from kdlab.value import Count, Positive
 
 
 @final
@@ -51,10 +52,10 @@ class Cached(Teacher):
         data: Any,
         taps: Collection[str],
         store: Path,
-        tokens_per_batch: int = 4096,
-        dtype: str = "float32",
-        top_k: int | None = None,
-        temperatures: Sequence[float] = TEMPERATURES,
+        tokens_per_batch: Count = 4096,
+        dtype: Literal["float32", "float16", "bfloat16"] = "float32",
+        top_k: Count | None = None,
+        temperatures: Sequence[Positive] = TEMPERATURES,
         epochs: int | None = 0,
     ) -> None:
         if dtype not in TYPES:

@@ -14,6 +14,7 @@ from kdlab.output import Batch, Output, clean
 from kdlab.task.base import Task
 from kdlab.teacher.base import Teacher
 from kdlab.top_k import TEMPERATURES, checked
+from kdlab.value import Count, Positive
 
 
 @final
@@ -39,8 +40,8 @@ class Live(Teacher):
         data: Any,
         taps: Collection[str],
         store: Path,
-        top_k: int | None = None,
-        temperatures: Sequence[float] = TEMPERATURES,
+        top_k: Count | None = None,
+        temperatures: Sequence[Positive] = TEMPERATURES,
     ) -> None:
         checked(top_k, temperatures)
         self.model = model.eval().requires_grad_(False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any, Literal, final
 
 from torch import nn
 
@@ -20,6 +20,7 @@ from kdlab.task.base import Task
 from kdlab.teacher.base import Teacher
 from kdlab.teacher.cached import Cached
 from kdlab.teacher.retokenized import Retokenized
+from kdlab.value import Count, Positive
 
 KINDS = ("cosine", "entailment")
 
@@ -47,11 +48,11 @@ class ZeroShot(Teacher):
         store: Path,
         path: str,
         descriptions: Mapping[str, str | Sequence[str]] | None = None,
-        by: str = "cosine",
+        by: Literal["cosine", "entailment"] = "cosine",
         template: str = "{}",
-        temperature: float = 0.05,
+        temperature: Positive = 0.05,
         download: bool = False,
-        tokens_per_batch: int = 4096,
+        tokens_per_batch: Count = 4096,
     ) -> None:
         if by not in KINDS:
             raise UserError(f"teacher.by is '{by}', but must be one of {', '.join(KINDS)}")

@@ -124,11 +124,13 @@ CASES: dict[str, dict[str, Case]] = {
         "a budget below a text": Case(
             ("datamodule.tokens_per_batch=4",), ("datamodule.tokens_per_batch=4", "cannot hold a text", "raise it to")
         ),
-        "a batch of nothing": Case(("datamodule.batch_size=0",), ("datamodule.batch_size is 0", "1 or more")),
+        "a batch of nothing": Case(
+            ("datamodule.batch_size=0",), ("datamodule.batch_size is 0", "a whole number from 1 up")
+        ),
         "a word for a number": Case(
             ("datamodule.batch_size=many",), ("datamodule.batch_size is 'many'", "whole number")
         ),
-        "a part of a row": Case(("datamodule.batch_size=1.5",), ("datamodule.batch_size is '1.5'", "whole number")),
+        "a part of a row": Case(("datamodule.batch_size=1.5",), ("datamodule.batch_size is 1.5", "whole number")),
         "one label read as several": Case(
             ("task.multi_label=true",), ("task.multi_label=true", "datamodule.multi_label=false", "set the latter only")
         ),

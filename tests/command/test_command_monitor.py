@@ -14,7 +14,7 @@ from undeclared import undeclared
          "callback.checkpoint.monitor=val/applause is not measured in validation: choose one of val/accuracy"),
         ("finetune", ["callback.checkpoint.monitor=val/loss", "callback.checkpoint.mode=max"],
          "callback.checkpoint.mode=max, but less of val/loss is better: set it to min or null"),
-        ("finetune", ["callback.checkpoint.mode=up"], "callback.checkpoint.mode=up is unknown: choose max or min"),
+        ("finetune", ["callback.checkpoint.mode=up"], "callback.checkpoint.mode is 'up', but must be one of max, min"),
         ("finetune", ["callback=[default,early_stopping]", "callback.early_stopping.monitor=val/fidelity/kl"],
          "callback.early_stopping.monitor=val/fidelity/kl is not measured in validation"),
         ("distill", ["callback=[default,early_stopping]", "callback.early_stopping.monitor=val/fidelity/kl",
