@@ -272,7 +272,7 @@ CASES: dict[str, dict[str, Case]] = {
     },
     "runs": {
         "no runs": Case((), ("no folder", "outputs=FOLDER")),
-        "an unknown format": Case(("format=xml",), ("format is 'xml'", "table, csv, parquet"), prepare=list),
+        "an unknown format": Case(("format=xml",), ("format is 'xml'", "csv, parquet"), prepare=list),
     },
     "destil": {"a verb that is none": Case((), ("'destil'", "finetune, distill, evaluate"))},
 }

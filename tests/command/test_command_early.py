@@ -53,7 +53,7 @@ MISTAKES = {  # a command line -> what must be said
     "distill -m --info": ("--info shows one config",),
     "doctor distill lr=1": ("Did you mean optimizer.lr?",),
     "runs +sorted=x": ("Nothing reads +sorted",),
-    "runs format=xml": ("format is 'xml'", "table, csv, parquet"),
+    "runs format=xml": ("format is 'xml'", "csv, parquet"),
     "runs every=0": ("every is 0", "a number above 0"),
     "evaluate split=exam run=x": ("split is 'exam'", "train, val, test"),
     "evaluate": ("run has no value", "kdlab help run"),
