@@ -132,7 +132,7 @@ TARGETS = sorted(
         for path in conf().glob("*/**/*.yaml")
         if "hydra" not in path.parts
         for node in [yaml.safe_load(path.read_text()) or {}]
-        if "_target_" in node
+        if node.get("_target_", "???") != "???"
     }
 )
 
