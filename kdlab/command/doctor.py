@@ -83,7 +83,7 @@ def look(grid: Grid) -> None:
     tell = page.progress
     tell(f"composing {min(grid.jobs, MANY)} points")
     points = grid.points(MANY)
-    page.jobs(grid.jobs, *_states(points), {folder.name: len(same) for folder, same in folders(points).items()})
+    page.jobs(grid.jobs, *_states(points), len(folders(points)))
     if not (found := quick(points)):
         from kdlab.command.precheck import problems  # which imports torch
 

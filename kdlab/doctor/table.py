@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,21 +22,29 @@ if TYPE_CHECKING:  # they import torch
     from kdlab.doctor.knob import Knob
 
 
+EVERY = 10.0  # seconds between two lines of progress where standard error is no terminal
+
+
 class Page:
     """Prints section after section, as the probes end."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(width=None if Console().is_terminal else 120, highlight=False)
+        self.last = time.monotonic()
 
     def progress(self, told: str) -> None:
-        """One line on a terminal, in the place of the one before; "" leaves none."""
+        """One line on a terminal, in the place of the one before; "" leaves none. Elsewhere a line now and then."""
         if sys.stderr.isatty():
             print(f"\r\033[K{printable(told)[:100]}", end="", file=sys.stderr, flush=True)
+        elif told and time.monotonic() - self.last > EVERY:
+            self.last = time.monotonic()
+            print(f"kdlab doctor: {printable(told)[:200]}", file=sys.stderr, flush=True)
 
-    def jobs(self, count: int, finished: int, begun: int, folders: Mapping[str, int]) -> None:
-        rest = len(folders) - finished - begun
-        words = f"{count}: {finished} finished already, {begun} to go on with, {rest} to do"
-        self._line("jobs", words if count == len(folders) else f"{count}; of {len(folders)} looked at: {words[3:]}")
+    def jobs(self, count: int, finished: int, begun: int, looked: int) -> None:
+        """How many jobs there are, and the states of the runs that were looked at."""
+        words = f"{looked - finished - begun:,} new, {begun:,} to resume, {finished:,} finished"
+        words = words if count == looked else f"the {looked:,} different runs that were looked at: {words}"
+        self._line("1 job:" if count == 1 else f"{count:,} jobs:", words)
 
     def data(self, described: Mapping[str, object], labels: Sequence[str], tokenizer: str) -> None:
         splits = ", ".join(f"{described[name]} {name}" for name in ("train", "val", "test") if name in described)
@@ -98,7 +107,7 @@ class Page:
         for one in told:
             self.console.print(Text("wrong", style="bold red"), Text(printable(one)))
         if not told:
-            self._line("all well", "nothing was found that would go wrong")
+            self.console.print(Text("No problems found.", style="bold"))
 
     def _line(self, name: str, told: str) -> None:
         self.console.print(Text(f"{name:<9}", style="bold"), Text(printable(told)))
