@@ -158,8 +158,17 @@ def run_id(root: DictConfig) -> str:
     """The id of the run that a composed config describes; the resolver ``${run_id:}``."""
     plain = OmegaConf.masked_copy(root, [str(key) for key in root if key != "hydra"])
     config: Any = OmegaConf.to_container(plain, resolve=True)
-    choices = root.hydra.runtime.choices if "hydra" in root else {}
-    return f"{slug(choices, root.get('seed'), data_name(choices, config))}-{identity(config)}"
+    return named(root.hydra.runtime.choices if "hydra" in root else {}, config)
+
+
+def named(choices: Mapping[str, Any], config: Mapping[str, Any]) -> str:
+    """The id of a run: its slug and a hash of its config.
+
+    Args:
+        choices: the names of the selected options.
+        config: the composed config, resolved, without Hydra's own node.
+    """
+    return f"{slug(choices, config.get('seed'), data_name(choices, config))}-{identity(config)}"
 
 
 OmegaConf.register_new_resolver("run_id", lambda _root_: run_id(_root_), replace=True)

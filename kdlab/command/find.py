@@ -23,7 +23,7 @@ from kdlab.command.teacher import AGAIN, Trained, named
 from kdlab.command.trust import Trust
 from kdlab.error import UserError
 from kdlab.file import read_json
-from kdlab.identity import identity, slug
+from kdlab.identity import named as run_name
 from kdlab.loss.objective import Objective
 from kdlab.model.save import tokenizer_fingerprint
 from kdlab.model.tap import depth
@@ -145,7 +145,7 @@ def generation(job: Job, place: str, number: int) -> Job:
     cfg.teacher.generations, cfg.rerun = number, False
     plain: Any = OmegaConf.to_container(cfg, resolve=True)
     overrides = [word for word in job.overrides if not word.startswith(("teacher.generations=", "rerun="))]
-    folder = Path(cfg.outputs) / job.command / f"{slug(job.choices, cfg.seed)}-{identity(plain)}"
+    folder = Path(cfg.outputs) / job.command / run_name(job.choices, plain)
     return Job(job.command, folder, cfg, job.choices, [*overrides, f"teacher.generations={number}"])
 
 

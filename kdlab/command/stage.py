@@ -24,7 +24,7 @@ from kdlab.command.job import Job, composed
 from kdlab.command.teacher import Trained, named
 from kdlab.command.trust import Trust
 from kdlab.error import UserError
-from kdlab.identity import identity, slug
+from kdlab.identity import named as run_name
 from kdlab.model.save import tokenizer_fingerprint
 from kdlab.run import read_done
 
@@ -51,8 +51,8 @@ def earlier(job: Job) -> list[Job]:
             cfg.start = jobs[-1].folder.name if jobs else job.cfg.start
             cfg.rerun = False
         choices = job.choices | chosen | {"stages": f"{'stage' if name == 'none' else name}{number + 1}"}
-        folder = Path(cfg.outputs) / job.command
-        folder /= f"{slug(choices, cfg.seed)}-{identity(OmegaConf.to_container(cfg, resolve=True))}"  # type: ignore[arg-type]
+        plain: Any = OmegaConf.to_container(cfg, resolve=True)
+        folder = Path(cfg.outputs) / job.command / run_name(choices, plain)
         own = [word for word in job.overrides if not word.startswith(("stages=", "stages.", "rerun="))]
         jobs.append(Job(job.command, folder, cfg, choices, [*own, *words]))
     return jobs
