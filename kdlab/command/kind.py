@@ -4,7 +4,7 @@ from __future__ import annotations
 
 ROOT = {
     "seed": "Seed", "group": "str | int | None", "outputs": "str", "rerun": "bool", "reuse_frozen": "bool",
-    "compile": "bool", "trust": "list[str]", "check": "bool", "download": "bool", "start": "str | int | None",
+    "compile": "bool", "trust": "str | list[str]", "check": "bool", "download": "bool", "start": "str | int | None",
     "select": "str | int | list[str | int] | None", "by": "str", "cost": "str", "title": "str | int | None",
     "project": "Project", "entity": "str | None", "push": "bool", "seconds": "Positive", "run": "str | int",
     "split": "Literal['train', 'val', 'test']", "baseline": "str | int | None", "repeats": "Count",

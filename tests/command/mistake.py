@@ -189,7 +189,7 @@ CASES: dict[str, dict[str, Case]] = {
             ("teacher.generations=-1",), ("teacher.generations is -1", "a whole number from 0 up")
         ),
         "an unfinished teacher": Case(
-            (), ("finetune/table-", "not finished", "run its command again"), prepare=unfinished
+            (), ("finetune/reviews-", "not finished", "run its command again"), prepare=unfinished
         ),
         "a teacher of other labels": Case(
             (),
@@ -212,13 +212,15 @@ CASES: dict[str, dict[str, Case]] = {
             (), (CUT, "trains it again"), prepare=damaged(f"finetune/{WEIGHTS}", "removed")
         ),
         "a teacher with a torn config": Case(
-            (), ("config.json", "trains it again"), prepare=damaged("finetune/*/model/config.json", "cut")
+            (), ("teacher", "were replaced", "rerun=true"), prepare=damaged("finetune/*/model/config.json", "cut")
         ),
         "a teacher with a torn tokenizer": Case(
             (), ("tokenizer", CUT, "train that run again"), prepare=damaged("finetune/*/model/tokenizer.json", "cut")
         ),
         "a teacher with a torn done.json": Case(
-            (), ("finetune/table-", "done.json is damaged", "delete it"), prepare=damaged("finetune/*/done.json", "cut")
+            (),
+            ("finetune/reviews-", "done.json is damaged", "delete it"),
+            prepare=damaged("finetune/*/done.json", "cut"),
         ),
         "a teacher with torn metrics": Case(
             (), ("metrics.json is damaged", "trains it again"), prepare=damaged("finetune/*/metrics.json", "cut")
