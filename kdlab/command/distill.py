@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,12 @@ from kdlab.loss.objective import Objective
 from kdlab.loss.term import Side
 from kdlab.model.tap import classifier, depth, heads
 from kdlab.module.finetune import Finetune
+from kdlab.module.taught import Taught
 from kdlab.module.teacher_free import TeacherFree
 from kdlab.precision import computing
 from kdlab.schedule.base import bounds
 from kdlab.task.base import Task
+from kdlab.teacher.base import Teacher
 
 
 def main(cfg: DictConfig) -> float | None:
@@ -44,7 +47,41 @@ def prepare(job: Job, data: Any, tell: Tell = alone) -> Prepared:
     return penalised(job, _prepare(job, data, tell))
 
 
-def _prepare(job: Job, data: Any, tell: Tell) -> Prepared:
+def varied(job: Job, data: Any, base: Teaching) -> Prepared:
+    """What :func:`prepare` makes, to the bit, with the teacher of another job whose teacher is the same.
+
+    Args:
+        data: has the rows, labels and tokens of the other job's.
+        base: found by the other job; it must not learn, nor follow a student.
+    """
+    return penalised(job, _prepare(job, data, alone, base))
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """Who teaches: what several jobs can have in common.
+
+    Attributes:
+        found: the trained models, by place.
+        teacher: made of these; None where the loss asks none.
+    """
+
+    found: dict[str, Trained]
+    teacher: Teacher | None
+
+    @staticmethod
+    def of(prepared: Prepared) -> Teaching | None:
+        """That of a prepared run; None where it changes with the student."""
+        learner = prepared.learner
+        teacher = learner.teacher if isinstance(learner, Taught) else None
+        if isinstance(learner, Taught) and (
+            learner.trains_teacher or learner.teacher.learns or learner.teacher.follows
+        ):
+            return None
+        return Teaching(dict(prepared.teachers), teacher)
+
+
+def _prepare(job: Job, data: Any, tell: Tell, base: Teaching | None = None) -> Prepared:
     cfg = job.cfg
     trains = {"finetune": finetune.run, "distill": run}
     adopt(job, data, build.make(cfg.task), lambda place, node: resolve(job, place, node, trains).labels)
@@ -65,7 +102,9 @@ def _prepare(job: Job, data: Any, tell: Tell) -> Prepared:
     rows = data.every_row(256)[0]
     layered = build.needs_teacher(cfg.student) and "teacher" in places(cfg.teacher)
     early = layered or (loss.maps_layers and loss.needs_teacher)
-    found = find_teachers(job, data, task, tell) if early else {}
+    found = {} if base is None else base.found
+    if early and base is None:
+        found = find_teachers(job, data, task, tell)
     torch.manual_seed(first_seed(cfg))
     student = build.student(cfg, task, data, found["teacher"].model if "teacher" in found else None)
     student = build.tuned(cfg, student)
@@ -96,7 +135,8 @@ def _prepare(job: Job, data: Any, tell: Tell) -> Prepared:
         with reading(loss, "teacher"), computing(cfg.trainer.precision):
             given = {"task": task, "store": Path(cfg.outputs) / "store", "student": student}
             given["epochs"] = epochs(cfg.trainer, data)
-            teacher = assemble(cfg.teacher, found, data, taps["teacher"], given)
+            shared_teacher = None if base is None else base.teacher
+            teacher = shared_teacher or assemble(cfg.teacher, found, data, taps["teacher"], given)
             taught(data, task, teacher)
     there = Side(teacher.widths(), layers(cfg.teacher, found, student), classes, *_attention_and_head(found))
     loss.connect(own, there, rows=len(data.lengths))

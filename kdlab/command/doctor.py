@@ -23,7 +23,7 @@ from kdlab.command.point import Grid, Point, folders, quick, sentence
 from kdlab.error import UserError
 
 PATIENCE = 2.0  # seconds, after which keys that have shown that they do something are not turned again
-MANY = 240  # points of a grid; of a larger one, each value is looked at once
+MANY = 60  # points of a grid; of a larger one, each value and each structure is looked at once
 
 
 HELP = """kdlab doctor {verbs} [-m] [--config-dir DIR] [overrides]
@@ -81,13 +81,12 @@ def look(grid: Grid) -> None:
 
     page = Page()
     tell = page.progress
-    tell(f"composing {min(grid.jobs, MANY)} points")
-    points = grid.points(MANY)
+    points = grid.points(MANY, tell)
     page.jobs(grid.jobs, *_states(points), len(folders(points)))
     if not (found := quick(points)):
         from kdlab.command.precheck import problems  # which imports torch
 
-        found = problems(points)
+        found = problems(points, tell)
     wrong = [sentence(found, len(points))] if found else []
     idle = _idle(points)
     wrong += [

@@ -7,6 +7,7 @@ import importlib
 import itertools
 import json
 import os
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -18,12 +19,12 @@ from lightning.pytorch import Trainer
 from omegaconf import OmegaConf
 from torch import nn
 
-from kdlab.command import build
+from kdlab.command import build, distill
 from kdlab.command.chain import asks_a_teacher
 from kdlab.command.find import places
 from kdlab.command.job import Job
 from kdlab.command.length import epochs
-from kdlab.command.point import Point, folders
+from kdlab.command.point import Point, folders, outline
 from kdlab.command.stage import earlier
 from kdlab.command.stand_in import StandIn
 from kdlab.command.train import Prepared
@@ -31,7 +32,7 @@ from kdlab.doctor import cost
 from kdlab.doctor.anatomy import anatomy, trainable
 from kdlab.doctor.knob import turn
 from kdlab.doctor.table import Page, free, size
-from kdlab.doctor.trial import ROWS, Trace, data_trace, few, trial, written
+from kdlab.doctor.trial import ROWS, Trace, data_trace, few, rows_trace, trial, written
 from kdlab.error import UserError
 from kdlab.module.base import Learner
 from kdlab.run import read_done
@@ -43,6 +44,7 @@ ALONE = {  # of the trainer: where and with what is watched, and what a trial se
     "log_every_n_steps": 1, "profiler": None, "overfit_batches": 0.0, "fast_dev_run": False, "num_nodes": 1,
 }  # fmt: skip
 LENGTH = ("max_epochs", "max_steps", "limit_train_batches", "accumulate_grad_batches", "_target_")
+LONGEST = 15.0  # seconds for the first steps of points that differ from all others in more than numbers
 LARGEST = 2**31  # parameters of student and teacher together beyond which no batch is run
 
 
@@ -63,6 +65,7 @@ class Examination:
         self.by_words = {json.dumps(point.swept, sort_keys=True): point for point in points}
         self.models = StandIn(folder)
         self.traces: dict[Path, Trace | None] = {}
+        self.teaching: dict[str, distill.Teaching] = {}
         self.wrong: dict[str, Point] = {}
         self.odd: set[str] = set()
 
@@ -82,9 +85,10 @@ class Examination:
         if parameters > LARGEST:
             self.page.note(f"no batch was tried: {parameters / 1e9:.1f} billion parameters would take too long here")
             return []
-        knobs = turn(self.swept, self._by_words, seconds)
+        knobs = turn(self.swept, self._by_words, seconds, outline)
         if not self.swept:
             self._trace(first)
+        self._others()
         self._notices()
         self.page.knobs(knobs)
         full = self._cost(first) if self.traces[_job(first).folder] is not None else []
@@ -138,6 +142,25 @@ class Examination:
                     self.wrong.setdefault(str(problem), point)
         return found
 
+    def _others(self) -> None:
+        """Try a point of each structure that none was tried of, while there is time."""
+        began, tried = time.monotonic(), {outline(point.swept) for point in self.points if self._tried(point)}
+        left: dict[tuple[str, ...], Point] = {}
+        for point in self.points:
+            if outline(point.swept) not in tried:
+                left.setdefault(outline(point.swept), point)
+        for count, point in enumerate(left.values()):
+            if time.monotonic() - began > LONGEST:
+                self.page.note(
+                    f"{len(left) - count} of {len(left) + len(tried)} combinations of options were not tried, as that "
+                    f"would take longer than {LONGEST:.0f} s; their values were checked"
+                )
+                return
+            self._trace(point)
+
+    def _tried(self, point: Point) -> bool:
+        return _job(point).folder in self.traces
+
     def _by_words(self, words: Mapping[str, str]) -> Trace | None:
         point = self.by_words.get(json.dumps(dict(words), sort_keys=True))
         return None if point is None else self._trace(point)
@@ -146,7 +169,7 @@ class Examination:
         """What a few steps of the point do; None where they cannot be taken, which is noted."""
         job = _job(point)
         if job.folder not in self.traces:
-            self.tell(f"trying point {len(self.traces) + 1}: {point.name}")
+            self.tell(f"trying a few steps of point {len(self.traces) + 1}: {point.name}")
             try:
                 self.traces[job.folder] = self._try(job)
             except UserError as problem:
@@ -193,7 +216,15 @@ class Examination:
                     node.generations = 0
         torch.manual_seed(cfg.seed)
         probe = Job(job.command, outputs / job.command / job.folder.name, cfg, job.choices, job.overrides)
-        return importlib.import_module(f"kdlab.command.{job.command}").prepare(probe, data)
+        if job.command != "distill":
+            return importlib.import_module(f"kdlab.command.{job.command}").prepare(probe, data)
+        key = _teaching_key(probe, data)
+        if (base := self.teaching.get(key)) is not None:
+            return distill.varied(probe, data, base)
+        prepared = distill.prepare(probe, data)
+        if (base := distill.Teaching.of(prepared)) is not None:
+            self.teaching[key] = base
+        return prepared
 
     def _cost(self, point: Point) -> list[str]:
         """Measure some whole steps of the first point, and add up what all jobs take; what there is no room for."""
@@ -225,6 +256,16 @@ class Examination:
             f"the teacher's answers take {size(store)}, but {Path(job.cfg.outputs).absolute()} has {size(room)} left: "
             "set outputs to a larger disk, or use teacher=live"
         ] * (store > room)
+
+
+def _teaching_key(job: Job, data: Any) -> str:
+    """Equal where two distillations have the same teacher for the same rows; values of the loss do not matter."""
+    cfg, loss = job.cfg, build.make(job.cfg.loss)
+    parts = [cfg[name] for name in ("teacher", "task")] + [cfg.datamodule.get("augment")]
+    plain = [OmegaConf.to_container(one, resolve=True) if OmegaConf.is_config(one) else one for one in parts]
+    reads = [loss.needs_teacher, loss.maps_layers, sorted(loss.taps["teacher"]), build.needs_teacher(cfg.student)]
+    how = [cfg.outputs, cfg.allow_overlap, str(cfg.trainer.precision), epochs(cfg.trainer, data)]
+    return written([*plain, *reads, *how, rows_trace(data)])
 
 
 def _adapters(learner: Learner) -> list[str]:

@@ -7,7 +7,7 @@ each choice of options is composed once, and values are then set by the function
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,7 @@ from kdlab.command.job import Job, described
 from kdlab.error import UserError
 
 MANY = 240  # points of a grid; of a larger one, each value is composed once
+NUMBERS = ("loss", "optimizer", "scheduler")  # nodes whose numbers change what is learned, but not what there is
 
 
 @dataclass(frozen=True)
@@ -92,23 +93,40 @@ class Grid:
             size *= len(words)
         return int(trials) if trials and self.swept else size
 
-    def points(self, most: int | None = None) -> list[Point]:
+    def points(self, most: int | None = None, tell: Callable[[str], None] = lambda told: None) -> list[Point]:
         """Every point, composed.
 
         Args:
-            most: of a grid with more points than this only those that differ from the first in one key.
+            most: of a grid with more points than this only those that differ from the first in one key, and so many
+                others that each differ from all before them in more than numbers, see :func:`outline`.
+            tell: says how far it is.
         """
         size = 1
         for words in self.swept.values():
             size *= len(words)
-        if most is None or size <= most:
-            rows = [list(row) for row in itertools.product(*self.values.values())]
-        else:
+        rows = [list(row) for row in itertools.product(*self.values.values())] if most is None or size <= most else []
+        if not rows:
             first = [words[0] for words in self.values.values()]
             rows = [first]
             for place, words in enumerate(self.values.values()):
                 rows += [[*first[:place], word, *first[place + 1 :]] for word in words[1:]]
-        return [self._point(number, row) for number, row in enumerate(rows)]
+            rows += itertools.islice(self._structures(rows), most)
+        points = []
+        for number, row in enumerate(rows):
+            tell(f"composing point {number + 1} of {len(rows)}")
+            points.append(self._point(number, row))
+        return points
+
+    def _structures(self, known: Sequence[list[str]]) -> Iterator[list[str]]:
+        """A row for each structure that no known row has."""
+        seen = {outline(dict(zip(self.values, row, strict=True))) for row in known}
+        few = [
+            list({outline({key: word}): word for word in reversed(words)}.values())[::-1]
+            for key, words in self.values.items()
+        ]
+        for row in itertools.product(*few):
+            if outline(dict(zip(self.values, row, strict=True))) not in seen:
+                yield list(row)
 
     def _point(self, number: int, words: list[str]) -> Point:
         swept = {key: word for key, word in zip(self.values, words, strict=True) if key in self.swept}
@@ -157,6 +175,32 @@ def _choices(override: Override, word: str) -> list[str]:
     interval: Any = override.value()
     assert isinstance(interval, IntervalSweep)
     return [f"{key}={interval.start}", f"{key}={interval.end}"]
+
+
+def outline(swept: Mapping[str, str]) -> tuple[str, ...]:
+    """The words of a point without what changes no structure: its seed, and numbers of loss, optimizer and schedule.
+
+    A number of 0 or 1 may switch something off, so it stays.
+
+    Example:
+        >>> outline({"seed": "seed=3", "loss.alpha": "loss.alpha=0.5", "freeze": "freeze=head"})
+        ('loss.alpha=number', 'freeze=head')
+    """
+    found = []
+    for key, word in swept.items():
+        if key == "seed":
+            continue
+        value = word.partition("=")[2]
+        found.append(f"{key}=number" if key.split(".")[0] in NUMBERS and _between(value) else word)
+    return tuple(found)
+
+
+def _between(value: str) -> bool:
+    """Whether a word is a number other than 0 and 1."""
+    try:
+        return float(value) not in (0.0, 1.0)
+    except ValueError:
+        return False
 
 
 def folders(points: Sequence[Point]) -> dict[Path, list[Point]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from hydra.errors import HydraException
@@ -23,11 +23,16 @@ from kdlab.task.base import Task
 MADE = ("task", "datamodule", "freeze", "peft")  # cheap to make, and making them checks their values
 
 
-def problems(points: Sequence[Point]) -> dict[str, list[Point]]:
-    """What is wrong, with the points it is wrong in."""
+def problems(points: Sequence[Point], tell: Callable[[str], None] = lambda told: None) -> dict[str, list[Point]]:
+    """What is wrong, with the points it is wrong in.
+
+    Args:
+        tell: says how far it is.
+    """
     checked = Precheck()
     found: dict[str, list[Point]] = {}
-    for point in points:
+    for count, point in enumerate(points):
+        tell(f"checking the values of point {count + 1} of {len(points)}")
         problem = point.problem or (checked(point.job) if point.job else "")
         if problem:
             found.setdefault(problem, []).append(point)
@@ -54,7 +59,7 @@ class Precheck:
             if asks_a_teacher(job):
                 for place, node in places(job.cfg.teacher).items():
                     self._recipe(job, place, node)
-                verify(job, self.read)
+                self._verify(job)
             for number, stage in enumerate(earlier(job)):
                 if problem := self(stage):
                     raise UserError(f"stages.earlier.{number}: {problem}")
@@ -92,6 +97,21 @@ class Precheck:
             build.make(node)
         else:
             build.bind(node, where)
+
+    def _verify(self, job: Job) -> None:
+        """Check the chain of teachers; points that differ in nothing that it depends on are asked once."""
+        cfg = job.cfg
+        plain = [OmegaConf.to_container(cfg[key], resolve=True) for key in ("student", "teacher", "task", "datamodule")]
+        plain[3] = {name: value for name, value in plain[3].items() if name != "seed"}  # type: ignore[union-attr]
+        key = json.dumps(["chain", job.choices, *plain], default=str)
+        if key not in self.known:
+            self.known[key] = ""
+            try:
+                verify(job, self.read)
+            except UserError as problem:
+                self.known[key] = str(problem)
+        if self.known[key]:
+            raise UserError(self.known[key])
 
     def _monitors(self, job: Job) -> None:
         """Check what follows a validation metric; points that differ in nothing that matters to it are asked once."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from kdlab.doctor.anatomy import weightless
 from kdlab.file import write_json
 from kdlab.model.save import save, tokenizer_fingerprint
 from kdlab.run import Run, read_done
+
+DEALT = ("seed", "batch_size", "tokens_per_batch", "eval_batch_size")  # how rows are dealt out, not which there are
 
 
 class StandIn:
@@ -100,11 +103,19 @@ class StandIn:
 
     def data(self, job: Job) -> Any:
         """The data of a job, set up; what several jobs share is read once."""
-        key = json.dumps(OmegaConf.to_container(job.cfg.datamodule, resolve=True), sort_keys=True, default=str)
+        plain: dict[Any, Any] = OmegaConf.to_container(job.cfg.datamodule, resolve=True)  # type: ignore[assignment]
+        drawn = any(plain.get(name) is not None for name in ("per_class", "budget", "select"))
+        dealt = {name: plain.pop(name) for name in DEALT if name in plain and not drawn}
+        key = json.dumps(plain, sort_keys=True, default=str)
         if key not in self.known:
             self.known[key] = select.data(job.cfg)
             adopt(job, self.known[key], build.make(job.cfg.task), lambda place, node: self._labels(job, place, node))
-        return self.known[key]
+        data = self.known[key]
+        if any(getattr(data, name) != value for name, value in dealt.items()):
+            data = copy.copy(data)
+            for name, value in dealt.items():
+                setattr(data, name, value)
+        return data
 
 
 def _weightless(node: DictConfig, task: Any, data: Any, teacher: Any = None) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kdlab.doctor.trial import Trace
@@ -35,21 +35,29 @@ class Knob:
         return self.tried > 0 and not self.changes
 
 
+def _itself(words: Mapping[str, str]) -> Hashable:
+    return tuple(words.values())
+
+
 def turn(
-    swept: Mapping[str, Sequence[str]], trace: Callable[[Mapping[str, str]], Trace | None], seconds: float
+    swept: Mapping[str, Sequence[str]],
+    trace: Callable[[Mapping[str, str]], Trace | None],
+    seconds: float,
+    alike: Callable[[Mapping[str, str]], Hashable] = _itself,
 ) -> list[Knob]:
     """Turn each key through its values, the others held.
 
     Every key is turned under the first setting of the others, then, while there is time, under further ones; one that
-    has done nothing yet is turned under all of them.
+    has done nothing yet is turned under all of them. Of settings that are alike one is enough.
 
     Args:
         trace: what a point does, by key; None where it cannot run.
         seconds: after which only keys that did nothing yet are still turned.
+        alike: settings for which it is equal differ in nothing that another key could depend on to do something.
     """
     began = time.monotonic()
     knobs = [Knob(key, words) for key, words in swept.items()]
-    settings = {knob.key: iter(_others(swept, knob.key)) for knob in knobs}
+    settings = {knob.key: iter(_others(swept, knob.key, alike)) for knob in knobs}
     open_knobs = list(knobs)
     while open_knobs:
         for knob in list(open_knobs):
@@ -80,6 +88,12 @@ def _turn(knob: Knob, others: Mapping[str, str], trace: Callable[[Mapping[str, s
     knob.equal += [words for words in same.values() if len(words) > 1 and words not in knob.equal]
 
 
-def _others(swept: Mapping[str, Sequence[str]], key: str) -> list[dict[str, str]]:
+def _others(
+    swept: Mapping[str, Sequence[str]], key: str, alike: Callable[[Mapping[str, str]], Hashable]
+) -> list[dict[str, str]]:
     rest = {name: words for name, words in swept.items() if name != key}
-    return [dict(zip(rest, row, strict=True)) for row in itertools.product(*rest.values())]
+    found: dict[Hashable, dict[str, str]] = {}
+    for row in itertools.product(*rest.values()):
+        words = dict(zip(rest, row, strict=True))
+        found.setdefault(alike(words), words)
+    return list(found.values())

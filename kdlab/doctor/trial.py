@@ -69,15 +69,16 @@ def trial(learner: Learner, data: Any, fit: Callable[..., Trainer]) -> Trace:
 def data_trace(data: Any) -> str:
     """A fingerprint of rows, labels, splits, tokens and the order of batches."""
     loaders = [data.train_dataloader(), data.val_dataloader(), data.test_dataloader()]
-    first = [rows.tolist() for rows in loaders[0].plan(0)]
-    parts = [
-        data.fingerprint,
-        data.labels,
-        first,
-        [len(loader) for loader in loaders],
-        data.tokens_per_batch or data.batch_size,
-    ]
-    return written([*parts, {name: _digest(rows) for name, rows in data.splits.items()}, _digest(data.deck.codes)])
+    plan = loaders[0].plan(0)
+    first = [_digest(np.concatenate(plan)), _digest(np.array([len(rows) for rows in plan]))]
+    size = data.tokens_per_batch or data.batch_size
+    return written([rows_trace(data), first, [len(loader) for loader in loaders], size])
+
+
+def rows_trace(data: Any) -> str:
+    """A fingerprint of rows, labels, splits and tokens, whatever the order of batches."""
+    splits = {name: _digest(rows) for name, rows in data.splits.items()}
+    return written([data.fingerprint, data.labels, splits, _digest(data.deck.codes)])
 
 
 def written(value: Any) -> str:
@@ -123,4 +124,4 @@ def _digest(values: Any) -> str:
     array = values.detach().cpu().contiguous() if isinstance(values, torch.Tensor) else values
     if isinstance(array, torch.Tensor):
         array = array.flatten().view(torch.uint8).numpy() if array.numel() else np.zeros(0, np.uint8)
-    return hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()[:16]
+    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()[:16]
