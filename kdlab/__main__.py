@@ -74,7 +74,7 @@ def main() -> None:
     except JobError as lost:
         _fail(str(lost), code=1)
     except KeyboardInterrupt:
-        _fail("interrupted; the same command goes on from the last checkpoint", code=130)
+        _fail(_interrupted(arguments), code=130)
     except BrokenPipeError:  # such as `kdlab runs | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
@@ -83,6 +83,35 @@ def main() -> None:
             raise
         place = problem.filename2 or problem.filename  # a copy or a rename fails where it writes
         _fail(f"{problem.strerror}: {place}; check the path and that it can be written (outputs=FOLDER)")
+
+
+GOES_ON = {  # what the same command does after an interruption
+    "finetune": "goes on from the last checkpoint",
+    "distill": "goes on from the last checkpoint",
+    "evaluate": "measures anew",
+    "predict": "begins anew",
+    "report": "reads the runs anew",
+    "sync": "sends what is left",
+}
+
+
+def _interrupted(arguments: list[str]) -> str:
+    """What Ctrl-C leaves.
+
+    Example:
+        >>> _interrupted(["predict", "run=1a2b", "path=new.csv", "file=predicted.csv"])
+        'interrupted; the same command goes on after the rows that were written'
+    """
+    verb = arguments[0] if arguments else ""
+    values = dict(word.split("=", 1) for word in arguments if "=" in word)
+    after = GOES_ON.get(verb, "")
+    if verb == "predict" and values.get("path") != "-" and values.get("file", "-") not in ("-", "null", ""):
+        after = "goes on after the rows that were written"
+    elif verb in ("finetune", "distill") and {"-m", "--multirun"} & set(arguments):
+        after = "goes on: finished jobs are kept, others go on from their last checkpoint"
+    if after and values.get("rerun") == "true":
+        after = f"without rerun=true {after}"
+    return f"interrupted; the same command {after}" if after else "interrupted"
 
 
 def _no_verb(word: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kdlab.__main__ import VERBS, conf
+from kdlab.__main__ import VERBS, _interrupted, conf
 from kdlab.command.complete import INSTALL, answer
 
 TRAINING = ("finetune", "distill")
@@ -227,3 +227,27 @@ def test_an_unknown_shell_is_named(kdlab):
     code, _, err = kdlab("--shell-completion", "install=csh")
     assert code == 2
     assert "install=csh: use install=SHELL" in err
+
+
+@pytest.mark.parametrize("verb", [*VERBS, "doctor", "help"])
+def test_what_an_interruption_leaves_is_said_of_the_command_itself(verb):
+    said = _interrupted([verb, "run=1a2b"])
+    assert said.startswith("interrupted")
+    assert ("checkpoint" in said) == (verb in ("finetune", "distill"))
+
+
+@pytest.mark.parametrize(
+    ("line", "after"),
+    [
+        ("predict path=new.csv file=out.csv", "; the same command goes on after the rows that were written"),
+        ("predict path=new.csv", "; the same command begins anew"),
+        ("predict path=- file=out.csv", "; the same command begins anew"),
+        ("distill -m seed=1,2", "; the same command goes on: finished jobs are kept, others go on from their last"),
+        ("finetune rerun=true", "; the same command without rerun=true goes on from the last checkpoint"),
+        ("sync", "; the same command sends what is left"),
+        ("runs live=true", ""),
+    ],
+)
+def test_what_goes_on_after_an_interruption(line, after):
+    said = _interrupted(line.split()).removeprefix("interrupted")
+    assert said.startswith(after) and bool(said) == bool(after)

@@ -135,7 +135,9 @@ def test_it_goes_on_where_it_was_interrupted(place, reviews, tmp_path, kdlab, mo
         return real(self, chunk, meter)
 
     monkeypatch.setattr(predict.Work, "_added", stopped)
-    assert kdlab(*words, f"file={tmp_path / 'p.csv'}")[0] == 130
+    code, _, err = kdlab(*words, f"file={tmp_path / 'p.csv'}")
+    assert code == 130
+    assert err.splitlines()[-1] == "error: interrupted; the same command goes on after the rows that were written"
     assert not (tmp_path / "p.csv").exists()
     with (tmp_path / ".p.csv.part").open("a") as file:
         file.write("half a row, torn")
