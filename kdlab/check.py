@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import kdlab.value
 from kdlab.error import UserError
-from kdlab.value import Within
+from kdlab.value import LARGEST, Within
 
 if TYPE_CHECKING:
     from kdlab.loss.objective import Objective
@@ -194,6 +194,9 @@ def _fault(node: ast.expr, value: Any) -> str | None:
     if name == "Project":
         named = isinstance(value, str) and re.fullmatch(r"[^/\\#?%:]{1,128}", value)
         return None if named else "a name of at most 128 characters without / \\ # ? % and :"
+    if name == "Label":
+        named = isinstance(value, str | int | float) and not isinstance(value, bool) and value != ""
+        return None if named else "a name (['no','yes'] in quotes, of which YAML makes false and true)"
     if name == "str":
         return None if isinstance(value, str) and value else "a word (in quotes where it looks like a number)"
     if name in SEQUENCES:
@@ -215,6 +218,8 @@ def _number(kind: type, within: Within, value: Any) -> str | None:
         return must
     if kind is int and (int(value) != value or abs(value) >= ANY):
         return must
+    if value > within.high == LARGEST:
+        return f"{must} to {LARGEST:,}"
     return None if value in within else must
 
 

@@ -23,9 +23,17 @@ def run(job: Job) -> float | None:
 
 
 def prepare(job: Job, data: Any, tell: Tell = alone) -> Prepared:
+    by_token = build.make(job.cfg.task).by_token
+    if not by_token and not any(data.label_counts):
+        raise UserError(
+            f"{data.source}: no training row has a label to learn from; "
+            + (
+                "raise datamodule.per_class or budget"
+                if 0 in (job.cfg.datamodule.get("per_class"), job.cfg.datamodule.get("budget"))
+                else "a teacher can label them: kdlab distill teacher.run=ID loss.alpha=1, with the same datamodule"
+            )
+        )
     task = build.task(job.cfg, data)
-    if not any(data.label_counts) and not task.by_token:
-        raise UserError("no training row has a label to learn from: raise datamodule.per_class or budget")
     model = build.tuned(job.cfg, build.model(job.cfg.model, task, data))
     start = begin(job, model, data, run)
     return penalised(job, Prepared(build.make(job.cfg.module, model=model, **shared(job, data, task)), start=start))

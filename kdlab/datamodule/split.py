@@ -72,6 +72,12 @@ def cut(
             raise UserError(f"datamodule.{name} is {fraction}, and must be at least 0 and less than 1")
     words = np.full(len(classes), "train") if given is None else np.asarray(given)
     train = pool = np.flatnonzero(words == "train")
+    if len(words) and not len(pool):
+        there = ", ".join(f"{np.count_nonzero(words == word)} {word}" for word in ("val", "test") if word in words)
+        raise UserError(
+            f"the data has no training row ({there}): mark some as train, or let all splits be cut "
+            "(datamodule.split_column=null); kdlab evaluate and kdlab predict need no training rows"
+        )
     splits = {}
     for name, fraction in (("test", test_fraction), ("val", val_fraction)):
         rows = np.flatnonzero((words == name) & (classes >= 0))
@@ -80,7 +86,7 @@ def cut(
             rows = take(train[classes[train] >= 0], classes, size, order)
             train = np.setdiff1d(train, rows, assume_unique=True)
         if not len(rows):
-            raise UserError(f"the {name} split has no labelled rows: raise datamodule.{name}_fraction ({fraction})")
+            raise UserError(_lacking(name, fraction, words, classes))
         splits[name] = rows
     if np.count_nonzero(classes[pool] >= 0) and not np.count_nonzero(classes[train] >= 0):
         raise UserError(
@@ -88,6 +94,22 @@ def cut(
             f"out of {np.count_nonzero(classes[pool] >= 0)}: lower them"
         )
     return {"train": train, **splits}
+
+
+def _lacking(name: str, fraction: float, words: np.ndarray, classes: np.ndarray) -> str:
+    """Why a split has no labelled rows, and what to do."""
+    known = words[classes >= 0]
+    if not (known == "train").any():
+        return (
+            f"the {name} split has no labelled rows, and no training row has a label, so that none can be cut off: "
+            "label some rows of either"
+        )
+    if not fraction:
+        return f"the {name} split has no labelled rows: raise datamodule.{name}_fraction (0)"
+    return (
+        f"the {name} split has no labelled rows: raise datamodule.{name}_fraction ({fraction} of "
+        f"{np.count_nonzero(known == 'train')} labelled rows is none)"
+    )
 
 
 def whole(classes: np.ndarray, given: Sequence[str] | None) -> dict[str, np.ndarray]:

@@ -15,7 +15,7 @@ from kdlab.datamodule.corpus import PAIR, Corpus
 from kdlab.datamodule.frame import Frame, read
 from kdlab.error import UserError
 from kdlab.fetch import local
-from kdlab.value import File
+from kdlab.value import File, Label
 
 WORDS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "dev": "val", "test": "test"}
 FIELD = re.compile(r"\{([^{}]+)\}")
@@ -39,7 +39,7 @@ class Columns(TextData):
 
     text_column: Any = "text"
     label_column: Any = "label"
-    label_names: Sequence[str] | None = None
+    label_names: Sequence[Label] | None = None
     label_map: Mapping[Any, Any] | None = None
     multi_label: bool = False
     label_separator: str = ";"
@@ -49,6 +49,11 @@ class Columns(TextData):
         if self.label_map is not None and not isinstance(self.label_map, Mapping):
             raise UserError(
                 f"datamodule.label_map={self.label_map} must give each label a name: {{0:negative,1:positive}}"
+            )
+        if self.label_map and any(isinstance(name, bool) for name in self.label_map.values()):
+            raise UserError(
+                f"datamodule.label_map={dict(self.label_map)} names a label true or false, which is also what YAML "
+                "makes of yes and no: write names in quotes: {0:'no',1:'yes'}"
             )
         if self.label_names is not None:
             if isinstance(self.label_names, str) or not isinstance(self.label_names, Sequence):

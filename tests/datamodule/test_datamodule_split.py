@@ -77,6 +77,25 @@ def test_fractions_that_cannot_work(val, test, message):
         split.cut(np.array([0, 1] * 20), None, np.arange(40), val, test)
 
 
+@pytest.mark.parametrize(
+    ("given_split", "unlabelled", "message"),
+    [
+        (["test"] * 40, 0, r"the data has no training row \(40 test\).*split_column=null"),
+        (["val"] * 10 + ["test"] * 30, 0, r"no training row \(10 val, 30 test\)"),
+        (["train"] * 20 + ["test"] * 20, 20, "no training row has a label, so that none can be cut off"),
+    ],
+)
+def test_a_split_that_cannot_be_cut_says_what_is_the_case(given_split, unlabelled, message):
+    classes = np.array([-1] * unlabelled + [0, 1] * ((40 - unlabelled) // 2))
+    with pytest.raises(UserError, match=message):
+        split.cut(classes, given_split, np.arange(40), 0.1, 0.1)
+
+
+def test_a_fraction_that_is_less_than_a_row_is_told_with_the_rows():
+    with pytest.raises(UserError, match=r"raise datamodule.test_fraction \(0.1 of 3 labelled rows is none\)"):
+        split.cut(np.array([0, 1, 0]), None, np.arange(3), 0.1, 0.1)
+
+
 @given(st.integers(1, 5), st.integers(0, 3))
 def test_few_is_exact_and_grows_with_the_number(per_class, seed):
     classes = np.array([0] * 9 + [1] * 5 + [-1] * 4)

@@ -162,6 +162,7 @@ REFUSED = {
     "nothing": ("\n\n", "a.csv", {}, "cannot be read as csv: it is empty"),
     "header only": ("text,label\n", "a.csv", {}, "has no rows"),
     "names as YAML reads them": (csv_of("a,no"), "a.csv", {"label_names": [False, True]}, r"write labels in quotes: \['no','yes'\]"),
+    "mapped names as YAML reads them": (csv_of("a,0"), "a.csv", {"label_map": {0: False}}, r"write names in quotes"),
     "a name twice in label_names": (csv_of("a,1"), "a.csv", {"label_names": ["1", "1.0"]}, "must be different"),
     "a word as label_names": (csv_of("a,1"), "a.csv", {"label_names": "1"}, "must be a list"),
     "a word as label_map": (csv_of("a,1"), "a.csv", {"label_map": "1"}, "must give each label a name"),
