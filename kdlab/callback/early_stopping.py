@@ -8,6 +8,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.trainer.states import TrainerFn
 
 from kdlab.schedule.patience import Patience
+from kdlab.value import Direction, NonNegative, Whole
 
 
 @final
@@ -21,7 +22,11 @@ class EarlyStopping(pl.Callback):
     """
 
     def __init__(
-        self, monitor: str = "val/accuracy", mode: str | None = None, patience: int = 3, min_delta: float = 0.0
+        self,
+        monitor: str = "val/accuracy",
+        mode: Direction | None = None,
+        patience: Whole = 3,
+        min_delta: NonNegative = 0.0,
     ) -> None:
         self.patience = Patience(monitor, mode, patience, min_delta, where="callback.early_stopping")
         self.stopped = False

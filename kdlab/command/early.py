@@ -296,7 +296,9 @@ def _arguments(where: str, node: DictConfig) -> None:
             values[name] = _plain(one)
     places = where.split(".")
     if (places[-1] in MODELS or "peers" in places) and "lr" not in found.parameters:
-        values.pop("lr", None)  # what an optimizer takes where none is given
+        rate = values.pop("lr", 0.0)  # what an optimizer takes where none is given
+        if must := fault("NonNegative", rate):
+            raise UserError(f"{where}.lr is {shown(rate)}, but must be {must}")
     written(str(target._value()), found.parameters, found.open, values, where)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 ROOT = {
     "seed": "Seed", "group": "str | int | None", "outputs": "str", "rerun": "bool", "reuse_frozen": "bool",
-    "compile": "bool", "trust": "str | list[str]", "check": "bool", "download": "bool", "start": "str | int | None",
+    "compile": "bool", "trust": "str | list[str]", "allow_overlap": "bool", "check": "bool", "download": "bool",
+    "start": "str | int | None",
     "select": "str | int | list[str | int] | None", "by": "str", "cost": "str", "title": "str | int | None",
-    "project": "Project", "entity": "str | None", "push": "bool", "seconds": "Positive", "run": "str | int",
+    "project": "Project", "entity": "Project | None", "push": "bool", "seconds": "Positive", "run": "str | int",
     "split": "Literal['train', 'val', 'test']", "baseline": "str | int | None", "repeats": "Count",
     "file": "str | None", "open": "bool", "sort": "str | None", "columns": "str | list[str] | None",
     "format": "Literal['table', 'wide', 'csv', 'parquet']", "live": "bool", "every": "Positive",

@@ -46,7 +46,7 @@ class WandB(Recorder):
         self,
         info: RunInfo,
         project: Project = "kdlab",
-        entity: str | None = None,
+        entity: Project | None = None,
         mode: Mode = "auto",
         probe_seconds: NonNegative = 2.0,
         start_seconds: NonNegative = 20.0,
@@ -68,10 +68,10 @@ class WandB(Recorder):
             dir=str(root.parent),
             project=project,
             entity=entity or os.environ.get("WANDB_ENTITY"),
-            group=info.group[:LONGEST_NAME] or None,
+            group=_cut("group", info.group, LONGEST_NAME) or None,
             job_type=info.command,
             name=(info.name or info.id)[:LONGEST_NAME],
-            tags=[tag[:LONGEST_TAG] for tag in info.tags],
+            tags=[_cut("tag", tag, LONGEST_TAG) for tag in info.tags],
             config=_config(info),
         )
         self.run.define_metric(STEP)
@@ -162,6 +162,13 @@ class WandB(Recorder):
             self.run._log_artifact(artifact(teacher), is_user_created=True, use_after_commit=True)
         except Exception as error:
             log.warning("the teacher is named in W&B's config only, not as an input artifact: %s", error)
+
+
+def _cut(what: str, name: str, longest: int) -> str:
+    """A name as W&B takes it; a warning says what is lost of it."""
+    if len(name) > longest:
+        log.warning("W&B takes %d characters of a %s, so '%s' is cut there; runs keep it whole", longest, what, name)
+    return name[:longest]
 
 
 def artifact(source: Source) -> wandb.Artifact:

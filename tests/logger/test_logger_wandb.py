@@ -43,6 +43,15 @@ def teacher(tmp_path):
     return Source("teacher-9f8e7d6c", weights, "abc")
 
 
+def test_what_is_cut_of_a_name_is_told(info, tmp_path, caplog):
+    about = info(group="g" * 130, tags=["movies", "t" * 65])
+    with caplog.at_level(logging.WARNING, "kdlab"), opened(about, {"wandb": WandB}):
+        pass
+    (log,) = runs(tmp_path)
+    assert log.run["group"] == "g" * 128 and log.run["tags"] == ["movies", "t" * 64]
+    assert "128 characters of a group" in caplog.text and "64 characters of a tag" in caplog.text
+
+
 def test_says_everything_about_a_run(info, tmp_path, teacher):
     about = info(group="sweep", name="a=1", tags=["movies"], config={"loss": {"alpha": 0.5}}, teacher=teacher)
     with opened(about, {"wandb": partial(WandB, project="kd")}) as journal:
