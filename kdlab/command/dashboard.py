@@ -25,7 +25,7 @@ def run(
     select: str | Sequence[str] | None,
     by: str,
     cost: str,
-    title: str | None,
+    title: str | int | None,
     project: str,
     entity: str | None,
     push: bool,
@@ -47,7 +47,7 @@ def run(
     numbers = [name for name in keys if all(is_number(flat.get(name)) for flat in flats)]
     groups = sorted({record.group for record in found if record.group})
     what = Comparison(
-        name=title or (f"Sweep {groups[0]}" if len(groups) == 1 else f"{len(found)} runs"),
+        name=str(title or "") or (f"Sweep {groups[0]}" if len(groups) == 1 else f"{len(found)} runs"),
         groups=tuple(groups),
         swept=tuple(keys),
         numbers=tuple(numbers),

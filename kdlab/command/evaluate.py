@@ -217,7 +217,7 @@ def _contenders(cfg: DictConfig, stored: DictConfig, subject: Trained, task: Tas
         model = build.student(stored, task, data, own) if role == "student" else build.model(stored.model, task, data)
         yield Contender("untrained", model)
     if single is not None:
-        given = named(cfg.baseline, outputs, subject.trust) if cfg.baseline else None
+        given = named(str(cfg.baseline), outputs, subject.trust, "baseline") if cfg.baseline else None
         baseline = given or find_baseline(subject.folder, outputs, subject.trust)
         if baseline is None:
             print("No baseline: run the same command with loss=ce to train the student without a teacher.")

@@ -22,15 +22,19 @@ def main(cfg: DictConfig) -> Path:
     return run(**{str(key): value for key, value in options.items()})
 
 
-def run(outputs: str, select: str | Sequence[str] | None, file: str, by: str, title: str | None, open: bool) -> Path:
+def run(
+    outputs: str, select: str | Sequence[str] | None, file: str | None, by: str, title: str | int | None, open: bool
+) -> Path:
     """The same with plain arguments; they are explained in conf/report.yaml."""
+    if file is None:
+        raise UserError("file is null, but a report is a page: name it, such as file=report.html")
     found = chosen(outputs, select)
     beside = company(found, records(Path(outputs).absolute())) if select is not None else []
     measured = sorted({name for record in found if record.state == "finished" for name in record.metrics})
     if measured and by not in measured:
         raise UserError(f"by={by}: none of the {len(found)} runs measured it; they have {', '.join(measured)}.")
     groups = sorted({record.group for record in found if record.group})
-    heading = title or (f"Sweep {groups[0]}" if len(groups) == 1 else f"{len(found)} runs")
+    heading = str(title or "") or (f"Sweep {groups[0]}" if len(groups) == 1 else f"{len(found)} runs")
     path = writable(file)
     draft = path.with_name(path.name + ".part")
     draft.write_text(page([*found, *beside], by, heading, str(Path(outputs))), encoding="utf-8")

@@ -102,7 +102,7 @@ def begin(job: Job, student: nn.Module, data: Any, run: Callable[[Job], Any]) ->
     start = stages[-1].folder.name if stages else cfg.start
     if start is None:
         return None
-    found = named(str(start), Path(cfg.outputs), Trust.of(cfg))
+    found = named(str(start), Path(cfg.outputs), Trust.of(cfg), "start")
     remedy = "start from a run with the same student and data, or drop start"
     if found.labels is not None and sorted(found.labels) == sorted(data.labels):
         suit(found, data.labels)

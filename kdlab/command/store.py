@@ -24,12 +24,12 @@ def main(cfg: DictConfig) -> None:
     run(**{str(key): value for key, value in options.items()})
 
 
-def run(outputs: str, action: str, select: str | list[str] | None, unused_days: float | None) -> None:
+def run(outputs: str, action: str, select: str | int | list[str | int] | None, unused_days: float | None) -> None:
     """The same with plain arguments; they are explained in conf/store.yaml."""
     if action not in ACTIONS:
         raise UserError(f"action={action} is not known: choose one of {', '.join(ACTIONS)}.")
     root = Path(outputs) / "store"
-    globs = [select] if isinstance(select, str) else select or ["*"]
+    globs = ["*"] if select is None else [str(one) for one in (select if isinstance(select, list) else [select])]
     found = [path for path in stores(root) if any(fnmatch(name(path), glob) for glob in globs)]
     if not found:
         print(f"no store in {root.absolute()}" + (f" fits select={select}" if select else ""))

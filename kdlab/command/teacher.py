@@ -245,12 +245,13 @@ def read_labels(weights: Path) -> list[str]:
     return labels
 
 
-def named(name: str, outputs: Path, trust: Trust | None = None) -> Trained:
+def named(name: str, outputs: Path, trust: Trust | None = None, key: str = "") -> Trained:
     """A trained model by run id or a part of it, run directory or model directory.
 
     Args:
         name: an id may be cut to its end or its beginning, as `kdlab runs` shows it.
         trust: what its config may name; None: what installed options name.
+        key: that names it, for a message.
 
     Raises:
         UserError: there is none, it is not finished, or a part of an id stands for several.
@@ -272,6 +273,6 @@ def named(name: str, outputs: Path, trust: Trust | None = None) -> Trained:
         return Trained(folder, weights, folder.name, trust)
     where = ", ".join(str(folder) for folder in candidates)
     raise UserError(
-        f"no trained model '{name}': none of {where} is a run or model directory, and no run id begins or ends so; "
-        "`kdlab runs` lists the runs"
+        f"{key and f'{key}={name}: '}no trained model '{name}': none of {where} is a run or model directory, and no "
+        "run id begins or ends so; `kdlab runs` lists the runs"
     )

@@ -172,7 +172,10 @@ def mlp(
     if pretrained_embedding is not None:
         if input != "embedding":
             raise UserError(f"pretrained_embedding needs input=embedding: input={input} has no embeddings.")
-        start = read_embedding(resolve(pretrained_embedding, download), download)
+        try:
+            start = read_embedding(resolve(pretrained_embedding, download), download)
+        except UserError as problem:
+            raise UserError(f"pretrained_embedding={pretrained_embedding}: {problem}") from problem
     config = MLPConfig(
         vocab_size=len(tokenizer) if start is None else start.shape[0],
         depth=depth,

@@ -64,7 +64,7 @@ def held(owner: Any) -> Iterator[Schedule]:
 
 def at(value: float | Schedule, progress: float) -> float:
     """The value of a number or a schedule at ``progress``."""
-    return value(progress) if isinstance(value, Schedule) else value
+    return value(progress) if isinstance(value, Schedule) else float(value)
 
 
 def at_rows(value: float | Schedule, progress: float, teacher: Output | None) -> float | Tensor:
