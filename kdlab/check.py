@@ -195,8 +195,8 @@ def _fault(node: ast.expr, value: Any) -> str | None:
         named = isinstance(value, str) and re.fullmatch(r"[^/\\#?%:]{1,128}", value)
         return None if named else "a name of at most 128 characters without / \\ # ? % and :"
     if name == "Label":
-        named = isinstance(value, str | int | float) and not isinstance(value, bool) and value != ""
-        return None if named else "a name (['no','yes'] in quotes, of which YAML makes false and true)"
+        label = isinstance(value, str | int | float) and not isinstance(value, bool) and value != ""
+        return None if label else "a name (['no','yes'] in quotes, of which YAML makes false and true)"
     if name == "str":
         return None if isinstance(value, str) and value else "a word (in quotes where it looks like a number)"
     if name in SEQUENCES:
