@@ -185,27 +185,27 @@ class _Task:
         from hydra.types import RunMode
         from omegaconf.errors import OmegaConfBaseException
 
-        _limit_downloads(cfg)
+        from kdlab.fetch import downloads_refused
+
         try:
-            return import_module(f"kdlab.command.{self.verb}").main(cfg)
+            with downloads_refused(not _asks_download(cfg)):
+                return import_module(f"kdlab.command.{self.verb}").main(cfg)
         except (UserError, HydraException, OmegaConfBaseException) as mistake:
             if HydraConfig.get().mode == RunMode.MULTIRUN or os.environ.get("KDLAB_TRACEBACK"):
                 raise  # the other jobs go on
             _fail(_sentence(self.verb, mistake))
 
 
-def _limit_downloads(cfg: Any) -> None:
-    """Let this process fetch nothing where the user's own config has no ``download: true``, whatever it reads later."""
+def _asks_download(cfg: Any) -> bool:
+    """Whether the user's own config has ``download: true`` anywhere; what it reads later has no say."""
     from omegaconf import OmegaConf
-
-    from kdlab.fetch import refuse_downloads
 
     def asked(value: Any) -> bool:
         return isinstance(value, dict) and (
             value.get("download") is True or any(asked(inner) for inner in value.values())
         )
 
-    refuse_downloads(not asked(OmegaConf.to_container(cfg, resolve=False)))
+    return asked(OmegaConf.to_container(cfg, resolve=False))
 
 
 def _complete(request: str) -> None:

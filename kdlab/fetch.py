@@ -12,7 +12,8 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -57,10 +58,15 @@ class Spec:
         return f"{self.name}=={self.version}"
 
 
-def refuse_downloads(refused: bool = True) -> None:
+@contextmanager
+def downloads_refused(refused: bool = True) -> Iterator[None]:
     """Let no code of this process fetch anything, whatever it asks for; a command does so without ``download=true``."""
     global _refused
-    _refused = refused
+    before, _refused = _refused, refused
+    try:
+        yield
+    finally:
+        _refused = before
 
 
 def permitted(download: bool) -> bool:

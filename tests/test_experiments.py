@@ -21,6 +21,7 @@ from omegaconf import OmegaConf
 from small import options, shrink
 from transformers import BertConfig, BertModel
 
+from kdlab import manifest
 from kdlab.__main__ import conf
 from kdlab.datamodule import chinese_reviews, movie_reviews
 from kdlab.datamodule.tokenizer import load as load_tokenizer
@@ -102,6 +103,10 @@ def made_up(tmp_path_factory) -> Path:
     sizes = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32, "num_hidden_layers": 6}
     BertModel(BertConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(minilm)
     tokenizer.save_pretrained(minilm)
+    for package in folder.glob("*/*==*"):
+        for unpacked in package.rglob("*!"):
+            manifest.write(unpacked)
+        manifest.write(package)
     return folder
 
 

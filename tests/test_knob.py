@@ -58,7 +58,8 @@ IDLE = {
 ELSEWHERE = {
     "module.seed datamodule.seed datamodule.download datamodule.tokenizer": "follow another key",
     "datamodule.text_column datamodule.label_column datamodule.split_column datamodule.label_names "
-    "datamodule.label_separator": "say how the file is read",
+    "datamodule.label_separator datamodule.encoding datamodule.separator datamodule.template datamodule.label_map "
+    "datamodule.overlap": "say how the file is read",
     "datamodule.unlabelled": "needs rows without labels",
     "start stages": "in tests/command/test_command_stage.py",
     "reuse_frozen": "needs frozen layers, and changes rounding only",

@@ -122,8 +122,8 @@ def _prepare(job: Job, data: Any, tell: Tell, base: Teaching | None = None) -> P
     widths = {name: tap.shape[-1] for name, tap in probe.taps.items()}
     own = Side(widths, depth(student) or 0, classes, heads(student), lambda: classifier(student))
     start = begin(job, student, data, run)
-    if start is not None and not cfg.allow_overlap and (rows := overlap.of_run(start)) is not None:
-        overlap.check(f"start={start.id}", rows, data)
+    if start is not None and not cfg.allow_overlap and (seen := overlap.of_run(start)) is not None:
+        overlap.check(f"start={start.id}", seen, data)
     if not loss.terms:
         return Prepared(Finetune(model=student, seed=cfg.seed, **settings), teachers=found, start=start)
     if not loss.needs_teacher:

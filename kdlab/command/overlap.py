@@ -16,6 +16,7 @@ from kdlab.command.job import Job
 from kdlab.command.teacher import Trained, teachers_of
 from kdlab.datamodule.corpus import labelled
 from kdlab.error import UserError
+from kdlab.file import put, sync
 from kdlab.run import read_done
 
 FILE = "trained_on.npy"  # of a run directory
@@ -37,7 +38,8 @@ def write(folder: Path, data: Any) -> None:
     part = folder / f".{FILE}.part"
     with part.open("wb") as file:
         np.save(file, training(data), allow_pickle=False)
-    part.replace(folder / FILE)
+    sync(part)
+    put(part, folder / FILE)
 
 
 def training(data: Any) -> np.ndarray:

@@ -118,7 +118,7 @@ def child_at(cfg, key):
 @pytest.mark.parametrize(
     ("word", "says"),
     [
-        ("optimizer.lr", ("learning rate", "a number from 0 up", "optimizer=adamw", "5.0e-05", "-m optimizer.lr=A,B")),
+        ("optimizer.lr", ("learning rate", "a number from 0 up", "optimizer=adamw", "5.0e-5", "-m optimizer.lr=A,B")),
         ("freeze.layers", ("freeze=bottom", "2")),
         ("runs", ("kdlab runs [overrides]", "# where to write")),
         ("cluster.threads", ("torch threads",)),

@@ -218,7 +218,7 @@ def test_python_users_load_and_predict(place):
         (["path=new.csv", "encoding=klingon"], "encoding=klingon is not known"),
         (["path=again.csv"], "has a column named 'predicted', which predict writes: rename it"),
         (["path=empty.csv"], "empty.csv has no rows"),
-        ([], "path has no value; give a file of rows"),
+        ([], "path has no value"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_loaded(words, told, place, tmp_path, kdlab, monkeypatch):

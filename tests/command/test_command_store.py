@@ -69,5 +69,5 @@ def test_it_removes_what_was_asked_for(kdlab, kept, words, left):
 
 def test_mistakes_are_one_sentence(kdlab):
     code, _, err = kdlab("store", "action=purge")
-    assert code == 2 and err == "error: action=purge is not known: choose one of list, verify, prune.\n"
+    assert code == 2 and err == "error: action is 'purge', but must be one of list, verify, prune\n"
     assert "no store in" in kdlab("store")[1]

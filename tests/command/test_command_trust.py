@@ -220,12 +220,8 @@ def test_code_fetches_nothing_that_the_command_does_not_allow(monkeypatch, tmp_p
 
     monkeypatch.setenv("KDLAB_CACHE", str(tmp_path))
     monkeypatch.setattr(fetch, "_fetch", lambda *_: pytest.fail("it was fetched"))
-    fetch.refuse_downloads()
-    try:
-        with pytest.raises(UserError, match="not in the cache"):
-            fetch.local("package:evil==1.0/x", download=True)
-    finally:
-        fetch.refuse_downloads(False)
+    with fetch.downloads_refused(), pytest.raises(UserError, match="not in the cache"):
+        fetch.local("package:evil==1.0/x", download=True)
 
 
 @pytest.mark.parametrize("text", ["${oc.env:KDLAB_SECRET}", "x${oc.env:KDLAB_SECRET,none}", "${run_id:}", "${seed}"])

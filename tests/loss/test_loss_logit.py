@@ -62,7 +62,7 @@ KNOBS = [
     (name, key)
     for name in NODES
     for key, value in settings(name).items()
-    if key != "weight" and isinstance(value, (int, float)) and not isinstance(value, bool)
+    if key not in ("weight", "lr", "weight_decay") and isinstance(value, (int, float)) and not isinstance(value, bool)
 ]
 
 

@@ -111,7 +111,7 @@ def test_weights_that_begin_to_learn_later_are_pulled_to_the_same_start(base):
 
 def test_what_makes_no_sense_is_refused(base):
     job, option = base
-    with pytest.raises(UserError, match="at least 0"):
+    with pytest.raises(UserError, match="a number from 0 up"):
         train(knob(job, "penalty.alpha=-1"))
     with pytest.raises(UserError, match="penalty=none or peft=none"):
         train(crossed(job, peft=option["peft"]["lora"]))

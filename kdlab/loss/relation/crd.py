@@ -101,13 +101,6 @@ class CRD(Term):
         self.log_z: Tensor
         self.register_buffer("log_z", torch.full((2,), torch.nan))  # unknown until the first training step
 
-    @torch.no_grad()
-    def _labels(self, student: Output, row: Tensor) -> tuple[Tensor, Tensor]:
-        """The classes of this batch's rows ``[B]``, and of all rows, with those of this step on all processes."""
-        label = classes_of(student)
-        places, fresh = gathered(row.where(student.mask, self.rows)), gathered(label)
-        return label, self.label.index_copy(0, places, fresh)
-
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
         row, mask = student.row, student.mask
         if row is None:
@@ -115,8 +108,8 @@ class CRD(Term):
         own = embed(self.student, pool(student, self.taps["student"][0], "student"))
         goal = embed(self.teacher, pool(teacher, self.taps["teacher"][0], "teacher"))
         row = row.where(mask, 0)
-        label, known_label = self._labels(student, row)
-        drawn, other = draw_apart(row, self.negatives, label, known_label[:-1])
+        label, place = classes_of(student), row.where(mask, self.rows)
+        drawn, other = draw_apart(row, self.negatives, label, self.label.index_copy(0, place, label)[:-1])
         index = torch.cat([row[:, None], drawn], 1)
         temperature = at(self.temperature, progress)
         total = student.logits.new_zeros(())
@@ -134,7 +127,7 @@ class CRD(Term):
             known.append(log_z)
         if self.training and torch.is_grad_enabled():
             self.log_z.copy_(torch.stack(known))
-            self.label.copy_(known_label)
+            self.label.index_copy_(0, gathered(place), gathered(label))
             self.student_bank.write(row, own, mask)
             self.teacher_bank.write(row, goal, mask)
         return total
