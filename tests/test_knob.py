@@ -47,7 +47,8 @@ MEASURED = {
 # change neither a weight nor the identity
 IDLE = {
     "group": "other", "outputs": "elsewhere", "rerun": "true", "download": "true",
-    "check": "false", "trust": "[mylab.*]", "cluster.threads": "1",
+    "check": "false", "trust": "[mylab.*]", "allow_overlap": "true", "cluster.threads": "1",
+    "callback.checkpoint.keep_optimizer": "true",
     "callback.finite.every_n_steps": "1", "callback.progress.refresh_seconds": "0.1",
     "callback.progress.write_seconds": "0.5",
     "callback.checkpoint.every_n_steps": "2", "callback.lr_monitor.logging_interval": "epoch",
