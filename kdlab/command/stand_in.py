@@ -15,12 +15,15 @@ from kdlab.command.find import adopt, places, wanted
 from kdlab.command.job import Job
 from kdlab.command.teacher import Trained, named
 from kdlab.command.trust import Trust
+from kdlab.datamodule.rows import sampled
 from kdlab.doctor.anatomy import weightless
 from kdlab.file import write_json
 from kdlab.model.save import save, tokenizer_fingerprint
 from kdlab.run import Run, read_done
 
 DEALT = ("seed", "batch_size", "tokens_per_batch", "eval_batch_size")  # how rows are dealt out, not which there are
+
+SAMPLE = 20_000  # rows that are tokenised
 
 
 class StandIn:
@@ -48,7 +51,7 @@ class StandIn:
 
     def bare_teacher(self, job: Job, place: str, node: DictConfig, task: Any, data: Any) -> tuple[Any, str]:
         """A teacher's model, likewise, and what is known of its run."""
-        found = self._wanted(job, place, node)
+        found = self.wanted(job, place, node)
         if isinstance(found, Trained):
             shape = OmegaConf.create({"_target_": "kdlab.model.hf.hf", "path": str(found.weights), "pretrained": True})
             plain = (found.weights / "config.json").exists()
@@ -60,7 +63,7 @@ class StandIn:
             f"{found.folder.name} is trained first, once; an untrained model of its config stands in for it here"
         )
 
-    def _wanted(self, job: Job, place: str, node: DictConfig) -> Trained | Job:
+    def wanted(self, job: Job, place: str, node: DictConfig) -> Trained | Job:
         """The trained model that a node names, or the job that has to train it."""
         found = wanted(job, place, node)
         if isinstance(found, Trained) or read_done(found.folder) is None:
@@ -69,7 +72,7 @@ class StandIn:
 
     def taught(self, job: Job, place: str, node: DictConfig) -> Path:
         """Where a teacher lies: its own run, or one that was never trained."""
-        found = self._wanted(job, place, node)
+        found = self.wanted(job, place, node)
         if isinstance(found, Trained):
             return found.folder.absolute()
         if found.folder not in self.teachers:
@@ -98,7 +101,7 @@ class StandIn:
         return run.folder
 
     def _labels(self, job: Job, place: str, node: DictConfig) -> list[str] | None:
-        found = self._wanted(job, place, node)
+        found = self.wanted(job, place, node)
         return found.labels if isinstance(found, Trained) else list(self.data(found).labels)
 
     def data(self, job: Job) -> Any:
@@ -108,7 +111,8 @@ class StandIn:
         dealt = {name: plain.pop(name) for name in DEALT if name in plain and not drawn}
         key = json.dumps(plain, sort_keys=True, default=str)
         if key not in self.known:
-            self.known[key] = select.data(job.cfg)
+            with sampled(SAMPLE):
+                self.known[key] = select.data(job.cfg)
             adopt(job, self.known[key], build.make(job.cfg.task), lambda place, node: self._labels(job, place, node))
         data = self.known[key]
         if any(getattr(data, name) != value for name, value in dealt.items()):

@@ -21,7 +21,7 @@ from kdlab.datamodule.corpus import Corpus, counted, labelled
 from kdlab.datamodule.curriculum.base import Curriculum
 from kdlab.datamodule.cut import ByRows, ByTokens, Cut
 from kdlab.datamodule.odd import odd, unknown
-from kdlab.datamodule.rows import Rows, stored
+from kdlab.datamodule.rows import Rows, repeated, sample, stored
 from kdlab.datamodule.seen import Seen
 from kdlab.datamodule.select.base import Select
 from kdlab.datamodule.view import View
@@ -156,7 +156,9 @@ class TextData(LightningDataModule, ABC):
         self.tokenizer = tokenizer.load(self.tokenizer_spec, texts, self.download)
         self.texts = corpus.texts
         self.fingerprint, rows = self._tokens(self.tokenizer)
-        self._label(rows, split.priority(corpus.texts, self.seed, "few"), drop=self.select is None)
+        few = self.per_class is not None or self.budget is not None
+        order = split.priority(corpus.texts, self.seed, "few") if few else order
+        self._label(rows, order, drop=self.select is None)
 
     def _notice(self, *told: str) -> None:
         for one in told:
@@ -314,7 +316,10 @@ class TextData(LightningDataModule, ABC):
     @property
     def used(self) -> np.ndarray:
         """The ids of all rows that are in a split, in order."""
-        return np.unique(np.concatenate(list(self.splits.values())))
+        marked = np.zeros(len(self._deck().rows), bool)
+        for rows in self.splits.values():
+            marked[rows] = True
+        return np.flatnonzero(marked)
 
     @property
     def codes(self) -> np.ndarray:
@@ -324,8 +329,10 @@ class TextData(LightningDataModule, ABC):
     @property
     def lengths(self) -> np.ndarray:
         """How many tokens each row of the data has, by row id; 0 for the rows in no split."""
-        lengths = np.zeros_like(self._deck().rows.lengths)
-        lengths[self.used] = self._deck().rows.lengths[self.used]
+        every = self._deck().rows.lengths
+        lengths = np.zeros_like(every)
+        for rows in self.splits.values():
+            lengths[rows] = every[rows]
         return lengths
 
     def every_row(self, tokens_per_batch: int = 16384) -> Batches:
@@ -396,8 +403,14 @@ class TextData(LightningDataModule, ABC):
         for text in self.texts:
             known.update(hashlib.sha256(text.encode()).digest())
         fingerprint = known.hexdigest()[:32]
-        encode = partial(tokenizer.encode, own, self.texts, self.max_length)
-        rows = stored(fingerprint, len(self.texts), encode)
+        some = sample(fingerprint, len(self.texts))
+        if some is None:
+            encode = partial(tokenizer.encode, own, self.texts, self.max_length)
+            rows = stored(fingerprint, len(self.texts), encode)
+        else:
+            found = list(tokenizer.encode(own, [self.texts[row] for row in some], self.max_length))
+            rows = repeated(found, len(self.texts))
+            self._notice(f"{len(some):,} of the {len(rows):,} rows were tokenised as a sample that stands for all")
         if own is not self.tokenizer or not self.tokenizer_spec.startswith("train:"):
             self._notice(*unknown(rows, own))
         return fingerprint, rows

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +44,39 @@ class Rows:
         ids = np.full(mask.shape, pad, np.int64)
         ids[mask] = self.tokens[(starts[:, None] + place)[mask]]
         return ids, mask.astype(np.int64)
+
+
+_most: ContextVar[int | None] = ContextVar("most", default=None)
+
+
+@contextmanager
+def sampled(most: int) -> Iterator[None]:
+    """Meanwhile, of data with more rows than ``most`` only so many are tokenised, and stand for the others."""
+    before = _most.set(most)
+    try:
+        yield
+    finally:
+        _most.reset(before)
+
+
+def sample(fingerprint: str, count: int) -> np.ndarray | None:
+    """The rows that are to be tokenised of ``count``, at equal distances; None: all, or they are kept already."""
+    most = _most.get()
+    if most is None or count <= most or (cache() / "rows" / fingerprint).exists():
+        return None
+    return np.linspace(0, count - 1, most).astype(int)
+
+
+def repeated(some: Sequence[Sequence[int]], count: int) -> Rows:
+    """``count`` rows made of some, which take turns.
+
+    Example:
+        >>> repeated([[1, 2], [3]], 3).tokens.tolist()
+        [1, 2, 3, 1, 2]
+    """
+    lengths = np.resize(np.array([len(row) for row in some]), count)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return Rows(np.resize(np.concatenate([np.asarray(row, np.int32) for row in some]), offsets[-1]), offsets)
 
 
 def stored(fingerprint: str, count: int, tokenise: Callable[[], Iterable[Sequence[int]]]) -> Rows:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from kdlab.__main__ import conf
-from kdlab.command import distill, doctor, point
+from kdlab.command import distill, doctor, point, stand_in
 from kdlab.command.examine import Examination
 from kdlab.doctor.knob import turn
 from kdlab.doctor.table import Page
@@ -76,6 +77,16 @@ def test_forty_points_that_differ_in_values_are_prepared_once(examine, tiny, mon
     assert len(examination.traces) >= 9
     assert counts == {"prepare": 1, "assemble": 1}
     assert not Path("outputs").exists()
+
+
+def test_of_many_rows_a_sample_is_tokenised_and_stands_for_all(kdlab, tiny, monkeypatch):
+    monkeypatch.setattr(stand_in, "SAMPLE", 40)
+    words = [*tiny["finetune"], "logger=none", "datamodule.max_length=97"]
+    code, out, err = kdlab("doctor", "finetune", *words)
+    assert code == 0, err
+    assert re.search(r"40 of the \d+ rows were tokenised as a sample", out)
+    monkeypatch.setattr(stand_in, "SAMPLE", 100_000)
+    assert "as a sample" not in kdlab("doctor", "finetune", *words)[1], "nothing of it was kept as the rows"
 
 
 def test_of_a_large_grid_each_value_and_each_structure_is_composed(examine, tiny):
