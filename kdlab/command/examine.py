@@ -8,7 +8,7 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,9 @@ from kdlab.command.length import epochs
 from kdlab.command.point import Point, folders, outline
 from kdlab.command.stage import earlier
 from kdlab.command.stand_in import StandIn
+from kdlab.command.teacher import Trained, named
 from kdlab.command.train import Prepared
+from kdlab.command.trust import Trust
 from kdlab.doctor import cost
 from kdlab.doctor.anatomy import anatomy, trainable
 from kdlab.doctor.knob import turn
@@ -35,6 +37,7 @@ from kdlab.doctor.table import Page, free, size
 from kdlab.doctor.trial import ROWS, Trace, data_trace, few, rows_trace, trial, written
 from kdlab.error import UserError
 from kdlab.module.base import Learner
+from kdlab.precision import computing
 from kdlab.run import read_done
 
 ALONE = {  # of the trainer: where and with what is watched, and what a trial sets itself
@@ -226,6 +229,43 @@ class Examination:
             self.teaching[key] = base
         return prepared
 
+    def _first(self, job: Job, measured: cost.Cost, data: Any, shape: Sequence[int], stored: bool) -> dict[str, float]:
+        """Seconds of one thread for what all runs need once: teachers that are trained first, and the teacher's pass.
+
+        Args:
+            measured: of the learner of ``job``.
+            shape: rows and length of a batch.
+            stored: whether the teacher's answers are stored.
+        """
+        training, passing = 0.0, 0.0
+        own = measured.memory["weights"]
+        waiting = list(places(job.cfg.teacher).items()) if asks_a_teacher(job) else []
+        jobs, seen = [job] * len(waiting), set()
+        while waiting:
+            (place, node), asker = waiting.pop(), jobs.pop()
+            found, folder = self.models.wanted(asker, place, node), self.models.taught(asker, place, node)
+            trained = named(str(folder), self.folder, Trust.of(asker.cfg))
+            token = cost.reading(trained.model, *shape)
+            passing += token * _tokens(data) if stored and asker is job else 0.0
+            if isinstance(found, Trained) or found.folder in seen:
+                continue
+            seen.add(found.folder)
+            theirs = self.models.data(found)
+            plain: Any = OmegaConf.to_container(found.cfg.trainer, resolve=True)
+            plain["max_epochs"] = epochs(found.cfg.trainer, theirs)
+            micro = len(theirs.train_dataloader()) * found.cfg.trainer.accumulate_grad_batches
+            steps = cost.planned(micro, plain)
+            tokens, ratio = cost.tokens_per_step(theirs), _bytes(trained.model) / own
+            mine = cost.tokens_per_step(data)
+            step = cost.unmeasured(measured.step, measured.token, token, mine, tokens, ratio)
+            validated = cost.validations(micro, plain, steps) * _tokens(theirs, "val") + _tokens(theirs, "test")
+            training += steps * step + validated * token
+            if asks_a_teacher(found):
+                inner = list(places(found.cfg.teacher).items())
+                waiting, jobs = waiting + inner, jobs + [found] * len(inner)
+        told = {"teacher training": training, "teacher pass": passing}
+        return {name: seconds for name, seconds in told.items() if seconds}
+
     def _cost(self, point: Point) -> list[str]:
         """Measure some whole steps of the first point, and add up what all jobs take; what there is no room for."""
         job = _job(point)
@@ -242,11 +282,18 @@ class Examination:
         prepared = self._prepared(job, part, root)
         store = cost.stored(root / "store", data.lengths, data.splits["train"], plain["max_epochs"] or 0)
         asked = 0 if store else sum(_bytes(trained.model) for trained in prepared.teachers.values())
-        measured = cost.measure(prepared.learner, part, partial(_trainer, job), asked, steps, data.tokens_per_step)
+        with computing(job.cfg.trainer.precision):
+            measured = cost.measure(prepared.learner, part, partial(_trainer, job), asked, steps, data.tokens_per_step)
         self.page.adapters(_adapters(prepared.learner))
-        validated = cost.validations(batches, plain, steps) * len(data.splits["val"]) + len(data.splits["test"])
+        validated = cost.validations(batches, plain, steps) * _tokens(data, "val") + _tokens(data, "test")
+        parts = {"student" if "student" in job.cfg else "model": steps * measured.step + validated * measured.token}
+        shape = next(iter(part.train_dataloader()))["input_ids"].shape
+        with computing(job.cfg.trainer.precision):
+            once = self._first(job, measured, data, shape, bool(store))
+        threads = job.cfg.cluster.threads or torch.get_num_threads()
         left = sum(read_done(one) is None for one in folders(self.points))
-        self.page.cost(measured, steps, steps * measured.step + validated * measured.row, left, store)
+        parts, once = ({name: cost.wall(value, threads) for name, value in some.items()} for some in (parts, once))
+        self.page.cost(measured, once, parts, steps, threads, left, store)
         room, memory = free(Path(job.cfg.outputs)), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         here = job.cfg.trainer.get("accelerator") == "cpu"
         return [
@@ -266,6 +313,12 @@ def _teaching_key(job: Job, data: Any) -> str:
     reads = [loss.needs_teacher, loss.maps_layers, sorted(loss.taps["teacher"]), build.needs_teacher(cfg.student)]
     how = [cfg.outputs, cfg.allow_overlap, str(cfg.trainer.precision), epochs(cfg.trainer, data)]
     return written([*plain, *reads, *how, rows_trace(data)])
+
+
+def _tokens(data: Any, *splits: str) -> int:
+    """Tokens of some splits, or of all rows that are used."""
+    rows = np.concatenate([data.splits[name] for name in splits]) if splits else data.used
+    return int(data.lengths[rows].sum())
 
 
 def _adapters(learner: Learner) -> list[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import Callback, Trainer
+from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from kdlab.module.base import Learner
@@ -26,12 +28,13 @@ class Cost:
     """Measured on this machine's CPU.
 
     Attributes:
-        step, row: seconds of an optimizer step, and of validating a row.
+        step: seconds that one thread computes for an optimizer step.
+        token: likewise, for the model to read a token of a batch in evaluation.
         memory: bytes that training holds at the longest batch, by what for; activations are scaled by tokens.
     """
 
     step: float
-    row: float
+    token: float
     memory: dict[str, int]
 
     @property
@@ -50,13 +53,9 @@ def measure(learner: Learner, data: Any, fit: Callable[..., Trainer], teacher: i
         longest: tokens of the largest optimizer step of the whole data.
     """
     meter, count = _Meter(), min(MOST, steps)
-    trainer = fit(callbacks=[meter], max_steps=count, max_epochs=-1)
-    trainer.fit(learner, datamodule=data)
-    batch = next(iter(data.val_dataloader()))
-    start = time.perf_counter()
-    with torch.inference_mode():
-        learner.task.read(learner.model.eval(), batch)
-    row = (time.perf_counter() - start) / len(batch["row"])
+    with one_thread():
+        trainer = fit(callbacks=[meter], max_steps=count, max_epochs=-1)
+        trainer.fit(learner, datamodule=data)
     learning = [one for one in learner.parameters() if one.requires_grad]
     state = [value for optimizer in trainer.optimizers for one in optimizer.state.values() for value in one.values()]
     memory = {
@@ -66,8 +65,77 @@ def measure(learner: Learner, data: Any, fit: Callable[..., Trainer], teacher: i
         "activations": int(meter.saved * longest / meter.parts / max(1, meter.tokens)),
         "teacher": teacher,
     }
+    token = reading(learner.model, *next(iter(data.train_dataloader()))["input_ids"].shape)
     warm = meter.seconds[1:] or meter.seconds
-    return Cost(float(np.mean(warm)), row, {name: count for name, count in memory.items() if count})
+    return Cost(float(np.mean(warm)), token, {name: count for name, count in memory.items() if count})
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Compute with one thread: what it takes is then no matter of what else the machine does."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def reading(model: nn.Module, rows: int, length: int) -> float:
+    """Seconds that one thread computes for a model to read a token of a batch; the second reading counts.
+
+    Args:
+        rows, length: of the batch.
+    """
+    ids = torch.zeros(rows, length, dtype=torch.long)
+    training = model.training
+    with one_thread(), torch.inference_mode():
+        model.eval()
+        for _ in range(2):
+            start = time.process_time()
+            model(input_ids=ids, attention_mask=torch.ones_like(ids))
+            seconds = time.process_time() - start
+    model.train(training)
+    return seconds / (rows * length)
+
+
+def wall(seconds: float, threads: int) -> float:
+    """Seconds on an idle machine of what takes one thread so long, when a tenth of it is done by one thread alone.
+
+    Source: Amdahl 1967, Validity of the single processor approach, AFIPS 30.
+
+    Example:
+        >>> wall(10.0, 1), wall(10.0, 9)
+        (10.0, 2.0)
+    """
+    return seconds * (0.1 + 0.9 / max(1, threads))
+
+
+def unmeasured(
+    step: float, own: float, other: float, own_tokens: float, other_tokens: float, parameters: float
+) -> float:
+    """Seconds of an optimizer step of another model than the measured one, from how long both take to read.
+
+    A backward pass takes twice as long as a forward pass; what a step takes beyond both is the optimizer's, which
+    looks at each parameter.
+
+    Args:
+        step: of the measured model.
+        own, other: seconds that the measured and the other model take to read a token.
+        own_tokens, other_tokens: of a step of each.
+        parameters: of the other model, as a share of those of the measured one.
+
+    Example:
+        >>> unmeasured(step=4.0, own=0.01, other=0.02, own_tokens=100, other_tokens=100, parameters=2.0)
+        8.0
+    """
+    return 3 * other * other_tokens + max(0.0, step - 3 * own * own_tokens) * parameters
+
+
+def tokens_per_step(data: Any) -> float:
+    """Tokens of an optimizer step, padding included, in the mean."""
+    lengths, plan = data.deck.rows.lengths, data.train_dataloader().plan(0)
+    return float(np.mean([len(rows) * int(lengths[rows].max()) for rows in plan[:200]]))
 
 
 def planned(batches: int, trainer: Mapping[str, Any]) -> int:
@@ -131,7 +199,7 @@ class _Meter(Callback):
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         self.parts = trainer.accumulate_grad_batches
         if batch_idx % self.parts == 0:
-            self.begun = time.perf_counter()
+            self.begun = time.process_time()
         if not self.tokens:
             self.tokens = batch["input_ids"].numel()
             seen = {one.untyped_storage().data_ptr() for one in pl_module.parameters()}
@@ -156,7 +224,7 @@ class _Meter(Callback):
 
     def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
         if (batch_idx + 1) % self.parts == 0:
-            self.seconds.append(time.perf_counter() - self.begun)
+            self.seconds.append(time.process_time() - self.begun)
 
 
 def _bytes(tensors: Any) -> int:

@@ -89,11 +89,27 @@ class Page:
             for words in knob.equal:
                 self.note(f"{' and '.join(words)} are the same")
 
-    def cost(self, cost: Cost, steps: int, run: float, left: int, store: int) -> None:
+    def cost(
+        self, cost: Cost, once: Mapping[str, float], each: Mapping[str, float], steps: int, threads: int, left: int,
+        store: int,
+    ) -> None:  # fmt: skip
+        """What the runs take.
+
+        Args:
+            once: seconds of what is done once for all runs, by name.
+            each: seconds of what each run does, by name.
+            steps: of a run.
+            threads: of a run.
+            left: how many runs are not finished.
+            store: bytes of the teacher's answers.
+        """
+        shown = ", ".join(f"{name} {_clock(seconds)}" for name, seconds in (dict(once) | dict(each)).items())
+        shown += f" ({steps:,} steps)"
+        first, run = sum(once.values()), sum(each.values())
         self._line(
             "time",
-            f"about {_clock(run)} a run on this machine's CPU ({steps} steps, {1000 * cost.step:.0f} ms each), "
-            f"{_clock(run * left)} for the {left} still to run, one after the other",
+            f"about {_clock(first + run)} a run on this machine's CPU with {threads} of its threads free ({shown}); "
+            f"{_clock(first + run * left)} for the {left} still to run, one after the other",
         )
         parts = ", ".join(f"{name} {size(count)}" for name, count in cost.memory.items())
         self._line("memory", f"about {size(cost.bytes)} while training ({parts})")

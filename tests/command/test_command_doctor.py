@@ -24,6 +24,7 @@ def test_a_good_sweep_is_described_and_leaves_nothing_behind(kdlab, tiny):
     for key, change in {"freeze": "the trainable set", "optimizer.lr": "the optimizer", "loss": "the loss"}.items():
         assert change in out.split(f" {key} ")[-1], out
     for said in ("layer.1", "embedding, hidden.0, hidden.1", "negative, positive", "a run on this machine", "memory",
+                 "teacher training", "teacher pass",
                  "for the teacher's answers, once for all runs", "freeze=gradual"):  # fmt: skip
         assert said in out
     assert not Path("outputs").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import lightning.pytorch as pl
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from lightning.pytorch.demos.boring_classes import BoringModel, RandomDataset
 from torch.utils.data import DataLoader
 
-from kdlab.doctor.cost import planned, stored, validations
+from kdlab.doctor.cost import planned, reading, stored, unmeasured, validations, wall
 from kdlab.store_build import Part, ensure
 
 
@@ -77,6 +78,34 @@ def test_stores_of_a_few_rows_tell_the_size_of_those_of_all(tmp_path):
         made("few", some, epoch=epoch)
     views = sum(made("all", train, epoch=epoch) for epoch in range(3))
     assert stored(tmp_path / "few", lengths, train, epochs=3) == whole + views
+
+
+def test_a_step_of_a_larger_model_is_scaled_by_what_it_reads_and_by_what_learns():
+    """Against the definition: a step is a forward and two backward parts, and the optimizer's on each parameter."""
+
+    def step(token: float, tokens: float, parameters: float) -> float:
+        return 3 * token * tokens + 0.001 * parameters
+
+    own, other = (0.002, 1000.0, 500.0), (0.005, 400.0, 1500.0)
+    assert unmeasured(step(*own), own[0], other[0], own[1], other[1], other[2] / own[2]) == pytest.approx(step(*other))
+    assert wall(8.0, 1) == 8.0
+    assert 2.0 < wall(8.0, 4) < 8.0
+
+
+def test_reading_a_longer_batch_costs_tokens_and_leaves_the_model_as_it_was():
+    class Slow(torch.nn.Module):
+        calls: ClassVar[list[tuple[int, ...]]] = []
+
+        def forward(self, input_ids, attention_mask):
+            self.calls.append(tuple(input_ids.shape))
+            assert torch.get_num_threads() == 1
+            assert not self.training
+
+    threads, model = torch.get_num_threads(), Slow().train()
+    assert reading(model, 3, 5) >= 0
+    assert Slow.calls == [(3, 5), (3, 5)]
+    assert model.training
+    assert torch.get_num_threads() == threads
 
 
 def test_measured_memory_holds_weights_gradients_and_the_optimizers_state(kdlab, tiny):
