@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 from hydra import initialize_config_dir
 from omegaconf import OmegaConf
 from small import small
+from torch import nn
 
 from kdlab.__main__ import conf
 from kdlab.command import build
@@ -34,3 +38,15 @@ def test_what_was_read_ahead_is_taken_once_and_by_the_same_config(reviews):
     assert first.label_counts == second.label_counts == [5, 5]
     assert first is not second, "a job changes its data: who comes second reads anew"
     assert (first.deck.codes == second.deck.codes).all()
+
+
+def test_texts_that_are_longer_than_the_table_of_positions_are_refused():
+    model = nn.Module()
+    model.position_embeddings = nn.Embedding(16, 4)
+    data = SimpleNamespace(max_length=64, lengths=np.array([5, 16]))
+    build._positions(model, data)
+    data.lengths = np.array([5, 17])
+    with pytest.raises(
+        UserError, match=r"a text of 17 tokens, but Module has 16 positions: set datamodule.max_length=16"
+    ):
+        build._positions(model, data)

@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 from kdlab.__main__ import VERBS, conf
 from kdlab.command.near import child, leaves
 
-VALUES = {"negative": "-1", "null": "null", "a word": "banana", "empty": "", "huge": "1000000000000"}
+VALUES = {"negative": "-1", "zero": "0", "null": "null", "a word": "banana", "empty": "", "huge": "1000000000000"}
 MORE = {  # options beside those that a command begins with, whose keys are tried too
     "finetune": (["model=mlp"], ["peft=lora"], ["freeze=gradual"], ["optimizer=sgd"], ["penalty=l2_sp"]),
     "distill": (["teacher=live"], ["loss=hint"], ["freeze=bottom"], ["callback=[default,early_stopping]"]),
