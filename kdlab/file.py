@@ -217,12 +217,14 @@ def _own(path: Path, create: bool = True) -> TextIO:
 
 
 def refuse_links(folder: Path) -> None:
-    """Refuse a run directory with links in it, through which writing would change other files.
+    """Refuse a run directory with links, through which writing would change other files, or with pipes or devices.
 
     Raises:
-        UserError: a link in the folder, or in a folder of it.
+        UserError: a link in the folder, or in a folder of it, or what is no ordinary file.
     """
     for path in [*folder.glob("*"), *folder.glob("*/*")]:
+        if not path.is_symlink() and not path.is_file() and not path.is_dir() and path.exists():
+            raise UserError(f"{path} is no ordinary file, and a run directory has no other: delete it")
         if path.is_symlink():
             raise UserError(
                 f"{path} is a link, and a run directory has none: writing would change {path.resolve()}; delete it"

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import Callback, ProgressBar
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig
 from torch import Tensor
 
@@ -57,6 +58,10 @@ warnings.filterwarnings("ignore", message="The `srun` command is available")  # 
 AGREEMENT = "val/fidelity/agreement"
 NEARLY_ALL = 0.99  # of a split's rows
 
+UNREADABLE = (
+    KeyError, TypeError, AttributeError, ValueError, RuntimeError, IndexError, MisconfigurationException,
+)  # fmt: skip
+MOST_STEPS = 2**53  # of a training
 RESUMED = {  # what Lightning looks for in a checkpoint to go on from
     "state_dict": dict, "global_step": int, "epoch": int, "loops": dict, "callbacks": dict, "optimizer_states": list,
     "lr_schedulers": list, "pytorch-lightning_version": str,
@@ -203,7 +208,15 @@ def fit(
     except SystemExit as stop:  # what Lightning makes of Ctrl-C, after which it is deaf to it
         signal.signal(signal.SIGINT, signal.default_int_handler)
         raise KeyboardInterrupt from stop
-    except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, IndexError) as problem:
+    except (
+        KeyError,
+        TypeError,
+        AttributeError,
+        ValueError,
+        RuntimeError,
+        IndexError,
+        MisconfigurationException,
+    ) as problem:
         if restored.yes or run.last_checkpoint is None:
             raise
         raise _misfit(run.last_checkpoint, problem) from problem
@@ -307,6 +320,8 @@ def _checkpoint(path: Path, parts: Mapping[str, type]) -> dict[str, Any]:
         for name, kind in parts.items():
             if not isinstance(content[name], kind):
                 raise TypeError(f"{name} is none")
+        if not 0 <= content.get("global_step", 0) <= MOST_STEPS:
+            raise ValueError(f"it is of step {content['global_step']}")
         return content
     except Exception as problem:
         raise UserError(

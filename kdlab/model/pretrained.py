@@ -50,8 +50,8 @@ AUTO: dict[str, Any] = {
 
 def kind(config: PreTrainedConfig) -> str:
     """The task that a saved model was made for, by its class."""
-    names = config.architectures or [""]
-    return "causal_lm" if names[0].endswith(("ForCausalLM", "LMHeadModel")) else "sequence_classification"
+    names = config.architectures if isinstance(config.architectures, list) and config.architectures else [""]
+    return "causal_lm" if str(names[0]).endswith(("ForCausalLM", "LMHeadModel")) else "sequence_classification"
 
 
 def resolve(path: str, download: bool) -> str:

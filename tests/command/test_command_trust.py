@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -340,6 +341,31 @@ def test_a_checkpoint_of_something_else_is_told(kdlab, run, tiny, part, value):
     assert code == 2, out
     assert "last.ckpt cannot be read" in err
     assert err.count("error: ") == 1 and "Traceback" not in err
+
+
+@pytest.mark.parametrize(("part", "value"), [("global_step", -5), ("global_step", 2**62), ("epoch", 10**9)])
+def test_a_checkpoint_beyond_the_end_of_training_is_told(kdlab, run, tiny, part, value):
+    """Training would be skipped, and the run be called finished."""
+    (run / "done.json").unlink()
+    last = run / "checkpoints" / "last.ckpt"
+    content = torch.load(last, weights_only=True)
+    content[part] = value
+    if part == "epoch":
+        content["loops"]["fit_loop"]["epoch_progress"]["current"] |= dict.fromkeys(("processed", "completed"), value)
+    torch.save(content, last)
+    code, out, err = kdlab("distill", *tiny["distill"], "logger=none")
+    assert code == 2, out
+    assert "last.ckpt cannot be read" in err
+
+
+@pytest.mark.parametrize("name", ["checkpoints/last.ckpt", "history.csv", "metrics.json"])
+def test_a_pipe_in_a_run_directory_is_not_waited_for(kdlab, run, tiny, name):
+    (run / "done.json").unlink()
+    (run / name).unlink()
+    os.mkfifo(run / name)
+    code, _, err = kdlab("distill", *tiny["distill"], "logger=none")
+    assert code == 2
+    assert "is no ordinary file" in err
 
 
 def test_the_run_of_this_command_line_loads_back(run):
