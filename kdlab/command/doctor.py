@@ -98,7 +98,7 @@ def look(grid: Grid) -> None:
 
         with tempfile.TemporaryDirectory(prefix="kdlab-doctor-") as folder:
             swept = {key: words for key, words in grid.swept.items() if key not in idle}
-            examination = Examination(swept, _apart(points, idle), Path(folder), page, tell)
+            examination = Examination(swept, _apart(points, idle), Path(folder), page, tell, grid.jobs)
             wrong += examination.carry_out(PATIENCE)
     tell("")
     page.problems(wrong)

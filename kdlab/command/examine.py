@@ -59,11 +59,20 @@ class Examination:
         folder: where untrained teachers and small stores are kept meanwhile.
         page: what is found is printed there.
         tell: says what is being done.
+        jobs: how many there are, with those that are no points; None: as many as points.
     """
 
     def __init__(
-        self, swept: Mapping[str, list[str]], points: list[Point], folder: Path, page: Page, tell: Callable[[str], None]
+        self,
+        swept: Mapping[str, list[str]],
+        points: list[Point],
+        folder: Path,
+        page: Page,
+        tell: Callable[[str], None],
+        jobs: int | None = None,
     ) -> None:
+        runs = len(folders(points))
+        self.beyond = 0 if jobs is None or len(points) >= jobs else jobs - runs
         self.swept, self.points, self.folder, self.page, self.tell = swept, points, folder, page, tell
         self.by_words = {json.dumps(point.swept, sort_keys=True): point for point in points}
         self.models = StandIn(folder)
@@ -291,7 +300,7 @@ class Examination:
         with computing(job.cfg.trainer.precision):
             once = self._first(job, measured, data, shape, bool(store))
         threads = job.cfg.cluster.threads or torch.get_num_threads()
-        left = sum(read_done(one) is None for one in folders(self.points))
+        left = self.beyond + sum(read_done(one) is None for one in folders(self.points))
         parts, once = ({name: cost.wall(value, threads) for name, value in some.items()} for some in (parts, once))
         self.page.cost(measured, once, parts, steps, threads, left, store)
         room, memory = free(Path(job.cfg.outputs)), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

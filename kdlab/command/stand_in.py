@@ -19,10 +19,12 @@ from kdlab.datamodule.rows import sampled
 from kdlab.doctor.anatomy import weightless
 from kdlab.file import write_json
 from kdlab.model.save import save, tokenizer_fingerprint
+from kdlab.model.tap import classifier
 from kdlab.run import Run, read_done
 
 DEALT = ("seed", "batch_size", "tokens_per_batch", "eval_batch_size")  # how rows are dealt out, not which there are
 
+LOUD = 10.0  # how much larger a stand-in's logits are than an untrained model's, which say nearly nothing
 SAMPLE = 20_000  # rows that are tokenised
 
 
@@ -92,6 +94,9 @@ class StandIn:
         torch.manual_seed(job.cfg.seed)
         task = build.task(job.cfg, data)
         model = build.student(job.cfg, task, data, teacher) if "student" in job.cfg else build.model(node, task, data)
+        if not task.by_token and (head := classifier(model)) is not None:
+            with torch.no_grad():
+                head.weight.mul_(LOUD)
         run.begin(job.config, job.overrides)
         save(model, data.tokenizer, run.folder / "model")
         if not task.by_token:

@@ -48,7 +48,8 @@ def turn(
     """Turn each key through its values, the others held.
 
     Every key is turned under the first setting of the others, then, while there is time, under further ones; one that
-    has done nothing yet is turned under all of them. Of settings that are alike one is enough.
+    has done nothing yet is turned under all of them, and of any other no more values are tried than show that it does
+    something. Of settings that are alike one is enough.
 
     Args:
         trace: what a point does, by key; None where it cannot run.
@@ -66,13 +67,21 @@ def turn(
             if others is None or (late and knob.changes):
                 open_knobs.remove(knob)
             else:
-                _turn(knob, others, trace)
+                _turn(knob, others, trace, hurry=time.monotonic() - began > seconds)
     return knobs
 
 
-def _turn(knob: Knob, others: Mapping[str, str], trace: Callable[[Mapping[str, str]], Trace | None]) -> None:
-    found = {word: trace({**others, knob.key: word}) for word in knob.words}
-    seen = {word: one for word, one in found.items() if one is not None}
+def _turn(
+    knob: Knob, others: Mapping[str, str], trace: Callable[[Mapping[str, str]], Trace | None], hurry: bool
+) -> None:
+    """Turn a key through its values; in a hurry, until two of them differ."""
+    seen: dict[str, Trace] = {}
+    for word in knob.words:
+        one = trace({**others, knob.key: word})
+        if one is not None:
+            seen[word] = one
+        if hurry and len({tuple(sorted(known.items())) for known in seen.values()}) > 1:
+            break
     if len(seen) < 2:
         return
     knob.tried += 1

@@ -109,7 +109,7 @@ class Page:
         self._line(
             "time",
             f"about {_clock(first + run)} a run on this machine's CPU with {threads} of its threads free ({shown}); "
-            f"{_clock(first + run * left)} for the {left} still to run, one after the other",
+            f"{_clock(first + run * left)} for the {left:,} still to run, one after the other",
         )
         parts = ", ".join(f"{name} {size(count)}" for name, count in cost.memory.items())
         self._line("memory", f"about {size(cost.bytes)} while training ({parts})")

@@ -207,6 +207,7 @@ def test_of_a_search_the_ends_are_looked_at(kdlab, tiny):
     assert code == 0, out + err
     assert "7 jobs: the 2 different runs that were looked at: 2 new" in out
     assert "optimizer.lr 0.0001, 0.01 the loss, a gradient, the optimizer" in out
+    assert "for the 7 still to run" in out
     code, _, err = doctor(kdlab, tiny, *words, "loss.temperature=interval(-1,2)", flags=())
     assert code == 2
     assert "loss.temperature=-1.0" in err

@@ -50,6 +50,18 @@ def test_values_that_are_equal_where_others_are_not_are_named():
     assert knob.equal == [["a=1", "a=2"]]
 
 
+def test_in_a_hurry_no_more_values_are_tried_than_show_that_a_key_does_something():
+    tried = []
+
+    def trace(point):
+        tried.append(point["a"])
+        return {"the loss": "same" if point["a"] in ("a=0", "a=1") else point["a"]}
+
+    (knob,) = turn({"a": [f"a={value}" for value in range(9)]}, trace, -1)
+    assert tried == ["a=0", "a=1", "a=2"]
+    assert knob.changes == ["the loss"]
+
+
 def test_a_point_that_cannot_run_is_no_evidence():
     (knob,) = turn({"a": ["a=0", "a=1"]}, lambda point: None if point["a"] == "a=1" else {"the loss": "1"}, 60)
     assert not knob.dead
