@@ -93,7 +93,7 @@ def _prepare(job: Job, data: Any, tell: Tell, base: Teaching | None = None) -> P
     if alone and bounds(loss.alpha, "loss.alpha", by_row=True)[0] < 1:
         raise UserError(
             "no training row has a label, so the teacher alone can teach: set loss.alpha=1 (with loss=kd, or another "
-            "with a teacher), or keep labels"
+            "with a teacher), or keep labels (datamodule.per_class or budget above 0, where one of them is set)"
         )
     settings = shared(job, data, task)
     kind = build.teacher_kind(cfg.teacher)
