@@ -135,7 +135,7 @@ CASES: dict[str, dict[str, Case]] = {
             ("task.multi_label=true",), ("task.multi_label=true", "datamodule.multi_label=false", "set the latter only")
         ),
         "no such tokenizer": Case(("model.tokenizer=nobody/nothing",), ("nobody/nothing", "train:wordpiece")),
-        "a typo in a key": Case(("optimizer.learning_rate=1",), ("'optimizer.learning_rate'", "--cfg job")),
+        "a typo in a key": Case(("optimizer.learning_rate=1",), ("'optimizer.learning_rate'", "lists all settings")),
         "a typo in an option": Case(
             ("optimizer=adamm",), ("no optimizer=adamm", "Did you mean optimizer=adam", "adafactor, adam, adamw, sgd")
         ),

@@ -147,7 +147,7 @@ MISTAKES = {
     ),
     "several mistakes": (["loss.alpha=0.5,1.5", "loss.temperature=1,-1"], ["3 of the 4 points have a mistake"]),
     "an option that is none": (["freeze=none,haed"], ["freeze/haed", "gradual"]),
-    "a mistake in the recipe": (["teacher.recipe=['optimizer.lr=-1']"], ["teacher.recipe", "learning rate: -1"]),
+    "a mistake in the recipe": (["teacher.recipe=['optimizer.lr=-1']"], ["teacher.recipe", "optimizer.lr is -1"]),
     "a tap that is not there": (
         ["loss=hint", "loss.terms.hint.taps.student=hidden.1,hidden.7"],
         ["point 2 of 2", "loss.terms.hint of the student", "'hidden.7'"],
@@ -155,7 +155,10 @@ MISTAKES = {
     "a student that cannot be": (["student.heads=2,3"], ["point 2 of 2 (student.heads=3)", "heads=3"]),
     "more layers frozen than there are": (["freeze=bottom", "freeze.layers=1,9"], ["freeze.layers=9", "2 layers"]),
     "a teacher of other words": (["loss=hint", "student.tokenizer=train:wordpiece:150"], ["different tokenizers"]),
-    "a teacher of other labels": (["datamodule.path=rows.csv"], ["knows the labels", "['A', 'B']"]),
+    "a teacher of other labels": (
+        ["datamodule.path=rows.csv"],
+        ["trains on data with the labels", "['A', 'B']"],
+    ),
     "no such data": (["datamodule.path=nowhere.csv"], ["there is no file nowhere.csv"]),
     "a teacher that is not there": (["teacher.run=nobody"], ["'nobody'", "`kdlab runs` lists"]),
 }
