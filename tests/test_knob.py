@@ -142,8 +142,8 @@ def each_turned(job, place, values):
 
 
 BALANCED = {
-    "uncertainty": {"lr": "0.1"}, "dwa": {"temperature": "0.5", "periods": "3"},
-    "gradnorm": {"asymmetry": "50.0", "lr": "0.1"}, "none": {},
+    "uncertainty": {"lr": "0.1", "weight_decay": "50.0"}, "dwa": {"temperature": "0.5", "periods": "3"},
+    "gradnorm": {"asymmetry": "50.0", "lr": "0.1", "weight_decay": "20.0"}, "none": {},
 }  # fmt: skip
 
 
