@@ -40,13 +40,18 @@ def test_the_driver_of_many_runs_keeps_its_size(tiny, tmp_path, record_property)
     assert len(list(tmp_path.glob("outputs/distill/*/done.json"))) == RUNS
     begin = min((done for done in seen if done >= RUNS // 2), key=lambda done: done)
     end = max(done for done in seen if done < RUNS)
-    (memory, files, clock), (memory_end, files_end, clock_end) = seen[begin], seen[end]
+    (memory, _, clock), (memory_end, _, clock_end) = seen[begin], seen[end]
+    # what waits for the garbage collector comes and goes, so the fewest files of each quarter are compared
+    files, files_end = (
+        min(seen[done][1] for done in seen if first <= done < first + RUNS // 4)
+        for first in (RUNS // 2, RUNS - RUNS // 4)
+    )
     per_run = (clock_end - clock) / (end - begin)
     grown = (memory_end - memory) / (end - begin)
     record_property("seconds_per_run", per_run)
     print(
         f"{RUNS} runs: {per_run:.2f} s a run; {memory:.0f} MB after {begin}, {memory_end:.0f} MB after {end}", end="; "
     )
-    print(f"{files} open files after {begin}, {files_end} after {end}")
+    print(f"at least {files} open files in the third quarter, {files_end} in the last")
     assert files_end <= files + 3
     assert grown < 0.3, f"{grown:.2f} MB a run"
