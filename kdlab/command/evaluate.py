@@ -68,6 +68,12 @@ def main(cfg: DictConfig) -> Path:
     batches = list(getattr(data, f"{cfg.split}_dataloader")() if cfg.split != "train" else data.evaluate_rows("train"))
     count = _rows(batches)
     print(f"measures {count:,} rows of {data.source}", flush=True)
+    if "32" not in (trained_in := str(OmegaConf.select(read_config(subject.folder), "trainer.precision") or "32-true")):
+        print(
+            f"computes in float32, as predict and a loaded model do; the run's own test was in {trained_in}, so a few "
+            "rows may be decided otherwise",
+            flush=True,
+        )
     if task.by_token:
         batches = _slices(batches)
     elif not any(batch["labelled"] for batch in batches):

@@ -129,3 +129,17 @@ def test_outputs_that_were_moved_together_still_find_the_teacher(measured, tmp_p
     assert "any more" not in out
     assert found["teacher"]["confusion"] == whole["teacher"]["confusion"]
     assert found["teacher"]["parameters"] == whole["teacher"]["parameters"]
+
+
+def test_another_number_format_than_that_of_the_run_is_named(kdlab, tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for precision, named in (("bf16-mixed", True), ("32-true", False)):
+        words = [word for word in tiny["finetune"] if not word.startswith("trainer.precision")]
+        code, _, err = kdlab(
+            "finetune", *words, f"trainer.precision={precision}", f"outputs={precision}", "logger=none"
+        )
+        assert code == 0, err
+        (run,) = (tmp_path / precision / "finetune").glob("*-*")
+        code, out, err = kdlab("evaluate", f"run={run}", f"outputs={precision}", "repeats=1")
+        assert code == 0, err
+        assert (f"the run's own test was in {precision}" in out) == named
