@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
@@ -19,7 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from kdlab.check import fault, shown, written
 from kdlab.command.kind import ROOT
 from kdlab.command.near import child, hint, leaves, near, near_keys, value_at
-from kdlab.command.option import Menu, menu, roots
+from kdlab.command.option import Menu, menu, place, roots
 from kdlab.command.signature import signature
 from kdlab.error import UserError
 from kdlab.identity import MODELS
@@ -202,8 +203,25 @@ def _unknown(verb: str, key: str, offer: Menu) -> str:
     top = key.split(".")[0]
     if not found and "." not in key:
         found = near(key, list(offer.chosen))
+    if options := _having(key, offer):
+        found = [f"{top}={option} {key}=…" for option in options[:3]]
     of = f" in `kdlab {verb}`" if value_at(offer.cfg, top) is None or "." not in key else f" with {_chosen(top, offer)}"
     return f"There is no setting '{key}'{of}.{hint(found)} `kdlab {verb} --help` lists all settings."
+
+
+def _having(key: str, offer: Menu) -> list[str]:
+    """The options of a group that have a setting which the chosen one has not, such as ``table`` for its ``path``."""
+    top, _, rest = key.partition(".")
+    if not rest or top not in offer.options:
+        return []
+    folders = [folder for source in offer.cfg.hydra.runtime.config_sources if (folder := place(source)) is not None]
+    found = []
+    for option in offer.options[top]:
+        files = [file for folder in folders if (file := folder / top / f"{option}.yaml").is_file()]
+        held = yaml.safe_load(files[0].read_text(encoding="utf-8")) if files else None
+        if isinstance(held, dict) and rest.split(".")[0] in held:
+            found.append(option)
+    return found
 
 
 def _chosen(top: str, offer: Menu) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -173,3 +174,16 @@ def test_a_signature_follows_imports_and_base_classes(tmp_path, monkeypatch):
 def test_a_folder_of_options_that_is_not_there():
     with pytest.raises(UserError, match="no such folder"):
         look("distill", [], conf(), Path("nowhere"))
+
+
+@pytest.mark.parametrize(
+    ("verb", "word", "better"),
+    [
+        ("distill", "datamodule.path=mine.csv", "datamodule=table datamodule.path=…"),
+        ("evaluate", "datamodule.path=mine.csv", "datamodule=table datamodule.path=…"),
+        ("finetune", "optimizer.momentum=0.9", "optimizer=sgd optimizer.momentum=…"),
+    ],
+)
+def test_a_setting_of_another_option_names_that_option(verb, word, better):
+    with pytest.raises(UserError, match=re.escape(f"Did you mean {better}?")):
+        look(verb, [word], conf())
