@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from kdlab.error import UserError
 from kdlab.file import put, sync
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class History(Logger):
         self.folder.mkdir(parents=True, exist_ok=True)
         rows: list[dict[str, Any]] = []
         if resumed_step and self.path.exists():
-            rows = [row for row in self._read() if int(row["step"]) < resumed_step]
+            rows = [row for row in self._read() if row.get("step", "").isdigit() and int(row["step"]) < resumed_step]
         self._rewrite(rows)
         self.row = dict(rows[-1]) if rows else {}
         if rows:
@@ -82,9 +83,12 @@ class History(Logger):
 
     def _read(self) -> list[dict[str, str]]:
         """The rows on disk; a line cut off by a kill is no row."""
-        with self.path.open(newline="", encoding="utf-8") as file:
-            lines = [line for line in file if line.endswith("\n")]
-        table = list(csv.reader(lines))
+        try:
+            with self.path.open(newline="", encoding="utf-8") as file:
+                lines = [line for line in file if line.endswith("\n")]
+            table = list(csv.reader(lines))
+        except (UnicodeDecodeError, csv.Error) as problem:
+            raise UserError(f"{self.path} is damaged ({problem}): add rerun=true to train the run again") from problem
         if not table:
             return []
         header = table[0]

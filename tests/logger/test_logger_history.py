@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kdlab.error import UserError
 from kdlab.logger.base import RunInfo
 from kdlab.logger.history import History
 
@@ -106,3 +107,16 @@ def test_a_row_costs_little(tmp_path, size):
         logger.log_metrics({"train/loss": 0.1, "epoch": 0}, step)
     assert (time.perf_counter() - start) / size < 0.002
     assert len(table(tmp_path)) == size
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00step\n", b"step,epoch\n\x80,1\n"])
+def test_a_damaged_file_is_one_sentence(tmp_path, content):
+    (tmp_path / "history.csv").write_bytes(content)
+    with pytest.raises(UserError, match=r"history.csv is damaged .*rerun=true"):
+        history(tmp_path, resumed_step=3)
+
+
+def test_rows_without_a_step_are_not_gone_on_with(tmp_path):
+    (tmp_path / "history.csv").write_text("step,epoch\nx,1\n0,0\n")
+    history(tmp_path, resumed_step=3)
+    assert [row["step"] for row in table(tmp_path)] == ["0"]
