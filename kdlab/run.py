@@ -28,6 +28,7 @@ from kdlab.file import check_yaml, lock, read_json, refuse_links, text_inside, w
 from kdlab.metric.direction import RECORD, Directions
 from kdlab.secret import masked
 
+OLD = 3600.0  # seconds, after which a half written file of another node counts as left behind
 _held: list[Path] = []  # the locks of the runs that this process owns
 
 
@@ -122,13 +123,17 @@ def sweep_up(folder: Path) -> None:
     for path in [*folder.glob(".model.*"), *folder.glob("[!.]*.part"), *folder.glob("*/*.part")]:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     for path in folder.glob(".*.part"):  # others write some files without the lock
-        host, process = path.name.removesuffix(".part").split(".")[-2:]
-        if host != socket.gethostname().split(".")[-1] or not _alive(process):
-            path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            if _given_up(path):
+                path.unlink()
 
 
-def _alive(process: str) -> bool:
-    return process.isdigit() and Path(f"/proc/{process}").exists()
+def _given_up(part: Path) -> bool:
+    """Whether nobody writes a file any more: its process on this machine is gone, or it is old and from another one."""
+    host, _, process = part.name.removesuffix(".part").rpartition(".")
+    if host.endswith(f".{socket.gethostname()}") and process.isdigit():
+        return not Path(f"/proc/{process}").exists()
+    return time.time() - part.stat().st_mtime > OLD
 
 
 def awaited() -> bool:

@@ -129,9 +129,13 @@ def test_what_killed_processes_left_is_gone_when_the_run_is_claimed(tmp_path):
     host = file.socket.gethostname()
     (folder / f".done.json.{host}.{2**22 + 1}.part").write_text("half")
     (folder / f".done.json.{host}.{os.getpid()}.part").write_text("being written")
+    (folder / ".sweep.json.other-node.7.part").write_text("being written there")
+    (folder / ".config.yaml.other-node.7.part").write_text("left there long ago")
+    os.utime(folder / ".config.yaml.other-node.7.part", (0, 0))
     with claim(folder):
         left = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    assert left == [f".done.json.{host}.{os.getpid()}.part", ".lock", "checkpoints/last.ckpt"]
+    mine = f".done.json.{host}.{os.getpid()}.part"
+    assert left == sorted([mine, ".sweep.json.other-node.7.part", ".lock", "checkpoints/last.ckpt"])
     sweep_up(folder)
 
 
