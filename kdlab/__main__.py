@@ -55,7 +55,7 @@ def main() -> None:
     arguments = sys.argv[1:]
     try:
         if arguments[:1] == ["help"] and arguments[1:]:
-            print(import_module("kdlab.command.explain").explain(arguments[1:], conf()))
+            print(import_module("kdlab.help.explain").explain(arguments[1:], conf()))
         elif not arguments or arguments[0] in ("-h", "--help", "help"):
             print(HELP.format(verbs="\n".join(f"  {verb:<10}{what}" for verb, what in (VERBS | DOCTOR).items())))
         elif arguments[0] == "--version":
@@ -128,20 +128,20 @@ def _run(verb: str, overrides: list[str]) -> None:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    import kdlab.command.tokens  # registers the resolver of a teacher's tokenizer
-    import kdlab.identity  # registers the resolver of run ids
+    import kdlab.config.identity  # registers the resolver of run ids
+    import kdlab.config.tokens  # registers the resolver of a teacher's tokenizer
     import kdlab.launcher  # noqa: F401  lets Hydra find our engines
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    import_module("kdlab.command.own").importable(overrides)
+    import_module("kdlab.config.importable").importable(overrides)
     sys.argv = [f"kdlab {verb}", *overrides]
     try:
         if not {"-h", "--help"}.isdisjoint(overrides):
-            page = import_module("kdlab.command.help").page(verb, conf(), overrides)
+            page = import_module("kdlab.help.page").page(verb, conf(), overrides)
             if page is not None:
                 print(page)
                 return
-        elif import_module("kdlab.command.flag").answered(verb, overrides, conf()):
+        elif import_module("kdlab.config.flag").answered(verb, overrides, conf()):
             return
         hydra.main(version_base="1.3", config_path=str(conf()), config_name=verb)(_Task(verb))()
     except (HydraException, OmegaConfBaseException) as mistake:
@@ -149,19 +149,19 @@ def _run(verb: str, overrides: list[str]) -> None:
             raise
         _fail(_sentence(verb, mistake))
     finally:
-        if "kdlab.command.sweep" in sys.modules:
-            sys.modules["kdlab.command.sweep"].conclude()
+        if "kdlab.launcher.sweep" in sys.modules:
+            sys.modules["kdlab.launcher.sweep"].conclude()
 
 
 def _doctor(arguments: list[str]) -> None:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    import kdlab.command.tokens
-    import kdlab.identity
+    import kdlab.config.identity
+    import kdlab.config.tokens
     import kdlab.launcher  # noqa: F401
 
-    import_module("kdlab.command.own").importable(arguments)
+    import_module("kdlab.config.importable").importable(arguments)
     try:
         import_module("kdlab.command.doctor").main(arguments, conf())
     except (HydraException, OmegaConfBaseException) as mistake:
@@ -210,7 +210,7 @@ def _asks_download(cfg: Any) -> bool:
 
 def _complete(request: str) -> None:
     """Print a shell's completion script, or what can stand at the cursor, which the script puts into COMP_LINE."""
-    from kdlab.command import complete
+    from kdlab.help import complete
 
     if request.startswith("query="):
         found = complete.answer(os.environ.get("COMP_LINE", "kdlab "), VERBS | DOCTOR, conf())

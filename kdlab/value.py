@@ -1,4 +1,4 @@
-"""Kinds of numbers, for the annotations of arguments that a config sets: `kdlab.check` refuses what is out of range."""
+"""Kinds of numbers that a config sets, as annotations of arguments: `kdlab.config.check` refuses others."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fork import end, start
 from hypothesis import HealthCheck, settings
 
 import kdlab.launcher
@@ -124,3 +125,12 @@ def kdlab(tmp_path, monkeypatch, capfd) -> Callable[..., tuple[int, str, str]]:
         return code, out, err
 
     return run
+
+
+@pytest.fixture(scope="session")
+def base(tiny, tmp_path_factory) -> Path:
+    """A folder whose outputs hold a finished teacher and a finished student; copy them before you change them."""
+    folder = tmp_path_factory.mktemp("base")
+    code, said = end(start(["distill", *tiny["distill"], "logger=none"], folder), folder)
+    assert code == 0, said
+    return folder

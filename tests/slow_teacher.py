@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from kdlab.store_build import Part
+from kdlab.store.build import Part
 from kdlab.task.base import Task
 from kdlab.teacher import cached
 from kdlab.teacher.base import Saved

@@ -14,8 +14,10 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from kdlab.__main__ import conf
-from kdlab.command import build, distill, finetune, select
-from kdlab.command.job import Job, composed
+from kdlab.artifact import select
+from kdlab.command import distill, finetune
+from kdlab.config import build
+from kdlab.config.job import Job, composed
 from kdlab.model.bert import bert
 from kdlab.model.save import save
 from kdlab.module.base import Learner

@@ -11,8 +11,8 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from kdlab.__main__ import VERBS, conf
-from kdlab.command.comment import comments
-from kdlab.command.find import WHICH
+from kdlab.artifact.find import WHICH
+from kdlab.help.comment import comments
 
 ROOT = conf()
 TRAINING = ("finetune", "distill")

@@ -11,8 +11,9 @@ from safetensors.torch import load_file
 from small import crossed, nodes, options, shrink, small, tiny_teacher
 
 from kdlab.__main__ import conf
-from kdlab.command import build, distill
-from kdlab.command.teacher import named
+from kdlab.artifact.trained import named
+from kdlab.command import distill
+from kdlab.config import build
 from kdlab.model.save import save
 
 

@@ -15,11 +15,11 @@ import torch
 from transformers import BertConfig, BertForSequenceClassification
 
 from kdlab import file
+from kdlab.artifact.run import claim, sweep_up
 from kdlab.callback.checkpoint import Synced
 from kdlab.error import UserError
 from kdlab.file import full, lock, put, write_json
 from kdlab.model import save as saving
-from kdlab.run import claim, sweep_up
 
 
 class Disk:

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from small import crossed, knob, nodes, options, same, shrink, small, tiny_teacher, train
 
 from kdlab.__main__ import conf
-from kdlab.command.job import Job
-from kdlab.identity import NEUTRAL, identity
+from kdlab.config.identity import NEUTRAL, identity
+from kdlab.config.job import Job
 
 # turned by these, a few steps end at other weights
 TURNED = {
@@ -62,7 +62,7 @@ ELSEWHERE = {
     "datamodule.label_separator datamodule.encoding datamodule.separator datamodule.template datamodule.label_map "
     "datamodule.overlap": "say how the file is read",
     "datamodule.unlabelled": "needs rows without labels",
-    "start stages": "in tests/command/test_command_stage.py",
+    "start stages": "in tests/fit/test_fit_stage.py",
     "reuse_frozen": "needs frozen layers, and changes rounding only",
     "compile": "changes rounding only, in tests/module/test_module_compiled.py",
     "datamodule.augment datamodule.select datamodule.curriculum": "are options of their own, in tests/datamodule",

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from kdlab.__main__ import VERBS, _interrupted, conf
-from kdlab.command.complete import INSTALL, answer
+from kdlab.help.complete import INSTALL, answer
 
 TRAINING = ("finetune", "distill")
 

@@ -11,9 +11,9 @@ from hydra import initialize_config_dir
 from small import crossed, knob, nodes, options, shrink, small, tiny_teacher, train
 
 from kdlab.__main__ import conf
-from kdlab.command import build
-from kdlab.command.job import Job
-from kdlab.command.teacher import named
+from kdlab.artifact.trained import named
+from kdlab.config import build
+from kdlab.config.job import Job
 from kdlab.error import UserError
 from kdlab.loss.objective import Objective
 

@@ -10,9 +10,9 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
-import kdlab.identity  # noqa: F401  registers the resolvers
+import kdlab.config.identity  # noqa: F401  registers the resolvers
 from kdlab.__main__ import DOCTOR, VERBS, conf
-from kdlab.command.explain import explain
+from kdlab.help.explain import explain
 
 TEXT = (Path(__file__).parents[1] / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```\w*\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL)

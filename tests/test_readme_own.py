@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kdlab.run import read_config
+from kdlab.artifact.run import read_config
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text("utf-8")

@@ -68,7 +68,7 @@ def test_no_file_has_a_secret_of_the_command_line(kdlab, tiny, tmp_path, monkeyp
 def test_a_run_writes_down_what_is_hidden(tmp_path, monkeypatch):
     import sys
 
-    from kdlab.run import claim
+    from kdlab.artifact.run import claim
 
     monkeypatch.setattr(sys, "argv", ["kdlab", f"+logger.wandb.api_key={SECRET}"])
     with claim(tmp_path / "run") as run:

@@ -11,17 +11,19 @@ import torch
 from omegaconf import DictConfig
 from torch import nn
 
-from kdlab.check import reading
-from kdlab.command import build, finetune, overlap
-from kdlab.command.chain import key, verify
-from kdlab.command.find import adopt, assemble, check, check_kept, find, layers, places, resolve
-from kdlab.command.job import Job, current
-from kdlab.command.length import epochs
-from kdlab.command.select import taught
-from kdlab.command.stage import begin
-from kdlab.command.teacher import Trained
-from kdlab.command.train import Prepared, Tell, alone, carry_out, penalised, shared
+from kdlab.artifact import overlap
+from kdlab.artifact.chain import key, verify
+from kdlab.artifact.find import adopt, assemble, check, check_kept, find, layers, places, resolve
+from kdlab.artifact.select import taught
+from kdlab.artifact.trained import Trained
+from kdlab.command import finetune
+from kdlab.config import build
+from kdlab.config.check import reading
+from kdlab.config.job import Job, current
 from kdlab.error import UserError
+from kdlab.fit.length import epochs
+from kdlab.fit.stage import begin
+from kdlab.fit.train import Prepared, Tell, alone, carry_out, penalised, shared
 from kdlab.loss.objective import Objective
 from kdlab.loss.term import Side
 from kdlab.model.tap import classifier, depth, heads

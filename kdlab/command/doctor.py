@@ -17,9 +17,9 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from kdlab.command import early
-from kdlab.command.option import trains
-from kdlab.command.point import Grid, Point, folders, quick, sentence
+from kdlab.config import early
+from kdlab.config.option import trains
+from kdlab.config.point import Grid, Point, folders, quick, sentence
 from kdlab.error import UserError
 
 PATIENCE = 2.0  # seconds, after which keys that have shown that they do something are not turned again
@@ -84,7 +84,7 @@ def look(grid: Grid) -> None:
     points = grid.points(MANY, tell)
     page.jobs(grid.jobs, *_states(points), len(folders(points)))
     if not (found := quick(points)):
-        from kdlab.command.precheck import problems  # which imports torch
+        from kdlab.fit.precheck import problems  # which imports torch
 
         found = problems(points, tell)
     wrong = [sentence(found, len(points))] if found else []
@@ -94,7 +94,7 @@ def look(grid: Grid) -> None:
         for key, (one, two) in idle.items()
     ]
     if not found:
-        from kdlab.command.examine import Examination
+        from kdlab.doctor.examine import Examination
 
         with tempfile.TemporaryDirectory(prefix="kdlab-doctor-") as folder:
             swept = {key: words for key, words in grid.swept.items() if key not in idle}
@@ -127,7 +127,7 @@ def _apart(points: list[Point], idle: Collection[str]) -> list[Point]:
 
 def _states(points: list[Point]) -> tuple[int, int]:
     """How many runs are finished, and how many begun."""
-    from kdlab.run import read_done
+    from kdlab.artifact.run import read_done
 
     found = [one for one in folders(points) if one.is_dir()]
     done = [one for one in found if read_done(one) is not None]

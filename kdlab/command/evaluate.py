@@ -18,21 +18,22 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor, nn
 
-from kdlab.command import build, select
-from kdlab.command.find import read_by, suit
-from kdlab.command.teacher import Trained, named, teacher_of, teachers_of
-from kdlab.command.trust import Trust
+from kdlab.artifact import select
+from kdlab.artifact.find import read_by, suit
+from kdlab.artifact.run import read_config, read_done
+from kdlab.artifact.trained import Trained, named, teacher_of, teachers_of
+from kdlab.config import build
+from kdlab.config.trust import Trust
 from kdlab.datamodule.view import View
 from kdlab.error import UserError
 from kdlab.file import read_json, write_json, write_text
-from kdlab.inference import say, tensor
 from kdlab.meter import Meter
 from kdlab.metric.causal_lm import causal_lm
 from kdlab.metric.cost import LENGTH, latency, macs, parameters, throughput
 from kdlab.metric.report import report
 from kdlab.module.chunk import parts
-from kdlab.run import read_config, read_done
-from kdlab.store import Store, opened
+from kdlab.store.inference import say, tensor
+from kdlab.store.store import Store, opened
 from kdlab.task.base import Task
 from kdlab.text import one_line
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from kdlab.command import build
-from kdlab.command.job import Job, current
-from kdlab.command.stage import begin
-from kdlab.command.train import Prepared, Tell, alone, carry_out, penalised, shared
+from kdlab.config import build
+from kdlab.config.job import Job, current
 from kdlab.error import UserError
+from kdlab.fit.stage import begin
+from kdlab.fit.train import Prepared, Tell, alone, carry_out, penalised, shared
 
 
 def main(cfg: DictConfig) -> float | None:

@@ -14,10 +14,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from kdlab.command import build
+from kdlab.artifact.predictor import Predictor
+from kdlab.artifact.trained import Trained, named
 from kdlab.command.runs import writable
-from kdlab.command.teacher import Trained, named
-from kdlab.command.trust import Trust
+from kdlab.config import build
+from kdlab.config.trust import Trust
 from kdlab.datamodule import cell, tokenizer
 from kdlab.datamodule.sink import Added, Sink, TextSink, check_kind, sink
 from kdlab.datamodule.stream import Chunk, Piped, Stream, stream
@@ -26,7 +27,6 @@ from kdlab.error import UserError
 from kdlab.file import read_json, write_json
 from kdlab.meter import Meter
 from kdlab.model.pretrained import kind
-from kdlab.predictor import Predictor
 from kdlab.task.sequence_classification import SequenceClassification
 from kdlab.terminal import clock, tell
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
-from kdlab.command.prune import prune
+from kdlab.artifact.prune import prune
 from kdlab.error import UserError
 from kdlab.metric.direction import gathered, higher_is_better
 from kdlab.report.compare import absent, counts

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kdlab.error import UserError
-from kdlab.store import opened, remove, size_bytes, unused_days
+from kdlab.store.store import opened, remove, size_bytes, unused_days
 from kdlab.text import one_line
 
 ACTIONS = ("list", "verify", "prune")

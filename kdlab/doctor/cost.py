@@ -18,7 +18,7 @@ from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from kdlab.module.base import Learner
-from kdlab.store import lines
+from kdlab.store.store import lines
 
 MOST = 4  # steps that are measured, of which the first, which warms up, does not count
 

@@ -27,13 +27,14 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from kdlab import terminal
-from kdlab.command import build, turn
-from kdlab.command.sweep import Failed
+from kdlab.artifact.run import Run, read_done
+from kdlab.config import build
 from kdlab.error import JobError
+from kdlab.fit import turn
 from kdlab.launcher.point import Point, composed
 from kdlab.launcher.share import cores, visible
 from kdlab.launcher.status import EVERY, Status
-from kdlab.run import Run, read_done
+from kdlab.launcher.sweep import Failed
 from kdlab.terminal import tell
 
 PR_SET_PDEATHSIG = 1  # of prctl(2)

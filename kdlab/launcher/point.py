@@ -11,11 +11,11 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from kdlab.command.job import Job, current
-from kdlab.command.sweep import Failed
+from kdlab.artifact.run import read_done
+from kdlab.config.job import Job, current
 from kdlab.error import JobError
 from kdlab.file import write_json
-from kdlab.run import read_done
+from kdlab.launcher.sweep import Failed
 
 
 @dataclass(frozen=True)

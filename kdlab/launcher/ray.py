@@ -18,10 +18,10 @@ from hydra.core.utils import JobReturn, run_job
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
+from kdlab.artifact.run import Run
 from kdlab.error import JobError, UserError
 from kdlab.launcher.point import Point, composed
 from kdlab.launcher.share import cores, visible
-from kdlab.run import Run
 
 TOLD = ("KDLAB_", "HF_HUB_", "TOKENIZERS_", "WANDB_MODE", "PYTHONPATH")  # of the environment; no keys: Ray shows it
 STORE_BYTES = 100 * 2**20  # of Ray's own memory for objects: what passes through it is small
@@ -116,8 +116,6 @@ def _gpus(point: Point) -> float:
 
 def _job(given: tuple, words: list[str], number: int) -> str:
     """One job, in a process of Ray's: why it failed, or nothing."""
-    import kdlab.command.tokens
-    import kdlab.identity  # noqa: F401  registers the resolver of run ids
 
     context, function, config, state, folder = given
     os.chdir(folder)

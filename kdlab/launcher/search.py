@@ -21,7 +21,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
 from kdlab.callback.prune import STORAGE, TRIAL, pruner
-from kdlab.command import monitor
+from kdlab.config import monitor
 from kdlab.error import JobError, UserError
 from kdlab.file import write_json
 from kdlab.launcher.point import composed

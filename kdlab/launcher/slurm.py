@@ -23,11 +23,11 @@ from hydra.core.utils import JobReturn
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from kdlab.artifact.run import Run, claim
 from kdlab.error import JobError, UserError
 from kdlab.file import lock, write_text
 from kdlab.launcher import queue, start
 from kdlab.launcher.point import Point, composed
-from kdlab.run import Run, claim
 from kdlab.secret import masked
 
 OURS = ("_target_", "submitit_folder", "array_size", "poll_seconds", "settle_seconds", "max_num_timeout")

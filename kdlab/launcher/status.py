@@ -11,8 +11,8 @@ from pathlib import Path
 from hydra.core.utils import JobReturn, JobStatus
 
 from kdlab import terminal
+from kdlab.artifact.run import read_done
 from kdlab.metric.direction import gathered, higher_is_better
-from kdlab.run import read_done
 from kdlab.terminal import clock, tell
 from kdlab.text import one_line
 

@@ -15,7 +15,7 @@ from hydra.core.singleton import Singleton
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmititLauncher
 
 from kdlab.callback.leave import Leaving, notice
-from kdlab.command.rank import SHARED, follow_all, tell
+from kdlab.fit.rank import SHARED, follow_all, tell
 from kdlab.launcher import queue
 from kdlab.launcher.start import ASKING
 
@@ -33,8 +33,6 @@ class Task:
         self.work, self.patience = work, patience
 
     def __call__(self, overrides: list[str], number: int, state: Mapping[type, Singleton]) -> None:
-        import kdlab.command.tokens
-        import kdlab.identity  # noqa: F401  registers the resolver of run ids
 
         requeue = signal.getsignal(signal.SIGUSR2)
         try:

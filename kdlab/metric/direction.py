@@ -110,6 +110,7 @@ def mode(monitor: str, given: str | None, directions: Directions | None = None, 
 @cache
 def installed() -> dict[str, bool | None]:
     """The declarations of everything that kdlab itself logs."""
+    from kdlab.artifact.run import Run
     from kdlab.callback.checkpoint import Checkpoint
     from kdlab.callback.speed import Speed
     from kdlab.metric import confusion, cost, majority
@@ -117,7 +118,6 @@ def installed() -> dict[str, bool | None]:
     from kdlab.metric.classification import classification
     from kdlab.metric.fidelity import fidelity
     from kdlab.module.base import Learner
-    from kdlab.run import Run
     from kdlab.teacher.base import Teacher
 
     found: dict[str, bool | None] = {**cost.HIGHER_IS_BETTER, **majority.HIGHER_IS_BETTER, **confusion.HIGHER_IS_BETTER}

@@ -20,13 +20,13 @@ from torch import Tensor, nn
 from kdlab.error import UserError
 from kdlab.freeze.apply import highest, select
 from kdlab.freeze.base import Freeze
-from kdlab.inference import rows_digest, say, tensor
 from kdlab.model.block import blocks, layers_path
 from kdlab.model.save import weights_sha256
 from kdlab.output import Batch, Output
 from kdlab.precision import current
-from kdlab.store import Store, key
-from kdlab.store_build import ensure
+from kdlab.store.build import ensure
+from kdlab.store.inference import rows_digest, say, tensor
+from kdlab.store.store import Store, key
 from kdlab.task.base import Task
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kdlab.identity import data_name
+from kdlab.config.identity import data_name
 from kdlab.metric.direction import gathered, higher_is_better
 from kdlab.report.read import Record
 from kdlab.report.setting import Setting, is_number, setting, short, swept, text

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
-from kdlab.identity import shown
+from kdlab.config.identity import shown
 from kdlab.report.compare import Comparison, Row
 from kdlab.report.figure import figure
 from kdlab.report.read import Record

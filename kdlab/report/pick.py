@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
-from kdlab.identity import resolved
+from kdlab.config.identity import resolved
 from kdlab.report.read import Record
 
 

@@ -14,7 +14,7 @@ from kdlab.report.parse import UnreadableError, number, parse_history, parse_jso
 from kdlab.text import one_line
 
 STATES = ("finished", "running", "interrupted", "failed", "unreadable")
-PLANS = ".sweeps"  # beside a command's runs: what the sweeps that go on now will do, by kdlab.command.plan
+PLANS = ".sweeps"  # beside a command's runs: what the sweeps that go on now will do, by kdlab.launcher.plan
 MARKS = ("config.yaml", "done.json", "failed.json", ".lock", "metrics.json", "history.csv", "environment.json")
 
 

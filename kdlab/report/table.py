@@ -14,7 +14,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from kdlab.identity import shown as shown_id
+from kdlab.config.identity import shown as shown_id
 from kdlab.report.column import METRICS, Columns
 from kdlab.report.figure import figure
 from kdlab.report.parse import number

@@ -11,11 +11,11 @@ import torch
 
 from kdlab.datamodule.seen import Seen
 from kdlab.error import UserError
-from kdlab.inference import TYPES, rows_digest, say, tensor
 from kdlab.output import Batch, Output, clean
 from kdlab.precision import current
-from kdlab.store import Store, key
-from kdlab.store_build import Part, afford, ensure
+from kdlab.store.build import Part, afford, ensure
+from kdlab.store.inference import TYPES, rows_digest, say, tensor
+from kdlab.store.store import Store, key
 from kdlab.task.base import Task
 from kdlab.teacher.base import Saved, Teacher
 from kdlab.top_k import TEMPERATURES, TopK, checked

@@ -9,8 +9,8 @@ from typing import Any, final
 import torch
 from torch import nn
 
-from kdlab.inference import largest
 from kdlab.output import Batch, Output, clean
+from kdlab.store.inference import largest
 from kdlab.task.base import Task
 from kdlab.teacher.base import Teacher
 from kdlab.top_k import TEMPERATURES, checked

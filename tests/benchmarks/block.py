@@ -31,10 +31,11 @@ class Block:
 
     def fit(self) -> list[list[float]]:
         """The wall time of each batch's end, epoch by epoch; validation and test see one batch."""
-        from kdlab.command import build, train
-        from kdlab.command.rank import Companions
+        from kdlab.artifact.run import Run
+        from kdlab.config import build
+        from kdlab.fit import train
+        from kdlab.fit.rank import Companions
         from kdlab.logger.base import opened
-        from kdlab.run import Run
 
         folder = self.place / f"block-{next(_number)}"
         folder.mkdir(parents=True)

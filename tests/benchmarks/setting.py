@@ -50,7 +50,7 @@ def composing() -> Iterator[None]:
     """Inside, kdlab's jobs can be composed."""
     from hydra import initialize_config_dir
 
-    import kdlab.identity  # noqa: F401  registers the resolver of run ids
+    import kdlab.config.identity  # noqa: F401  registers the resolver of run ids
     from kdlab.__main__ import conf
 
     with initialize_config_dir(str(conf()), version_base="1.3"):
@@ -59,7 +59,7 @@ def composing() -> Iterator[None]:
 
 def job(*words: str, command: str = "distill") -> Any:
     """A job of kdlab, composed from its command line; inside :func:`composing`."""
-    from kdlab.command.job import composed
+    from kdlab.config.job import composed
 
     return composed(command, list(words))
 
@@ -86,7 +86,8 @@ def prepared(*words: str, command: str = "distill") -> tuple[Any, Any, Any]:
     """The job, its data and what its command prepares: all but the training. Inside :func:`composing`."""
     import torch
 
-    from kdlab.command import distill, finetune, select
+    from kdlab.artifact import select
+    from kdlab.command import distill, finetune
 
     made = job(*words, command=command)
     torch.manual_seed(made.cfg.seed)

@@ -41,7 +41,7 @@ class Bare:
 
     def fit(self) -> list[float]:
         """The wall time of each step's end."""
-        from kdlab.command import build
+        from kdlab.config import build
 
         cfg = self.whole.made.cfg
         t, alpha, clip = cfg.loss.temperature, cfg.loss.alpha, cfg.trainer.gradient_clip_val

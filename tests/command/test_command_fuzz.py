@@ -18,17 +18,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_command_safe import MARK, Bomb
 
-from kdlab.command import train
-from kdlab.command.sweep import members
-from kdlab.command.teacher import Trained, named, read_labels, taught_by
-from kdlab.command.trust import Trust
+from kdlab.artifact.run import read_config, read_done
+from kdlab.artifact.trained import Trained, named, read_labels, taught_by
+from kdlab.config.trust import Trust
 from kdlab.error import UserError
 from kdlab.file import sha256
+from kdlab.fit import train
+from kdlab.launcher.sweep import members
 from kdlab.model.save import load_tokenizer
 from kdlab.report.page import page
 from kdlab.report.read import STATES, record
-from kdlab.run import read_config, read_done
-from kdlab.store import _checked, opened
+from kdlab.store.store import _checked, opened
 
 many = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]

@@ -11,7 +11,7 @@ from small import crossed, knob, nodes, shrink, small, train
 from undeclared import undeclared
 
 from kdlab.__main__ import conf
-from kdlab.command import build
+from kdlab.config import build
 from kdlab.model.gpt import gpt
 from kdlab.model.save import save
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kdlab.store_build import Part, ensure
+from kdlab.store.build import Part, ensure
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from small import options
 from test_datamodule_batch import deck
 
 from kdlab.__main__ import conf
-from kdlab.command import build
+from kdlab.config import build
 from kdlab.datamodule.augment.word_dropout import WordDropout
 from kdlab.datamodule.augment.word_swap import WordSwap
 from kdlab.datamodule.batch import TrainLoader

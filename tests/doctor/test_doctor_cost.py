@@ -13,7 +13,7 @@ from lightning.pytorch.demos.boring_classes import BoringModel, RandomDataset
 from torch.utils.data import DataLoader
 
 from kdlab.doctor.cost import planned, reading, stored, unmeasured, validations, wall
-from kdlab.store_build import Part, ensure
+from kdlab.store.build import Part, ensure
 
 
 class Counting(BoringModel):

@@ -8,7 +8,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torchmetrics import MeanMetric, MetricCollection
 
-from kdlab.command.build import metric
+from kdlab.config.build import metric
 from kdlab.error import UserError
 from kdlab.task.causal_lm import CausalLM
 from kdlab.task.sequence_classification import SequenceClassification

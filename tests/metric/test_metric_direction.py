@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric, MetricCollection
 
-from kdlab.command.build import metric
+from kdlab.config.build import metric
 from kdlab.error import UserError
 from kdlab.metric.direction import declaration, declared, gathered, higher_is_better, installed, mode
 from kdlab.metric.fidelity import fidelity

@@ -14,7 +14,7 @@ from torch import nn
 from torch._dynamo.testing import CompileCounter
 
 from kdlab.__main__ import conf
-from kdlab.command import build
+from kdlab.config import build
 from kdlab.error import UserError
 from kdlab.module import compiled
 from kdlab.module.compiled import Compiled

@@ -9,7 +9,8 @@ from small import SIZE, small, tiny_teacher, train
 from torch.nn.functional import cross_entropy, kl_div
 
 from kdlab.__main__ import conf
-from kdlab.command import build, distill
+from kdlab.command import distill
+from kdlab.config import build
 from kdlab.error import UserError
 
 TINY = [

@@ -13,7 +13,7 @@ from scipy.stats import entropy as scipy_entropy
 from small import options
 
 from kdlab.__main__ import conf
-from kdlab.command import build
+from kdlab.config import build
 from kdlab.error import UserError
 from kdlab.teacher.combine.base import confidence, entropy, mixed, spoken
 from kdlab.teacher.combine.entropy import Entropy

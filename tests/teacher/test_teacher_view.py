@@ -12,14 +12,14 @@ import torch
 from hydra import initialize_config_dir
 from small import crossed, knob, nodes, options, same, shrink, small, tiny_teacher, train
 
-from kdlab import store
 from kdlab.__main__ import conf
-from kdlab.command import build
-from kdlab.command.teacher import named
+from kdlab.artifact.trained import named
+from kdlab.config import build
 from kdlab.datamodule.augment.base import Augment
 from kdlab.datamodule.augment.word_dropout import WordDropout
 from kdlab.datamodule.view import View
 from kdlab.error import UserError
+from kdlab.store import store
 from kdlab.teacher.cached import Cached
 from kdlab.teacher.live import Live
 from kdlab.teacher.retokenized import Retokenized

@@ -1,0 +1,112 @@
+"""What a chain of teachers and students must have in common, checked before any of it is trained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import MutableMapping
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from kdlab.artifact.find import LEARNER, places, suit, wanted
+from kdlab.artifact.run import read_done
+from kdlab.artifact.trained import Trained
+from kdlab.config import build
+from kdlab.config.job import Job
+from kdlab.datamodule import tokenizer
+from kdlab.error import UserError
+from kdlab.model.pretrained import read_config, resolve
+
+Known = MutableMapping[str, Any]  # what was looked up already, by what was asked
+
+CUT = (
+    "max_length",
+    "val_fraction",
+    "test_fraction",
+    "split_seed",
+    "train_rows",
+    "val_rows",
+    "test_rows",
+    "per_class",
+    "budget",
+    "select",
+)  # fmt: skip  keys of a datamodule that no label depends on
+
+
+def verify(job: Job, known: Known) -> None:
+    """Refuse a distillation whose teachers, or theirs, cannot be trained or speak of other labels than its data.
+
+    Args:
+        known: filled with what is read; see :func:`key` for the labels of a data set.
+
+    Raises:
+        UserError: other labels, an unfinished or missing run, a tokenizer or pretrained weights that are not there.
+    """
+    by_token = build.make(job.cfg.task).by_token
+    _pretrained(job.cfg.student, job.cfg, known)
+    _tokenizer(job.cfg, known)
+    for place, node in places(job.cfg.teacher).items():
+        found = wanted(job, place, node)
+        if isinstance(found, Trained):
+            if not by_token and (own := labels(job.cfg, known)):
+                suit(found, own)
+            continue
+        if read_done(found.folder) is not None:
+            continue
+        if not by_token and key(found.cfg) != key(job.cfg):
+            own, others = labels(job.cfg, known), labels(found.cfg, known)
+            if own and sorted(own) != sorted(others):
+                raise UserError(
+                    f"{place}.recipe trains on data with the labels {others}, but the student's data has {own}: leave "
+                    "the data set out of the recipe, which then takes the student's, or name data with the same labels"
+                )
+        if "teacher" in found.cfg:
+            if asks_a_teacher(found):
+                verify(found, known)
+        else:
+            _pretrained(found.cfg.model, found.cfg, known)
+            _tokenizer(found.cfg, known)
+
+
+def asks_a_teacher(job: Job) -> bool:
+    """Whether a distillation asks its teacher anything, or its student begins with a part of it."""
+    cfg = job.cfg
+    return "teacher" in cfg and (build.make(cfg.loss).needs_teacher or build.needs_teacher(cfg.student))
+
+
+def key(cfg: DictConfig) -> str:
+    """What decides the labels of a config's data."""
+    plain: dict[Any, Any] = OmegaConf.to_container(cfg.datamodule, resolve=True)  # type: ignore[assignment]
+    kept = {str(name): value for name, value in plain.items() if name not in (*LEARNER, *CUT)}
+    return json.dumps(["labels", kept], sort_keys=True, default=str)
+
+
+def splits_key(cfg: DictConfig) -> str:
+    """What decides which rows of a config's data train, but for caps, which only take some away."""
+    decide = ("val_fraction", "test_fraction", "split_seed")
+    plain = {name: cfg.datamodule[name] for name in decide if name in cfg.datamodule}
+    return json.dumps([key(cfg), plain], default=str)
+
+
+def labels(cfg: DictConfig, known: Known) -> list[str]:
+    """The labels of a config's data, in the order of the logits."""
+    asked = key(cfg)
+    if asked not in known:
+        module = build.make(cfg.datamodule)
+        module.prepare_data()
+        known[asked] = module.corpus().order()
+    return known[asked]
+
+
+def _tokenizer(cfg: DictConfig, known: Known) -> None:
+    spec = str(cfg.datamodule.tokenizer)
+    if not spec.startswith("train:") and f"tokenizer {spec}" not in known:
+        known[f"tokenizer {spec}"] = len(tokenizer.load(spec, (), bool(cfg.download)))
+
+
+def _pretrained(node: DictConfig, cfg: DictConfig, known: Known) -> None:
+    """Look for the files of a pretrained model."""
+    path = node.get("path") if "path" in node and not OmegaConf.is_missing(node, "path") else None
+    if isinstance(path, str) and f"model {path}" not in known:
+        read_config(resolve(path, bool(cfg.download)), bool(cfg.download))
+        known[f"model {path}"] = True

@@ -1,0 +1,130 @@
+"""Which texts a run learned from, by hash, so that no student is measured on rows that its teachers were trained on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kdlab.artifact.chain import asks_a_teacher, splits_key
+from kdlab.artifact.find import places, wanted
+from kdlab.artifact.run import read_done
+from kdlab.artifact.trained import Trained, teachers_of
+from kdlab.config import build
+from kdlab.config.job import Job
+from kdlab.datamodule.corpus import labelled
+from kdlab.error import UserError
+from kdlab.file import put, sync
+
+FILE = "trained_on.npy"  # of a run directory
+
+
+def digests(texts: Iterable[str]) -> np.ndarray:
+    """``[N]`` uint64: a hash of each text.
+
+    Example:
+        >>> int((digests(["a", "b"]) == digests(["a", "c"])).sum())
+        1
+    """
+    found = (hashlib.blake2b(text.encode(), digest_size=8).digest() for text in texts)
+    return np.frombuffer(b"".join(found), np.uint64)
+
+
+def write(folder: Path, data: Any) -> None:
+    """Leave the hashes of the texts that train in a run directory: 8 bytes a text."""
+    part = folder / f".{FILE}.part"
+    with part.open("wb") as file:
+        np.save(file, training(data), allow_pickle=False)
+    sync(part)
+    put(part, folder / FILE)
+
+
+def training(data: Any) -> np.ndarray:
+    """The hashes of the texts that train, each once, sorted."""
+    return np.unique(digests(data.texts[row] for row in data.splits["train"]))
+
+
+def check_teachers(job: Job, data: Any) -> None:
+    """Refuse teachers that learned, or are going to, from rows that the student is validated or tested on.
+
+    Raises:
+        UserError: such rows.
+    """
+    measured = np.concatenate([data.splits["val"], data.splits["test"]])
+    told = labelled(data.codes[measured]).any() or build.make(job.cfg.task).by_token
+    if job.cfg.allow_overlap or not told:  # texts without a label are measured by agreement alone
+        return
+    for place, node in places(job.cfg.teacher).items():
+        found = wanted(job, place, node)
+        for name, known in chain(found, splits_key(job.cfg)):
+            check(name, known, data)
+
+
+def check(name: str, known: np.ndarray, data: Any) -> None:
+    """Refuse a model that learned from rows of ``data`` that are to be validated or tested on.
+
+    A text that the data themselves have in other rows too, for training, does not count.
+
+    Args:
+        name: the model's, for the message.
+        known: the hashes of the texts that it learned from.
+
+    Raises:
+        UserError: such rows.
+    """
+    own = digests(data.texts)
+    measured = np.concatenate([data.splits["val"], data.splits["test"]])
+    others = np.delete(own, measured)
+    seen = np.isin(own[measured], known) & ~np.isin(own[measured], others)
+    if count := int(seen.sum()):
+        raise UserError(
+            f"{name} was trained on {count} of the {len(measured)} rows that this run is validated and tested on, so "
+            "what is measured would be too good: give both the same datamodule.split_seed, val_fraction and "
+            "test_fraction, or set allow_overlap=true"
+        )
+
+
+def chain(found: Trained | Job, same: str) -> Iterator[tuple[str, np.ndarray]]:
+    """Of a teacher, and of all that taught it: the name, and the hashes of the texts that it learns from.
+
+    Args:
+        same: the splits of the student, see :func:`kdlab.artifact.chain.splits_key`; a teacher that is still to be
+            trained on the same ones learns from no other row.
+    """
+    if isinstance(found, Job) and read_done(found.folder) is not None:
+        found = Trained(found.folder, found.folder / "model", found.folder.name)
+    if isinstance(found, Trained):
+        if (rows := of_run(found)) is not None:
+            yield f"teacher {found.id}", rows
+        for folder in map(Path, teachers_of(found.folder).values()):
+            if (folder / "config.yaml").is_file():
+                yield from chain(Trained(folder, folder / "model", folder.name, found.trust), same)
+        return
+    if splits_key(found.cfg) != same:
+        yield f"teacher {found.folder.name}", training(build.data(found.cfg))
+    if "teacher" in found.cfg and asks_a_teacher(found):
+        for place, node in places(found.cfg.teacher).items():
+            yield from chain(wanted(found, place, node), same)
+
+
+def of_run(trained: Trained) -> np.ndarray | None:
+    """What a finished run learned from; None for a model from elsewhere, and where an older run cannot be asked."""
+    path = trained.folder / FILE
+    if path.exists():
+        try:
+            found = np.load(path, allow_pickle=False)
+            if found.dtype != np.uint64 or found.ndim != 1:
+                raise ValueError("it holds no hashes")
+            return found
+        except (OSError, ValueError) as problem:
+            raise UserError(f"{path} is damaged ({problem}); delete it") from problem
+    if trained.stored is None:
+        return None
+    try:
+        return training(build.data(trained.stored))
+    except UserError as problem:
+        print(f"which rows teacher {trained.id} was trained on is not known: {problem}", flush=True)
+        return None

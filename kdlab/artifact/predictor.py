@@ -1,0 +1,93 @@
+"""A trained classifier that reads texts: tokens, logits, and what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kdlab.datamodule.batch import Deck, within
+from kdlab.datamodule.rows import Rows
+from kdlab.datamodule.tokenizer import encode
+from kdlab.store.inference import say
+from kdlab.task.base import Task
+
+TOKENS = {"cpu": 4096, "cuda": 32768}  # of a batch, padding included: what fills a core, and what fills a GPU
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model gives for one text.
+
+    Attributes:
+        label: the most probable label; of a multi-label model the list of those with a probability above 1/2; None
+            where there is no text.
+        probabilities: of every label, in [0, 1]; empty where there is no text.
+    """
+
+    label: str | list[str] | None
+    probabilities: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """Predicts the labels of texts as `kdlab evaluate` does: the same tokens, the same task.
+
+    Attributes:
+        model, task, tokenizer: those of the run; the task knows the labels.
+        labels: names, in the order of the logits.
+        max_length: tokens; longer texts are cut.
+    """
+
+    model: nn.Module
+    task: Task
+    tokenizer: Any
+    labels: list[str]
+    max_length: int
+
+    def logits(
+        self, texts: Sequence[str], tell: Callable[[int], None] = lambda rows: None
+    ) -> tuple[Tensor, np.ndarray]:
+        """Logits ``[N, C]`` in float32, and ``[N]`` bool: which texts have a token; the logits of the others are NaN.
+
+        Args:
+            tell: is called with the number of rows after each batch.
+        """
+        lengths = np.zeros(len(texts), np.int64)
+        full = np.array([row for row, text in enumerate(texts) if text.strip()], np.int64)
+        ids = [
+            np.asarray(one, np.int32) for one in encode(self.tokenizer, [texts[row] for row in full], self.max_length)
+        ]
+        lengths[full] = [len(one) for one in ids]
+        rows = Rows(np.concatenate([*ids, np.empty(0, np.int32)]), np.concatenate([[0], np.cumsum(lengths)]))
+        deck = Deck(rows, np.full(len(texts), -1), self.tokenizer.pad_token_id or 0)
+        batches = within(deck, np.flatnonzero(lengths), TOKENS["cuda" if torch.cuda.is_available() else "cpu"])
+        found = torch.full((len(texts), len(self.labels)), torch.nan)
+        with torch.inference_mode():
+            for part in say(
+                self.model, self.task, lengths, batches, iter(range(len(batches))), (), "float32", name=None
+            ):
+                found[torch.from_numpy(part.rows)] = torch.from_numpy(part.values["logits"][1])
+                tell(len(part.rows))
+        return found, lengths > 0
+
+    def predict(self, texts: Sequence[str]) -> list[Prediction]:
+        """The label of each text and the probabilities of all labels, in the order of ``texts``."""
+        logits, real = self.logits(texts)
+        probabilities = self.task.probabilities(logits).tolist()
+        return [
+            Prediction(label, dict(zip(self.labels, row, strict=True))) if there else Prediction(None, {})
+            for label, row, there in zip(self.decide(logits), probabilities, real.tolist(), strict=True)
+        ]
+
+    def decide(self, logits: Tensor) -> list[str | list[str]]:
+        """The label, or the labels of a multi-label task, that logits ``[N, C]`` mean."""
+        if self.task.multi_label:
+            return [
+                [label for label, yes in zip(self.labels, row, strict=True) if yes] for row in (logits > 0).tolist()
+            ]
+        return [self.labels[index] for index in logits.argmax(-1).tolist()]

@@ -1,0 +1,253 @@
+"""A run: its directory, its lock, and when it is done.
+
+The same command finds the same directory (see :mod:`kdlab.config.identity`): a finished run is not run again, an
+unfinished one goes on.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, ClassVar
+
+from omegaconf import DictConfig, OmegaConf
+
+from kdlab.error import UserError
+from kdlab.file import check_yaml, lock, read_json, refuse_links, text_inside, wanted, write_json, write_text
+from kdlab.metric.direction import RECORD, Directions
+from kdlab.secret import masked
+
+OLD = 3600.0  # seconds, after which a half written file of another node counts as left behind
+_held: list[Path] = []  # the locks of the runs that this process owns
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run directory that this process may write; made by :func:`claim`."""
+
+    higher_is_better: ClassVar[dict[str, bool | None]] = {"seconds": False}
+    folder: Path
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    @property
+    def done(self) -> dict[str, Any] | None:
+        """What ``done.json`` holds, or None while the run is not finished."""
+        return read_done(self.folder)
+
+    @property
+    def last_checkpoint(self) -> Path | None:
+        path = self.folder / "checkpoints" / "last.ckpt"
+        return path if path.exists() else None
+
+    def begin(self, config: Mapping[str, Any], overrides: list[str], sweep: Mapping[str, Any] | None = None) -> None:
+        """Write down what the run is, before it does anything."""
+        (self.folder / "failed.json").unlink(missing_ok=True)
+        write_text(self.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(masked(dict(config)))))
+        write_text(self.folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(masked(overrides))))
+        write_json(self.folder / "environment.json", environment() | {"seed": config.get("seed")})
+        if sweep:
+            write_json(self.folder / "sweep.json", masked(dict(sweep)))
+
+    def finish(
+        self, value: float | None, metric: str, seconds: float, metrics: Mapping[str, float], directions: Directions
+    ) -> None:
+        """``metrics.json``, then ``done.json``: last and atomically, so that it exists only where all else does.
+
+        Args:
+            value, metric: the primary metric, which chose the weights.
+            directions: whether more is better, by metric, see :mod:`kdlab.metric.direction`.
+        """
+        finite = {name: float(number) for name, number in sorted(metrics.items()) if _finite(number)}
+        write_json(self.folder / "metrics.json", finite)
+        done = {"state": "finished", "value": value, "metric": metric, "seconds": round(seconds, 3)}
+        write_json(self.folder / "done.json", done | {RECORD: dict(sorted(directions.items())), "finished_at": now()})
+
+    def fail(self, error: BaseException) -> None:
+        """Leave the reason where readers of the directory look for it."""
+        lines = str(error).strip().splitlines()
+        reason = lines[0] if lines else type(error).__name__
+        write_json(self.folder / "failed.json", {"error": reason, "type": type(error).__name__, "failed_at": now()})
+
+    def clear(self) -> None:
+        """Empty the directory, so that the run starts afresh."""
+        for path in self.folder.iterdir():
+            if path.name in (".lock", ".lock.wanted", "run.log"):
+                continue
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+@contextmanager
+def claim(folder: Path | str, rerun: bool = False) -> Iterator[Run]:
+    """Own a run directory: waits while another process writes it, and notes a failure in it.
+
+    Args:
+        folder: ``outputs/<command>/<id>``; made where missing.
+        rerun: start afresh even where the run is finished.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    refuse_links(folder)
+    with lock(folder / ".lock", f"run {folder.name}"):
+        _held.append(folder / ".lock")
+        run = Run(folder)
+        try:
+            sweep_up(folder)
+            if rerun:
+                run.clear()
+            yield run
+        except Exception as error:
+            if run.done is None:
+                with suppress(OSError):
+                    run.fail(error)
+            raise
+        finally:
+            _held.pop()
+
+
+def sweep_up(folder: Path) -> None:
+    """Remove half written models, checkpoints and files, which killed processes left in a locked run directory."""
+    for path in [*folder.glob(".model.*"), *folder.glob("[!.]*.part"), *folder.glob("*/*.part")]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    for path in folder.glob(".*.part"):  # others write some files without the lock
+        with suppress(FileNotFoundError):
+            if _given_up(path):
+                path.unlink()
+
+
+def _given_up(part: Path) -> bool:
+    """Whether nobody writes a file any more: its process on this machine is gone, or it is old and from another one."""
+    host, _, process = part.name.removesuffix(".part").rpartition(".")
+    if host.endswith(f".{socket.gethostname()}") and process.isdigit():
+        return not Path(f"/proc/{process}").exists()
+    return time.time() - part.stat().st_mtime > OLD
+
+
+def awaited() -> bool:
+    """Whether another process waits for a run that this one owns."""
+    return any(wanted(path) for path in _held)
+
+
+def read_done(folder: Path) -> dict[str, Any] | None:
+    """``done.json`` of a run directory, or None where the run is not finished."""
+    path = folder / "done.json"
+    if not path.exists():
+        return None
+    done = read_json(path, remedy := "delete it, and the same command goes on to the end")
+    result = isinstance(done, dict) and isinstance(done.get("metric"), str)
+    if not result or not isinstance(done.get("value", ""), int | float | None):
+        raise UserError(f"{path} is damaged (it holds no result); {remedy}")
+    return done
+
+
+def read_config(folder: Path) -> DictConfig:
+    """The resolved config of a run directory: plain values, of which none is looked up anywhere else.
+
+    Raises:
+        UserError: there is none, it is damaged, or it holds interpolations, which could read this user's environment.
+    """
+    path = folder / "config.yaml"
+    try:
+        check_yaml(text_inside(path))
+        config = OmegaConf.load(path)
+    except FileNotFoundError as problem:
+        raise UserError(f"{folder} is no run directory: it has no config.yaml") from problem
+    except Exception as problem:
+        reason = str(problem) if type(problem) is ValueError else type(problem).__name__
+        raise UserError(f"{path} cannot be read ({reason}); restore it or delete the run") from problem
+    if not isinstance(config, DictConfig) or not config:
+        raise UserError(f"{path} holds no config: a mapping was expected; restore it or delete the run")
+    for key, text in _texts(OmegaConf.to_container(config), ""):
+        if "${" in text:
+            raise UserError(
+                f"{path} has an interpolation at {key}, but a run's config is written resolved, and what is in it is "
+                "never looked up: write the value in its place, or delete the run"
+            )
+    return config
+
+
+def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    """Every text in nested values with its place, keys among them."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            yield from _texts(str(name), f"{key}.{name}".lstrip("."))
+            yield from _texts(item, f"{key}.{name}".lstrip("."))
+    elif isinstance(value, list):
+        for place, item in enumerate(value):
+            yield from _texts(item, f"{key}[{place}]")
+    elif isinstance(value, str):
+        yield key, value
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _finite(number: Any) -> bool:
+    return isinstance(number, (int, float)) and number == number and abs(number) != float("inf")
+
+
+def environment() -> dict[str, Any]:
+    """Where and with what a run is done: versions, commit, machine."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    versions = {}
+    for package in ("kdlab", "torch", "lightning", "hydra-core", "transformers", "wandb", "torchmetrics"):
+        with suppress(PackageNotFoundError):
+            versions[package] = version(package)
+    return {
+        "versions": versions,
+        "python": platform.python_version(),
+        "git": _git(),
+        "host": socket.gethostname(),
+        "cpu_count": os.cpu_count(),
+        "visible_gpus": os.environ.get("CUDA_VISIBLE_DEVICES"),
+        "pid": os.getpid(),
+        "command": masked(sys.argv),
+        "started": now(),
+        "started_unix": time.time(),
+    }
+
+
+@lru_cache
+def _git() -> dict[str, Any] | None:
+    """The commit of the working directory, and whether files differ from it: changed since it, or not tracked.
+
+    The repository may be somebody else's, and its config must run nothing: monitors, hooks and filters are off.
+    """
+    off = {"core.fsmonitor": "false", "core.hooksPath": os.devnull}
+    variables = {"GIT_OPTIONAL_LOCKS": "0", "GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none"}
+
+    def ask(*arguments: str) -> str | None:
+        settings = {"GIT_CONFIG_COUNT": str(len(off))}
+        for number, (name, value) in enumerate(off.items()):
+            settings |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
+        try:
+            done = subprocess.run(
+                ["git", *arguments], capture_output=True, text=True, timeout=5, check=True,
+                env=os.environ | variables | settings,
+            )  # fmt: skip
+        except (OSError, ValueError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    sha = ask("rev-parse", "HEAD")
+    if sha is None:
+        return None
+    filters = ask("config", "--null", "--name-only", "--get-regexp", r"^filter\..*\.(clean|process)$") or ""
+    off |= dict.fromkeys(filter(None, filters.split("\0")), "")
+    changed = ask("diff-index", "--ignore-submodules=all", "--no-ext-diff", "HEAD")
+    return {"sha": sha, "dirty": bool(changed) or bool(ask("ls-files", "--others", "--exclude-standard"))}

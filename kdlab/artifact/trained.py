@@ -1,0 +1,278 @@
+"""Trained models on disk, by any name that a user may give them."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import get_object
+from omegaconf import DictConfig
+from torch import nn
+
+from kdlab.artifact.run import read_done
+from kdlab.config import build
+from kdlab.config.identity import resolved, trained_folder
+from kdlab.config.trust import Trust
+from kdlab.error import UserError
+from kdlab.file import read_json
+from kdlab.model.pretrained import classifier_name, readable
+from kdlab.model.pretrained import read_config as read_shape
+from kdlab.model.save import fingerprint, load, load_tokenizer
+from kdlab.model.tap import classifier
+from kdlab.peft.base import Peft
+from kdlab.peft.save import needs_kdlab
+from kdlab.task.base import Task
+
+AGAIN = "delete the folder of its run, and the same command trains it again"
+
+
+@dataclass
+class Trained:
+    """A trained model on disk.
+
+    Attributes:
+        folder: the run directory, or the model directory of a model from elsewhere.
+        weights: the folder in ``save_pretrained`` layout.
+        id: the run id, or the folder's name.
+        trust: what its config may name.
+    """
+
+    folder: Path
+    weights: Path
+    id: str
+    trust: Trust = field(default_factory=Trust, repr=False)
+    _loaded: tuple[nn.Module, Any] | None = field(default=None, repr=False)
+    _order: list[int] | None = field(default=None, repr=False)
+
+    @property
+    def model(self) -> nn.Module:
+        return self._load()[0]
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        _ = self._config  # a tokenizer reads it too, and says less clearly that it is torn
+        with self._remedied():
+            return load_tokenizer(self.weights)
+
+    @property
+    def labels(self) -> list[str] | None:
+        """The label names in the order of the logits, or None where the model has only numbers."""
+        numbers = (f"LABEL_{index}" for index in range(len(self.names)))
+        nameless = not (self.weights / "labels.json").exists() and set(self.names) == set(numbers)
+        return None if nameless else self.names
+
+    @property
+    def names(self) -> list[str]:
+        """What it calls its labels, in the order of the logits, if only by number."""
+        if (self.weights / "labels.json").exists():
+            found = read_labels(self.weights)
+        else:
+            names = getattr(self._config, "id2label", None) or {}
+            found = [str(names[index]) for index in sorted(names, key=int)]
+        return found if self._order is None else [found[index] for index in self._order]
+
+    @property
+    def lacking(self) -> str | None:
+        """The weights of its classifier, where those of a model from elsewhere are not among its weights."""
+        files = sorted(self.weights.glob("*.safetensors"))
+        if self._config is None or not files or self.stored is not None:
+            return None
+        names: set[str] = set()
+        for file in files:
+            with self._remedied(), readable(file) as opened:
+                names |= set(opened.keys())
+        name = classifier_name(self._config)
+        return None if name is None or name in names else name
+
+    def arrange(self, labels: Sequence[str]) -> bool:
+        """Give the logits in the order of ``labels``, its own in another order; False where its head does not allow it.
+
+        The rows of the last linear layer change places, so all that is made of the model follows.
+        """
+        order = [self.names.index(label) for label in labels]
+        if classifier(self.model) is None:
+            return False
+        _reorder(self.model, order)
+        self._order = order if self._order is None else [self._order[index] for index in order]
+        return True
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The numbers in ``metrics.json`` of the run, or nothing."""
+        path = self.folder / "metrics.json"
+        found = read_json(path, AGAIN, dict) if path.exists() else {}
+        return {name: value for name, value in found.items() if isinstance(value, int | float)}
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the files with its weights and its shape, known without loading it."""
+        with self._remedied():
+            own = fingerprint(self.weights)
+        return own if self._order is None else hashlib.sha256(f"{own} {self._order}".encode()).hexdigest()
+
+    @property
+    def outputs(self) -> int | None:
+        """How many logits it gives, where that is known without asking it."""
+        return len(self.labels) if self.labels else getattr(self._config, "num_labels", None)
+
+    @property
+    def depth(self) -> int:
+        """How many layers it has; 0 where it is no stack of layers."""
+        return getattr(self._config, "num_hidden_layers", None) or 0
+
+    @property
+    def heads(self) -> int:
+        """How many attention heads a layer has; 0 where it has none."""
+        return getattr(self._config, "num_attention_heads", None) or 0
+
+    @property
+    def shape(self) -> Any:
+        """What transformers knows of the model: its ``config``; None for any other module."""
+        return self._config
+
+    @cached_property
+    def _config(self) -> Any:
+        """What transformers knows of a model; None for any other module."""
+        with self._remedied():
+            return read_shape(str(self.weights)) if (self.weights / "config.json").exists() else None
+
+    def _load(self) -> tuple[nn.Module, Any]:
+        if self._loaded is None:
+            stored = self.stored
+            whole = (self.weights / "config.json").exists() and not needs_kdlab(self.weights)
+            custom = stored is not None and (stored.task.get("head") or not whole)
+            with self._remedied():
+                self._loaded = load(self.weights, build=self._rebuild if custom else None)
+        return self._loaded
+
+    @contextmanager
+    def _remedied(self) -> Iterator[None]:
+        """What cannot be read of a run can be had again by training it again."""
+        try:
+            yield
+        except UserError as problem:
+            if self.stored is None:
+                raise
+            raise UserError(f"{problem} Or {AGAIN.replace('its run', str(self.folder))}") from problem
+
+    @property
+    def stored(self) -> DictConfig | None:
+        """The run's config, where the model comes from a run.
+
+        Raises:
+            UserError: it is damaged, or names code that is not allowed.
+        """
+        return self.trust.read(self.folder) if (self.folder / "config.yaml").exists() else None
+
+    def _rebuild(self) -> nn.Module:
+        """The run's model as its config describes it, for what ``save_pretrained`` alone cannot restore."""
+        cfg = self.trust.read(self.folder)
+        task = build.make_a(Task, cfg.task)
+        labels = [] if task.by_token else read_labels(self.weights)
+        node = cfg.student if "student" in cfg else cfg.model
+        given: dict[str, Any] = {"labels": labels, "tokenizer": load_tokenizer(self.weights)}
+        if build.needs_teacher(node):
+            teacher = teacher_of(self)
+            if teacher is None:
+                raise UserError(
+                    f"run {self.id} is made of its teacher {taught_by(self.folder)}, which is not there any more: put "
+                    "that folder back"
+                )
+            given["teacher"] = teacher.model
+        task.prepare(labels, [1] * len(labels))
+        if "task" in inspect.signature(get_object(node._target_)).parameters:
+            given["task"] = task.kind
+        model = task.attach(build.make_a(nn.Module, build.factory(node), **given))
+        return build.make_a(Peft, cfg.peft).attach(model) if needs_kdlab(self.weights) else model
+
+
+def _reorder(model: nn.Module, order: list[int]) -> None:
+    """Put the rows of the final linear layer into another order."""
+    last = classifier(model)
+    assert last is not None
+    with torch.no_grad():
+        last.weight.copy_(last.weight[order].clone())
+        if last.bias is not None:
+            last.bias.copy_(last.bias[order].clone())
+
+
+def taught_by(folder: Path) -> str:
+    """The folder of the teacher of a finished run that has a single one."""
+    told = read_json(folder / "teacher.json", AGAIN, dict).get("folder")
+    if not isinstance(told, str):
+        raise UserError(f"{folder / 'teacher.json'} names no folder; {AGAIN}")
+    return told
+
+
+def teachers_of(folder: Path) -> dict[str, str]:
+    """The folders of all trained models that taught a run, by their places in its config, such as ``teacher``."""
+    path = folder / "teacher.json"
+    if not path.exists():
+        return {}
+    places = read_json(path, AGAIN, dict).get("places")
+    if places is None:
+        return {"teacher": taught_by(folder)}
+    if not isinstance(places, dict) or not all(isinstance(place, str) for place in places.values()):
+        raise UserError(f"{path} names no folders; {AGAIN}")
+    return places
+
+
+def teacher_of(run: Trained) -> Trained | None:
+    """The single trained model that taught a run, also where all runs were moved together; None: it is not there."""
+    told = teachers_of(run.folder).get("teacher")
+    if told is None:
+        return None
+    outputs = run.folder.parent.parent
+    moved = outputs / Path(told).parent.name / Path(told).name
+    for place in (Path(told), moved):
+        if any((place / name).is_file() for name in ("config.yaml", "config.json")):
+            return named(str(place), outputs, run.trust)
+    return None
+
+
+def read_labels(weights: Path) -> list[str]:
+    """``labels.json`` of a model directory."""
+    labels = read_json(weights / "labels.json", AGAIN, list)
+    if not labels or not all(isinstance(label, str) for label in labels):
+        raise UserError(f"{weights / 'labels.json'} is damaged (it is no list of names); {AGAIN}")
+    return labels
+
+
+def named(name: str, outputs: Path, trust: Trust | None = None, key: str = "") -> Trained:
+    """A trained model by run id or a part of it, run directory or model directory.
+
+    Args:
+        name: an id may be cut to its end or its beginning, as `kdlab runs` shows it.
+        trust: what its config may name; None: what installed options name.
+        key: that names it, for a message.
+
+    Raises:
+        UserError: there is none, it is not finished, or a part of an id stands for several.
+    """
+    trust, name = trust or Trust(), str(name)  # a hash of digits is a number on the command line
+    candidates = [Path(name)] + [outputs / command / name for command in ("finetune", "distill")]
+    if not any(place.exists() for place in candidates):
+        folders = [path.parent for verb in ("finetune", "distill") for path in outputs.glob(f"{verb}/*/config.yaml")]
+        whole = resolved(name, [folder.name for folder in folders])
+        candidates += [folder for folder in folders if folder.name == whole]
+    for candidate in candidates:
+        if (found := trained_folder(candidate)) is None:
+            continue
+        folder, weights = found
+        if weights != folder and read_done(folder) is None:
+            raise UserError(
+                f"run {folder} is not finished, so it cannot serve as a trained model; run its command again first"
+            )
+        return Trained(folder, weights, folder.name, trust)
+    where = ", ".join(str(folder) for folder in candidates)
+    raise UserError(
+        f"{key and f'{key}={name}: '}no trained model '{name}': none of {where} is a run or model directory, and no "
+        "run id begins or ends so; `kdlab runs` lists the runs"
+    )

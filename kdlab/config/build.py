@@ -1,0 +1,346 @@
+"""From config nodes to objects: the only place that calls Hydra's ``instantiate``."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import get_object, instantiate
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from torch import nn
+from torchmetrics import MetricCollection
+
+from kdlab.config.check import arguments, written
+from kdlab.config.signature import signature
+from kdlab.datamodule.base import TextData
+from kdlab.error import UserError
+from kdlab.freeze.apply import scales_at, select
+from kdlab.freeze.base import Freeze
+from kdlab.peft.base import Peft
+from kdlab.schedule.base import Schedule, bounds
+from kdlab.task.base import Task
+from kdlab.teacher.base import Teacher
+
+Kind = TypeVar("Kind")
+
+
+def make(node: DictConfig, **given: Any) -> Any:
+    """Instantiate a config node; a user's mistake below it comes out as itself."""
+    where = node._get_full_key(None) or "config"
+    missing = sorted(OmegaConf.missing_keys(node) - {node._get_full_key(name) for name in given})
+    if missing:
+        raise UserError(f"{missing[0]} has no value; give it one on the command line: {missing[0]}=VALUE")
+    _check(node, where)
+    try:
+        target = instantiate(node, _partial_=True)  # called below: Hydra would turn given dict-like objects into config
+        return target if node.get("_partial_") and not given else target(**given)
+    except InstantiationException as problem:
+        if isinstance(problem.__cause__, UserError):
+            raise _located(problem, where) from None
+        raise UserError(" ".join(str(problem).split())) from problem
+    except (TypeError, ValueError, OverflowError, MisconfigurationException) as problem:
+        said = " ".join(str(problem).split())
+        if "MisconfigurationException" in type(problem).__name__ and _lacks_gpu(node):
+            said = f"accelerator={node.accelerator} needs a GPU, and this machine has none: use trainer=cpu"
+        raise UserError(f"{where} ({node._target_}): {said}") from problem
+
+
+def make_a(kind: type[Kind], node: DictConfig, **given: Any) -> Kind:
+    """Instantiate a config node that must give a ``kind``.
+
+    Raises:
+        UserError: it gives something else, such as a logger where a task stands.
+    """
+    found = make(node, **given)
+    if not isinstance(found, kind):
+        where = node._get_full_key(None) or "config"
+        raise UserError(
+            f"{where}._target_={node._target_} gives {_described(found)} where a {kind.__name__} is needed: choose an "
+            f"option of the group '{where.split('.')[0]}'"
+        )
+    return found
+
+
+def _described(found: Any) -> str:
+    return f"the class {found.__name__}" if isinstance(found, type) else f"a {type(found).__name__}"
+
+
+def _lacks_gpu(node: DictConfig) -> bool:
+    return node.get("accelerator") in ("gpu", "cuda") and not torch.cuda.is_available()
+
+
+def _check(node: DictConfig, where: str, unmade: bool = False) -> None:
+    """The node's values against the signature of its target.
+
+    Args:
+        unmade: it is not made afterwards, so that its code is read rather than imported.
+    """
+    values: dict[str, Any] = OmegaConf.to_container(node, resolve=True)  # type: ignore[assignment]
+    found = signature(str(node._target_)) if unmade else None
+    if found is not None:  # importing a logger takes seconds
+        plain = {str(key): value for key, value in values.items() if not str(key).startswith("_")}
+        written(found.target, found.parameters, found.open, plain, where)
+        return
+    try:
+        target = get_object(node._target_)
+    except Exception as problem:
+        raise UserError(f"{where}._target_ '{node._target_}' cannot be imported: {problem}") from problem
+    arguments(target, {str(key): value for key, value in values.items() if not str(key).startswith("_")}, where)
+
+
+def factory(node: DictConfig) -> DictConfig:
+    """A model's node with nothing but the arguments of what makes it, and so the models inside of it.
+
+    Its ``lr`` is the learning rate that fits it, which an optimizer takes where none is given: no argument.
+    """
+    bare = node.copy()
+    with open_dict(bare):
+        if "_target_" in bare and "lr" in bare and "lr" not in inspect.signature(_target(bare)).parameters:
+            bare.pop("lr")
+        for name, inner in node.items_ex(resolve=False):
+            if isinstance(inner, DictConfig) and "_target_" in inner:
+                bare[name] = factory(inner)
+    return bare
+
+
+def _target(node: DictConfig) -> Any:
+    try:
+        return get_object(node._target_)
+    except Exception as problem:
+        raise UserError(f"model target '{node._target_}' cannot be imported: {problem}") from problem
+
+
+def bind(node: DictConfig, where: str) -> None:
+    """Check a node, and the nodes in it, against the signatures of what they configure, without making anything.
+
+    Raises:
+        UserError: a value that is missing, an argument that is not there, or a word where only a number can stand.
+    """
+    missing = sorted(str(name) for name in OmegaConf.missing_keys(node))
+    if missing:
+        raise UserError(f"{missing[0]} has no value; give it one on the command line: {missing[0]}=VALUE")
+    if "_target_" in node:
+        _check(node, where, unmade=True)
+    for name in node:
+        if isinstance(node[name], DictConfig):
+            bind(node[name], f"{where}.{name!s}")
+
+
+def _located(problem: InstantiationException, where: str) -> UserError:
+    """A user's mistake in a node inside of ``where``, with the place of that node."""
+    found = re.search(r"full_key: (\S+)", str(problem))
+    place = found[1] if found else where
+    mistake = str(problem.__cause__)
+    return UserError(mistake if mistake.startswith(place) or place == where else f"{place}: {mistake}")
+
+
+def data(cfg: DictConfig) -> Any:
+    """The datamodule, set up: labels, tokenizer and splits are known."""
+    if (ready := _ahead.pop(OmegaConf.to_yaml(cfg.datamodule, resolve=True), None)) is not None:
+        return ready
+    module = make_a(TextData, cfg.datamodule)
+    module.prepare_data()
+    module.setup("fit")
+    return module
+
+
+_ahead: dict[str, Any] = {}  # by its config, the data module that waits for the one job of a process that takes it
+
+
+def read_ahead(cfg: DictConfig) -> None:
+    """Set up the datamodule now, for forks of this process: each finds it as if it had read it itself."""
+    ready = data(cfg)
+    _ahead.clear()  # a search launches many batches, each with data of its own
+    _ahead[OmegaConf.to_yaml(cfg.datamodule, resolve=True)] = ready
+
+
+def task(cfg: DictConfig, data: Any) -> Task:
+    """The task, which has learned the label names."""
+    given = {"multi_label": True} if data.multi_label and "multi_label" in cfg.task else {}
+    task = make_a(Task, cfg.task, **given)
+    if not task.by_token:
+        data.check_labels()
+    if task.multi_label != data.multi_label and not task.by_token:
+        theirs = str(data.multi_label).lower()
+        raise UserError(
+            f"task.multi_label={str(task.multi_label).lower()}, but the data has datamodule.multi_label={theirs}: set "
+            "the latter only, and the task follows"
+        )
+    task.prepare(data.labels, data.label_counts)
+    return task
+
+
+def model(node: DictConfig, task: Task, data: Any, teacher: nn.Module | None = None) -> nn.Module:
+    """A model with the task's head; a factory that has an argument named ``teacher`` is given the teacher's model."""
+    given: dict[str, Any] = {"labels": list(data.labels), "tokenizer": data.tokenizer}
+    if needs_teacher(node):
+        if teacher is None:
+            raise UserError(
+                f"{node._target_} starts from a teacher, which only `kdlab distill` has; choose another model"
+            )
+        given["teacher"] = teacher
+    takes = inspect.signature(get_object(node._target_)).parameters
+    for name in ("labels", "tokenizer"):
+        if name not in takes and not _takes_any(takes):
+            raise UserError(
+                f"{node._target_} has no argument '{name}': what makes a model is given labels and tokenizer, so "
+                f"add them: def {str(node._target_).rpartition('.')[2]}(…, labels, tokenizer)"
+            )
+    if "task" in takes:
+        given["task"] = task.kind
+    elif task.by_token:
+        raise UserError(
+            f"{node._target_} makes a classifier, but the task is to predict the next token: choose model=gpt_tiny, "
+            "layers_of_teacher, or hf with a causal language model"
+        )
+    made = _reads_texts(make_a(nn.Module, factory(node), **given))
+    _positions(made, data)
+    return task.attach(made)
+
+
+def _positions(model: nn.Module, data: Any) -> None:
+    """Refuse texts that are longer than a model's table of positions."""
+    tables = [part for name, part in model.named_modules() if name.endswith(("position_embeddings", "wpe"))]
+    rows = min((part.num_embeddings for part in tables if isinstance(part, nn.Embedding)), default=0)
+    lengths = getattr(data, "lengths", None)
+    longest = int(lengths.max()) if rows and lengths is not None and len(lengths) else 0
+    if longest > rows:
+        raise UserError(
+            f"datamodule.max_length={data.max_length} leaves a text of {longest} tokens, but {type(model).__name__} "
+            f"has {rows} positions: set datamodule.max_length={rows} or less"
+        )
+
+
+def _reads_texts(model: nn.Module) -> nn.Module:
+    """The model, after a look at whether it can be called with texts."""
+    takes = inspect.signature(model.forward).parameters
+    if not {"input_ids", "attention_mask"} <= set(takes) and not _takes_any(takes):
+        raise UserError(
+            f"{type(model).__name__} has no method forward(input_ids, attention_mask): add one that returns the "
+            "logits, a row a text and a column a label"
+        )
+    return model
+
+
+def _takes_any(parameters: Mapping[str, inspect.Parameter]) -> bool:
+    return any(one.kind == inspect.Parameter.VAR_KEYWORD for one in parameters.values())
+
+
+def student(cfg: DictConfig, task: Task, data: Any, teacher: nn.Module | None) -> nn.Module:
+    """The student of a distillation.
+
+    Args:
+        teacher: the model of its teacher; None where that is no single one. A student that is made of its teacher then
+            begins with ``teacher.model``, as it was before it learned the task.
+    """
+    if teacher is None and needs_teacher(cfg.student) and "model" in cfg.teacher:
+        teacher = model(cfg.teacher.model, task, data)
+    return model(cfg.student, task, data, teacher=teacher)
+
+
+def metric(node: DictConfig, task: Task, labels: Sequence[str] = ("no", "yes"), multi_label: bool = False) -> Any:
+    """What is measured on a split.
+
+    Raises:
+        UserError: it does not fit the task.
+    """
+    classes = "labels" in inspect.signature(get_object(node._target_)).parameters
+    if classes == task.by_token:
+        mine, other = ("causal_lm", "classification") if task.by_token else ("classification", "causal_lm")
+        raise UserError(f"metric={other} does not measure what task={task.kind} predicts: add metric={mine}")
+    found = make(node, labels=list(labels), multi_label=multi_label) if classes else make(node)()
+    if not isinstance(found, MetricCollection):
+        raise UserError(
+            f"{node._target_} returns a {type(found).__name__}, but metric needs a torchmetrics.MetricCollection: "
+            "put it into one, by name"
+        )
+    return found
+
+
+def tuned(cfg: DictConfig, model: nn.Module) -> nn.Module:
+    """The model with what ``peft`` adds to it.
+
+    Raises:
+        UserError: ``freeze`` lets nothing of that learn at any time.
+    """
+    peft = make_a(Peft, cfg.peft)
+    own = {id(parameter) for parameter in model.parameters()}
+    model = peft.attach(model)
+    if all(id(parameter) in own for parameter in model.parameters()):
+        return model
+    policy: Freeze = make(cfg.freeze)
+    cut = select(policy, model)
+    learning = {
+        id(parameter)
+        for moment in (0.0, 0.5, 1.0)
+        for block, scale in zip(cut, scales_at(policy, cut, moment), strict=True)
+        for parameter in block.learnable
+        if scale
+    }
+    if learning <= own:
+        raise UserError(
+            f"freeze={type(policy).__name__.lower()} lets nothing learn of what peft={type(peft).__name__.lower()} "
+            "adds to the model: set freeze=none (peft keeps the model's own weights below the head as they are), or "
+            "peft=none"
+        )
+    return model
+
+
+def optimizer(node: DictConfig) -> Callable[..., torch.optim.Optimizer]:
+    """The optimizer, still without parameters; tried on one number, since some settings are only looked at then."""
+    factory = make(node)
+    try:
+        factory([nn.Parameter(torch.zeros(1))])
+    except (TypeError, ValueError, RuntimeError) as problem:
+        raise UserError(f"{node._get_full_key(None)} ({node._target_}): {problem}") from problem
+    return factory
+
+
+def scheduler(node: DictConfig) -> Schedule:
+    """The factor of the learning rate over the run.
+
+    Raises:
+        UserError: it falls below 0, where a step would go uphill.
+    """
+    schedule: Schedule = make(node)
+    low, _ = bounds(schedule, "scheduler")
+    if low < 0:
+        raise UserError(
+            f"scheduler goes down to {low:g}: set its start, end and values (scheduler.then.end=0) from 0 up"
+        )
+    return schedule
+
+
+def accelerated(node: DictConfig) -> None:
+    """Refuse a trainer that asks for a GPU where there is none, before data is read or a teacher is trained."""
+    if _lacks_gpu(node):
+        raise UserError(
+            f"trainer.accelerator={node.accelerator} needs a GPU, and torch finds none on this machine: use trainer=cpu"
+        )
+
+
+def needs_teacher(node: DictConfig) -> bool:
+    """Whether a model's factory has an argument named ``teacher``."""
+    return "teacher" in inspect.signature(_target(node)).parameters
+
+
+def teacher_kind(node: DictConfig) -> type[Teacher]:
+    """The class that a teacher node names, before there is a teacher."""
+    kind = get_object(node._target_)
+    return kind if isinstance(kind, type) and issubclass(kind, Teacher) else Teacher
+
+
+def several(nodes: DictConfig | None, **given: Any) -> list[Any]:
+    """Every object of a mapping name -> node (callbacks, loggers), each given the arguments that its signature has."""
+    objects = []
+    for node in (nodes or {}).values():
+        if node is None:
+            continue
+        accepted = inspect.signature(get_object(node._target_)).parameters
+        objects.append(make(node, **{name: value for name, value in given.items() if name in accepted}))
+    return objects

@@ -1,0 +1,55 @@
+"""Hydra's flags on a command line of kdlab, and what is looked at before Hydra runs it."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from hydra import initialize_config_dir
+from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+
+from kdlab.config import early
+from kdlab.error import UserError
+
+
+def answered(verb: str, words: list[str], conf: Path) -> bool:
+    """Look at a command line; whether all that it asks for was printed here, so that Hydra has nothing to do.
+
+    Raises:
+        UserError: what is wrong with it.
+    """
+    asked = get_args_parser().parse_args(words)
+    if asked.hydra_help or asked.shell_completion or asked.config_path:
+        return False
+    name = asked.config_name or verb
+    own = Path(asked.config_dir).expanduser() if asked.config_dir else None
+    early.look(name, asked.overrides, conf, own, not (asked.cfg or asked.info), bool(asked.multirun))
+    if not asked.multirun or not (asked.cfg or asked.info):
+        return False
+    if asked.cfg != "job" or asked.package:
+        flag = "--info" if asked.info else f"--cfg {asked.cfg}" + " --package" * bool(asked.package)
+        raise UserError(f"{flag} shows one config, and -m asks for many: leave out -m, or use -m with --cfg job")
+    print(_jobs(name, asked, conf, own))
+    return True
+
+
+def _jobs(name: str, asked: argparse.Namespace, conf: Path, own: Path | None) -> str:
+    """The config of each job of a sweep, as documents of one YAML text."""
+    from kdlab.config.point import Grid
+
+    words = list(asked.overrides)
+    with initialize_config_dir(str(conf), version_base="1.3"):
+        loader: Any = GlobalHydra.instance().config_loader()
+        search = [f"hydra.searchpath=['{own.absolute().as_uri()}']"] if own else []
+        master = loader.load_configuration(name, [*words, *search], RunMode.MULTIRUN)
+        parts = []
+        for point in Grid(name, words, master, loader).points():
+            if point.job is None:
+                raise UserError(f"job {point.number} ({point.name}): {point.problem}")
+            text = OmegaConf.to_yaml(point.job.cfg, resolve=asked.resolve)
+            parts.append(f"# job {point.number}: {point.name}\n{text}")
+    return "---\n".join(parts).rstrip()

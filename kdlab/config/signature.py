@@ -1,0 +1,123 @@
+"""The arguments of what a config node configures, read from its code as text: torch need not be imported for a typo."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+
+from kdlab.config.check import library
+
+HOPS = 6  # imports that are followed from one module to the next
+
+
+@dataclass(frozen=True)
+class Signature:
+    """Arguments with their annotations, as written; open: there may be others.
+
+    Attributes:
+        name: of the class or function.
+        parameters: argument -> annotation, "" where it has none.
+    """
+
+    name: str
+    parameters: dict[str, str] = field(default_factory=dict)
+    open: bool = False
+    target: str = ""
+
+    def annotation(self, name: str) -> str:
+        """What an argument may be, as `kdlab.config.check` knows it."""
+        return library(self.target).get(name) or self.parameters.get(name, "")
+
+
+def signature(target: str, folders: Sequence[Path] = ()) -> Signature | None:
+    """What the class or function of a dotted path takes; None where its code is not found.
+
+    Args:
+        folders: of configs; code is also looked for beside them.
+    """
+    module, _, name = target.rpartition(".")
+    found = _of(module, name, tuple(folders), HOPS) if module else None
+    return found and replace(found, target=target)
+
+
+@cache
+def tree(path: Path) -> ast.Module:
+    """A module's code, parsed."""
+    return ast.parse(path.read_text("utf-8"))
+
+
+def file(module: str, folders: Sequence[Path]) -> Path | None:
+    """Where the code of a module lies."""
+    inside = Path(*module.split(".")) if module else None
+    roots = [Path(__file__).parents[2], *(folder.parent for folder in folders), Path.cwd(), *map(Path, sys.path)]
+    places = (
+        place for root in roots if inside for place in (root / inside.with_suffix(".py"), root / inside / "__init__.py")
+    )
+    return next((place for place in places if place.is_file()), None)
+
+
+def _of(module: str, name: str, folders: tuple[Path, ...], hops: int) -> Signature | None:
+    path = file(module, folders)
+    if path is None or not hops:
+        return None
+    try:
+        body = tree(path).body
+    except (SyntaxError, UnicodeDecodeError):
+        return None
+    for node in body:
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            return Signature(name, *_arguments(node, skip=0))
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            return _class(node, module, body, folders, hops)
+    origin = _imported(body, module, name, is_package=path.name == "__init__.py")
+    return _of(*origin, folders, hops - 1) if origin else None
+
+
+def _class(
+    node: ast.ClassDef, module: str, body: Sequence[ast.stmt], folders: tuple[Path, ...], hops: int
+) -> Signature | None:
+    for inner in node.body:
+        if isinstance(inner, ast.FunctionDef) and inner.name == "__init__":
+            return Signature(node.name, *_arguments(inner, skip=1))
+    found = Signature(node.name)
+    bases = [base.id for base in node.bases if isinstance(base, ast.Name) and base.id not in ("ABC", "Protocol")]
+    for base in bases:
+        above = _of(module, base, folders, hops - 1)
+        if above is not None and (above.parameters or not _data(node)):
+            found.parameters.update(above.parameters)
+            found = Signature(node.name, found.parameters, found.open or above.open)
+    if not _data(node):
+        return found if found.parameters or not bases else None
+    for inner in node.body:
+        if isinstance(inner, ast.AnnAssign) and isinstance(inner.target, ast.Name):
+            if isinstance(inner.value, ast.Call) and "init=False" in ast.unparse(inner.value):
+                found.parameters.pop(inner.target.id, None)
+            else:
+                found.parameters[inner.target.id] = ast.unparse(inner.annotation)
+    return Signature(node.name, found.parameters)
+
+
+def _data(node: ast.ClassDef) -> bool:
+    return any("dataclass" in ast.unparse(one) for one in node.decorator_list)
+
+
+def _arguments(node: ast.FunctionDef, skip: int) -> tuple[dict[str, str], bool]:
+    given = [*node.args.posonlyargs, *node.args.args][skip:] + node.args.kwonlyargs
+    said = {one.arg: ast.unparse(one.annotation) if one.annotation else "" for one in given}
+    return said, node.args.kwarg is not None
+
+
+def _imported(body: Sequence[ast.stmt], module: str, name: str, is_package: bool) -> tuple[str, str] | None:
+    for node in body:
+        if isinstance(node, ast.ImportFrom):
+            for one in node.names:
+                if (one.asname or one.name) == name:
+                    parts = module.split(".")
+                    up = len(parts) - node.level + is_package
+                    stem = [*parts[:up], *filter(None, [node.module])] if node.level else [str(node.module)]
+                    return ".".join(stem), one.name
+    return None

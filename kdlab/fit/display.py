@@ -1,0 +1,325 @@
+"""What a run prints: its plan when it begins, its result when it ends.
+
+The plan goes to standard error and to run.log, the result to standard output. The jobs of a sweep leave both to
+the sweep, which has a line and a table of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from glob import escape
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+from omegaconf import OmegaConf
+
+from kdlab import terminal
+from kdlab.artifact.find import places, wanted
+from kdlab.artifact.run import Run, read_config, read_done
+from kdlab.artifact.trained import Trained
+from kdlab.config.identity import identity
+from kdlab.config.job import Job
+from kdlab.error import UserError
+from kdlab.fit.stage import earlier
+from kdlab.model.save import size_bytes
+from kdlab.module.base import Learner
+from kdlab.report.read import record
+from kdlab.terminal import clock
+from kdlab.text import one_line
+
+log = logging.getLogger(__name__)
+_open: list[Voice] = []  # the runs that this process carries out, each for the one before it
+
+MANY = 30  # runs of the same words, of which one may be the same but for its length
+OTHERS = ("loss", "teacher", "module", "stages", "start", "reuse_frozen", "compile")  # what a student alone lacks
+
+
+class Voice:
+    """Tells the user how one run begins and ends.
+
+    Args:
+        job: of the run.
+        parent: tells of the run that needs this one first; None: the user asked for it.
+    """
+
+    def __init__(self, job: Job, parent: Voice | None = None) -> None:
+        self.job, self.parent = job, parent
+        self.role = "run" if parent is None else parent.role_of(job)
+        self.first: list[Path] = []  # the runs that this one needs and that were not finished when it began
+        self.trained: set[Path] = set()  # those that this process has trained
+
+    def begin(self, run: Run) -> None:
+        """Name the run, and what it is for."""
+        if self.parent is None:
+            self._say("run", near(run.folder) + (", goes on from its checkpoint" if run.last_checkpoint else ""))
+            if not self.quiet and run.last_checkpoint is None and (other := shorter(run.folder)) is not None:
+                self._say("note", f"{other.name} differs only in length; start={other.name} begins with its weights")
+            return
+        self.parent.trained.add(run.folder)
+        place, runs = self.parent.place_of(run.folder)
+        if self.parent.quiet:
+            terminal.note(f"first the {self.role} {run.id} is trained")
+        self._say(self.role, f"{near(run.folder)}, is trained first ({place} of {runs} runs)")
+
+    def data(self, data: Any) -> None:
+        """The rows of each split, and the classes."""
+        rows = ", ".join(f"{len(data.splits[name]):,} {name}" for name in ("train", "val", "test"))
+        text = f"{one_line(data.source, 60)}: {rows} rows"
+        known = sum(data.label_counts)
+        if data.labels and known:
+            share = max(data.label_counts) / (len(data.splits["train"]) if data.multi_label else known)
+            largest = data.labels[data.label_counts.index(max(data.label_counts))]
+            kind = "labels" if data.multi_label else "classes"
+            text += f"; {len(data.labels)} {kind}, {100 * share:.1f}% of the training rows are {one_line(largest, 30)}"
+            if not data.multi_label and known < len(data.splits["train"]):
+                text += f" ({known:,} have a label)"
+        self._say("data", text)
+
+    def teachers(self, found: Mapping[str, Trained]) -> None:
+        """Who teaches, and whether it was there."""
+        for place, one in found.items():
+            how = "trained now" if one.folder in self.trained else "found"
+            value = one.metrics.get("best/val/accuracy")
+            reached = "" if value is None else f", its val/accuracy {value:.3f}"
+            name = "" if len(found) == 1 else f"{place.rpartition('.')[2]}: "
+            self._say("teacher", f"{name}{one_line(one.id)} ({how}{reached})")
+
+    def learner(self, learner: Learner, start: Trained | None) -> None:
+        """What learns."""
+        table = learner.table()
+        name = self.job.choices.get("model@student") or self.job.choices.get("model") or type(learner.model).__name__
+        every, learning = (sum(int(row[key]) for row in table) for key in ("parameters", "trainable"))
+        text = f"{name}: {every:,} parameters, "
+        blocks = [str(row["block"]) for row in table if row["trainable"]]
+        text += "all learn" if learning == every else f"{learning:,} learn, in {_some(blocks)}"
+        self._say("student" if "student" in self.job.cfg else "model", text)
+        if start is not None:
+            self._say("start", f"{one_line(start.id)}: its weights; the optimizer and all schedules begin anew")
+
+    def training(self, trainer: Trainer, data: Any) -> None:
+        """How long, and on what."""
+        total, step = trainer.estimated_stepping_batches, trainer.global_step
+        steps = "" if total == float("inf") else f"{int(total):,} steps of {data.rows_per_step:,} rows"
+        epochs = f"{trainer.max_epochs} epochs" if trainer.max_epochs and trainer.max_epochs > 0 else ""
+        devices = trainer.num_devices * trainer.num_nodes
+        device = trainer.strategy.root_device.type + (f" x {devices}" if devices > 1 else "")
+        text = ", ".join(filter(None, [epochs, steps])) + f"; {device}, {trainer.precision}"
+        self._say("training", text + (f"; goes on after step {step:,}" if step else ""))
+
+    def finished(self, run: Run, known: Mapping[str, float]) -> None:
+        """The result of a run that has just ended."""
+        done = run.done or {}
+        if self.parent is not None:
+            self._say(self.role, f"{run.id} is finished: {_headline(done)}, in {clock(done.get('seconds', 0))}")
+        elif not self.quiet:
+            self._print([f"finished in {clock(done.get('seconds', 0))}: {_headline(done)}", *self._block(run, known)])
+
+    def already(self, run: Run) -> None:
+        """The same for one that was finished before."""
+        done = run.done or {}
+        line = f"{run.id} already finished: {_headline(done)}. Use rerun=true to train it again."
+        if self.quiet or self.parent is not None:
+            log.info("%s", line)
+        else:
+            self._print([line, *self._block(run, record(run.folder).metrics)])
+
+    @property
+    def quiet(self) -> bool:
+        """Whether a sweep speaks for this run."""
+        return self.job.sweep is not None or (self.parent is not None and self.parent.quiet)
+
+    def role_of(self, job: Job) -> str:
+        return "stage" if job.folder in [one.folder for one in earlier(self.job)] else "teacher"
+
+    def place_of(self, folder: Path) -> tuple[int, int]:
+        """Which of the runs that this one needs a run is, and how many there are with this one itself."""
+        if folder not in self.first:
+            self.first = [one.folder for one in earlier(self.job)] if "stages" in self.job.cfg else []
+            if folder not in self.first:
+                asked = [wanted(self.job, place, node) for place, node in places(self.job.cfg.teacher).items()]
+                self.first = list(dict.fromkeys(one.folder for one in asked if isinstance(one, Job)))
+            self.first = [one for one in self.first if one == folder or read_done(one) is None] or [folder]
+        return self.first.index(folder) + 1 if folder in self.first else 1, len(self.first) + 1
+
+    def _say(self, label: str, text: str) -> None:
+        line = f"{'  ' * (self.parent is not None)}{label:<9} {text}"
+        log.info("%s", line)
+        if not self.quiet:
+            terminal.tell(line)
+
+    def _print(self, lines: list[str]) -> None:
+        print("\n".join(lines), flush=True)
+
+    def _block(self, run: Run, known: Mapping[str, float]) -> list[str]:
+        lines = compared(known, "student" if "student" in self.job.cfg else "model", self._alone(run.folder))
+        size, latency = size_bytes(run.folder / "model") / 1e6, known.get("perf/latency_ms")
+        speed = "" if latency is None else f"{latency:.2g} ms a row, "
+        outputs = "" if Path(self.job.cfg.outputs) == Path("outputs") else f" outputs={self.job.cfg.outputs}"
+        by_token = "test/perplexity" in known
+        return [
+            *lines,
+            f"model  {near(run.folder / 'model')}  ({speed}{size:,.1f} MB)",
+            f"next   kdlab evaluate run={run.id}{outputs}",
+            *([] if by_token else [f"       kdlab predict run={run.id} path=new.csv file=labelled.csv{outputs}"]),
+        ]
+
+    def _alone(self, folder: Path) -> Mapping[str, float]:
+        """What the same student reached without a teacher, if such a run is there."""
+        if self.job.command != "distill":
+            return {}
+        try:
+            return without_teacher(folder)
+        except UserError:  # it is only something to compare with
+            return {}
+
+
+@contextmanager
+def telling(job: Job) -> Iterator[Voice]:
+    """The voice of a run, from its claim to its end; a run inside of it is one that it needs first."""
+    voice = Voice(job, _open[-1] if _open else None)
+    _open.append(voice)
+    try:
+        with _logged(job.folder) if voice.parent is not None else _nothing():
+            yield voice
+    finally:
+        _open.remove(voice)
+
+
+def near(path: Path) -> str:
+    """A path as one would type it here."""
+    path = path.absolute()
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def compared(known: Mapping[str, float], own: str, alone: Mapping[str, float]) -> list[str]:
+    """A small table: the test metrics of a run beside its teacher, the student without one, and the majority.
+
+    Args:
+        known: metrics of the run, as in metrics.json.
+        own: what to call its model.
+        alone: metrics of the run without a teacher; {}: there is none.
+
+    Example:
+        >>> found = {"test/accuracy": 0.5, "teacher/test/accuracy": 0.75, "test/majority": 0.25}
+        >>> print("\\n".join(compared(found, "student", {})))
+                  test/accuracy
+        student           0.500
+        teacher           0.750
+        majority          0.250
+    """
+    names = [name for name in known if name.startswith("test/") and name.count("/") == 1]
+    names = sorted(
+        set(names) - {"test/majority", "test/loss", "test/rows"}, key=lambda name: (name != "test/accuracy", name)
+    )
+    if "test/fidelity/agreement" in known:
+        names.append("test/fidelity/agreement")
+    rows = {own: known}
+    if taught := {name: known[f"teacher/{name}"] for name in names if f"teacher/{name}" in known}:
+        rows["teacher"] = taught
+    if alone:
+        rows["without teacher"] = {name: value for name, value in alone.items() if not name.startswith("test/fid")}
+    if "test/majority" in known:
+        rows["majority"] = {"test/accuracy": known["test/majority"]}
+    heads = [name if name == "test/accuracy" else name.rpartition("/")[2] for name in names]
+    corner = terminal.counted(int(known["test/rows"]), "test row") if "test/rows" in known else ""
+    first = max(len(corner), *map(len, rows))
+    lines = [f"{corner:<{first}}" + "".join(f"  {head:>6}" for head in heads)]
+    for row, values in rows.items():
+        cells = (f"{values[name]:.3f}" if name in values else "" for name in names)
+        line = f"{row:<{first}}" + "".join(
+            f"  {cell:>{max(len(head), 6)}}" for cell, head in zip(cells, heads, strict=True)
+        )
+        lines.append(line.rstrip())
+    return lines
+
+
+def without_teacher(folder: Path) -> Mapping[str, float]:
+    """The metrics of the finished run that differs from this one only in having no teacher (``loss=ce``); or nothing.
+
+    Only runs whose id has the same words are looked into, with ``ce`` as the loss.
+    """
+    mine = read_config(folder)
+    words = folder.name.partition(f"-{mine.get('choice', {}).get('loss')}-")[0]
+    for done in sorted(folder.parent.glob(f"{escape(words)}-ce-*s{mine.get('seed')}-*/done.json")):
+        other = done.parent
+        try:
+            if other != folder and read_done(other) and _student(other) == _student(folder):
+                return record(other).metrics
+        except UserError:  # a damaged neighbour
+            continue
+    return {}
+
+
+def shorter(folder: Path) -> Path | None:
+    """A finished run that is this one but for fewer epochs or steps; None: there is none, or too many to look into."""
+    alike = [path for path in folder.parent.glob(f"{folder.name[:-8]}*/done.json") if path.parent != folder]
+    for path in alike if len(alike) <= MANY else ():
+        with suppress(UserError):
+            (rest, mine), (same, theirs) = _length(folder), _length(path.parent)
+            if rest == same and read_done(path.parent) and any(b < a for a, b in zip(mine, theirs, strict=True)):
+                return path.parent
+    return None
+
+
+def _length(folder: Path) -> tuple[str, list[float]]:
+    """A hash of all that a run does but for how long it trains, and the limits of that."""
+    plain: Any = OmegaConf.to_container(read_config(folder))
+    limits = [plain.get("trainer", {}).pop(name, None) for name in ("max_epochs", "max_steps")]
+    return identity(plain), [float("inf") if one in (None, -1) else float(one) for one in limits]
+
+
+def _student(folder: Path) -> str:
+    """A hash of all that can change what a student reaches without a teacher."""
+    config = read_config(folder)
+    kept = {key: value for key, value in config.items() if key not in OTHERS}
+    plain: Any = OmegaConf.to_container(OmegaConf.create(kept))
+    if isinstance(plain.get("datamodule"), dict):
+        plain["datamodule"].pop("unlabelled", None)  # rows without a label teach nothing without a teacher
+    return identity(plain)
+
+
+def _headline(done: Mapping[str, Any]) -> str:
+    value = done.get("value")
+    return str(done.get("metric")) + ("" if value is None else f" {value:.3f}")
+
+
+def _some(names: list[str]) -> str:
+    """A few names, and how many more."""
+    if not names:
+        return "nothing"
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more blocks" if len(names) > 4 else "")
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield
+
+
+@contextmanager
+def _logged(folder: Path) -> Iterator[None]:
+    """Let what is logged go to the run.log of a run that another one needs, and not to that of the other."""
+    root = logging.getLogger()
+    own = (folder / "run.log").absolute()
+    others = [one for one in root.handlers if isinstance(one, logging.FileHandler) and one.baseFilename != str(own)]
+    if not others:  # nobody keeps a log
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    if own.is_symlink():
+        raise UserError(f"{own} is a link, which no log is: somebody put it there; delete it")
+    handler = logging.FileHandler(own, encoding="utf-8")
+    handler.setFormatter(others[0].formatter)
+    handler.setLevel(others[0].level)
+    for one in others:
+        root.removeHandler(one)
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        handler.close()
+        for one in others:
+            root.addHandler(one)

@@ -1,0 +1,180 @@
+"""What can be known of a config without data and models: that it composes, and that its values are allowed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from kdlab.artifact.chain import asks_a_teacher, verify
+from kdlab.artifact.find import check_kept, generation, how, places, recipe
+from kdlab.config import build, monitor
+from kdlab.config.job import Job
+from kdlab.config.point import Point
+from kdlab.error import UserError
+from kdlab.fit.stage import earlier
+from kdlab.loss.objective import Objective
+from kdlab.task.base import Task
+
+MADE = ("task", "datamodule", "freeze", "peft")  # cheap to make, and making them checks their values
+
+
+def problems(points: Sequence[Point], tell: Callable[[str], None] = lambda told: None) -> dict[str, list[Point]]:
+    """What is wrong, with the points it is wrong in.
+
+    Args:
+        tell: says how far it is.
+    """
+    checked = Precheck()
+    found: dict[str, list[Point]] = {}
+    for count, point in enumerate(points):
+        tell(f"checking the values of point {count + 1} of {len(points)}")
+        problem = point.problem or (checked(point.job) if point.job else "")
+        if problem:
+            found.setdefault(problem, []).append(point)
+    return found
+
+
+class Precheck:
+    """Checks jobs; a node that several jobs have in common is looked at once."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, str] = {}
+        self.read: dict[str, Any] = {}
+
+    def __call__(self, job: Job) -> str:
+        """What is wrong with a job, or nothing."""
+        try:
+            for where, node in nodes(job.cfg):
+                self._once(where, node)
+            if "loss" in job.cfg:
+                self._once("loss", job.cfg.loss, task=_task(job.cfg), teacher=job.cfg.teacher)
+            if "metric" in job.cfg:
+                self._once("metric", job.cfg.metric, task=_task(job.cfg))
+            self._monitors(job)
+            if asks_a_teacher(job):
+                for place, node in places(job.cfg.teacher).items():
+                    self._recipe(job, place, node)
+                self._verify(job)
+            for number, stage in enumerate(earlier(job)):
+                if problem := self(stage):
+                    raise UserError(f"stages.earlier.{number}: {problem}")
+        except (UserError, HydraException, OmegaConfBaseException) as problem:
+            return " ".join(str(problem).split())
+        return ""
+
+    def _once(self, where: str, node: DictConfig, **more: DictConfig) -> None:
+        plain = [OmegaConf.to_container(one, resolve=True) for one in (node, *more.values())]
+        key = json.dumps([where, *plain], default=str)
+        if key not in self.known:
+            try:
+                self.known[key] = ""
+                self._look(where, node, **more)
+            except UserError as problem:
+                self.known[key] = str(problem)
+        if self.known[key]:
+            raise UserError(self.known[key])
+
+    def _look(
+        self, where: str, node: DictConfig, task: DictConfig | None = None, teacher: DictConfig | None = None
+    ) -> None:
+        if where == "optimizer":
+            build.optimizer(node)
+        elif where == "scheduler":
+            build.scheduler(node)
+        elif where == "loss" and task is not None and teacher is not None:
+            loss: Objective = build.make(node)
+            fit: Task = build.make(task)
+            loss.check(fit.multi_label, fit.by_token, fit.chunk)
+            check_kept(loss, teacher)
+        elif where == "metric" and task is not None:
+            build.metric(node, build.make(task))
+        elif where in MADE:
+            build.make(node)
+        else:
+            build.bind(node, where)
+
+    def _verify(self, job: Job) -> None:
+        """Check the chain of teachers; points that differ in nothing that it depends on are asked once."""
+        cfg = job.cfg
+        plain = [OmegaConf.to_container(cfg[key], resolve=True) for key in ("student", "teacher", "task", "datamodule")]
+        plain[3] = {name: value for name, value in plain[3].items() if name != "seed"}  # type: ignore[union-attr]
+        key = json.dumps(["chain", job.choices, *plain], default=str)
+        if key not in self.known:
+            self.known[key] = ""
+            try:
+                verify(job, self.read)
+            except UserError as problem:
+                self.known[key] = str(problem)
+        if self.known[key]:
+            raise UserError(self.known[key])
+
+    def _monitors(self, job: Job) -> None:
+        """Check what follows a validation metric; points that differ in nothing that matters to it are asked once."""
+        cfg = job.cfg
+        parts = [node for _, node in monitor.watching(cfg)]
+        parts += [cfg[key] for key in ("metric", "task", "loss", "module", "teacher") if key in cfg]
+        plain = [OmegaConf.to_container(node, resolve=True, throw_on_missing=False) for node in parts]
+        key = json.dumps(["monitor", *plain], default=str)
+        if key not in self.known:
+            self.known[key] = ""
+            try:
+                monitor.check(cfg)
+            except UserError as problem:
+                self.known[key] = str(problem)
+        if self.known[key]:
+            raise UserError(self.known[key])
+
+    def _recipe(self, job: Job, place: str, node: DictConfig) -> None:
+        """Check the command that a teacher is trained by, where it is not named by its run."""
+        if "generations" in node and node.generations:
+            generation(job, place, node.generations - 1)  # what it is taught by is this job's own recipe
+        if node.run is not None:
+            return
+        asked = json.dumps([place, OmegaConf.to_container(node, resolve=True), job.choices], default=str)
+        if asked not in self.known:
+            self.known[asked] = ""
+            try:
+                problem = self(recipe(job, place, node))
+            except UserError as mistake:
+                problem = str(mistake)
+            said = problem.removeprefix(f"{place}.recipe: ")
+            self.known[asked] = f"{place}.recipe: {said}" if said else ""
+        if problem := self.known[asked]:
+            raise UserError(problem)
+
+
+def _task(cfg: DictConfig) -> DictConfig:
+    """The task's node, which follows the data where several label columns are named."""
+    if OmegaConf.is_list(cfg.datamodule.get("label_column")) and "multi_label" in cfg.task:
+        return DictConfig(OmegaConf.to_container(cfg.task, resolve=True) | {"multi_label": True})  # type: ignore[operator]
+    return cfg.task
+
+
+def nodes(cfg: DictConfig) -> Iterator[tuple[str, DictConfig]]:
+    """The nodes of a job that configure something, by key; the teacher's without the keys that say who teaches."""
+    for key in cfg:
+        node = None if OmegaConf.is_missing(cfg, key) else cfg[key]
+        if not isinstance(node, DictConfig):
+            continue
+        if key == "teacher":
+            yield from _teachers(node, "teacher")
+        elif "_target_" in node:
+            yield str(key), build.factory(node) if key in ("model", "student") else node
+        else:
+            for name in node:
+                if isinstance(node[name], DictConfig) and "_target_" in node[name]:
+                    yield f"{key!s}.{name!s}", node[name]
+
+
+def _teachers(node: DictConfig, where: str) -> Iterator[tuple[str, DictConfig]]:
+    """A teacher's node without the keys that say who teaches, and those of the teachers that it is made of."""
+    yield where, how(node)
+    for name, member in (node.members if "members" in node else {}).items():
+        yield from _teachers(member, f"{where}.members.{name}")
+    for name, peer in (node.peers if "peers" in node else {}).items():
+        yield f"{where}.peers.{name}", build.factory(peer)

@@ -1,0 +1,253 @@
+"""`kdlab help GROUP` and `kdlab help GROUP=OPTION`: what an option is, from its YAML and its code.
+
+Nothing is imported, so that the page is there at once: the code is read as text.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from kdlab.config.near import near, near_keys
+from kdlab.config.signature import file as _file
+from kdlab.config.signature import tree
+from kdlab.error import UserError
+from kdlab.help.explain_key import explained, known
+
+PARTS = ("Formula", "When", "Cost", "Source")
+SYMBOLS = (
+    "s and t are what student and teacher say, logits or features; p_s and p_t their softmax at the temperature T; P a "
+    "learned projection; B rows of C classes, L tokens of width D, H heads."
+)
+WIDTH = 110
+
+
+@dataclass(frozen=True)
+class Page:
+    """An option.
+
+    Attributes:
+        about: the first comment of its YAML.
+        family: for a term of a loss, the folder of its code, else "".
+        parts: of the docstring, by name: ``what``, those of :data:`PARTS`, and ``Args``; those that are there.
+        settings: the YAML without comments of its own and without its choices, as lines.
+        chooses: the options of other groups that it chooses.
+        notes: its further comments.
+        terms: for a recipe of ``loss``, name -> option of ``loss/term``.
+    """
+
+    group: str
+    option: str
+    about: str
+    family: str = ""
+    parts: dict[str, str] = field(default_factory=dict)
+    settings: list[str] = field(default_factory=list)
+    chooses: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    terms: dict[str, str] = field(default_factory=dict)
+
+
+def explain(words: Sequence[str], conf: Path) -> str:
+    """The text for the words after `kdlab help`.
+
+    Args:
+        words: one group, or group=option.
+        conf: the folder of the groups; ``--config-dir DIR`` among the words names another to look in first.
+
+    Raises:
+        UserError: no such group or option.
+    """
+    rest, folders = list(words), [conf]
+    for flag in ("--config-dir", "-cd"):
+        if flag in rest[:-1]:
+            place = rest.index(flag)
+            folders.insert(0, Path(rest[place + 1]))
+            del rest[place : place + 2]
+    if len(rest) != 1:
+        raise UserError(
+            "kdlab help explains one command, group, option or key: kdlab help runs, kdlab help loss/term, "
+            "kdlab help loss/term=hint, kdlab help optimizer.lr"
+        )
+    if (conf / f"{rest[0]}.yaml").is_file() and rest[0] != "base":
+        from kdlab.help.page import page as verb_page
+
+        return str(verb_page(rest[0], conf, [f"--config-dir={folder}" for folder in folders[:-1]]))
+    key = rest[0].lstrip("+~").partition("=")[0]
+    if "/" not in key and "@" not in key and not _options(key, folders) and (text := explained(key, folders)):
+        return text
+    group, _, option = rest[0].partition("=")
+    group = group.lstrip("+").split("@")[0]
+    options = _options(group, folders)
+    if not options:
+        groups = sorted(
+            {path.parent.relative_to(root).as_posix() for root in folders for path in root.glob("*/**/*.yaml")}
+        )
+        verbs = [path.stem for path in conf.glob("*.yaml") if path.stem != "base"]
+        found = near(group, [*groups, *verbs]) if "." not in group else []
+        keys = near_keys(group, known(folders)) if not found else []
+        meant = " or ".join(f"`kdlab help {one}`" for one in found or keys)
+        raise UserError(
+            f"'{group}' is no command, group or key." + f" Did you mean {meant}?" * bool(meant)
+            + f" Groups: {', '.join(groups)}"
+        )  # fmt: skip
+    if not option:
+        return _listed([page(group, name, folders) for name in options])
+    if option not in options:
+        meant = "".join(f" Did you mean {group}={one}?" for one in near(option, options, 1))
+        raise UserError(f"'{option}' is no option of {group}; there are {', '.join(options)}.{meant}")
+    return _shown(page(group, option, folders), folders)
+
+
+def page(group: str, option: str, folders: Sequence[Path]) -> Page:
+    """What is known of an option."""
+    path = next(root / group / f"{option}.yaml" for root in folders if (root / group / f"{option}.yaml").is_file())
+    text = path.read_text("utf-8")
+    node = yaml.safe_load(text) or {}
+    comments = [line[1:].strip() for line in text.splitlines() if line.startswith("# ") and "@package" not in line]
+    block = re.sub(r"^defaults:.*\n(?:[ \t-].*\n?)*", "", text, flags=re.M)
+    settings = [
+        line for line in block.splitlines() if line and not line.startswith(("#", "_target_", "_partial_", "{}"))
+    ]
+    entries = [entry for entry in node.get("defaults", []) if isinstance(entry, dict)]
+    terms = {
+        key.rpartition(".")[2]: str(name) for entry in entries for key, name in entry.items() if key.startswith("term@")
+    }
+    chooses = [
+        f"{key.removeprefix('override ').lstrip('/')}={name}"
+        for entry in entries
+        for key, name in entry.items()
+        if key.startswith("override ")
+    ]
+    target = str(node.get("_target_", ""))
+    family = target.split(".")[-3] if group == "loss/term" else ""
+    about, *notes = comments or [""]
+    return Page(group, option, about, family, documented(target, folders), settings, chooses, notes, terms)
+
+
+def documented(target: str, folders: Sequence[Path] = ()) -> dict[str, str]:
+    """The parts of the docstring of a class or function that is named by its dotted path, without importing it.
+
+    A ``Source:`` that the class lacks is that of the first function in its module that has one.
+    """
+    module, _, name = target.rpartition(".")
+    path = _file(module, folders)
+    if path is None:
+        return {}
+    body = tree(path).body
+    named = {node.name: node for node in body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
+    if name not in named:
+        return {}
+    own = ast.get_docstring(named[name]) or ""
+    parts = split(own)
+    for other in dict.fromkeys(re.findall(r":func:`(\w+)`", own.partition("Args:")[0])):
+        if other in named and other != name:
+            said = split(ast.get_docstring(named[other]) or "").get("what", "").split("\n\n")[0]
+            parts["what"] += f"\n\n{other}: {said}"
+    if isinstance(named[name], ast.ClassDef) and "Source" not in parts:
+        functions = (split(ast.get_docstring(node) or "") for node in body if isinstance(node, ast.FunctionDef))
+        parts |= next(({"Source": found["Source"]} for found in functions if "Source" in found), {})
+    return parts
+
+
+def split(docstring: str) -> dict[str, str]:
+    """A docstring's parts: ``what`` is all before the first of them; markup of references is taken off."""
+    found: dict[str, list[str]] = {"what": []}
+    current = "what"
+    for line in docstring.splitlines():
+        start = re.match(r"([A-Z][a-z]+):(?:\s+(.*)|$)", line)
+        if start and (start[1] in PARTS or not start[2]):
+            current = start[1]
+            found[current] = [start[2] or ""]
+        else:
+            found[current].append(line)
+    texts = {name: "\n".join(lines).strip("\n") for name, lines in found.items()}
+    texts = {
+        name: re.sub(r":\w+:`~?([^`<]+?)(?: <[^`]*>)?`", lambda match: match[1].rpartition(".")[2], text)
+        for name, text in texts.items()
+    }
+    return {name: text.replace("``", "") for name, text in texts.items() if text.strip()}
+
+
+def _options(group: str, folders: Sequence[Path]) -> list[str]:
+    return sorted({path.stem for root in folders for path in (root / group).glob("*.yaml")}) if group else []
+
+
+def _listed(pages: Sequence[Page]) -> str:
+    wide = max(len(one.option) for one in pages)
+    lines, family = [], None
+    for one in sorted(pages, key=lambda one: (one.family != "logit", one.family != "feature", one.family, one.option)):
+        if one.family != family and one.family:
+            lines.append(f"{one.family}:")
+        family = one.family
+        lines.append(textwrap.fill(f"  {one.option:<{wide}}  {one.about}", WIDTH, subsequent_indent=" " * (wide + 4)))
+    return "\n".join([*lines, "", f"kdlab help {pages[0].group}={pages[0].option} explains one of them."])
+
+
+def _shown(one: Page, folders: Sequence[Path]) -> str:
+    lines = [textwrap.fill(f"{one.group}={one.option}: {one.about}", WIDTH)]
+    lines += [textwrap.fill(note, WIDTH) for note in one.notes]
+    if not one.terms:
+        what = _more(one.about, one.parts.get("what", ""))
+        lines += ["", *_wrapped("", what)] if what else []
+        lines += [""] if any(part in one.parts for part in PARTS) else []
+        lines += [line for part in PARTS for line in _wrapped(part, one.parts.get(part, ""))]
+    if one.terms or "Formula" in one.parts:
+        lines += ["", *_wrapped("", SYMBOLS)]
+    for name, term in one.terms.items():
+        held = page("loss/term", term, folders)
+        lines += ["", f"{name} (loss/term={term}): {held.about}"]
+        lines += [line for part in PARTS for line in _wrapped(part, held.parts.get(part, ""), "  ")]
+    if one.chooses:
+        lines += ["", textwrap.fill(f"Chooses:   {'  '.join(one.chooses)}", WIDTH, subsequent_indent=" " * 11)]
+    if one.settings:
+        lines += ["", "Settings, with their defaults:", *(f"  {line}" for line in one.settings)]
+    if "Args" in one.parts:
+        lines += ["", *textwrap.dedent(one.parts["Args"]).strip("\n").splitlines()]
+    return "\n".join([*lines, "", *_used(one, folders)]).rstrip()
+
+
+def _more(about: str, what: str) -> str:
+    """A docstring without a first paragraph that only says again what the comment says.
+
+    Example:
+        >>> _more("A file of your own, a row a text", "A file. A row a text.")
+        ''
+    """
+    first, _, rest = what.partition("\n\n")
+    told = set(re.findall(r"\w+", about.lower()))
+    words = set(re.findall(r"\w+", first.lower()))
+    return rest if words and len(words & told) >= 0.8 * len(words) else what
+
+
+def _used(one: Page, folders: Sequence[Path]) -> Iterator[str]:
+    if one.group == "loss/term":
+        yield f"Add it:    kdlab distill +loss/term@loss.terms.{one.option}={one.option}"
+        recipes = [
+            name for name in _options("loss", folders) if one.option in page("loss", name, folders).terms.values()
+        ]
+        if recipes:
+            yield textwrap.fill(
+                f"Recipes:   {', '.join(f'loss={name}' for name in recipes)}", WIDTH, subsequent_indent=" " * 11
+            )
+    elif one.group == "loss":
+        yield f"Take it:   kdlab distill loss={one.option}"
+
+
+def _wrapped(name: str, text: str, indent: str = "") -> list[str]:
+    """Paragraphs at the page's width, after the name of the part."""
+    head = f"{indent}{name + ':':<9}" if name else indent
+    lines: list[str] = []
+    for paragraph in re.split(r"\n\s*\n", text):
+        words = " ".join(paragraph.split())
+        if words:
+            start = head if not lines else " " * len(head)
+            lines += [""] * bool(lines) + textwrap.wrap(
+                words, WIDTH, initial_indent=start, subsequent_indent=" " * len(head), break_on_hyphens=False
+            )
+    return lines

@@ -1,0 +1,66 @@
+"""What a sweep is going to do, written down while its driver lives: `kdlab runs live=true` shows the jobs in wait."""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import json
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+
+from kdlab.config.job import group_of
+from kdlab.config.point import Grid
+from kdlab.report.read import PLANS, held
+
+MOST = 10_000  # jobs that are written down one by one
+GRACE = 3600.0  # seconds: another driver's plan may be written, and not locked yet
+
+
+def write(config: DictConfig, name: str) -> IO[str]:
+    """Write ``<outputs>/<command>/.sweeps/<name>.json``; it counts as long as the returned file is open.
+
+    Args:
+        config: the sweep's config, as Hydra's callbacks get it.
+        name: of the sweep, as its runs' sweep.json has it.
+    """
+    folder = Path(config.outputs) / config.hydra.job.config_name / PLANS
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.json"):
+        if not held(old) and time.time() - old.stat().st_mtime > GRACE:  # of a driver that was killed
+            old.unlink(missing_ok=True)
+    grid = Grid(config.hydra.job.config_name, list(config.hydra.overrides.task), config, _loader())
+    choices = config.hydra.runtime.choices
+    group = group_of(config, choices, config.hydra.job.config_name)
+    search = OmegaConf.select(config, "hydra.sweeper.n_trials") is not None
+    jobs: list[str] = []
+    if not search and grid.jobs <= MOST:
+        jobs = [", ".join(words) for words in itertools.product(*grid.swept.values())]
+    file = (folder / f"{name}.json").open("w+", encoding="utf-8")
+    fcntl.flock(file, fcntl.LOCK_EX)
+    json.dump({"sweep": name, "group": str(group), "count": grid.jobs, "jobs": jobs}, file)
+    file.flush()
+    return file
+
+
+def count(file: IO[str]) -> int:
+    """How many jobs the sweep has."""
+    with suppress(OSError, ValueError):
+        file.seek(0)
+        return int(json.load(file)["count"])
+    return 0
+
+
+def end(file: IO[str]) -> None:
+    """The sweep is over, or its driver is."""
+    with suppress(OSError):
+        Path(file.name).unlink(missing_ok=True)
+    file.close()
+
+
+def _loader() -> Any:
+    return GlobalHydra.instance().config_loader()

@@ -1,0 +1,269 @@
+"""How a store is built: once, in shards, by all the processes that ask for it, on however many nodes.
+
+Each process does the shards that no other one is doing, under a lock a shard that ends with its holder. What is done
+stays, so that an interrupted build goes on. Whoever comes first when all is there puts the shards together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kdlab.artifact.run import now
+from kdlab.error import UserError
+from kdlab.file import lock, sha256, write_json
+from kdlab.store.store import Store, lines, opened
+
+LEAST_PARTS = 16  # of a shard
+MOST_SHARDS = 256
+
+
+@dataclass(frozen=True)
+class Part:
+    """What was said of some rows.
+
+    Attributes:
+        rows: ``[B]`` row ids.
+        values: by name, its kind and an array with a line a row, a real token or a pair of real tokens of these rows.
+    """
+
+    rows: np.ndarray
+    values: dict[str, tuple[str, np.ndarray]]
+
+
+Build = Callable[[Iterator[int]], Iterator[Part]]
+
+
+def ensure(
+    root: Path, address: str, describe: dict, lengths: np.ndarray, groups: Sequence[np.ndarray], build: Build
+) -> Store:
+    """Open the store; where it is missing or damaged, build it, together with all others who ask for it meanwhile.
+
+    Args:
+        root: ``outputs/store``.
+        address: from :func:`kdlab.store.store.key`.
+        describe: what the store is of, for its ``meta.json``.
+        lengths: ``[N]``, how many real tokens each row has.
+        groups: the row ids of each part; each row is in one.
+        build: ``build(numbers)`` gives the parts of these numbers, in their order. Which come next is decided when they
+            are drawn, so it should not draw many ahead.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    folder = root.absolute() / address
+    guard, what = root / f".{address}.lock", f"teacher targets {address}"
+    draft = Draft(folder.with_name(f".{address}.part"), what, lengths, groups)
+    while True:
+        with lock(guard, what, shared=True):
+            if not (folder / "meta.json").exists():
+                draft.help(build)
+            else:
+                with suppress(UserError):
+                    return _used(opened(folder))
+        with lock(guard, what):  # nobody else opens or builds it now
+            if not (folder / "meta.json").exists():
+                if draft.finish(folder, describe):
+                    return _used(opened(folder))
+                continue
+            try:
+                return _used(opened(folder))
+            except UserError as problem:
+                print(f"{problem}: built again", flush=True)
+                shutil.rmtree(folder)
+
+
+def _used(store: Store) -> Store:
+    with suppress(OSError):  # a store that may only be read is as good
+        (store.folder / "used").touch()
+    return store
+
+
+def afford(store: Store, lengths: np.ndarray, times: int) -> None:
+    """Say what so many stores more take, of rows of these lengths, before the first is built.
+
+    Raises:
+        UserError: the disk has not enough room.
+    """
+    offsets = lines(lengths)
+    sizes = {
+        name: int(offsets[store.kind(name)][-1]) * int(np.prod(array.shape[1:])) * array.itemsize
+        for name, array in store.arrays.items()
+    }
+    _room(times * sum(sizes.values()), store.folder.parent, f"the teacher targets of {times} epochs")
+
+
+def _room(needed: int, folder: Path, what: str, each: str = "") -> None:
+    """Say how much room is needed, where it is much or something is to be said of ``each`` line, or there is none."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UserError(
+            f"{what} need {needed / 1e6:,.0f} MB in {folder}, where {free / 1e6:,.0f} MB are free: make room, set "
+            "outputs=FOLDER on a larger disk, or store less (teacher.dtype=bfloat16, fewer taps)"
+        )
+    if needed > 1e8 or each:
+        print(f"{what}: {needed / 1e6:,.1f} MB in {folder}{each}", flush=True)
+
+
+class Draft:
+    """A store that is being built: a folder of finished shards.
+
+    Args:
+        folder: ``outputs/store/.<key>.part``.
+        what: what to call it.
+        lengths, groups: as for :func:`ensure`.
+    """
+
+    def __init__(self, folder: Path, what: str, lengths: np.ndarray, groups: Sequence[np.ndarray]) -> None:
+        self.folder, self.what, self.lengths, self.groups = folder, what, lengths, groups
+        size = max(LEAST_PARTS, -(-len(groups) // MOST_SHARDS))
+        self.shards = [range(len(groups))[start : start + size] for start in range(0, len(groups), size)]
+        # whoever cuts the rows in other parts makes shards of his own
+        known = hashlib.sha256(np.array([len(group) for group in groups], np.int64).tobytes())
+        for group in groups:
+            known.update(np.asarray(group, np.int64).tobytes())
+        self.layout = known.hexdigest()[:8]
+
+    def help(self, build: Build) -> None:
+        """Do what no other process is doing, until all shards are there."""
+        self.folder.mkdir(exist_ok=True)
+        with ExitStack() as mine:
+            self._write(build, self._free(mine))
+        for shard in self.missing():  # others have begun them; where one of these dies, its lock is free
+            with lock(self._path(shard, "lock"), f"shard {shard + 1} of {self.what}"):
+                self._write(build, iter({shard}.intersection(self.missing())))
+
+    def missing(self) -> list[int]:
+        """The shards that are not there."""
+        there = {path.name for path in self.folder.iterdir()}
+        return [shard for shard in range(len(self.shards)) if self._path(shard, "npz").name not in there]
+
+    def finish(self, folder: Path, describe: dict) -> bool:
+        """Make the store of the shards; False where one is missing, or was damaged and is missing now."""
+        if not self.folder.is_dir() or self.missing():
+            return False
+        offsets, seconds = lines(self.lengths), 0.0
+        arrays: dict[str, np.ndarray] = {}
+        kinds: dict[str, str] = {}
+        for shard in range(len(self.shards)):
+            try:
+                part, spent = self._read(shard)
+            except Exception:  # whatever is wrong with it, it is done again
+                self._path(shard, "npz").unlink()
+                return False
+            seconds += spent
+            for name, (kind, value) in part.values.items():
+                if name not in arrays:
+                    shape = (int(offsets[kind][-1]), *value.shape[1:])
+                    arrays[name] = np.lib.format.open_memmap(self.folder / f"{name}.npy", "w+", value.dtype, shape)
+                    kinds[name] = kind
+                arrays[name][_places(part.rows, kind, offsets)] = value
+            self._path(shard, "npz").unlink()  # so that the disk need not hold all of it twice
+        for array in arrays.values():
+            array.flush()  # type: ignore[attr-defined]
+        np.save(self.folder / "lengths.npy", self.lengths)
+        for path in (*self.folder.glob("*.npz*"), *self.folder.glob("*.lock")):
+            path.unlink()
+        meta = describe | {
+            "files": {path.name: sha256(path) for path in sorted(self.folder.glob("*.npy"))},
+            "arrays": {
+                name: {"kind": kinds[name], "dtype": "bfloat16" if array.dtype == np.int16 else str(array.dtype)}
+                for name, array in arrays.items()
+            },
+            **({"top_k_bytes": bytes_a_line(arrays)} if "index" in arrays else {}),
+            "rows": len(self.lengths),
+            "seconds": round(seconds, 3),
+            "built_at": now(),
+        }
+        write_json(self.folder / "meta.json", meta)
+        shutil.rmtree(folder, ignore_errors=True)
+        self.folder.rename(folder)
+        return True
+
+    def _free(self, mine: ExitStack) -> Iterator[int]:
+        """Shards that nobody has begun, each locked when it is drawn."""
+        for shard in self.missing():
+            held = mine.enter_context(lock(self._path(shard, "lock"), self.what, wait=False))
+            if held and shard in self.missing():
+                yield shard
+
+    def _write(self, build: Build, shards: Iterator[int]) -> None:
+        """Let the parts of the shards be built, and write each shard when it is whole."""
+        if not (first := list(islice(shards, 1))):
+            return  # and the model need not even be loaded
+        drawn: deque[int] = deque()
+
+        def numbers() -> Iterator[int]:
+            for shard in chain(first, shards):
+                drawn.append(shard)
+                yield from self.shards[shard]
+
+        parts: list[Part] = []
+        begun = time.perf_counter()
+        for part in build(numbers()):
+            if not parts and len(self.missing()) == len(self.shards):
+                self._room(part)
+            parts.append(part)
+            if len(parts) == len(self.shards[drawn[0]]):
+                self._save(drawn.popleft(), parts, time.perf_counter() - begun)
+                parts, begun = [], time.perf_counter()
+
+    def _save(self, shard: int, parts: Sequence[Part], seconds: float) -> None:
+        path = self._path(shard, "npz")
+        scratch = path.with_name(f"{path.name}.{socket.gethostname()}.{os.getpid()}")
+        values: dict[str, Any] = {
+            f"{kind}:{name}": np.concatenate([part.values[name][1] for part in parts])
+            for name, (kind, _) in parts[0].values.items()
+        }
+        with scratch.open("wb") as file:
+            np.savez(file, rows=np.concatenate([part.rows for part in parts]), seconds=seconds, **values)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+
+    def _read(self, shard: int) -> tuple[Part, float]:
+        """A shard, and how long it took; what zip files hold is compared with its checksum as it is read."""
+        with np.load(self._path(shard, "npz"), allow_pickle=False) as content:
+            names = [name for name in content.files if ":" in name]
+            values = {name.partition(":")[2]: (name.partition(":")[0], content[name]) for name in names}
+            return Part(content["rows"], values), float(content["seconds"])
+
+    def _path(self, shard: int, suffix: str) -> Path:
+        return self.folder / f"{self.layout}-{shard:04d}.{suffix}"
+
+    def _room(self, part: Part) -> None:
+        offsets = lines(self.lengths)
+        needed = sum(
+            int(offsets[kind][-1]) * int(np.prod(value.shape[1:])) * value.itemsize
+            for kind, value in part.values.values()
+        )
+        _room(needed, self.folder.parent, "the teacher targets", _each(part))
+
+
+def _places(rows: np.ndarray, kind: str, offsets: dict[str, np.ndarray]) -> np.ndarray:
+    """Which lines of an array are those of the rows."""
+    where = offsets[kind]
+    return rows if kind == "row" else np.concatenate([np.arange(where[row], where[row + 1]) for row in rows])
+
+
+def _each(part: Part) -> str:
+    """What is kept of each position, where it is the largest logits."""
+    if "index" not in part.values:
+        return ""
+    (kind, value), size = part.values["logits"], bytes_a_line({name: value for name, (_, value) in part.values.items()})
+    return f" (the {value.shape[-1]} largest logits in {value.dtype}, {size} bytes a {kind})"
+
+
+def bytes_a_line(arrays: dict[str, np.ndarray]) -> int:
+    """Bytes of what is kept of the largest logits of a row or token."""
+    return sum(arrays[name].itemsize * arrays[name].shape[-1] for name in ("logits", "index", "tail"))

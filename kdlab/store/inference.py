@@ -1,0 +1,168 @@
+"""What a frozen model says of every row of a data set, computed at full speed for a :mod:`store <kdlab.store>`."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+from collections import deque
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from itertools import islice
+from queue import SimpleQueue
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kdlab.output import Batch, Output, widen
+from kdlab.precision import computing, current
+from kdlab.store.build import Part
+from kdlab.task.base import Task
+from kdlab.terminal import Bar
+from kdlab.top_k import TopK
+
+TYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def say(
+    model: nn.Module, task: Task, lengths: np.ndarray, batches: Sequence[Batch], numbers: Iterator[int],
+    taps: Collection[str], dtype: str, top_k: int | None = None, temperatures: Sequence[float] = (),
+    name: str | None = "teacher pass",
+) -> Iterator[Part]:  # fmt: skip
+    """What ``model`` says of some batches: its logits in float32 or the largest of them, and its taps.
+
+    Every GPU reads with a copy of the model; without one every core reads by itself, which is faster than all of them
+    on one batch. It is computed in the precision of the caller.
+
+    Args:
+        lengths: ``[N]``, how many real tokens each row of the data has.
+        batches: all of them.
+        numbers: which of them are read, rising; a few are drawn ahead.
+        dtype: of the taps, and of the largest logits.
+        top_k, temperatures: keep so many of the largest logits, and the mass of the others; None: all.
+        name: what the bar calls it; None: no bar.
+    """
+    own = devices()
+    precision, threads = current(), torch.get_num_threads()
+    readers: SimpleQueue[tuple[nn.Module, str]] = SimpleQueue()
+    for device in own:
+        readers.put((replica(model.eval(), device), device))
+
+    def read(batch: Batch) -> Part:
+        torch.set_num_threads(1)
+        reader, device = readers.get()
+        try:
+            moved = {name: v.to(device) if isinstance(v, Tensor) else v for name, v in batch.items()}
+            with torch.inference_mode(), computing(precision):
+                output = task.read(reader, moved, taps)
+                # by length: augmentation hides tokens in the middle of a row, where taps have values as well
+                real = (
+                    torch.arange(moved["input_ids"].shape[1]) < torch.from_numpy(lengths[batch["row"].numpy()])[:, None]
+                )
+                real = real.to(device)
+                values = {name: tap.to(TYPES[dtype]) for name, tap in output.taps.items()}
+                if top_k is None:
+                    values["logits"] = (
+                        output.logits.float() if output.head is None else output.head(output.logits).float()
+                    )
+                else:
+                    top = largest(output, task.chunk, top_k, temperatures).top
+                    assert top is not None
+                    values |= {"logits": top.value.to(TYPES[dtype]), "index": top.index.int(), "tail": top.tail}
+                return Part(batch["row"].numpy(), {name: lines(value, real) for name, value in values.items()})
+        finally:
+            readers.put((reader, device))
+
+    bar = Bar(name, len(batches))
+    try:
+        with ThreadPoolExecutor(len(own)) as pool:
+
+            def begun(count: int) -> Iterator[tuple[int, Future[Part]]]:
+                return ((number, pool.submit(read, batches[number])) for number in islice(numbers, count))
+
+            coming = deque(begun(2 * len(own)))
+            while coming:
+                number, part = coming.popleft()
+                said = part.result()
+                coming.extend(begun(1))
+                bar.update(number + 1)  # what was left out is done, or another process is doing it
+                yield said
+    finally:
+        bar.close()
+        torch.set_num_threads(threads)
+
+
+def largest(said: Output, chunk: int | None, k: int, temperatures: Sequence[float]) -> Output:
+    """The output with the k largest of its logits, made of ``chunk`` positions at a time.
+
+    Where nothing counts, as at a padding token, the largest are 0.
+    """
+    places = said.places
+    found = [
+        TopK.of(widen(said.at(some).logits), k, temperatures) for some in places.split(chunk or max(1, len(places)))
+    ]
+    spread = [
+        part.new_zeros(said.mask.numel(), part.shape[-1]).index_copy(0, places, part).view(*said.mask.shape, -1)
+        for part in (
+            torch.cat(parts) for parts in zip(*((one.index, one.value, one.tail) for one in found), strict=True)
+        )
+    ]
+    index, value, tail = spread
+    top = TopK(index, value, tail, tuple(float(one) for one in temperatures))
+    return replace(said, logits=top.value, head=None, top=top)
+
+
+def replica(model: nn.Module, device: str) -> nn.Module:
+    """A copy of the module tree for one reader, which may hang hooks on it; on the CPU all share the weights."""
+    tensors = [*model.parameters(), *model.buffers()]
+    shared = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors} if device == "cpu" else {})
+    return shared.to(device)
+
+
+def lines(tap: Tensor, real: Tensor) -> tuple[str, np.ndarray]:
+    """A tap as a store keeps it: its kind, and a line a row, a real token, or a pair of real tokens.
+
+    Args:
+        tap: ``[B, ...]``, ``[B, L, ...]`` or attention maps ``[B, H, L, L]``.
+        real: ``[B, L]`` bool.
+    """
+    if tap.ndim == 4 and tap.shape[2:] == (real.shape[1], real.shape[1]):
+        return "pair", plain(tap.movedim(1, -1)[real[:, :, None] & real[:, None, :]])
+    if tap.ndim >= 3 and tap.shape[:2] == real.shape:
+        return "token", plain(tap[real])
+    return "row", plain(tap)
+
+
+def plain(values: Tensor) -> np.ndarray:
+    """As a numpy array; bfloat16, which numpy lacks, as the int16 with the same bits."""
+    values = values.detach().cpu()
+    return (values.view(torch.int16) if values.dtype == torch.bfloat16 else values).numpy()
+
+
+def tensor(values: np.ndarray, dtype: str) -> Tensor:
+    """A stored array as a float32 tensor."""
+    found = torch.from_numpy(np.ascontiguousarray(values))
+    return (found.view(torch.bfloat16) if dtype == "bfloat16" else found).float()
+
+
+def rows_digest(data: Any) -> str:
+    """A hash of which rows of the data are in use."""
+    return hashlib.sha256(data.used.astype(np.int64).tobytes()).hexdigest()[:16]
+
+
+def devices() -> list[str]:
+    """Where this process reads: on each GPU or core, or on its own where it is one of several that train together."""
+    gpus = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    if (rank := os.environ.get("LOCAL_RANK")) is None:
+        return gpus or ["cpu"] * cores()
+    if gpus:
+        return [gpus[int(rank) % len(gpus)]]
+    return ["cpu"] * max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0))

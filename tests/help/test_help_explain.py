@@ -1,0 +1,150 @@
+"""`kdlab help`: every term of a loss says what it is, its formula, when to use it, what it costs, and its source."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.utils import get_object
+from omegaconf import OmegaConf
+from small import options
+
+from kdlab.__main__ import VERBS, conf
+from kdlab.config.near import leaves
+from kdlab.error import UserError
+from kdlab.help.explain import PARTS, documented, explain, page
+
+GROUPS = sorted({path.parent.relative_to(conf()).as_posix() for path in conf().glob("*/**/*.yaml")})
+
+
+@pytest.mark.parametrize("term", options("loss/term"))
+def test_every_term_has_all_parts(term):
+    found = page("loss/term", term, [conf()])
+    assert found.about and found.family in ("logit", "feature", "relation")
+    lacking = [part for part in ("what", *PARTS) if len(found.parts.get(part, "").split()) < 2 and part != "Cost"]
+    assert not lacking, f"the docstring of the class that conf/loss/term/{term}.yaml names lacks {lacking}"
+    assert re.search(r"parameter|linear map|projection|net|network|fusion|autoencoder", found.parts["Cost"]), (
+        "says what it adds to the model"
+    )
+    assert re.search(r"(19|20)\d\d", found.parts["Source"])
+    text = explain([f"loss/term={term}"], conf())
+    for part in PARTS:
+        assert f"\n{part}:" in text
+    assert f"+loss/term@loss.terms.{term}={term}" in text
+
+
+@pytest.mark.parametrize("term", options("loss/term"))
+def test_what_is_read_as_text_is_what_the_code_says(term):
+    target = yaml.safe_load((conf() / "loss/term" / f"{term}.yaml").read_text())["_target_"]
+    said = " ".join((inspect.getdoc(get_object(target)) or "").replace("``", "").split())
+    for part in ("Formula", "When", "Cost"):
+        assert f"{part}: {' '.join(documented(target)[part].split())}" in said
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_option_of_every_group_has_a_page(group):
+    listed = explain([group], conf())
+    for option in options(group):
+        assert f"  {option} " in f"{listed}\n".replace("\n", " \n")
+        assert explain([f"{group}={option}"], conf()).startswith(f"{group}={option}")
+
+
+def test_a_recipe_explains_its_terms():
+    text = explain(["loss=tinybert"], conf())
+    for term in ("kl", "embedding", "hidden", "attention"):
+        assert f"(loss/term={term})" in text
+    assert text.count("\n  When:") == 4 and "kdlab distill loss=tinybert" in text
+    assert "loss=tinybert" in explain(["+loss/term@loss.terms.mine=hidden"], conf())
+
+
+def test_an_option_of_ones_own_is_found(tmp_path):
+    (tmp_path / "own/loss/term").mkdir(parents=True)
+    (tmp_path / "own/loss/term/mine.yaml").write_text("# Mine\n_target_: mylab.mine.Mine\nweight: 1.0\n")
+    (tmp_path / "mylab").mkdir()
+    (tmp_path / "mylab/mine.py").write_text('class Mine:\n    """A thing.\n\n    Formula: s - t.\n    """\n')
+    text = explain(["loss/term=mine", "--config-dir", str(tmp_path / "own")], conf())
+    assert text.startswith("loss/term=mine: Mine\n\nA thing.\n") and "Formula: s - t." in text
+
+
+def test_it_answers_at_once_and_imports_no_model():
+    words = [sys.executable, "-X", "importtime", "-m", "kdlab", "help", "loss/term=hint"]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=Path(__file__).parents[2], check=True)
+    assert "Romero et al. 2015" in done.stdout
+    assert not re.search(r"\| +(torch|transformers|hydra|lightning)\b", done.stderr)
+
+
+def test_the_help_of_a_verb_leads_to_it_and_mistakes_are_told(kdlab):
+    assert "kdlab help loss/term=hint" in kdlab("distill", "--help")[1]
+    code, out, _ = kdlab("help", "loss/term=kl")
+    assert code == 0 and "Hinton" in out
+    for words, told in (
+        (["loss/terms"], "'loss/terms' is no command, group or key. Did you mean `kdlab help loss/term`?"),
+        (["loss/term=k"], "'k' is no option of loss/term; there are ab,"),
+        (["loss", "kd"], "kdlab help loss/term=hint"),
+    ):
+        code, _, err = kdlab("help", *words)
+        assert code == 2 and told in err
+
+
+def test_help_takes_commands():
+    for verb in VERBS:
+        assert explain([verb], conf()).startswith(f"kdlab {verb} [overrides]")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_takes_every_key_of_every_command(verb):
+    with initialize_config_dir(str(conf()), version_base="1.3"):
+        cfg = compose(verb)
+    keys = [key for key in leaves(cfg) if not OmegaConf.is_dict(child_at(cfg, key))]
+    assert keys
+    for key in keys:
+        text = explain([key], conf())
+        assert text.startswith(f"{key}: ") and "Set it:" in text
+
+
+def child_at(cfg, key):
+    node = cfg
+    for name in key.split("."):
+        node = node._get_node(name)
+    return node
+
+
+@pytest.mark.parametrize(
+    ("word", "says"),
+    [
+        ("optimizer.lr", ("learning rate", "a number from 0 up", "optimizer=adamw", "5.0e-5", "-m optimizer.lr=A,B")),
+        ("freeze.layers", ("freeze=bottom", "2")),
+        ("runs", ("kdlab runs [overrides]", "# where to write")),
+        ("cluster.threads", ("torch threads",)),
+        ("loss.terms.hint.taps", ("{student: hidden.-1, teacher: hidden.-1}",)),
+        ("experiment=movie_reviews", ("Chooses:", "model@student=minilm_l6")),
+    ],
+)
+def test_what_help_says(word, says):
+    text = explain([word], conf())
+    assert all(part in text for part in says), text
+    assert "override /" not in text
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("lr", "kdlab help optimizer.lr"), ("temperature", "kdlab help loss.temperature"),
+        ("optimiser", "kdlab help optimizer"), ("trainer.max_epoch", "kdlab help trainer.max_epochs"),
+        ("loss=kdd", "loss=kd?"), ("distil", "kdlab help distill"),
+    ],
+)  # fmt: skip
+def test_help_suggests_what_was_meant(word, meant):
+    with pytest.raises(UserError, match=re.escape(meant)):
+        explain([word], conf())
+
+
+def test_a_description_is_not_given_twice():
+    text = explain(["datamodule=table"], conf())
+    assert text.count("unlabelled.\n") == 1
