@@ -35,6 +35,7 @@ usage: kdlab VERB [overrides]
 kdlab VERB --help       the config groups of a verb and the config it composes
 kdlab help GROUP        the options of a group, such as loss/term; kdlab help loss/term=hint explains one
 kdlab help KEY          what a single key does and may be, such as optimizer.lr
+kdlab help guide        the pages of the guide; kdlab help guide/data shows one
 kdlab VERB --cfg job    the whole config, without running it
 kdlab VERB -m a=1,2     a sweep: one run a combination
 eval "$(kdlab --shell-completion install=bash)"    tab completion (also zsh; fish: kdlab ... install=fish | source)

@@ -71,9 +71,13 @@ def explain(words: Sequence[str], conf: Path) -> str:
             del rest[place : place + 2]
     if len(rest) != 1:
         raise UserError(
-            "kdlab help explains one command, group, option or key: kdlab help runs, kdlab help loss/term, "
-            "kdlab help loss/term=hint, kdlab help optimizer.lr"
+            "kdlab help explains one command, group, option, key or page of the guide: kdlab help runs, "
+            "kdlab help loss/term, kdlab help loss/term=hint, kdlab help optimizer.lr, kdlab help guide/data"
         )
+    if rest[0].partition("/")[0] == "guide":
+        from kdlab.help.guide import guide
+
+        return guide(rest[0])
     if (conf / f"{rest[0]}.yaml").is_file() and rest[0] != "base":
         from kdlab.help.page import page as verb_page
 
