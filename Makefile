@@ -53,7 +53,7 @@ test-cluster: $(VENV)/.dev ## sweeps on a real SLURM cluster of two nodes, start
 lint: $(VENV)/.dev ## ruff and mypy
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 
-docs: $(VENV)/.dev ## write the tables of objectives in the README from code, YAML and measured runs
+docs: $(VENV)/.dev ## write the tables of objectives in the guide from code, YAML and measured runs
 	$(BIN)/python -m pytest -q tests/loss/test_loss_catalogue.py tests/report/test_report_objectives.py --docs-write
 
 clean: ## remove the environment and the results

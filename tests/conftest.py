@@ -32,7 +32,7 @@ FILLER = ("the", "film", "is", "a", "and", "story", "with", "actors", "this", "v
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--golden-write", action="store_true", help="write tests/golden/ anew; see its README.md")
-    parser.addoption("--docs-write", action="store_true", help="write the table of objectives in README.md anew")
+    parser.addoption("--docs-write", action="store_true", help="write the tables of objectives in kdlab/guide anew")
 
 
 @pytest.hookimpl(tryfirst=True)

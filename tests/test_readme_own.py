@@ -1,35 +1,45 @@
-"""The options that the README adds work as they stand there, from a folder outside of the repository."""
+"""The options that the README and the guide show work as they are, from a folder outside of the repository."""
 
 from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from documents import ROOT, files, shown
 
 from kdlab.artifact.run import read_config
-
-ROOT = Path(__file__).parents[1]
-TEXT = (ROOT / "README.md").read_text("utf-8")
-FILES = dict(re.findall(r"^```\w+\n# ((?:mylab|conf)/\S+)\n(.*?)^```", TEXT, re.MULTILINE | re.DOTALL))
 
 
 @pytest.fixture
 def mine(tmp_path) -> Path:
-    """A folder with the files of the README."""
-    for name, content in FILES.items():
+    """A folder with the files of the documents."""
+    for name, content in shown().items():
         path = tmp_path / "mine" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
     return tmp_path / "mine"
 
 
-def test_the_readme_adds_a_loss_and_a_model():
-    assert set(FILES) >= {"mylab/mae.py", "conf/loss/term/mae.yaml", "mylab/gru.py", "conf/model/gru.yaml"}
+def test_the_readme_adds_a_loss_and_the_guide_more():
+    assert set(files(ROOT / "README.md")) == {"mylab/mae.py", "conf/loss/term/mae.yaml", "mylab/test_mae.py"}
+    groups = {Path(name).parent.as_posix() for name in shown() if name.startswith("conf/")}
+    assert groups >= {f"conf/{group}" for group in ("loss/term", "model", "datamodule", "freeze", "metric")}
+
+
+def test_the_test_of_the_loss_passes_and_can_fail(mine):
+    def passes() -> bool:
+        command = [sys.executable, "-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", "mylab/test_mae.py"]
+        environment = os.environ | {"PYTHONPATH": f"{mine}{os.pathsep}{ROOT}"}
+        return not subprocess.run(command, cwd=mine, env=environment, capture_output=True).returncode
+
+    assert passes()
+    code = mine / "mylab/mae.py"
+    code.write_text(code.read_text().replace(".abs()", ""))
+    assert not passes()
 
 
 def test_they_train_in_a_sweep_and_the_result_is_evaluated_and_predicts(mine, tiny, tmp_path):
@@ -62,6 +72,49 @@ def test_they_train_in_a_sweep_and_the_result_is_evaluated_and_predicts(mine, ti
     assert {row["predicted"] for row in rows} <= {"negative", "positive"}
 
 
+@pytest.fixture
+def fresh(monkeypatch) -> None:
+    """Modules of other tests' folders are forgotten."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == "mylab"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if not place.endswith("/mine")])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setenv("KDLAB_OWN", "")
+
+
+def test_data_freezing_and_metric_of_the_guide_train(mine, fresh, tiny, kdlab, tmp_path):
+    texts = Path(next(word for word in tiny["finetune"] if word.startswith("datamodule.path=")).partition("=")[2])
+    for number, row in enumerate(texts.read_text("utf-8").splitlines()[1:]):
+        text, label = row.split(",")[:2]
+        (tmp_path / "texts" / label).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "texts" / label / f"{number}.txt").write_text(text)
+    words = [word for word in tiny["finetune"] if not word.startswith(("datamodule=", "datamodule.path=", "freeze"))]
+    words += ["datamodule=folders", f"datamodule.root={tmp_path / 'texts'}", "freeze=unfreeze_top", "metric=recall"]
+    words += ["callback.checkpoint.monitor=val/recall_macro", "trainer.max_epochs=2", "logger=none"]
+    code, _, err = kdlab("finetune", "--config-dir", str(mine / "conf"), *words)
+    assert code == 0, err
+    (run,) = (path.parent for path in tmp_path.rglob("done.json"))
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert 0 <= metrics["test/recall_macro"] <= 1
+    assert metrics["model/trainable_parameters"] < metrics["model/parameters"]
+
+
+def test_the_stored_settings_of_a_file_train(mine, fresh, tiny, kdlab, tmp_path):
+    rows = [f'film {number % 7},body {number},"{("a", "b", "a;b")[number % 3]}"' for number in range(120)]
+    (tmp_path / "tickets.csv").write_text("\n".join(["subject,body,topics", *rows]))
+    words = [word for word in tiny["finetune"] if not word.startswith(("datamodule=", "datamodule.path="))]
+    words += [
+        "datamodule=tickets",
+        f"datamodule.path={tmp_path / 'tickets.csv'}",
+        "trainer.max_epochs=1",
+        "logger=none",
+    ]
+    code, _, err = kdlab("finetune", "--config-dir", str(mine / "conf"), *words)
+    assert code == 0, err
+    (run,) = (path.parent for path in tmp_path.rglob("done.json"))
+    assert json.loads((run / "metrics.json").read_text())["model/parameters"] > 0
+
+
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
@@ -72,15 +125,10 @@ def test_they_train_in_a_sweep_and_the_result_is_evaluated_and_predicts(mine, ti
         ("return self.classifier(states", "return 1, (states", "GRU.forward() gives a tuple: let it return the logits"),
     ],
 )
-def test_what_a_model_lacks_is_named(old, new, told, mine, tiny, kdlab, monkeypatch):
+def test_what_a_model_lacks_is_named(old, new, told, mine, fresh, tiny, kdlab):
     source = mine / "mylab" / "gru.py"
     assert source.read_text().count(old) == 1
     source.write_text(source.read_text().replace(old, new))
-    for name in [name for name in sys.modules if name.partition(".")[0] == "mylab"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(sys, "path", [place for place in sys.path if not place.endswith("/mine")])
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    monkeypatch.setenv("KDLAB_OWN", "")
     words = [word for word in tiny["finetune"] if not word.startswith("model")]
     words += ["model=gru", "model.width=8", "model.tokenizer=train:wordpiece:200", "logger=none"]
     code, _, err = kdlab("finetune", "--config-dir", str(mine / "conf"), *words)
