@@ -11,10 +11,6 @@ from torch import Tensor
 from kdlab.error import UserError
 from kdlab.top_k import TopK
 
-# input_ids [B, L], attention_mask [B, L], label [B] or [B, C], row [B], and what means divide by: rows, labelled, and
-# tokens (those that have one before them in their row)
-Batch = dict
-
 
 @dataclass(frozen=True)
 class Output:
@@ -149,11 +145,6 @@ class Output:
     def only(self, mask: Tensor, count: float | None = None) -> Output:
         """The same output where just the positions in ``mask`` count."""
         return replace(self, mask=self.mask & mask, count=count)
-
-
-def clean(batch: Batch) -> Batch:
-    """The batch without what augmentation did to it: what teachers read, stored or live."""
-    return batch | batch.get("clean", {})
 
 
 def _counting(tap: Tensor, rows: Tensor, tokens: Tensor | None) -> Tensor:

@@ -55,5 +55,5 @@ def taught(module: Any, task: Task, teacher: Teacher) -> None:
     logits = torch.zeros(len(module.texts), len(module.labels))
     with torch.no_grad():
         for batch in module.every_row():
-            logits[batch["row"]] = teacher.read(task, batch).logits.float().cpu()
+            logits[batch.row] = teacher.read(task, batch).logits.float().cpu()
     module.grade(logits[module.used].numpy())

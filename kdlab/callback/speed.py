@@ -47,7 +47,7 @@ class Speed(pl.Callback):
             self._wait()
             self._go()
             return
-        self.rows += len(batch["row"]) * trainer.world_size
+        self.rows += len(batch) * trainer.world_size
         self.batches += 1
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -22,6 +22,7 @@ from kdlab.artifact import select
 from kdlab.artifact.find import read_by, suit
 from kdlab.artifact.run import read_config, read_done
 from kdlab.artifact.trained import Trained, named, teacher_of, teachers_of
+from kdlab.batch import Batch
 from kdlab.config import build
 from kdlab.config.trust import Trust
 from kdlab.datamodule.view import View
@@ -77,16 +78,16 @@ def main(cfg: DictConfig) -> Path:
         )
     if task.by_token:
         batches = _slices(batches)
-    elif not any(batch["labelled"] for batch in batches):
+    elif not any(batch.size["labelled"] for batch in batches):
         raise UserError(
             f"no {cfg.split} row of {data.source} has a label to compare with: `kdlab predict` labels texts, and "
             "datamodule=table datamodule.path=FILE evaluates on a file with labels"
         )
     results: dict[str, dict[str, Any]] = {}
     choices: dict[str, Tensor] = {}
-    target = torch.cat([batch["label"] for batch in batches])
+    target = torch.cat([batch.target["label"] for batch in batches])
     for one in _contenders(cfg, stored, subject, task, data):
-        own = batches if one.view is None else [_again(one.view, batch) for batch in batches]
+        own = batches if one.view is None else [one.view.again(batch).original for batch in batches]
         if task.by_token:
             results[one.name], choices[one.name] = tokens(task, one.known, own, one.name)
         else:
@@ -135,11 +136,11 @@ class Contender:
         assert self.model is not None
         return self.model
 
-    def answers(self, batches: list[dict[str, Any]]) -> Tensor | None:
+    def answers(self, batches: list[Batch]) -> Tensor | None:
         """The stored logits ``[N, C]`` of all rows of the batches, in their order; None where one is not stored."""
         if self.store is None:
             return None
-        rows = torch.cat([batch["row"] for batch in batches]).numpy()
+        rows = torch.cat([batch.row for batch in batches]).numpy()
         return tensor(self.store.gather("logits", rows, 0), self.store.dtype("logits"))
 
 
@@ -153,13 +154,13 @@ def classes(task: Task, logits: Tensor, target: Tensor, labels: list[str]) -> tu
     return report(task.probabilities(logits), target, labels), logits > 0 if task.multi_label else logits.argmax(-1)
 
 
-def tokens(task: Task, model: nn.Module, batches: list[dict[str, Any]], name: str) -> tuple[dict[str, Any], Tensor]:
+def tokens(task: Task, model: nn.Module, batches: list[Batch], name: str) -> tuple[dict[str, Any], Tensor]:
     """Accuracy and perplexity of the next token, and which one a model expects at every place ``[N]``."""
     metric, chosen = causal_lm(), []
     model.eval()
     with torch.inference_mode(), Meter(name, _rows(batches)) as meter:
         for batch in batches:
-            meter.more(len(batch["row"]))
+            meter.more(len(batch))
             for (part,) in parts(task.chunk or ALL, task.read(model, batch)):
                 metric.update(*task.scored(part, batch))
                 chosen.append(part.logits.argmax(-1))
@@ -168,7 +169,7 @@ def tokens(task: Task, model: nn.Module, batches: list[dict[str, Any]], name: st
 
 
 def predict(
-    task: Task, model: nn.Module, batches: list[dict[str, Any]], lengths: np.ndarray, name: str = "predicting"
+    task: Task, model: nn.Module, batches: list[Batch], lengths: np.ndarray, name: str = "predicting"
 ) -> Tensor:
     """Logits ``[N, C]`` of every row of the batches, in their order, computed on all cores or GPUs.
 
@@ -266,13 +267,8 @@ def _stored(outputs: Path, name: str, teacher: Trained | None, data: Any) -> Sto
     return None
 
 
-def _again(view: View, batch: dict[str, Any]) -> dict[str, Any]:
-    """The same rows in the tokens of the view."""
-    return {name: value for name, value in view.again(batch).items() if name != "clean"}
-
-
-def _rows(batches: list[dict[str, Any]]) -> int:
-    return sum(len(batch["row"]) for batch in batches)
+def _rows(batches: list[Batch]) -> int:
+    return sum(len(batch) for batch in batches)
 
 
 def find_baseline(folder: Path, outputs: Path, trust: Trust) -> Trained | None:
@@ -308,14 +304,9 @@ def _place(cfg: DictConfig, subject: Trained) -> str:
     return f"{subject.id}-{cfg.split}-{hashlib.sha256(asked.encode()).hexdigest()[:6]}"
 
 
-def _slices(batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _slices(batches: list[Batch]) -> list[Batch]:
     """The same rows in batches of a few, whose logits over a vocabulary fit into memory."""
-    tensors = ("input_ids", "attention_mask", "label", "row")
-    return [
-        {name: batch[name][start : start + FEW] for name in tensors}
-        for batch in batches
-        for start in range(0, len(batch["row"]), FEW)
-    ]
+    return [batch.rows(slice(start, start + FEW)) for batch in batches for start in range(0, len(batch), FEW)]
 
 
 def _print(console: Console, title: str, results: dict[str, dict[str, Any]], labels: list[str]) -> None:

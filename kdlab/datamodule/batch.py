@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import torch
 
+from kdlab.batch import Batch
 from kdlab.datamodule.corpus import labelled
 from kdlab.datamodule.cut import ByRows, Cut
 from kdlab.datamodule.rows import Rows
 from kdlab.error import UserError
-from kdlab.output import Batch
 
 
 @dataclass(frozen=True)
@@ -44,17 +44,19 @@ class Deck:
         self, index: np.ndarray, rows: float | None = None, known: float | None = None, tokens: float | None = None
     ) -> Batch:
         """The rows ``index``; ``rows``, ``known``, ``tokens``: what averages divide by (None: those of the batch)."""
-        ids, mask = self.rows.padded(index, self.pad)
         codes = self.codes[index]
-        return {
-            "input_ids": torch.from_numpy(ids),
-            "attention_mask": torch.from_numpy(mask),
-            "label": torch.from_numpy(codes),
-            "row": torch.from_numpy(index),
+        size = {
             "rows": float(len(index) if rows is None else rows),
             "labelled": float(np.count_nonzero(labelled(codes)) if known is None else known),
             "tokens": self.tokens(index) if tokens is None else tokens,
         }
+        inputs, real = self.inputs(index)
+        return Batch(torch.from_numpy(index), inputs, {"label": torch.from_numpy(codes)}, size, real)
+
+    def inputs(self, index: np.ndarray) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """What a model reads of the rows ``index``, and ``[B, L]`` bool: which of its tokens are real."""
+        ids, mask = (torch.from_numpy(part) for part in self.rows.padded(index, self.pad))
+        return {"input_ids": ids, "attention_mask": mask}, mask.bool()
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ class TrainLoader:
             self.place += 1
             counts = (count / self.parts for count in (len(rows), known, self.deck.tokens(rows)))
             batch = self.augment(self.deck.batch(part, *counts), self.epoch)
-            yield pinned(batch) if self.pin else batch
+            yield batch.pin_memory() if self.pin else batch
 
     def plan(self, epoch: int) -> list[np.ndarray]:
         """The row ids of each optimizer step of an epoch."""
@@ -198,19 +200,7 @@ class EvalLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         batches = map(self.deck.batch, self.parts)
-        return map(pinned, batches) if self.pin else batches
-
-
-def pinned(batch: Batch) -> Batch:
-    """The batch in pinned memory: a copy from there to a GPU does not wait for it."""
-    return {
-        name: value.pin_memory()
-        if isinstance(value, torch.Tensor)
-        else pinned(value)
-        if isinstance(value, dict)
-        else value
-        for name, value in batch.items()
-    }
+        return map(Batch.pin_memory, batches) if self.pin else batches
 
 
 def within(deck: Deck, rows: np.ndarray, tokens: int) -> Batches:

@@ -8,10 +8,10 @@ from functools import cached_property
 
 import numpy as np
 
+from kdlab.batch import Batch
 from kdlab.datamodule.augment.base import Augment
 from kdlab.datamodule.batch import Batches, Deck, within
 from kdlab.error import UserError
-from kdlab.output import Batch
 
 
 @dataclass(frozen=True)
@@ -62,5 +62,5 @@ class Seen:
 
 
 def _digest(batch: Batch) -> bytes:
-    parts = (batch[name].numpy().tobytes() for name in ("row", "input_ids", "attention_mask"))
-    return hashlib.sha256(b"".join(parts)).digest()
+    tensors = [batch.row, *(batch.inputs[name] for name in sorted(batch.inputs))]
+    return hashlib.sha256(b"".join(one.numpy().tobytes() for one in tensors)).digest()

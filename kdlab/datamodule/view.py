@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 
+from kdlab.batch import Batch
 from kdlab.datamodule.batch import Batches, Deck, within
-from kdlab.output import Batch
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,6 @@ class View:
 
     def again(self, batch: Batch) -> Batch:
         """The same rows, with the same labels and counts, in these tokens and on the same device."""
-        ids, mask = self.deck.rows.padded(batch["row"].cpu().numpy(), self.deck.pad)
-        device = batch["input_ids"].device
-        own = {"input_ids": torch.from_numpy(ids).to(device), "attention_mask": torch.from_numpy(mask).to(device)}
-        return batch | own | {"clean": own}
+        inputs, tokens = self.deck.inputs(batch.row.cpu().numpy())
+        moved = {name: value.to(batch.device) for name, value in inputs.items()}
+        return replace(batch, inputs=moved, tokens=tokens.to(batch.device), clean=None)

@@ -201,7 +201,7 @@ class _Meter(Callback):
         if batch_idx % self.parts == 0:
             self.begun = time.process_time()
         if not self.tokens:
-            self.tokens = batch["input_ids"].numel()
+            self.tokens = len(batch) * max(1, batch.length)
             seen = {one.untyped_storage().data_ptr() for one in pl_module.parameters()}
 
             def keep(value: torch.Tensor) -> torch.Tensor:

@@ -285,7 +285,7 @@ class Examination:
         batches = len(data.train_dataloader()) * job.cfg.trainer.accumulate_grad_batches
         steps = cost.planned(batches, plain)
         part = copy.copy(data)  # rows for a few whole steps
-        dealt = [batch["row"].numpy() for batch in itertools.islice(data.train_dataloader(), cost.MOST)]
+        dealt = [batch.row.numpy() for batch in itertools.islice(data.train_dataloader(), cost.MOST)]
         part.splits = {"train": np.concatenate(dealt), "val": data.splits["val"][: data.eval_batch_size]}
         part.splits["test"] = part.splits["val"]
         root = self.folder / "cost"

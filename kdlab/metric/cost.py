@@ -6,7 +6,7 @@ import fcntl
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import median, quantiles
@@ -15,7 +15,8 @@ from time import monotonic, process_time, sleep
 import torch
 from torch import Tensor, nn
 
-INPUTS = ("input_ids", "attention_mask")
+from kdlab.batch import Batch
+
 LENGTH = 32  # tokens of the row that a model is measured with, about a long sentence
 REPEATS = 40
 PATIENCE = 60.0  # seconds to wait for others who measure
@@ -85,7 +86,7 @@ def latency(model: nn.Module, length: int = LENGTH, repeats: int = REPEATS) -> d
     }
 
 
-def throughput(model: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> float:
+def throughput(model: nn.Module, batches: Iterable[Batch]) -> float:
     """Rows a second over ``batches``, padding and all, after the first one ran once to warm up; as :func:`latency`.
 
     Only the model is timed: neither loading nor the way to the device.
@@ -96,11 +97,11 @@ def throughput(model: nn.Module, batches: Iterable[Mapping[str, Tensor]]) -> flo
     rows, seconds = 0, 0.0
     with _still(model) as device, _alone(), _one_thread():
         for batch in batches:
-            inputs = {name: batch[name].to(device) for name in INPUTS}
+            inputs = batch.to(device).inputs
             if not rows:
                 model(**inputs)
             seconds += _seconds(lambda inputs=inputs: model(**inputs), device)  # type: ignore[misc]
-            rows += len(inputs["input_ids"])
+            rows += len(batch)
     if not rows:
         raise ValueError("throughput needs at least one batch")
     return rows / seconds

@@ -19,15 +19,15 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from kdlab.batch import Batch
 from kdlab.error import UserError
 from kdlab.model.projection import KINDS, catch, projections
-from kdlab.output import Batch
 
 log = logging.getLogger(__name__)
 
 
 def read(model: nn.Module, batch: Batch, taps: Collection[str] = ()) -> tuple[Tensor, dict[str, Tensor]]:
-    """Run ``model`` once on ``input_ids`` and ``attention_mask``.
+    """Run ``model`` once on the batch's inputs.
 
     Returns:
         logits ``[B, C]``, and by the names in ``taps``: ``embedding``, ``hidden.i``, ``query.i``, ``key.i`` and
@@ -53,7 +53,7 @@ class Watch:
         taps: their names.
 
     Attributes:
-        run: the pass ``(input_ids, attention_mask) -> (logits, {tap: values})``; may be replaced by the same, compiled.
+        run: the pass ``(**inputs) -> (logits, {tap: values})``; may be replaced by the same, compiled.
 
     Raises:
         UserError: a tap that the model does not offer.
@@ -70,7 +70,7 @@ class Watch:
             _use_eager_attention(model)
         self.caught: dict[str, Tensor] = {}
         self.calls: dict[str, int] = {}
-        self.run: Callable[[Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]] = self.forward
+        self.run: Callable[..., tuple[Tensor, dict[str, Tensor]]] = self.forward
 
     @contextmanager
     def hung(self) -> Iterator[None]:
@@ -93,15 +93,15 @@ class Watch:
         finally:
             del _STANDING[self.model]
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, **inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The pass as the model makes it."""
-        output = self.model(input_ids=input_ids, attention_mask=attention_mask, **self.asked)
+        output = self.model(**inputs, **self.asked)
         values = dict(self.caught)
         for tap, (kind, place) in self.places.items():
             if kind == "hidden":
                 values[tap] = output.hidden_states[place]
             elif kind == "attention":
-                values[tap] = output.attentions[place][..., -input_ids.shape[1] :]  # of the keys, those of real tokens
+                values[tap] = output.attentions[place]
         if isinstance(output, Tensor):
             return output, values
         if not hasattr(output, "logits"):
@@ -115,13 +115,15 @@ class Watch:
         """As :func:`read`, once the hooks hang."""
         self.caught.clear()  # here, where it is not compiled: a graph is only good for what it was compiled for
         self.calls.clear()
-        logits, values = self.run(batch["input_ids"], batch["attention_mask"])
+        logits, values = self.run(**batch.inputs)
         for tap, (kind, _) in self.places.items():
             if tap not in values:
                 raise UserError(
                     f"The tap '{tap}' names a module that {type(self.model).__name__} never runs: choose another."
                 )
-            if kind not in ("hidden", "attention"):
+            if kind == "attention":
+                values[tap] = values[tap][..., -batch.length :]  # without the virtual keys of peft=prefix and prompt
+            elif kind != "hidden":
                 values[tap] = (_one_token if kind == "pooled" else _real_tokens)(self.model, batch, values[tap])
         return logits, {tap: values[tap] for tap in self.places}
 
@@ -235,7 +237,7 @@ def _one_token(model: nn.Module, batch: Batch, values: Tensor) -> Tensor:
     """``[B, D]``: where the classifier runs on every token (decoders), the last token that is not padding."""
     if values.ndim == 2:
         return values
-    ids = batch["input_ids"]
+    ids = batch.inputs["input_ids"]
     real = ids != getattr(model.config, "pad_token_id", None)
     last = (torch.arange(ids.shape[1], device=ids.device) * real).argmax(-1)
     return values[torch.arange(len(ids), device=ids.device), last]
@@ -244,5 +246,5 @@ def _one_token(model: nn.Module, batch: Batch, values: Tensor) -> Tensor:
 def _real_tokens(model: nn.Module, batch: Batch, values: Tensor) -> Tensor:
     """``values`` without the places of the virtual tokens that peft=prompt puts before every text."""
     virtual = getattr(model, "virtual_tokens", 0)
-    longer = values.ndim > 2 and values.shape[1] == virtual + batch["input_ids"].shape[1]
+    longer = values.ndim > 2 and values.shape[1] == virtual + batch.length
     return values[:, virtual:] if virtual and longer else values

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MetricCollection
 
+from kdlab.batch import Batch
 from kdlab.error import UserError
 from kdlab.freeze.apply import apply, changes, parameter_groups, prepare, select, trainable_table
 from kdlab.freeze.base import Freeze
@@ -21,7 +22,7 @@ from kdlab.metric.direction import declared
 from kdlab.model.shard import gather, split, splits, twin
 from kdlab.module.chunk import parts
 from kdlab.module.reader import Reader, Whole
-from kdlab.output import Batch, Output
+from kdlab.output import Output
 from kdlab.penalty.base import Penalty
 from kdlab.penalty.none import Nothing
 from kdlab.schedule.base import Schedule, held
@@ -251,7 +252,7 @@ class Learner(LightningModule, ABC):
         """Log values of a training batch, where its step is one of those that are logged."""
         self.told |= {name: value.detach() if isinstance(value, Tensor) else value for name, value in values.items()}
         if (self.global_step + 1) % self.log_every == 0:
-            self.log_dict(dict(values), sync_dist=True, batch_size=None if batch is None else len(batch["row"]))
+            self.log_dict(dict(values), sync_dist=True, batch_size=None if batch is None else len(batch))
 
     @abstractmethod
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -284,11 +285,11 @@ class Learner(LightningModule, ABC):
 
     def scores(self, batch: Batch) -> bool:
         """Whether a batch can be scored: of a split, all batches have labels or none."""
-        return self.task.by_token or batch.get("labelled", 1.0) > 0
+        return self.task.by_token or batch.size.get("labelled", 1.0) > 0
 
     def counted(self, batch: Batch) -> int:
         """How much a batch counts in the mean over a split: its rows, or the tokens that are predicted."""
-        return max(1, int(batch["tokens"])) if self.task.by_token else len(batch["row"])
+        return max(1, int(batch.size["tokens"])) if self.task.by_token else len(batch)
 
 
 def clip_norm(parameters: Sequence[Tensor], most: float) -> None:

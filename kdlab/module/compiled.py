@@ -13,10 +13,11 @@ from torch._dynamo.exc import TorchDynamoException
 from torch._inductor import cpp_builder
 from torch._inductor.exc import InductorError
 
+from kdlab.batch import Batch
 from kdlab.error import UserError
 from kdlab.model.tap import Watch
 from kdlab.module.reader import Reader
-from kdlab.output import Batch, Output
+from kdlab.output import Output
 from kdlab.task.base import Task
 
 RECOMPILE_LIMIT = 64  # graphs of one student: training, validation, and each moment at which freezing changes
@@ -48,7 +49,8 @@ class Compiled(Reader):
         device = next((one.device for one in model.parameters()), torch.device("cpu"))
         text = torch.ones(2, 4, dtype=torch.long, device=device)
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            self.watch.run(text, text)  # transformers hangs hooks of its own in the first pass that needs them
+            # transformers hangs hooks of its own in the first pass that needs them
+            self.watch.run(input_ids=text, attention_mask=text)
         # a graph break would silently leave parts uncompiled
         self.watch.run = torch.compile(self.watch.forward, dynamic=True, fullgraph=True, backend=backend)
 

@@ -6,9 +6,10 @@ from typing import final
 
 from torch import Tensor
 
+from kdlab.batch import Batch
 from kdlab.module.chunk import summed
 from kdlab.module.taught import Taught
-from kdlab.output import Batch, Output
+from kdlab.output import Output
 
 
 @final

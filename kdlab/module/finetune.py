@@ -6,9 +6,9 @@ from typing import final
 
 from torch import Tensor
 
+from kdlab.batch import Batch
 from kdlab.module.base import Learner
 from kdlab.module.chunk import summed
-from kdlab.output import Batch
 
 
 @final

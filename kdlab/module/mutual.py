@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
+from kdlab.batch import Batch
 from kdlab.error import UserError
 from kdlab.freeze.apply import apply, parameter_groups, prepare, select
 from kdlab.freeze.base import Freeze
 from kdlab.loss.objective import Objective
 from kdlab.module.taught import Taught
-from kdlab.output import Batch, Output
+from kdlab.output import Output
 from kdlab.schedule.base import Schedule
 from kdlab.task.base import Task
 from kdlab.teacher.base import Teacher

@@ -17,12 +17,13 @@ from typing import Any, cast, final
 import torch
 from torch import Tensor, nn
 
+from kdlab.batch import Batch
 from kdlab.error import UserError
 from kdlab.freeze.apply import highest, select
 from kdlab.freeze.base import Freeze
 from kdlab.model.block import blocks, layers_path
 from kdlab.model.save import weights_sha256
-from kdlab.output import Batch, Output
+from kdlab.output import Output
 from kdlab.precision import current
 from kdlab.store.build import ensure
 from kdlab.store.inference import rows_digest, say, tensor
@@ -72,9 +73,10 @@ class Recall(Reader):
         self.above = nn.ModuleList([*skipped, self.given, *whole[layers:]])
 
     def read(self, task: Task, batch: Batch, taps: Collection[str] = ()) -> Output:
-        rows, length = batch["row"].cpu().numpy(), batch["input_ids"].shape[1]
-        values = tensor(self.store.gather(self.name, rows, length), self.store.dtype(self.name))
-        self.given.values = values.to(batch["input_ids"].device)
+        values = tensor(
+            self.store.gather(self.name, batch.row.cpu().numpy(), batch.length), self.store.dtype(self.name)
+        )
+        self.given.values = values.to(batch.device)
         with self._in_place():
             return task.read(self.model, batch, taps)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
+from kdlab.batch import Batch
 from kdlab.error import UserError
 from kdlab.freeze.base import Freeze
 from kdlab.loss.objective import Objective
@@ -18,7 +19,7 @@ from kdlab.metric.fidelity import fidelity
 from kdlab.model.shard import split
 from kdlab.module.base import Learner
 from kdlab.module.chunk import parts
-from kdlab.output import Batch, Output
+from kdlab.output import Output
 from kdlab.schedule.base import Schedule, held
 from kdlab.task.base import Task
 from kdlab.teacher.base import Teacher

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
+from kdlab.batch import Batch
 from kdlab.freeze.base import Freeze
 from kdlab.loss.objective import Objective
 from kdlab.module.base import Learner
-from kdlab.output import Batch
 from kdlab.schedule.base import Schedule
 from kdlab.task.base import Task
 

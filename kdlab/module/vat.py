@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
+from kdlab.batch import Batch
 from kdlab.error import UserError
 from kdlab.freeze.base import Freeze
 from kdlab.loss.logit.binary_kl import tempered_binary_kl
 from kdlab.loss.logit.kl import tempered_kl
 from kdlab.loss.objective import Objective
 from kdlab.module.taught import Taught
-from kdlab.output import Batch
 from kdlab.schedule.base import Schedule, number
 from kdlab.task.base import Task
 from kdlab.teacher.base import Teacher
@@ -75,7 +75,8 @@ class Vat(Taught):
     def adversary(self, batch: Batch) -> Tensor:
         """``[B, L, D]``, of norm epsilon a row: where a small step moves the distribution most; without dropout."""
         diverge = tempered_binary_kl if self.task.multi_label else tempered_kl
-        real = batch["attention_mask"][..., None]
+        assert batch.tokens is not None
+        real = batch.tokens[..., None]
         with still(self.model), torch.enable_grad():
             with torch.no_grad(), kept(self.embedding[0]) as seen:
                 said = self.task.read(self.model, batch).logits

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kdlab.output import Batch, Output, widen
+from kdlab.batch import Batch
+from kdlab.output import Output, widen
 from kdlab.precision import computing, current
 from kdlab.store.build import Part
 from kdlab.task.base import Task
@@ -55,13 +56,11 @@ def say(
         torch.set_num_threads(1)
         reader, device = readers.get()
         try:
-            moved = {name: v.to(device) if isinstance(v, Tensor) else v for name, v in batch.items()}
+            moved = batch.to(device)
             with torch.inference_mode(), computing(precision):
                 output = task.read(reader, moved, taps)
                 # by length: augmentation hides tokens in the middle of a row, where taps have values as well
-                real = (
-                    torch.arange(moved["input_ids"].shape[1]) < torch.from_numpy(lengths[batch["row"].numpy()])[:, None]
-                )
+                real = torch.arange(moved.length) < torch.from_numpy(lengths[batch.row.numpy()])[:, None]
                 real = real.to(device)
                 values = {name: tap.to(TYPES[dtype]) for name, tap in output.taps.items()}
                 if top_k is None:
@@ -72,7 +71,7 @@ def say(
                     top = largest(output, task.chunk, top_k, temperatures).top
                     assert top is not None
                     values |= {"logits": top.value.to(TYPES[dtype]), "index": top.index.int(), "tail": top.tail}
-                return Part(batch["row"].numpy(), {name: lines(value, real) for name, value in values.items()})
+                return Part(batch.row.numpy(), {name: lines(value, real) for name, value in values.items()})
         finally:
             readers.put((reader, device))
 

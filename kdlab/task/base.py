@@ -7,7 +7,8 @@ from collections.abc import Collection, Sequence
 
 from torch import Tensor, nn
 
-from kdlab.output import Batch, Output
+from kdlab.batch import Batch
+from kdlab.output import Output
 
 
 class Task(ABC):

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from kdlab.batch import Batch
 from kdlab.error import UserError
-from kdlab.output import Batch, Output, widen
+from kdlab.output import Output, widen
 from kdlab.task.base import Task
 from kdlab.value import Count, Share
 
@@ -69,7 +70,8 @@ class CausalLM(Task):
     def _look(self, model: nn.Module) -> None:
         modes = {module: module.training for module in model.modules()}
         ids = torch.tensor([[0, 1, 2], [0, 1, 3]], device=next(iter(model.parameters())).device)
-        batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        real = torch.ones_like(ids)
+        batch = Batch(ids[:, 0], {"input_ids": ids, "attention_mask": real}, tokens=real.bool())
         try:
             whole = self._read(model.eval(), batch, (), nullcontext)
             apart = self._read(model, batch, (), lambda: headless(model))
@@ -97,18 +99,19 @@ class CausalLM(Task):
 
         with without() as head:
             logits, found = read(model, batch, taps)
-        logits = logits[:, -batch["input_ids"].shape[1] :]  # without the virtual tokens of peft=prompt
+        logits = logits[:, -batch.length :]  # without the virtual tokens of peft=prompt
         return replace(self.frame(logits, batch), taps=found, head=head)
 
     def frame(self, logits: Tensor, batch: Batch) -> Output:
-        ids, real = batch["input_ids"], batch["attention_mask"].bool()
+        assert batch.tokens is not None
+        ids, real = batch.inputs["input_ids"], batch.tokens
         mask = torch.zeros_like(real)
         mask[:, :-1] = real[:, 1:] & real[:, :-1]
         label = torch.full_like(ids, -1)
         label[:, :-1] = ids[:, 1:]
         return Output(
-            logits, mask, tokens=real, count=batch.get("tokens") or None, label=label.where(mask, -1),
-            row=batch.get("row"),
+            logits, mask, tokens=real, count=batch.size.get("tokens") or None, label=label.where(mask, -1),
+            row=batch.row,
         )  # fmt: skip
 
     def supervised(self, output: Output, batch: Batch) -> Tensor:

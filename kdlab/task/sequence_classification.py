@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
+from kdlab.batch import Batch
 from kdlab.error import UserError
-from kdlab.output import Batch, Output, widen
+from kdlab.output import Output, widen
 from kdlab.task.base import Task
 from kdlab.task.weight import class_weight
 from kdlab.value import NonNegative, Share
@@ -92,12 +93,12 @@ class SequenceClassification(Task):
     def frame(self, logits: Tensor, batch: Batch) -> Output:
         mask = torch.ones(logits.shape[:-1], dtype=torch.bool, device=logits.device)
         return Output(
-            logits, mask, tokens=batch["attention_mask"].bool(), count=batch.get("rows"), label=batch.get("label"),
-            row=batch.get("row"),
+            logits, mask, tokens=batch.tokens, count=batch.size.get("rows"), label=batch.target.get("label"),
+            row=batch.row,
         )  # fmt: skip
 
     def supervised(self, output: Output, batch: Batch) -> Tensor:
-        label, logits = batch["label"], widen(output.logits)
+        label, logits = batch.target["label"], widen(output.logits)
         if label.ndim != (2 if self.multi_label else 1):
             raise UserError(
                 f"task.multi_label is {self.multi_label}, but the data's labels are {tuple(label.shape)}: "
@@ -114,11 +115,11 @@ class SequenceClassification(Task):
                 logits, label.clamp(min=0), weight, reduction="none", label_smoothing=self.label_smoothing
             )
         # a step without any labelled row has count 0: None makes that 0 / 1
-        return output.only(labelled, count=batch.get("labelled") or None).mean(values)
+        return output.only(labelled, count=batch.size.get("labelled") or None).mean(values)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         return widen(logits).sigmoid() if self.multi_label else widen(logits).softmax(-1)
 
     def scored(self, output: Output, batch: Batch) -> tuple[Tensor, Tensor]:
         """Probabilities ``[B, C]``, and the labels as they are in the batch."""
-        return self.probabilities(output.logits), batch["label"]
+        return self.probabilities(output.logits), batch.target["label"]

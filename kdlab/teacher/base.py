@@ -8,7 +8,8 @@ from typing import ClassVar, Protocol
 
 from torch import Tensor, nn
 
-from kdlab.output import Batch, Output
+from kdlab.batch import Batch
+from kdlab.output import Output
 from kdlab.task.base import Task
 
 

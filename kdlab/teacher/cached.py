@@ -9,9 +9,10 @@ from typing import Any, Literal, final
 
 import torch
 
+from kdlab.batch import Batch
 from kdlab.datamodule.seen import Seen
 from kdlab.error import UserError
-from kdlab.output import Batch, Output, clean
+from kdlab.output import Output
 from kdlab.precision import current
 from kdlab.store.build import Part, afford, ensure
 from kdlab.store.inference import TYPES, rows_digest, say, tensor
@@ -102,9 +103,8 @@ class Cached(Teacher):
         self.seconds = sum(one.seconds for one in self.stores.values())
 
     def read(self, task: Task, batch: Batch) -> Output:
-        device = batch["input_ids"].device
-        rows, length = batch["row"].cpu().numpy(), batch["input_ids"].shape[1]
-        store = self.stores[batch.get("view")]
+        device, rows, length = batch.device, batch.row.cpu().numpy(), batch.length
+        store = self.stores[batch.view]
 
         def stored(name: str) -> torch.Tensor:
             return tensor(store.gather(name, rows, length), store.dtype(name)).to(device)
@@ -113,7 +113,7 @@ class Cached(Teacher):
         if self.top_k is not None:
             index = torch.from_numpy(store.gather("index", rows, length)).long().to(device)
             top = TopK(index, logits, stored("tail"), self.temperatures)
-        return replace(task.frame(logits, clean(batch)), taps={name: stored(name) for name in self.taps}, top=top)
+        return replace(task.frame(logits, batch.original), taps={name: stored(name) for name in self.taps}, top=top)
 
     def widths(self) -> Mapping[str, int]:
         return {name: self.store.arrays[name].shape[-1] for name in self.taps}

@@ -10,8 +10,9 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from kdlab.batch import Batch
 from kdlab.error import UserError
-from kdlab.output import Batch, Output, clean
+from kdlab.output import Output
 from kdlab.schedule.base import Schedule, at, bounds, said
 from kdlab.task.base import Task
 from kdlab.teacher.base import Teacher
@@ -50,8 +51,8 @@ class Ema(Teacher):
 
     @torch.no_grad()
     def read(self, task: Task, batch: Batch) -> Output:
-        self.model.to(batch["input_ids"].device)
-        return task.read(self.model, clean(batch), self.taps)
+        self.model.to(batch.device)
+        return task.read(self.model, batch.original, self.taps)
 
     def widths(self) -> Mapping[str, int]:
         return self._widths

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kdlab.batch import Batch
 from kdlab.error import UserError
-from kdlab.output import Batch, Output, clean
+from kdlab.output import Output
 from kdlab.task.base import Task
 from kdlab.teacher.base import Teacher
 from kdlab.teacher.combine.base import Combine, mixed, spoken
@@ -67,10 +68,10 @@ class Ensemble(Teacher):
             logits=mixed(log_p, weights, task.multi_label),
             mask=said[0].mask,
             taps={tap: one.logits for tap, one in zip(self.offered, said, strict=True)},
-            tokens=clean(batch)["attention_mask"].bool(),
-            count=batch.get("rows"),
-            label=batch.get("label"),
-            row=batch.get("row"),
+            tokens=batch.original.tokens,
+            count=batch.size.get("rows"),
+            label=batch.target.get("label"),
+            row=batch.row,
         )
 
     def widths(self) -> Mapping[str, int]:
@@ -78,6 +79,6 @@ class Ensemble(Teacher):
 
     def _state(self, batch: Batch, multi_label: bool) -> Tensor:
         """``[B, K]``: the labels of the rows that train, -1 where there is none or it must not be known."""
-        label = batch["label"].long() if multi_label else batch["label"][:, None]
-        trains = torch.from_numpy(self.trains[batch["row"].cpu().numpy()]).to(label.device)
+        label = batch.target["label"].long() if multi_label else batch.target["label"][:, None]
+        trains = torch.from_numpy(self.trains[batch.row.cpu().numpy()]).to(label.device)
         return label.where(trains[:, None], -1)

@@ -9,7 +9,8 @@ from typing import Any, final
 import torch
 from torch import nn
 
-from kdlab.output import Batch, Output, clean
+from kdlab.batch import Batch
+from kdlab.output import Output
 from kdlab.store.inference import largest
 from kdlab.task.base import Task
 from kdlab.teacher.base import Teacher
@@ -56,8 +57,8 @@ class Live(Teacher):
 
     @torch.no_grad()
     def read(self, task: Task, batch: Batch) -> Output:
-        self.model.to(batch["input_ids"].device)
-        said = task.read(self.model, clean(batch), self.taps)
+        self.model.to(batch.device)
+        said = task.read(self.model, batch.original, self.taps)
         return said if self.top_k is None else largest(said, task.chunk, self.top_k, self.temperatures)
 
     def widths(self) -> Mapping[str, int]:

@@ -10,8 +10,9 @@ from typing import final
 import torch
 from torch import nn
 
+from kdlab.batch import Batch
 from kdlab.error import UserError
-from kdlab.output import Batch, Output, clean
+from kdlab.output import Output
 from kdlab.task.base import Task
 from kdlab.teacher.base import Teacher
 from kdlab.teacher.combine.base import mixed, spoken
@@ -48,8 +49,8 @@ class Peer(Teacher):
 
     @torch.no_grad()
     def read(self, task: Task, batch: Batch) -> Output:
-        device = batch["input_ids"].device
-        return average([task.read(model.to(device), clean(batch)) for model in self.peers.values()], task.multi_label)
+        read = [task.read(model.to(batch.device), batch.original) for model in self.peers.values()]
+        return average(read, task.multi_label)
 
     def widths(self) -> Mapping[str, int]:
         return {}

@@ -6,9 +6,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import final
 
+from kdlab.batch import Batch
 from kdlab.datamodule.view import View
 from kdlab.error import UserError
-from kdlab.output import Batch, Output
+from kdlab.output import Output
 from kdlab.task.base import Task
 from kdlab.teacher.base import Teacher
 
@@ -36,7 +37,7 @@ class Retokenized(Teacher):
 
     def read(self, task: Task, batch: Batch) -> Output:
         said = self.teacher.read(task, self.view.again(batch))
-        return replace(said, tokens=batch["attention_mask"].bool())
+        return replace(said, tokens=batch.tokens)
 
     def widths(self) -> Mapping[str, int]:
         return self.teacher.widths()

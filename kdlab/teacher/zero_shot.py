@@ -9,12 +9,13 @@ from typing import Any, Literal, final
 
 from torch import nn
 
+from kdlab.batch import Batch
 from kdlab.datamodule.tokenizer import load
 from kdlab.error import UserError
 from kdlab.model.pretrained import resolve
 from kdlab.model.save import weights_sha256
 from kdlab.model.zero_shot import cosine, entailment
-from kdlab.output import Batch, Output
+from kdlab.output import Output
 from kdlab.schedule.base import number
 from kdlab.task.base import Task
 from kdlab.teacher.base import Teacher

@@ -32,7 +32,7 @@ class Bare:
         task, teacher = whole.ready.learner.task, whole.ready.learner.teacher
         for start in range(0, len(index), 256):
             batch = whole.data.deck.batch(index[start : start + 256])
-            self.targets[batch["row"]] = teacher.read(task, batch).logits.float().to(device)
+            self.targets[batch.row] = teacher.read(task, batch).logits.float().to(device)
 
     def autocast(self) -> Any:
         if self.whole.precision.startswith("bf16"):
@@ -50,8 +50,8 @@ class Bare:
         batches = self.whole.data.train_dataloader()
         factor = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(min(1.0, step / len(batches))))
         for batch in batches:
-            moved = {name: batch[name].to(self.device, non_blocking=True) for name in ("input_ids", "attention_mask")}
-            label, taught = batch["label"].to(self.device), self.targets[batch["row"]]
+            moved = batch.to(self.device, non_blocking=True).inputs
+            label, taught = batch.target["label"].to(self.device), self.targets[batch.row]
             with self.autocast():
                 logits = model(**moved).logits
             logits = logits.float()

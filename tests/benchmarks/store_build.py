@@ -29,7 +29,7 @@ def bare(model: Any, data: Any, tokens: int, device: str, bfloat16: bool) -> flo
     begun, parts = time.perf_counter(), []
     with context:
         for batch in data.every_row(tokens):
-            moved = {name: batch[name].to(device) for name in ("input_ids", "attention_mask")}
+            moved = batch.to(device).inputs
             parts.append(model(**moved).logits.float().cpu())
     torch.cat(parts)
     seconds = time.perf_counter() - begun

@@ -18,7 +18,7 @@ def test_an_epoch_has_every_row_once_and_forward_and_backward(tiny, tmp_path, mo
     rows = whole.data.splits["train"]
     assert found["rows"] == len(rows) and found["steps"] == -(-len(rows) // 16)
     assert found["tokens"] == whole.data.lengths[rows].sum()
-    shapes = [batch["input_ids"].shape for batch in whole.data.train_dataloader()]
+    shapes = [batch.inputs["input_ids"].shape for batch in whole.data.train_dataloader()]
     positions, squares = sum(b * t for b, t in shapes), sum(b * t * t for b, t in shapes)
     linear = attention = 0
     for name, layer in whole.ready.learner.model.named_modules():

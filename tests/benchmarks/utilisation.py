@@ -49,10 +49,10 @@ def work(whole: Block) -> dict[str, float]:
     model, found = copy.deepcopy(whole.ready.learner.model).cpu().train(), dict.fromkeys(("steps", "rows", "tokens"), 0)
     with FlopCounterMode(display=False) as counter:
         for batch in whole.data.train_dataloader():
-            model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.sum().backward()
+            model(**batch.inputs).logits.sum().backward()
             found["steps"] += 1
-            found["rows"] += len(batch["row"])
-            found["tokens"] += int(batch["attention_mask"].sum())
+            found["rows"] += len(batch.row)
+            found["tokens"] += int(batch.tokens.sum())
     return found | {"operations": counter.get_total_flops()}
 
 

@@ -7,6 +7,8 @@ from types import SimpleNamespace
 import lightning.pytorch as pl
 import torch
 
+from kdlab.batch import Batch
+
 ROWS, BATCH, EPOCHS = 24, 4, 3
 
 
@@ -37,7 +39,7 @@ class Loader:
             order = torch.randperm(ROWS, generator=torch.Generator().manual_seed(self.epoch))
             rows = order[self.position * BATCH : (self.position + 1) * BATCH]
             self.position += 1
-            yield {"x": self.x[rows], "label": self.y[rows], "row": rows}
+            yield Batch(rows, {"x": self.x[rows]}, {"label": self.y[rows]})
 
     def state_dict(self):
         return {"epoch": self.epoch, "position": self.position}
@@ -54,19 +56,19 @@ class Module(pl.LightningModule):
         self.accuracy, self.lr, self.break_at = accuracy, lr, break_at
 
     def training_step(self, batch, index):
-        loss = torch.nn.functional.cross_entropy(self.model(batch["x"]), batch["label"])
+        loss = torch.nn.functional.cross_entropy(self.model(batch.inputs["x"]), batch.target["label"])
         hint = loss.detach() * (float("nan") if self.global_step == self.break_at else 1.0)
         self.told = {"train/loss/supervised": loss.detach(), "train/loss/hint": hint}
         self.log_dict({"train/loss": loss} | self.told)
         return loss if self.break_at is None else loss + hint
 
     def validation_step(self, batch, index):
-        right = (self.model(batch["x"]).argmax(-1) == batch["label"]).float().mean()
+        right = (self.model(batch.inputs["x"]).argmax(-1) == batch.target["label"]).float().mean()
         value = right if self.accuracy is None else torch.tensor(self.accuracy[self.current_epoch])
-        self.log("val/accuracy", value, on_epoch=True, batch_size=len(batch["label"]))
+        self.log("val/accuracy", value, on_epoch=True, batch_size=len(batch.target["label"]))
 
     def test_step(self, batch, index):
-        self.log("test/x", self.model(batch["x"]).sum(), batch_size=len(batch["label"]))
+        self.log("test/x", self.model(batch.inputs["x"]).sum(), batch_size=len(batch.target["label"]))
 
     def configure_optimizers(self):
         optimizer = torch.optim.AdamW(self.parameters(), lr=self.lr)

@@ -17,7 +17,6 @@ from kdlab.datamodule.augment.word_dropout import WordDropout
 from kdlab.datamodule.augment.word_swap import WordSwap
 from kdlab.datamodule.batch import TrainLoader
 from kdlab.error import UserError
-from kdlab.output import clean
 
 OPTIONS = options("datamodule/augment")
 
@@ -33,10 +32,13 @@ def dealt(option: str, epoch: int = 0, seed: int = 0, size: int = 16, accumulate
     loader.set_epoch(epoch)
     rows = {}
     for batch in loader:
-        lengths = batch["clean"]["attention_mask"].sum(1)
-        for place, row in enumerate(batch["row"].tolist()):
+        lengths = batch.clean.inputs["attention_mask"].sum(1)
+        for place, row in enumerate(batch.row.tolist()):
             cut = slice(0, int(lengths[place]))
-            rows[row] = (batch["input_ids"][place, cut].tolist(), batch["attention_mask"][place, cut].tolist())
+            rows[row] = (
+                batch.inputs["input_ids"][place, cut].tolist(),
+                batch.inputs["attention_mask"][place, cut].tolist(),
+            )
     return rows
 
 
@@ -60,18 +62,16 @@ def test_ends_padding_and_what_teachers_read_stay(option):
     plain = list(TrainLoader(deck(60), np.arange(60), 16))
     changed = 0
     for before, batch in zip(plain, TrainLoader(deck(60), np.arange(60), 16, augment=made(option)), strict=True):
-        assert torch.equal(before["row"], batch["row"])
-        kept = clean(batch)
+        assert torch.equal(before.row, batch.row)
+        kept = batch.original
         for name in ("input_ids", "attention_mask"):
-            assert torch.equal(kept[name], before[name])
-            last = before["attention_mask"].sum(1, keepdim=True) - 1
-            assert torch.equal(batch[name][:, 0], before[name][:, 0])
-            assert torch.equal(batch[name].gather(1, last), before[name].gather(1, last))
-            outside = before["attention_mask"] == 0
-            assert torch.equal(batch[name][outside], before[name][outside])
-        changed += int(
-            (batch["input_ids"] != kept["input_ids"]).sum() + (batch["attention_mask"] != kept["attention_mask"]).sum()
-        )
+            assert torch.equal(kept.inputs[name], before.inputs[name])
+            last = before.inputs["attention_mask"].sum(1, keepdim=True) - 1
+            assert torch.equal(batch.inputs[name][:, 0], before.inputs[name][:, 0])
+            assert torch.equal(batch.inputs[name].gather(1, last), before.inputs[name].gather(1, last))
+            outside = before.inputs["attention_mask"] == 0
+            assert torch.equal(batch.inputs[name][outside], before.inputs[name][outside])
+        changed += sum(int((batch.inputs[name] != kept.inputs[name]).sum()) for name in ("input_ids", "attention_mask"))
     assert changed > 50
 
 

@@ -31,8 +31,8 @@ def goes_on(first: TrainLoader, second: TrainLoader, epoch: int, stop: int) -> N
         next(batches)
     second.load_state_dict(first.state_dict())
     second.set_epoch(epoch)
-    rest = [batch["row"].tolist() for batch in batches]
-    assert [batch["row"].tolist() for batch in second] == rest
+    rest = [batch.row.tolist() for batch in batches]
+    assert [batch.row.tolist() for batch in second] == rest
     assert [len(list(second)), len(second)] == [len(first)] * 2, "and then whole epochs again"
 
 
@@ -59,18 +59,18 @@ def test_every_row_once_and_steps_do_not_depend_on_devices_or_accumulation(count
     seen = []
     for start in range(0, len(loaders[0]), accumulate):
         together = [batch for batches in dealt for batch in batches[start : start + accumulate]]
-        rows = torch.cat([batch["row"] for batch in together])
-        known = torch.cat([batch["label"] for batch in together]) >= 0
-        assert all(len(batch["row"]) for batch in together)
+        rows = torch.cat([batch.row for batch in together])
+        known = torch.cat([batch.target["label"] for batch in together]) >= 0
+        assert all(len(batch.row) for batch in together)
         for batch in together:  # the mean over micro-batches of (sum / rows) is (sum / rows of the step)
-            assert batch["rows"] * parts == pytest.approx(len(rows))
-            assert batch["labelled"] * parts == pytest.approx(int(known.sum()))
+            assert batch.size["rows"] * parts == pytest.approx(len(rows))
+            assert batch.size["labelled"] * parts == pytest.approx(int(known.sum()))
         seen.append(rows)
     assert torch.cat(seen).sort().values.tolist() == list(range(count))
     if count % size == 0 or count % size >= 12:  # else the short last step may join another when there are many parts
         alone = TrainLoader(cards, np.arange(count), size, 5)
         alone.set_epoch(epoch)
-        assert [set(batch["row"].tolist()) for batch in alone] == [set(rows.tolist()) for rows in seen]
+        assert [set(batch.row.tolist()) for batch in alone] == [set(rows.tolist()) for rows in seen]
 
 
 @settings(deadline=None)
@@ -82,9 +82,9 @@ def test_evaluation_sees_every_row_once(count, size, world):
     dealt = [list(EvalLoader(cards, np.arange(count), size, rank, world)) for rank in range(world)]
     assert len({len(batches) for batches in dealt}) == 1
     batches = [batch for each in dealt for batch in each]
-    assert sorted(torch.cat([batch["row"] for batch in batches]).tolist()) == list(range(count))
-    assert all(batch["rows"] == len(batch["row"]) <= size + 1 for batch in batches)
-    assert all(batch["labelled"] == (batch["label"] >= 0).sum() for batch in batches)
+    assert sorted(torch.cat([batch.row for batch in batches]).tolist()) == list(range(count))
+    assert all(batch.size["rows"] == len(batch.row) <= size + 1 for batch in batches)
+    assert all(batch.size["labelled"] == (batch.target["label"] >= 0).sum() for batch in batches)
 
 
 @settings(deadline=None)
@@ -94,11 +94,11 @@ def test_within_keeps_the_budget(rows, tokens):
     lengths, batches = cards.rows.lengths, within(cards, np.array(sorted(rows)), tokens)
     assert sorted(np.concatenate(batches.groups).tolist()) == sorted(rows)
     for group, batch in zip(batches.groups, batches, strict=True):
-        assert batch["row"].tolist() == group.tolist() and batch["input_ids"].shape == (
+        assert batch.row.tolist() == group.tolist() and batch.inputs["input_ids"].shape == (
             len(group),
             lengths[group].max(),
         )
-        assert len(group) == 1 or batch["input_ids"].numel() <= tokens
+        assert len(group) == 1 or batch.inputs["input_ids"].numel() <= tokens
     order = np.concatenate(batches.groups)
     assert lengths[order].tolist() == sorted(lengths[order], reverse=True)
 
@@ -108,13 +108,13 @@ def test_padding_reaches_the_longest_row_and_keeps_every_token(index):
     cards = deck(30)
     batch = cards.batch(np.array(index))
     lengths = cards.rows.lengths[index]
-    assert batch["input_ids"].shape == batch["attention_mask"].shape == (len(index), lengths.max())
+    assert batch.inputs["input_ids"].shape == batch.inputs["attention_mask"].shape == (len(index), lengths.max())
     for place, row in enumerate(index):
-        ids, mask = batch["input_ids"][place], batch["attention_mask"][place].bool()
+        ids, mask = batch.inputs["input_ids"][place], batch.inputs["attention_mask"][place].bool()
         start, end = cards.rows.offsets[row : row + 2]
         assert ids[mask].tolist() == cards.rows.tokens[start:end].tolist()
         assert (ids[~mask] == 0).all() and mask.sum() == lengths[place] and mask[: lengths[place]].all()
-    assert {batch[name].dtype for name in ("input_ids", "attention_mask", "label", "row")} == {torch.int64}
+    assert {one.dtype for one in (batch.row, *batch.inputs.values(), *batch.target.values())} == {torch.int64}
 
 
 def test_length_pools_save_padding_and_stay_random():
@@ -156,7 +156,7 @@ class Watch(L.LightningModule):
     def training_step(self, batch, index):
         if len(self.seen) == self.stop:
             raise KeyboardInterrupt
-        self.seen.append((self.trainer.current_epoch, batch["row"].tolist()))
+        self.seen.append((self.trainer.current_epoch, batch.row.tolist()))
         return self.weight.sum() * 0
 
     def validation_step(self, batch, index):

@@ -72,18 +72,18 @@ def test_a_step_is_dealt_out_to_devices_and_micro_batches(count, tokens, epoch, 
     seen = []
     for start in range(0, len(loaders[0]), accumulate):
         together = [batch for batches in dealt for batch in batches[start : start + accumulate]]
-        rows = torch.cat([batch["row"] for batch in together])
-        known = torch.cat([batch["label"] for batch in together]) >= 0
-        assert sum(batch["input_ids"].numel() for batch in together) <= tokens
+        rows = torch.cat([batch.row for batch in together])
+        known = torch.cat([batch.target["label"] for batch in together]) >= 0
+        assert sum(batch.inputs["input_ids"].numel() for batch in together) <= tokens
         for batch in together:  # the mean over micro-batches of (sum / rows) is (sum / rows of the step)
-            assert batch["rows"] * parts == pytest.approx(len(rows))
-            assert batch["labelled"] * parts == pytest.approx(int(known.sum()))
+            assert batch.size["rows"] * parts == pytest.approx(len(rows))
+            assert batch.size["labelled"] * parts == pytest.approx(int(known.sum()))
         seen.append(set(rows.tolist()))
     assert sorted(row for rows in seen for row in rows) == list(range(count))
     alone = loader(cards, tokens)
     alone.set_epoch(epoch)
     if min(map(len, alone.plan(epoch))) >= parts:  # else a step that is too small to deal out takes rows of others
-        assert [set(batch["row"].tolist()) for batch in alone] == seen
+        assert [set(batch.row.tolist()) for batch in alone] == seen
 
 
 @settings(max_examples=30)
@@ -137,8 +137,8 @@ def test_padding_is_what_the_batches_hold_and_a_budget_is_well_used():
     cards = deck(2000)
     made = loader(cards, 600, accumulate=2)
     batches = list(made)
-    padded = sum(batch["input_ids"].numel() for batch in batches)
-    real = sum(int(batch["attention_mask"].sum()) for batch in batches)
+    padded = sum(batch.inputs["input_ids"].numel() for batch in batches)
+    real = sum(int(batch.inputs["attention_mask"].sum()) for batch in batches)
     assert made.padding() == pytest.approx(1 - real / padded)
     assert made.padding() < 0.05
     assert padded / (600 * made.steps) > 0.9
@@ -193,5 +193,5 @@ def test_batches_are_pinned_where_they_go_to_a_gpu(tmp_path, monkeypatch):
     for loader_of in (data.train_dataloader, data.val_dataloader, data.test_dataloader):
         asked.clear()
         batch = next(iter(loader_of()))
-        tensors = [value for value in batch.values() if isinstance(value, torch.Tensor)]
-        assert len(asked) == len(tensors) == 4 and isinstance(batch["rows"], float)
+        tensors = [batch.row, *batch.inputs.values(), *batch.target.values(), batch.tokens]
+        assert len(asked) == len(tensors) == 5 and isinstance(batch.size["rows"], float)

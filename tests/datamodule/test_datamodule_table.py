@@ -387,7 +387,9 @@ def test_a_pair_is_tokenised_as_the_tokenizer_joins_two_texts(tmp_path):
     lines = [f"good {i},bad {i},{i % 2}" for i in range(60)]
     found = data(tmp_path, lines, "a,b,label", text_column=["a", "b"], max_length=8)
     batch = next(iter(found.val_dataloader()))
-    for ids, mask, row in zip(batch["input_ids"], batch["attention_mask"], batch["row"].tolist(), strict=True):
+    for ids, mask, row in zip(
+        batch.inputs["input_ids"], batch.inputs["attention_mask"], batch.row.tolist(), strict=True
+    ):
         expected = found.tokenizer(f"good {row}", f"bad {row}", truncation=True, max_length=8)["input_ids"]
         assert ids[mask.bool()].tolist() == expected
     assert expected.count(found.tokenizer.sep_token_id) == 2

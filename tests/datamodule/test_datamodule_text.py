@@ -80,17 +80,17 @@ def test_counts_add_up(tmp_path):
     about = data.describe()
     assert about["train"] + about["val"] + about["test"] == about["rows"] == 60
     assert sum(data.label_counts) == about["labelled"] == about["train"]
-    assert sum(len(batch["row"]) for batch in data.train_dataloader()) == about["train"]
-    assert sorted(torch.cat([b["row"] for b in data.every_row(64)]).tolist()) == list(range(60))
-    assert all(b["input_ids"].numel() <= 64 for b in data.every_row(64))
-    assert sum(len(batch["row"]) for batch in data.test_dataloader()) == about["test"]
+    assert sum(len(batch.row) for batch in data.train_dataloader()) == about["train"]
+    assert sorted(torch.cat([b.row for b in data.every_row(64)]).tolist()) == list(range(60))
+    assert all(b.inputs["input_ids"].numel() <= 64 for b in data.every_row(64))
+    assert sum(len(batch.row) for batch in data.test_dataloader()) == about["test"]
 
 
 def test_tokens_are_those_of_the_tokenizer(tmp_path):
     frame = toy()
     data = table(frame, tmp_path, max_length=6)
     for batch in data.val_dataloader():
-        for ids, mask, row in zip(batch["input_ids"], batch["attention_mask"], batch["row"], strict=True):
+        for ids, mask, row in zip(batch.inputs["input_ids"], batch.inputs["attention_mask"], batch.row, strict=True):
             expected = data.tokenizer(frame.text[int(row)], truncation=True, max_length=6)["input_ids"]
             assert ids[mask.bool()].tolist() == expected
 
@@ -110,7 +110,7 @@ def test_few_shot_labels_follow_the_seed_and_leave_everything_else_alone(tmp_pat
     assert drop.splits["train"].tolist() == sorted(
         set(np.flatnonzero(keep.deck.codes >= 0)) & set(whole.splits["train"])
     )
-    assert sum(batch["labelled"] for batch in keep.train_dataloader()) == 6
+    assert sum(batch.size["labelled"] for batch in keep.train_dataloader()) == 6
 
 
 def test_caps_are_stratified_subsets(tmp_path):
@@ -141,7 +141,7 @@ def test_several_labels_a_row(tmp_path, kind):
     assert data.labels == ["a", "b", "c"] and data.multi_label
     assert data.deck.codes[:4].tolist() == [[1, 0, 0], [0, 1, 1], [1, 0, 1], [-1, -1, -1]]
     batch = next(iter(data.val_dataloader()))
-    assert batch["label"].shape == (len(batch["row"]), 3) and batch["label"].dtype == torch.float32
+    assert batch.target["label"].shape == (len(batch.row), 3) and batch.target["label"].dtype == torch.float32
     train = data.deck.codes[data.splits["train"]]
     assert data.label_counts == [int((train[:, i] == 1).sum()) for i in range(3)]
 
@@ -153,7 +153,7 @@ def test_a_second_run_tokenises_nothing(tmp_path, monkeypatch):
     second = table(toy(), tmp_path)
     assert second.fingerprint == first.fingerprint
     pairs = zip(first.train_dataloader(), second.train_dataloader(), strict=True)
-    assert all(torch.equal(a["input_ids"], b["input_ids"]) for a, b in pairs)
+    assert all(torch.equal(a.inputs["input_ids"], b.inputs["input_ids"]) for a, b in pairs)
 
 
 def test_fingerprint_changes_with_what_decides_the_tokens_only(tmp_path):
@@ -290,7 +290,7 @@ def test_texts_alone_are_split_and_every_split_is_evaluated(tmp_path):
     sizes = {name: len(rows) for name, rows in data.splits.items()}
     assert sum(sizes.values()) == len(toy()) and min(sizes.values()) > 0
     for name in sizes:
-        assert sum(len(batch["row"]) for batch in data.evaluate_rows(name)) == sizes[name]
+        assert sum(len(batch.row) for batch in data.evaluate_rows(name)) == sizes[name]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from transformers import BertConfig, BertForSequenceClassification
 from kdlab.error import UserError
 from kdlab.loss.feature.attention import OF, Attention, attention_difference
 from kdlab.model.tap import read
+from tests.batches import text
 
 
 def attention(seed=0, heads=2, rows=3, length=5, scale=1.0):
@@ -105,7 +106,7 @@ def test_the_scores_are_those_that_a_real_model_computes():
     for model in models:
         for weight in model.parameters():
             nn.init.normal_(weight, std=0.5)
-        said = read(model, batch, ["attention.0", "embedding"])[1]
+        said = read(model, text(batch), ["attention.0", "embedding"])[1]
         layer = model.bert.encoder.layer[0].attention.self
         q, k = (part(said["embedding"]).view(3, 5, 2, 4).transpose(1, 2) for part in (layer.query, layer.key))
         scores.append(q @ k.transpose(-1, -2) / 2)

@@ -11,6 +11,7 @@ from transformers import BertConfig, BertForSequenceClassification, GPT2Config, 
 
 from kdlab.metric import cost
 from kdlab.metric.cost import latency, macs, parameters, throughput
+from tests.batches import text
 
 
 class Slow(nn.Module):
@@ -34,7 +35,7 @@ class Slow(nn.Module):
 def batch(rows=4):
     mask = torch.ones(rows, 5, dtype=torch.long)
     mask[0, 3:] = 0
-    return {"input_ids": torch.zeros(rows, 5, dtype=torch.long), "attention_mask": mask, "label": torch.zeros(rows)}
+    return text({"input_ids": torch.zeros(rows, 5, dtype=torch.long), "attention_mask": mask}, torch.zeros(rows))
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from kdlab.error import UserError
 from kdlab.model.layers_of_teacher import layers_of_teacher
 from kdlab.model.save import weights_sha256
 from kdlab.model.tap import read
+from tests.batches import text
 
 FAMILIES = ["bert", "distilbert", "roberta", "gpt2"]
 
@@ -24,7 +25,7 @@ def test_the_lowest_layers_compute_what_the_teachers_do(family, make, tokenizer,
     student = layers_of_teacher([0, 1, -1], teacher, labels, tokenizer).eval()
     assert student.config.num_hidden_layers == 3
     taps = ["embedding", "hidden.0", "hidden.1"]
-    mine, theirs = read(student, batch, taps)[1], read(teacher, batch, taps)[1]
+    mine, theirs = read(student, text(batch), taps)[1], read(teacher, text(batch), taps)[1]
     assert all(torch.equal(mine[tap], theirs[tap]) for tap in taps)
 
 

@@ -6,6 +6,7 @@ from transformers import AutoModelForSequenceClassification
 from kdlab.error import UserError
 from kdlab.model.mlp import mlp
 from kdlab.model.tap import available, read
+from tests.batches import text
 
 
 def counts(batch, words):
@@ -52,8 +53,8 @@ def test_linear_layers_are_counted(input, make_mlp, batch):
         assert linears + (input == "bag") == depth
         names = ["embedding", *(f"hidden.{index}" for index in range(depth - 1))]
         assert available(model) == names + (["pooled"] if linears else [])
-        logits, taps = read(model, batch, available(model))
-        assert torch.equal(logits, read(model, batch)[0])
+        logits, taps = read(model, text(batch), available(model))
+        assert torch.equal(logits, read(model, text(batch))[0])
         assert taps["embedding"].shape[:2] == (3, 5)
         if depth > 1:
             assert torch.equal(taps[f"hidden.{depth - 2}"][:, 0], taps["pooled"])

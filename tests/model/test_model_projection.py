@@ -8,6 +8,7 @@ from kdlab.error import UserError
 from kdlab.loss.relation.tokens import log_relation
 from kdlab.model.projection import KINDS, projections
 from kdlab.model.tap import available, read
+from tests.batches import text
 
 FAMILIES = ["bert", "roberta", "distilbert", "electra", "albert", "gpt2"]
 TAPS = [f"{kind}.{index}" for kind in KINDS for index in range(4)]
@@ -20,7 +21,7 @@ def test_attention_is_what_queries_and_keys_say(family, make, batch):
     for parameter in model.parameters():
         parameter.data *= 10  # at the usual scale every attention is nearly uniform
     assert set(TAPS) <= set(available(model))
-    _, taps = read(model, batch, [*TAPS, *(f"attention.{index}" for index in range(4))])
+    _, taps = read(model, text(batch), [*TAPS, *(f"attention.{index}" for index in range(4))])
     real = batch["attention_mask"].bool()
     seen = []
     for index in range(4):
@@ -45,7 +46,7 @@ def test_values_are_what_attention_averages(family, make, batch):
         )
     )  # fmt: skip
     with first.register_forward_pre_hook(lambda _, args: caught.setdefault("mixed", args[0])):
-        _, taps = read(model, batch, ["value.0", "attention.0"])
+        _, taps = read(model, text(batch), ["value.0", "attention.0"])
     values = taps["value.0"].unflatten(-1, (2, -1)).transpose(1, 2)
     torch.testing.assert_close((taps["attention.0"] @ values).transpose(1, 2).flatten(2), caught["mixed"])
 
@@ -53,8 +54,8 @@ def test_values_are_what_attention_averages(family, make, batch):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_reading_them_leaves_the_logits_and_no_hook(family, make, batch):
     model = make(family)
-    alone = read(model, batch)[0]
-    logits, taps = read(model, batch, ["query.-1", "query.3", "value.-4", "value.0"])
+    alone = read(model, text(batch))[0]
+    logits, taps = read(model, text(batch), ["query.-1", "query.3", "value.-4", "value.0"])
     assert torch.equal(logits, alone)
     assert torch.equal(taps["query.-1"], taps["query.3"]) and torch.equal(taps["value.-4"], taps["value.0"])
     assert not any(module._forward_hooks for module in model.modules())
@@ -62,7 +63,7 @@ def test_reading_them_leaves_the_logits_and_no_hook(family, make, batch):
 
 def test_gradients_flow_to_the_projection(make, batch):
     model = make("gpt2")
-    read(model, batch, ["key.1"])[1]["key.1"].sum().backward()
+    read(model, text(batch), ["key.1"])[1]["key.1"].sum().backward()
     gradient = model.transformer.h[1].attn.c_attn.weight.grad
     assert gradient[:, 8:16].abs().sum() > 0 and gradient[:, :8].abs().sum() == gradient[:, 16:].abs().sum() == 0
     assert model.transformer.h[2].attn.c_attn.weight.grad is None
@@ -79,4 +80,4 @@ def test_families_without_known_projections_say_so(make, make_mlp, batch):
         assert projections(model) == {}
         assert not any(tap.startswith(KINDS) for tap in available(model))
         with pytest.raises(UserError, match=r"has no tap 'query\.-1': choose among .*pooled"):
-            read(model, batch, ["query.-1"])
+            read(model, text(batch), ["query.-1"])

@@ -17,6 +17,7 @@ from kdlab.model.simkd import simkd
 from kdlab.model.tap import available, depth, read
 from kdlab.task.head import mlp_head
 from kdlab.task.sequence_classification import SequenceClassification
+from tests.batches import text
 
 FAMILIES = ["bert", "distilbert", "roberta", "gpt2"]
 small = partial(bert, hidden_size=6, layers=2, heads=2, intermediate_size=8, dropout=0.0, max_length=16)
@@ -31,9 +32,9 @@ def student(make, labels, tokenizer, teacher="bert", inner=None, **settings):
 def test_the_teachers_features_through_it_are_the_teachers_logits(family, make, tokenizer, labels, batch):
     teacher = make(family)
     made = student(make, labels, tokenizer, family).eval()
-    logits, taps = read(teacher, batch, ["pooled"])
+    logits, taps = read(teacher, text(batch), ["pooled"])
     torch.testing.assert_close(made.classifier(taps["pooled"]), logits)
-    own, mine = read(made, batch, ["pooled"])
+    own, mine = read(made, text(batch), ["pooled"])
     assert mine["pooled"].shape == taps["pooled"].shape
     torch.testing.assert_close(made.classifier(mine["pooled"]), own)
 
@@ -43,7 +44,7 @@ def test_any_family_can_be_inside_and_shows_its_layers(family, make, tokenizer, 
     inside = make(family)
     made = student(make, labels, tokenizer, inner=lambda labels, tokenizer: make(family)).eval()
     taps = ["embedding", "hidden.0", "hidden.3", "attention.1"]
-    mine, theirs = read(made, batch, taps)[1], read(inside, batch, taps)[1]
+    mine, theirs = read(made, text(batch), taps)[1], read(inside, text(batch), taps)[1]
     assert all(torch.equal(mine[tap], theirs[tap]) for tap in taps), "the weights inside are kept"
     assert depth(made) == 4 and {"embedding", "hidden.3", "attention.3", "pooled"} <= set(available(made))
 
@@ -62,7 +63,7 @@ def test_all_of_it_is_saved_and_loads_again(family, make, make_mlp, tokenizer, l
 def test_layers_of_the_teacher_can_be_inside(make, tokenizer, labels, batch):
     made = student(make, labels, tokenizer, inner=partial(layers_of_teacher, [0, 1])).eval()
     taps = ["hidden.0", "hidden.1"]
-    mine, theirs = read(made, batch, taps)[1], read(make("bert"), batch, taps)[1]
+    mine, theirs = read(made, text(batch), taps)[1], read(make("bert"), text(batch), taps)[1]
     assert all(torch.equal(mine[tap], theirs[tap]) for tap in taps)
 
 

@@ -6,6 +6,7 @@ from torch import nn
 
 from kdlab.error import UserError
 from kdlab.model.tap import available, read
+from tests.batches import text
 
 FAMILIES = ["bert", "distilbert", "roberta", "gpt2"]
 
@@ -19,7 +20,7 @@ def eager(model):
 def test_taps_are_what_forward_returns_with_everything_on(family, make, batch):
     whole = eager(make(family))(**batch, output_hidden_states=True, output_attentions=True)
     model = eager(make(family))
-    logits, taps = read(model, batch, available(model))
+    logits, taps = read(model, text(batch), available(model))
     assert torch.equal(logits, whole.logits)
     assert torch.equal(taps["embedding"], whole.hidden_states[0])
     for index in range(4):
@@ -29,7 +30,7 @@ def test_taps_are_what_forward_returns_with_everything_on(family, make, batch):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_negative_numbers_count_from_the_top(family, make, batch):
-    taps = read(make(family), batch, ["hidden.-1", "hidden.3", "hidden.-4", "hidden.0"])[1]
+    taps = read(make(family), text(batch), ["hidden.-1", "hidden.3", "hidden.-4", "hidden.0"])[1]
     assert torch.equal(taps["hidden.-1"], taps["hidden.3"])
     assert torch.equal(taps["hidden.-4"], taps["hidden.0"])
 
@@ -37,7 +38,7 @@ def test_negative_numbers_count_from_the_top(family, make, batch):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_pooled_is_what_the_final_classifier_turns_into_logits(family, make, batch):
     model = make(family)
-    logits, taps = read(model, batch, ["pooled"])
+    logits, taps = read(model, text(batch), ["pooled"])
     heads = {"bert": "classifier", "distilbert": "classifier", "roberta": "classifier.out_proj", "gpt2": "score"}
     assert taps["pooled"].shape == (3, 8)
     torch.testing.assert_close(model.get_submodule(heads[family])(taps["pooled"]), logits)
@@ -46,10 +47,10 @@ def test_pooled_is_what_the_final_classifier_turns_into_logits(family, make, bat
 @pytest.mark.parametrize("family", FAMILIES)
 def test_reading_hidden_and_pooled_leaves_the_logits_exactly(family, make, batch):
     model = make(family)
-    alone = read(model, batch)[0]
-    assert torch.equal(alone, read(model, batch, ["embedding", "hidden.-1", "pooled"])[0])
+    alone = read(model, text(batch))[0]
+    assert torch.equal(alone, read(model, text(batch), ["embedding", "hidden.-1", "pooled"])[0])
     assert torch.equal(alone, model(**batch).logits)
-    torch.testing.assert_close(alone, read(model, batch, ["attention.0"])[0])
+    torch.testing.assert_close(alone, read(model, text(batch), ["attention.0"])[0])
 
 
 def test_nothing_is_computed_that_was_not_asked_for(make, batch):
@@ -63,9 +64,9 @@ def test_nothing_is_computed_that_was_not_asked_for(make, batch):
         return output
 
     model.forward = watch
-    read(model, batch)
-    read(model, batch, ["pooled"])
-    read(model, batch, ["hidden.1"])
+    read(model, text(batch))
+    read(model, text(batch), ["pooled"])
+    read(model, text(batch), ["hidden.1"])
     assert calls[0] == (False, False, 0)
     assert calls[1] == (False, False, 1)
     assert calls[2][:2] == (True, False)
@@ -78,15 +79,15 @@ def hooks(model):
 def test_hooks_are_removed_even_if_the_model_fails(make, batch):
     model = make("bert")
     before = hooks(model), len(model.bert.pooler._forward_hooks)
-    read(model, batch, ["pooled", "module:bert.pooler"])
+    read(model, text(batch), ["pooled", "module:bert.pooler"])
     with pytest.raises(IndexError):
-        read(model, batch | {"input_ids": torch.full((3, 5), 999)}, ["pooled", "module:bert.pooler"])
+        read(model, text(batch | {"input_ids": torch.full((3, 5), 999)}), ["pooled", "module:bert.pooler"])
     assert (hooks(model), len(model.bert.pooler._forward_hooks)) == before
 
 
 def test_a_module_tap_is_that_modules_output_and_gradients_flow(make, batch):
     model = make("bert")
-    _, taps = read(model, batch, ["module:bert.pooler", "pooled", "hidden.1"])
+    _, taps = read(model, text(batch), ["module:bert.pooler", "pooled", "hidden.1"])
     assert torch.equal(taps["module:bert.pooler"], taps["pooled"])
     taps["hidden.1"].sum().backward()
     assert model.bert.encoder.layer[1].output.dense.weight.grad is not None
@@ -96,8 +97,8 @@ def test_a_module_tap_is_that_modules_output_and_gradients_flow(make, batch):
 def test_the_switch_to_eager_attention_is_said_once(make, batch, caplog):
     model = make("bert")
     with caplog.at_level(logging.INFO, logger="kdlab"):
-        probabilities = read(model, batch, ["attention.-1"])[1]["attention.-1"]
-        read(model, batch, ["attention.-1"])
+        probabilities = read(model, text(batch), ["attention.-1"])[1]["attention.-1"]
+        read(model, text(batch), ["attention.-1"])
     torch.testing.assert_close(probabilities.sum(-1), torch.ones(3, 2, 5))
     assert [record.message.count("eager") for record in caplog.records] == [1]
 
@@ -118,14 +119,14 @@ BAD = [
 @pytest.mark.parametrize("tap", BAD)
 def test_an_unknown_tap_lists_those_there_are(tap, make, batch):
     with pytest.raises(UserError, match=r"embedding, hidden.0, .*attention.3, pooled"):
-        read(make("bert"), batch, [tap])
+        read(make("bert"), text(batch), [tap])
 
 
 def test_a_module_that_is_not_run_is_told(make, batch):
     model = make("bert")
     model.spare = nn.Linear(2, 2)
     with pytest.raises(UserError, match="never runs"):
-        read(model, batch, ["module:spare"])
+        read(model, text(batch), ["module:spare"])
 
 
 class Plain(nn.Module):
@@ -142,16 +143,16 @@ class Plain(nn.Module):
 def test_a_plain_module_offers_pooled_and_modules(batch):
     model = Plain()
     assert available(model) == ["pooled"]
-    logits, taps = read(model, batch, ["pooled", "module:table"])
+    logits, taps = read(model, text(batch), ["pooled", "module:table"])
     assert torch.equal(model.out(taps["pooled"]), logits)
     assert taps["module:table"].shape == (3, 5, 4)
     with pytest.raises(UserError, match="choose among pooled"):
-        read(model, batch, ["hidden.0"])
+        read(model, text(batch), ["hidden.0"])
 
 
 def test_a_replaced_head_is_still_pooled(make, batch):
     model = make("bert")
     model.classifier = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 3))
-    logits, taps = read(model, batch, ["pooled"])
+    logits, taps = read(model, text(batch), ["pooled"])
     assert taps["pooled"].shape == (3, 6)
     torch.testing.assert_close(model.classifier[2](taps["pooled"]), logits)

@@ -18,6 +18,7 @@ from kdlab.config import build
 from kdlab.error import UserError
 from kdlab.module import compiled
 from kdlab.module.compiled import Compiled
+from tests.batches import text
 
 TAPS = [
     "embedding", "hidden.0", "hidden.-1", "attention.0", "attention.-1", "query.0", "key.-1", "value.-1", "pooled",
@@ -48,7 +49,7 @@ def batch(rows, length, seed=0):
     draw = torch.Generator().manual_seed(seed)
     mask = (torch.arange(length) < torch.randint(2, length + 1, (rows, 1), generator=draw)).long()
     mask[0] = 1
-    return {"input_ids": torch.randint(5, 90, (rows, length), generator=draw), "attention_mask": mask}
+    return text({"input_ids": torch.randint(5, 90, (rows, length), generator=draw), "attention_mask": mask})
 
 
 def close(one, two, near=1e-4):
@@ -99,7 +100,7 @@ def test_others_read_the_model_uncompiled_and_its_names_stay(student):
     assert count.frame_count == 1
     task.read(model, batch(4, 9), ["pooled"])
     task.read(model, batch(4, 9), ["hidden.0"])
-    model(**batch(4, 9))
+    model(**batch(4, 9).inputs)
     assert count.frame_count == 1 and list(model.state_dict()) == names and "_orig_mod" not in " ".join(names)
 
 

@@ -47,7 +47,7 @@ def test_the_loss_is_the_papers_for_every_model(base, target):
         if target == "mean":
             others = [torch.stack([other.softmax(-1) for other in others]).mean(0).log()]
         kls = [4 * kl_div((own / 2).log_softmax(-1), (o / 2).softmax(-1), reduction="batchmean") for o in others]
-        expected = 0.3 * cross_entropy(own, batch["label"]) + 0.7 * torch.stack(kls).mean()
+        expected = 0.3 * cross_entropy(own, batch.target["label"]) + 0.7 * torch.stack(kls).mean()
         outputs = {key: rule.task.read(m, batch) for key, m in {"": rule.model, **rule.peers}.items()}
         torch.testing.assert_close(rule._learn(name, outputs, batch)[0], expected)
 

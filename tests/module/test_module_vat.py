@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hydra import initialize_config_dir
@@ -54,8 +56,8 @@ def test_the_step_has_its_norm_leaves_padding_alone_and_changes_more_than_chance
     assert [module.training for module in rule.model.modules()] == modes
     assert all(parameter.grad is None for parameter in rule.model.parameters())
     torch.testing.assert_close(step.flatten(1).norm(dim=1), torch.full((len(step),), 0.5))
-    assert (step[batch["attention_mask"] == 0] == 0).all() and (batch["attention_mask"] == 0).any()
-    chance = torch.randn_like(step) * batch["attention_mask"][..., None]
+    assert (step[~batch.tokens] == 0).all() and (~batch.tokens).any()
+    chance = torch.randn_like(step) * batch.tokens[..., None]
     chance = 0.5 * chance / chance.flatten(1).norm(dim=1)[:, None, None]
     assert change(rule, batch, step) > 2 * change(rule, batch, chance) > 0
 
@@ -65,8 +67,8 @@ def test_the_loss_is_the_papers(base, monkeypatch):
     rule, batch = learner(base("student.dropout=0.0", "loss.alpha=0.3"))
     monkeypatch.setattr(rule, "log_dict", lambda *_, **__: None)
     monkeypatch.setattr(type(rule), "progress", 0.0)
-    batch["label"][:5] = -1
-    batch["labelled"] = float((batch["label"] >= 0).sum())
+    batch.target["label"][:5] = -1
+    batch = replace(batch, size={**batch.size, "labelled": float((batch.target["label"] >= 0).sum())})
     torch.manual_seed(3)
     loss = rule.training_step(batch, 0)
     torch.manual_seed(3)
@@ -76,7 +78,7 @@ def test_the_loss_is_the_papers(base, monkeypatch):
     with moved(rule.embedding[0], step):
         near = rule.task.read(rule.model, batch).logits
     divergence = kl_div(near.log_softmax(-1), own.softmax(-1), reduction="batchmean")
-    expected = 0.7 * cross_entropy(own, batch["label"], ignore_index=-1) + 0.3 * divergence
+    expected = 0.7 * cross_entropy(own, batch.target["label"], ignore_index=-1) + 0.3 * divergence
     torch.testing.assert_close(loss, expected)
 
 

@@ -17,6 +17,7 @@ from kdlab.freeze.none import Nothing
 from kdlab.model.block import blocks
 from kdlab.model.save import load, save
 from kdlab.model.tap import available, read
+from tests.batches import text
 
 FAMILIES = ["bert", "roberta", "distilbert", "gpt2", "electra", "llama"]
 METHODS = [name for name in options("peft") if name != "none"]
@@ -84,8 +85,8 @@ def test_it_begins_as_the_model_that_it_was_added_to_and_taps_have_their_shapes(
     plain, (_, model, _) = make(family), tuned(make, name, family)
     taps = available(plain)
     assert available(model) == taps
-    logits, values = read(plain, batch, taps)
-    again, others = read(model.eval(), batch, taps)
+    logits, values = read(plain, text(batch), taps)
+    again, others = read(model.eval(), text(batch), taps)
     assert {tap: value.shape for tap, value in others.items()} == {tap: value.shape for tap, value in values.items()}
     if method(name).merges:  # an adapter is nearly nothing at first; prompts and prefixes are not
         torch.testing.assert_close(again, logits)
@@ -97,7 +98,7 @@ def test_it_begins_as_the_model_that_it_was_added_to_and_taps_have_their_shapes(
 def test_every_added_parameter_gets_a_gradient_and_changes_the_logits(make, batch, name, family):
     _, model, added = tuned(make, name, family)
     shake(model, added)
-    read(model.eval(), batch)[0].square().sum().backward()
+    read(model.eval(), text(batch))[0].square().sum().backward()
     for key, value in model.named_parameters():
         assert (value.grad is not None) == value.requires_grad, key
         assert key not in added or value.grad.abs().sum() > 0, key
@@ -107,19 +108,19 @@ def test_every_added_parameter_gets_a_gradient_and_changes_the_logits(make, batc
 def test_merged_it_says_the_same_and_is_the_plain_model(loud, batch, tmp_path, name, family):
     peft, model, added = tuned(loud, name, family)
     shake(model, added)
-    said = read(model.eval(), batch)[0]
-    assert not torch.allclose(said, read(loud(family), batch)[0], atol=1e-2), "what was added does nothing"
+    said = read(model.eval(), text(batch))[0]
+    assert not torch.allclose(said, read(loud(family), text(batch))[0], atol=1e-2), "what was added does nothing"
     copied = copy.deepcopy(model)
     merged = peft.merge(model)
-    torch.testing.assert_close(read(merged.eval(), batch)[0], said, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(read(copied, batch)[0], said)
+    torch.testing.assert_close(read(merged.eval(), text(batch))[0], said, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(read(copied, text(batch))[0], said)
     plain = loud(family)
     if peft.merges:
         assert {key: type(one) for key, one in merged.named_modules()} == {
             key: type(one) for key, one in plain.named_modules()
         }
         loaded, _ = load(save(merged, None, tmp_path / "model"))
-        torch.testing.assert_close(read(loaded, batch)[0], said, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(read(loaded, text(batch))[0], said, rtol=1e-5, atol=1e-5)
     else:
         assert merged is model
         with pytest.raises(UserError, match="missing, extra"):

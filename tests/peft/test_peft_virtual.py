@@ -13,6 +13,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from kdlab.__main__ import conf
 from kdlab.error import UserError
 from kdlab.model.tap import available, read
+from tests.batches import text
 
 TOKENS = 3
 PROMPT = ["bert", "roberta", "distilbert", "gpt2", "electra", "llama"]
@@ -43,15 +44,15 @@ def tuned(make, name, family, attention=None, **settings):
 @pytest.mark.parametrize(("name", "family"), CASES)
 def test_padding_and_neighbours_change_nothing(make, batch, name, family, attention):
     model = tuned(make, name, family, attention)
-    together = read(model, batch)[0]
+    together = read(model, text(batch))[0]
     for row, real in enumerate(batch["attention_mask"].bool()):
-        alone, _ = read(model, {key: value[row : row + 1, real] for key, value in batch.items()})
+        alone, _ = read(model, text({key: value[row : row + 1, real] for key, value in batch.items()}))
         torch.testing.assert_close(alone[0], together[row], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("name", "family"), CASES)
 def test_eager_and_fused_attention_agree(make, batch, name, family):
-    one, two = (read(tuned(make, name, family, attention), batch)[0] for attention in ("eager", "sdpa"))
+    one, two = (read(tuned(make, name, family, attention), text(batch))[0] for attention in ("eager", "sdpa"))
     torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
     assert not torch.allclose(one[0], one[1], atol=1e-2), "says the same of every text"
 
@@ -59,12 +60,12 @@ def test_eager_and_fused_attention_agree(make, batch, name, family):
 @pytest.mark.parametrize(("name", "family"), CASES)
 def test_a_copy_has_virtual_tokens_of_its_own(make, batch, name, family):
     model = tuned(make, name, family)
-    copied, said = copy.deepcopy(model), read(model, batch)[0]
+    copied, said = copy.deepcopy(model), read(model, text(batch))[0]
     for key, parameter in model.named_parameters():
         if f".{name}." in key:
             parameter.data.zero_()
-    assert not torch.allclose(read(model, batch)[0], said, atol=1e-3)
-    torch.testing.assert_close(read(copied, batch)[0], said)
+    assert not torch.allclose(read(model, text(batch))[0], said, atol=1e-3)
+    torch.testing.assert_close(read(copied, text(batch))[0], said)
 
 
 def test_a_prompt_is_more_words_whose_places_no_one_reads(make, batch):
@@ -76,7 +77,7 @@ def test_a_prompt_is_more_words_whose_places_no_one_reads(make, batch):
     goal = plain.bert(inputs_embeds=longer, attention_mask=mask, output_hidden_states=True, output_attentions=True)
     first = goal.last_hidden_state[:, TOKENS:]
     taps = ["embedding", "hidden.1", "hidden.-1", "attention.2", "query.0", "module:bert.encoder.layer.1.output"]
-    logits, values = read(model, batch, [*taps, "pooled"])
+    logits, values = read(model, text(batch), [*taps, "pooled"])
     torch.testing.assert_close(logits, plain.classifier(plain.bert.pooler(first)))
     torch.testing.assert_close(values["pooled"], plain.bert.pooler(first))
     torch.testing.assert_close(values["embedding"], goal.hidden_states[0][:, TOKENS:])
@@ -110,7 +111,7 @@ def test_a_prefix_is_more_keys_and_values(make, batch, family, start):
     names = ("query", "key", "value") if family == "bert" else ("q_proj", "k_proj", "v_proj")
     seen = {}
     attention.register_forward_hook(lambda module, args, given, out: seen.update(given, out=out[0]), with_kwargs=True)
-    read(model, batch)
+    read(model, text(batch))
     query, key, value = (getattr(attention, name)(seen["hidden_states"]) for name in names)
     prefix = attention.prefix.embedding.weight
     assert prefix.shape == (TOKENS, 16) and (start == "random") == bool(prefix.abs().sum())
@@ -129,7 +130,7 @@ def test_a_prefix_is_more_keys_and_values(make, batch, family, start):
 
 def test_the_attention_tap_is_what_real_tokens_get(make, batch):
     model = tuned(make, "prefix", "bert")
-    maps = read(model, batch, ["attention.0"])[1]["attention.0"]
+    maps = read(model, text(batch), ["attention.0"])[1]["attention.0"]
     real = batch["attention_mask"].bool()
     sums = maps.sum(-1).transpose(1, 2)[real]
     assert maps.shape == (3, 2, 5, 5) and (sums > 0).all() and (sums < 1).all()
@@ -147,7 +148,7 @@ def test_a_prefix_may_be_made_by_a_network(make, batch):
         "embedding.weight": (TOKENS, 8), "transform.0.weight": (4, 8), "transform.0.bias": (4,),
         "transform.2.weight": (16, 4), "transform.2.bias": (16,),
     }  # fmt: skip
-    read(model, batch)[0].square().sum().backward()
+    read(model, text(batch))[0].square().sum().backward()
     assert all(p.grad.abs().sum() > 0 for key, p in model.named_parameters() if ".prefix." in key)
 
 
@@ -170,7 +171,7 @@ def test_what_cannot_be_is_refused_with_what_can(make, name, family, settings, t
 
 def test_a_prompt_too_long_for_the_positions_is_told(make, batch):
     with pytest.raises(UserError, match=r"30 tokens before a text of 5, but BertModel has 32 positions.*max_length"):
-        read(tuned(make, "prompt", "bert", tokens=30), batch)
+        read(tuned(make, "prompt", "bert", tokens=30), text(batch))
 
 
 @pytest.mark.parametrize("name", ["prompt", "prefix"])
@@ -210,7 +211,7 @@ def test_a_prompt_says_what_the_librarys_own_wrapper_says_of_a_text_without_padd
         "default"
     ].embedding.weight.data = model.get_input_embeddings().prompt.embedding.weight.detach()
     full = {key: value[:1] for key, value in batch.items()}
-    ours, theirs = read(model, full)[0], whole(**full).logits
+    ours, theirs = read(model, text(full))[0], whole(**full).logits
     if family == "roberta":
         theirs = whole.base_model.classifier(whole(**full, output_hidden_states=True).hidden_states[-1][:, TOKENS:])
     torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-4)

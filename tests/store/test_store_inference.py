@@ -46,9 +46,9 @@ def test_every_row_is_said_once_and_as_it_is_read_alone(asked):
     for part, batch in zip(parts, batches, strict=True):
         with torch.no_grad():
             alone = task.read(model.eval(), batch, TAPS)
-        real = batch["attention_mask"].bool()
+        real = batch.tokens
         kind, logits = part.values["logits"]
-        assert kind == "row" and part.rows.tolist() == batch["row"].tolist()
+        assert kind == "row" and part.rows.tolist() == batch.row.tolist()
         np.testing.assert_allclose(logits, alone.logits, rtol=1e-5, atol=1e-6)
         assert {name: kind for name, (kind, _) in part.values.items()} == {
             "logits": "row", "hidden.-1": "token", "attention.0": "pair", "pooled": "row",

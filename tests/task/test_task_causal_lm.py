@@ -1,5 +1,6 @@
 """Next tokens: what counts, what it is compared with, and that logits made in parts are the same."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -16,6 +17,7 @@ from kdlab.loss.objective import Objective
 from kdlab.module.chunk import summed
 from kdlab.output import Output
 from kdlab.task.causal_lm import CausalLM
+from tests.batches import text
 
 
 def model(seed=0, **more):
@@ -28,24 +30,26 @@ def model(seed=0, **more):
 def batch(lengths=(6, 1, 4), **more):
     mask = (torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]).long()
     ids = torch.randint(0, 13, mask.shape, generator=torch.Generator().manual_seed(1)) * mask
-    return {"input_ids": ids, "attention_mask": mask, "row": torch.arange(len(lengths))} | more
+    return text({"input_ids": ids, "attention_mask": mask}, **more)
 
 
 def test_what_stands_at_a_token_speaks_of_the_next_and_padding_counts_nowhere():
     task, own, data = CausalLM(), model(), batch()
     out = task.read(own, data)
     assert out.mask.sum(1).tolist() == [5, 0, 3]
-    assert out.label[0].tolist() == [*data["input_ids"][0, 1:].tolist(), -1] and (out.label[~out.mask] == -1).all()
+    assert (
+        out.label[0].tolist() == [*data.inputs["input_ids"][0, 1:].tolist(), -1] and (out.label[~out.mask] == -1).all()
+    )
     reference = own(
-        **{name: data[name] for name in ("input_ids", "attention_mask")},
-        labels=data["input_ids"].where(data["attention_mask"] > 0, -100),
+        **data.inputs,
+        labels=data.inputs["input_ids"].where(data.tokens, -100),
     ).loss
     torch.testing.assert_close(task.supervised(out, data), reference)
 
 
 def test_micro_batches_add_up_to_the_mean_over_all_tokens():
     task, own, whole = CausalLM(label_smoothing=0.1), model(), batch()
-    parts = [{name: value[rows] for name, value in whole.items()} | {"tokens": 8 / 2} for rows in ([0], [1, 2])]
+    parts = [replace(whole.rows(torch.tensor(rows)), size={"tokens": 8 / 2}) for rows in ([0], [1, 2])]
     values = [task.supervised(task.read(own, part), part) for part in parts]
     torch.testing.assert_close(torch.stack(values).mean(), task.supervised(task.read(own, whole), whole))
 

@@ -16,6 +16,7 @@ from kdlab.error import UserError
 from kdlab.output import Output
 from kdlab.task.head import mlp_head
 from kdlab.task.sequence_classification import SequenceClassification
+from tests.batches import labels, text
 
 CONF = Path(__file__).parents[2] / "conf"
 LABELS = ["bad", "fair", "good"]
@@ -45,7 +46,7 @@ def tap(monkeypatch):
 
     def read(model, batch, taps):
         stub.asked.append(set(taps))
-        logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        logits = model(**batch.inputs).logits
         return logits, {name: torch.zeros(len(logits), 4) for name in taps}
 
     stub.read = read
@@ -57,7 +58,7 @@ def tap(monkeypatch):
 def batch(rows=4, **more):
     mask = torch.ones(rows, 5, dtype=torch.long)
     mask[0, 3:] = 0
-    return {"input_ids": torch.arange(rows * 5).view(rows, 5) % 11, "attention_mask": mask, **more}
+    return text({"input_ids": torch.arange(rows * 5).view(rows, 5) % 11, "attention_mask": mask}, **more)
 
 
 def prepared(counts=COUNTS, **settings):
@@ -77,8 +78,7 @@ def test_read_gives_every_row_the_tokens_and_only_the_taps_asked_for(tap):
     assert tap.asked == [{"pooled"}] and set(out.taps) == {"pooled"}
     assert out.logits.shape == (4, 3) and out.mask.tolist() == [True] * 4 and out.count is None
     assert out.tokens.dtype == torch.bool and out.tokens.sum() == 18
-    given = batch(rows=4)
-    assert prepared().read(Tiny(), given | {"rows": 8.0}).count == 8.0
+    assert prepared().read(Tiny(), text(batch(rows=4).inputs, rows=8.0)).count == 8.0
 
 
 def test_a_model_for_other_labels_is_told(tap):
@@ -90,15 +90,15 @@ def test_supervised_is_cross_entropy_over_labelled_rows():
     label = torch.tensor([2, -1, 0, 1, -1])
     out = output(label)
     expected = cross_entropy(out.logits, label, ignore_index=-1)
-    torch.testing.assert_close(prepared().supervised(out, {"label": label}), expected)
+    torch.testing.assert_close(prepared().supervised(out, labels(label)), expected)
     smooth = cross_entropy(out.logits, label, ignore_index=-1, label_smoothing=0.2)
-    torch.testing.assert_close(prepared(label_smoothing=0.2).supervised(out, {"label": label}), smooth)
+    torch.testing.assert_close(prepared(label_smoothing=0.2).supervised(out, labels(label)), smooth)
 
 
 def test_unlabelled_rows_get_no_gradient():
     label = torch.tensor([2, -1, 0])
     out = output(label)
-    prepared(class_weights="balanced").supervised(out, {"label": label}).backward()
+    prepared(class_weights="balanced").supervised(out, labels(label)).backward()
     assert (out.logits.grad[1] == 0).all() and (out.logits.grad[[0, 2]] != 0).all()
 
 
@@ -107,7 +107,7 @@ def test_unlabelled_rows_get_no_gradient():
 def test_a_batch_without_labels_is_an_exact_0_with_a_graph(more, multi_label):
     label = -torch.ones(3, 3) if multi_label else torch.tensor([-1, -1, -1])
     out = output(label)
-    value = prepared(multi_label=multi_label).supervised(out, {"label": label, **more})
+    value = prepared(multi_label=multi_label).supervised(out, labels(label, **more))
     value.backward()
     assert value == 0 and (out.logits.grad == 0).all()
 
@@ -126,11 +126,11 @@ def test_micro_batches_add_up(parts, weights):
     values = [
         task.supervised(
             Output(piece, torch.ones(len(part), dtype=torch.bool), count=99.0),
-            {"label": torch.tensor(part), "labelled": labelled / len(parts)},
+            labels(torch.tensor(part), labelled=labelled / len(parts)),
         )
         for piece, part in zip(pieces, parts, strict=True)
     ]
-    torch.testing.assert_close(torch.stack(values).mean(), task.supervised(whole, {"label": label}))
+    torch.testing.assert_close(torch.stack(values).mean(), task.supervised(whole, labels(label)))
 
 
 @given(st.lists(st.integers(1, 100), min_size=3, max_size=3), st.lists(st.floats(0.1, 10), min_size=3, max_size=3))
@@ -150,7 +150,7 @@ def test_class_weights_weigh_rows():
     label = torch.tensor([0, 1, 2, 2])
     out = output(label)
     rows = cross_entropy(out.logits, label, reduction="none") * task.weight[label]
-    torch.testing.assert_close(task.supervised(out, {"label": label}), rows.mean())
+    torch.testing.assert_close(task.supervised(out, labels(label)), rows.mean())
 
 
 def test_an_empty_class_gets_the_largest_weight_of_the_others():
@@ -163,16 +163,16 @@ def test_multi_label_is_binary_cross_entropy():
     label = torch.tensor([[1.0, 0.0, 1.0], [-1.0, -1.0, -1.0], [0.0, 0.0, 0.0]])
     out = output(label)
     known = out.logits[[0, 2]], label[[0, 2]].double()
-    value = prepared(multi_label=True).supervised(out, {"label": label})
+    value = prepared(multi_label=True).supervised(out, labels(label))
     torch.testing.assert_close(value, binary_cross_entropy_with_logits(*known))
-    smooth = prepared(multi_label=True, label_smoothing=0.2).supervised(out, {"label": label})
+    smooth = prepared(multi_label=True, label_smoothing=0.2).supervised(out, labels(label))
     torch.testing.assert_close(smooth, binary_cross_entropy_with_logits(known[0], 0.8 * known[1] + 0.1))
 
 
 def test_half_precision_is_computed_wide():
     label = torch.tensor([0, 1])
     out = output(label, dtype=torch.bfloat16)
-    assert prepared(class_weights="balanced").supervised(out, {"label": label}).dtype == torch.float32
+    assert prepared(class_weights="balanced").supervised(out, labels(label)).dtype == torch.float32
     torch.testing.assert_close(prepared().probabilities(out.logits).sum(-1), torch.ones(2))
 
 
@@ -224,7 +224,7 @@ def test_what_cannot_work_is_told(match, arguments):
 def test_labels_of_the_other_kind_are_told():
     for multi_label, label in ((False, torch.zeros(2, 3)), (True, torch.zeros(2, dtype=torch.long))):
         with pytest.raises(UserError, match=f"task.multi_label={not multi_label}"):
-            prepared(multi_label=multi_label).supervised(output(label), {"label": label})
+            prepared(multi_label=multi_label).supervised(output(label), labels(label))
 
 
 @pytest.fixture

@@ -106,7 +106,7 @@ def test_the_largest_logits_of_a_view_are_those_of_a_live_teacher(base):
             one, two = live.read(task, batch).top, cached.read(task, batch).top
             assert torch.equal(one.index, two.index)
             torch.testing.assert_close(one.tail, two.tail, rtol=1e-4, atol=1e-5)
-            tails += zip(batch["row"].tolist(), two.tail[..., 0].flatten().tolist(), strict=True)
+            tails += zip(batch.row.tolist(), two.tail[..., 0].flatten().tolist(), strict=True)
     assert len(set(tails)) > len({row for row, _ in tails}), "a row is not the same in each epoch"
 
 
@@ -185,12 +185,12 @@ def test_a_view_is_what_the_loader_deals_in_that_epoch(base):
     loader.set_epoch(1)
     dealt = {}
     for batch in loader:
-        assert batch["view"] == 1 and "clean" not in batch
+        assert batch.view == 1 and batch.clean is None
         dealt |= {row: ids[: data.lengths[row]].tolist() for row, ids in _rows(batch)}
     seen = {row: ids[: data.lengths[row]].tolist() for batch in data.seen(1).every_row(64) for row, ids in _rows(batch)}
     assert seen == dealt and sorted(seen) == data.seen(1).used.tolist()
     assert data.seen(0).fingerprint != data.seen(1).fingerprint
-    assert "view" not in next(iter(data.val_dataloader())) and "view" not in data.every_row()[0]
+    assert next(iter(data.val_dataloader())).view is None and data.every_row()[0].view is None
 
 
 def test_a_teacher_with_a_tokenizer_of_its_own_cannot_read_the_students_tokens(base):
@@ -212,4 +212,4 @@ def test_the_same_weights_come_out_of_a_stored_run_twice(base):
 
 
 def _rows(batch):
-    return zip(batch["row"].tolist(), batch["input_ids"], strict=True)
+    return zip(batch.row.tolist(), batch.inputs["input_ids"], strict=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import final
 
 import numpy as np
 import torch
 
+from kdlab.batch import Batch
 from kdlab.error import UserError
-from kdlab.output import Batch
 
 
 class Augment(ABC):
@@ -33,17 +34,19 @@ class Augment(ABC):
 
     @final
     def __call__(self, batch: Batch, epoch: int) -> Batch:
-        """The batch as the student reads it. What teachers read is under ``clean``; or it is the same, and ``view``
-        says of which epoch."""
-        ids, mask = batch["input_ids"].numpy().copy(), batch["attention_mask"].numpy().copy()
-        for place, row in enumerate(batch["row"].tolist()):
+        """The batch as the student reads it. What teachers read is its ``clean``; or they read the same, and its
+        ``view`` is the epoch."""
+        ids, mask = batch.inputs["input_ids"].numpy().copy(), batch.inputs["attention_mask"].numpy().copy()
+        for place, row in enumerate(batch.row.tolist()):
             end = int(mask[place].sum()) - 1
             if end > 1:
                 random = np.random.default_rng([self.seed, epoch, row])
                 ids[place, 1:end], mask[place, 1:end] = self.change(ids[place, 1:end], random)
-        clean = {name: batch[name] for name in ("input_ids", "attention_mask")}
-        kept = {"view": epoch} if self.teacher == "augmented" else {"clean": clean}
-        return batch | {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)} | kept
+        seen = torch.from_numpy(mask)
+        changed = replace(
+            batch, inputs={"input_ids": torch.from_numpy(ids), "attention_mask": seen}, tokens=seen.bool()
+        )
+        return replace(changed, view=epoch) if self.teacher == "augmented" else replace(changed, clean=batch)
 
 
 def share(value: float, name: str) -> float:

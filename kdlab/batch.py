@@ -1,0 +1,95 @@
+"""A batch of rows: what a model reads, what it is compared with, and what means divide by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some rows of a data set. It moves to a device as a whole, and knows nothing of any modality.
+
+    Attributes:
+        row: ``[B]`` int64, the ids of the rows.
+        inputs: the keyword arguments of the model's ``forward``, such as ``input_ids`` or ``pixel_values``.
+        target: what predictions are compared with, by the task's own names, such as ``label`` ``[B]``.
+        size: what a mean over a whole optimizer step divides by, divided by the number of its micro-batches: ``rows``,
+            ``labelled`` (rows with a label) and ``tokens`` (tokens with one before them). Empty where a batch stands
+            for itself.
+        tokens: ``[B, L]`` bool, the real positions of the inputs' token axis; None where rows have no such axis.
+        clean: the same rows before augmentation, which teachers read; None: these are.
+        view: the epoch whose augmentation teachers read too; None: they read clean rows.
+
+    Example:
+        >>> batch = Batch(torch.arange(2), {"pixel_values": torch.ones(2, 3)}, {"label": torch.tensor([1, 0])})
+        >>> len(batch), batch.to("cpu").device.type
+        (2, 'cpu')
+    """
+
+    row: Tensor
+    inputs: dict[str, Tensor]
+    target: dict[str, Tensor] = field(default_factory=dict)
+    size: Mapping[str, float] = field(default_factory=dict)
+    tokens: Tensor | None = None
+    clean: Batch | None = None
+    view: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the inputs are."""
+        return next(iter(self.inputs.values()), self.row).device
+
+    @property
+    def original(self) -> Batch:
+        """The batch that teachers read, stored or live: the rows before augmentation."""
+        return self if self.clean is None else self.clean
+
+    @property
+    def length(self) -> int:
+        """How many positions the token axis has, padding included; 0 without such an axis."""
+        return 0 if self.tokens is None else self.tokens.shape[1]
+
+    def to(self, device: torch.device | str, **how: Any) -> Batch:
+        """The batch on a device.
+
+        Args:
+            how: what ``Tensor.to`` takes besides, such as ``non_blocking``.
+        """
+        return self.map(lambda value: value.to(device, **how))
+
+    def pin_memory(self) -> Batch:
+        """The batch in pinned memory: a copy from there to a GPU does not wait for it."""
+        return self.map(Tensor.pin_memory)
+
+    def rows(self, some: slice | Tensor) -> Batch:
+        """Some of the rows as a batch that stands for itself."""
+        return replace(self.map(lambda value: value[some]), size={})
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """The batch with every tensor changed; a tensor that stands at two places is changed once."""
+        known: dict[int, Tensor] = {}
+
+        def once(value: Tensor) -> Tensor:
+            if id(value) not in known:
+                known[id(value)] = change(value)
+            return known[id(value)]
+
+        def changed(batch: Batch) -> Batch:
+            return replace(
+                batch,
+                row=once(batch.row),
+                inputs={name: once(value) for name, value in batch.inputs.items()},
+                target={name: once(value) for name, value in batch.target.items()},
+                tokens=None if batch.tokens is None else once(batch.tokens),
+                clean=None if batch.clean is None else changed(batch.clean),
+            )
+
+        return changed(self)
