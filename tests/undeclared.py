@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from kdlab.metric.direction import declaration
+from kdlab.direction import declaration
 
 
 def undeclared(run: Path) -> set[str]:

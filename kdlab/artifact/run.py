@@ -19,13 +19,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from kdlab.direction import RECORD, Directions
 from kdlab.error import UserError
 from kdlab.file import check_yaml, lock, read_json, refuse_links, text_inside, wanted, write_json, write_text
-from kdlab.metric.direction import RECORD, Directions
 from kdlab.secret import masked
 
 OLD = 3600.0  # seconds, after which a half written file of another node counts as left behind
@@ -36,7 +36,6 @@ _held: list[Path] = []  # the locks of the runs that this process owns
 class Run:
     """A run directory that this process may write; made by :func:`claim`."""
 
-    higher_is_better: ClassVar[dict[str, bool | None]] = {"seconds": False}
     folder: Path
 
     @property
@@ -69,7 +68,7 @@ class Run:
 
         Args:
             value, metric: the primary metric, which chose the weights.
-            directions: whether more is better, by metric, see :mod:`kdlab.metric.direction`.
+            directions: whether more is better, by metric, see :mod:`kdlab.direction`.
         """
         finite = {name: float(number) for name, number in sorted(metrics.items()) if _finite(number)}
         write_json(self.folder / "metrics.json", finite)

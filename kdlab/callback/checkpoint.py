@@ -12,10 +12,10 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
+from kdlab.direction import mode
 from kdlab.error import UserError
 from kdlab.file import full, put, sync
 from kdlab.logger.history import FILE
-from kdlab.metric.direction import mode
 from kdlab.value import Direction, Whole
 
 

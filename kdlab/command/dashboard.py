@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from omegaconf import DictConfig, OmegaConf
 
 from kdlab.command.runs import chosen
+from kdlab.config.direction import higher_is_better
+from kdlab.direction import gathered
 from kdlab.error import UserError
-from kdlab.metric.direction import gathered, higher_is_better
 from kdlab.report.setting import flatten, is_number, swept
 
 

@@ -13,8 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from kdlab.artifact.prune import prune
+from kdlab.config.direction import higher_is_better
+from kdlab.direction import gathered
 from kdlab.error import UserError
-from kdlab.metric.direction import gathered, higher_is_better
 from kdlab.report.compare import absent, counts
 from kdlab.report.pick import select
 from kdlab.report.read import Record, records

@@ -11,8 +11,9 @@ from torchmetrics import MetricCollection
 from torchmetrics.wrappers.abstract import WrapperMetric
 
 from kdlab.config import build
+from kdlab.config.direction import installed
+from kdlab.direction import MODES, declared, mode
 from kdlab.error import UserError
-from kdlab.metric.direction import MODES, declared, installed, mode
 from kdlab.metric.fidelity import fidelity
 from kdlab.module.mutual import Mutual
 

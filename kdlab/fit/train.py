@@ -30,6 +30,7 @@ from kdlab.callback.checkpoint import Checkpoint
 from kdlab.callback.leave import Leave
 from kdlab.callback.prune import STORAGE, TRIAL, Prune
 from kdlab.config import build, monitor
+from kdlab.config.direction import installed
 from kdlab.config.job import Job
 from kdlab.error import UserError
 from kdlab.file import sha256, write_json
@@ -39,7 +40,6 @@ from kdlab.fit.rank import Companions
 from kdlab.logger.base import Journal, RunInfo, Source, opened
 from kdlab.metric.confusion import confusion, row_count
 from kdlab.metric.cost import LENGTH, latency, macs, parameters
-from kdlab.metric.direction import installed
 from kdlab.metric.majority import majority
 from kdlab.model.dropout import quicken
 from kdlab.model.save import size_bytes

@@ -22,10 +22,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from kdlab.callback.prune import STORAGE, TRIAL, pruner
 from kdlab.config import monitor
+from kdlab.config.direction import higher_is_better
 from kdlab.error import JobError, UserError
 from kdlab.file import write_json
 from kdlab.launcher.point import composed
-from kdlab.metric.direction import higher_is_better
 from kdlab.report.read import record
 
 if TYPE_CHECKING:

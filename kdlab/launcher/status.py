@@ -12,7 +12,8 @@ from hydra.core.utils import JobReturn, JobStatus
 
 from kdlab import terminal
 from kdlab.artifact.run import read_done
-from kdlab.metric.direction import gathered, higher_is_better
+from kdlab.config.direction import higher_is_better
+from kdlab.direction import gathered
 from kdlab.terminal import clock, tell
 from kdlab.text import one_line
 

@@ -170,7 +170,8 @@ def summary(jobs: list[Record], ahead: int = 0) -> str:
 
 def ranked(jobs: list[Record]) -> list[Record]:
     """The finished jobs, the best value of what decides in validation first; of equals in their order."""
-    from kdlab.metric.direction import gathered, higher_is_better
+    from kdlab.config.direction import higher_is_better
+    from kdlab.direction import gathered
 
     finished = [job for job in jobs if job.state == "finished"]
     valued = [job for job in finished if isinstance(job.done.get("value"), int | float)]

@@ -14,11 +14,11 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MetricCollection
 
 from kdlab.batch import Batch
+from kdlab.direction import declared
 from kdlab.error import UserError
 from kdlab.freeze.apply import apply, changes, parameter_groups, prepare, select, trainable_table
 from kdlab.freeze.base import Freeze
 from kdlab.loss.rates import settled
-from kdlab.metric.direction import declared
 from kdlab.model.shard import gather, split, splits, twin
 from kdlab.module.chunk import parts
 from kdlab.module.reader import Reader, Whole
@@ -36,7 +36,7 @@ class Learner(LightningModule, ABC):
     resumed run draws the same dropout masks, and a stored teacher gives the same run as a live one.
 
     Attributes:
-        higher_is_better: of what every rule logs besides its metrics, see :mod:`kdlab.metric.direction`.
+        higher_is_better: of what every rule logs besides its metrics, see :mod:`kdlab.direction`.
         splittable: whether the model may be split between processes: the rule reads it and nothing more.
         chunks: whether the rule looks at some positions at a time where the task says so.
         compiles: whether the rule reads the model through its reader alone, which may be a compiled one.

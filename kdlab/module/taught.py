@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from kdlab.batch import Batch
+from kdlab.direction import declared
 from kdlab.error import UserError
 from kdlab.freeze.base import Freeze
 from kdlab.loss.objective import Objective
-from kdlab.metric.direction import declared
 from kdlab.metric.fidelity import fidelity
 from kdlab.model.shard import split
 from kdlab.module.base import Learner

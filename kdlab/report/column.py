@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
+from kdlab.config.direction import higher_is_better
+from kdlab.direction import gathered
 from kdlab.error import UserError
-from kdlab.metric.direction import gathered, higher_is_better
 from kdlab.report.compare import problems, validation
 from kdlab.report.read import Record
 from kdlab.report.setting import flatten, short, swept

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from kdlab.config.direction import higher_is_better
 from kdlab.config.identity import data_name
-from kdlab.metric.direction import gathered, higher_is_better
+from kdlab.direction import gathered
 from kdlab.report.read import Record
 from kdlab.report.setting import Setting, is_number, setting, short, swept, text
 from kdlab.report.statistic import Difference, Mean, average, holm, paired, wilson
@@ -69,7 +70,7 @@ class Comparison:
             metrics by teacher label.
         best: for each problem its best setting, none for a metric that does not declare whether more is better;
             chosen_by: the metric that decided that.
-        directions: what the metrics of these runs declare, see :mod:`kdlab.metric.direction`.
+        directions: what the metrics of these runs declare, see :mod:`kdlab.direction`.
         problems: what the data of each run are called, by its folder.
     """
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdlab.metric.direction import higher_is_better
+from kdlab.config.direction import higher_is_better
 from kdlab.report.compare import Comparison, is_baseline
 from kdlab.report.cost import LATENCY, costs, latencies
 from kdlab.report.read import Record

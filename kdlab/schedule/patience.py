@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, final
 
+from kdlab.direction import Directions, mode
 from kdlab.error import UserError
-from kdlab.metric.direction import Directions, mode
 from kdlab.schedule.base import number
 
 

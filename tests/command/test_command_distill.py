@@ -10,7 +10,7 @@ import torch
 import yaml
 from undeclared import undeclared
 
-from kdlab.metric.direction import higher_is_better
+from kdlab.config.direction import higher_is_better
 
 
 def folders(command: str) -> list[Path]:

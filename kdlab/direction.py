@@ -7,7 +7,6 @@ of the metric without its split: ``accuracy``, ``fidelity/kl``, ``perf/latency_m
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from kdlab.error import UserError
@@ -18,26 +17,22 @@ if TYPE_CHECKING:
 Directions = Mapping[str, bool | None]
 MODES = {True: "max", False: "min"}
 RECORD = "higher_is_better"  # the key of done.json with the declarations of a run
+RUN: dict[str, bool | None] = {"seconds": False}  # of a run as a whole
 
 
-def higher_is_better(name: str, recorded: Directions | None = None) -> bool | None:
-    """Whether more of a logged value is better; None where that is neither, or not known.
+def declared_for(name: str, known: Directions) -> bool | None:
+    """Whether more of a logged value is better; None where that is neither, or not declared.
 
     Args:
         name: as it is logged: ``val/accuracy``, ``best/val/loss``, ``teacher/perf/latency_ms``, ``train/loss/kl``.
-        recorded: the declarations of the runs that it was measured in, see :func:`gathered`; what they lack is
-            answered by the metrics that kdlab itself has.
+        known: the declarations.
 
     Example:
-        >>> higher_is_better("test/fidelity/kl", {"fidelity/kl": False})
-        False
-        >>> higher_is_better("best/val/mae", {"mae": False})
+        >>> declared_for("best/val/mae", {"mae": False})
         False
     """
-    for known in (lambda: recorded or {}, installed):  # the second imports torch
-        if (found := declaration(name, known())) is not None:
-            return known()[found]
-    return None
+    found = declaration(name, known)
+    return None if found is None else known[found]
 
 
 def declaration(name: str, known: Directions) -> str | None:
@@ -80,11 +75,12 @@ def gathered(records: Iterable[Mapping[str, Any]]) -> dict[str, bool | None]:
     return found
 
 
-def mode(monitor: str, given: str | None, directions: Directions | None = None, where: str = "mode") -> str:
+def mode(monitor: str, given: str | None, directions: Directions, where: str = "mode") -> str:
     """``max`` or ``min`` for a metric that decides something.
 
     Args:
         given: what the user says; None: what the metric declares.
+        directions: the declarations.
         where: the key that it stands under, for the message.
 
     Raises:
@@ -96,7 +92,7 @@ def mode(monitor: str, given: str | None, directions: Directions | None = None, 
     """
     if given not in (None, "max", "min"):
         raise UserError(f"{where}={given} is unknown: choose max or min, or null for the direction of the metric.")
-    more = higher_is_better(monitor, directions)
+    more = declared_for(monitor, directions)
     if given is None and more is None:
         raise UserError(
             f"{where} is null, but {monitor} does not declare whether more is better: set it to max or min."
@@ -105,24 +101,3 @@ def mode(monitor: str, given: str | None, directions: Directions | None = None, 
         wanted = "more" if more else "less"
         raise UserError(f"{where}={given}, but {wanted} of {monitor} is better: set it to {MODES[more]} or null.")
     return given or MODES[bool(more)]
-
-
-@cache
-def installed() -> dict[str, bool | None]:
-    """The declarations of everything that kdlab itself logs."""
-    from kdlab.artifact.run import Run
-    from kdlab.callback.checkpoint import Checkpoint
-    from kdlab.callback.speed import Speed
-    from kdlab.metric import confusion, cost, majority
-    from kdlab.metric.causal_lm import causal_lm
-    from kdlab.metric.classification import classification
-    from kdlab.metric.fidelity import fidelity
-    from kdlab.module.base import Learner
-    from kdlab.teacher.base import Teacher
-
-    found: dict[str, bool | None] = {**cost.HIGHER_IS_BETTER, **majority.HIGHER_IS_BETTER, **confusion.HIGHER_IS_BETTER}
-    for owner in (Checkpoint, Speed, Learner, Run, Teacher):
-        found |= owner.higher_is_better
-    for metrics in (causal_lm(), classification(["no", "yes"]), fidelity()):
-        found |= declared(metrics)
-    return found

@@ -10,13 +10,14 @@ from omegaconf import OmegaConf
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric, MetricCollection
 
 from kdlab.config.build import metric
+from kdlab.config.direction import higher_is_better, installed
+from kdlab.direction import declaration, declared, gathered, mode
 from kdlab.error import UserError
-from kdlab.metric.direction import declaration, declared, gathered, higher_is_better, installed, mode
 from kdlab.metric.fidelity import fidelity
 from kdlab.task.causal_lm import CausalLM
 from kdlab.task.sequence_classification import SequenceClassification
 
-CONF = Path(__file__).parents[2] / "conf"
+CONF = Path(__file__).parents[1] / "conf"
 
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("metric/*.yaml")), ids=lambda p: p.stem)
@@ -82,14 +83,18 @@ def test_a_declaration_is_a_run_of_whole_segments(name):
 
 
 def test_mode_follows_the_metric():
-    assert [mode(name, None) for name in ("val/loss", "val/accuracy", "val/fidelity/kl")] == ["min", "max", "min"]
-    assert mode("val/applause", "min") == "min"
+    assert [mode(name, None, installed()) for name in ("val/loss", "val/accuracy", "val/fidelity/kl")] == [
+        "min",
+        "max",
+        "min",
+    ]
+    assert mode("val/applause", "min", {}) == "min"
     with pytest.raises(UserError, match=r"at.mode=max, but less of val/loss is better: set it to min or null\."):
-        mode("val/loss", "max", where="at.mode")
+        mode("val/loss", "max", {"loss": False}, where="at.mode")
     with pytest.raises(UserError, match=r"mode is null, but val/applause does not declare whether more is better"):
-        mode("val/applause", None)
+        mode("val/applause", None, {})
     with pytest.raises(UserError, match=r"mode=up is unknown: choose max or min, or null"):
-        mode("val/loss", "up")
+        mode("val/loss", "up", {})
 
 
 def test_nothing_that_kdlab_logs_is_without_a_declaration():

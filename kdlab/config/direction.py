@@ -1,0 +1,46 @@
+"""Whether more of a metric is better, where a run that is read does not declare it: kdlab's own metrics then do."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from kdlab.direction import RUN, Directions, declaration, declared, declared_for
+
+
+def higher_is_better(name: str, recorded: Directions | None = None) -> bool | None:
+    """Whether more of a logged value is better; None where that is neither, or not known.
+
+    Args:
+        name: as it is logged: ``val/accuracy``, ``best/val/loss``, ``teacher/perf/latency_ms``, ``train/loss/kl``.
+        recorded: the declarations of the runs that it was measured in, see :func:`kdlab.direction.gathered`; what
+            they lack is answered by the metrics that kdlab itself has.
+
+    Example:
+        >>> higher_is_better("test/fidelity/kl", {"fidelity/kl": False})
+        False
+        >>> higher_is_better("best/val/mae", {"mae": False})
+        False
+    """
+    if recorded and declaration(name, recorded) is not None:
+        return declared_for(name, recorded)
+    return declared_for(name, installed())  # which imports torch
+
+
+@cache
+def installed() -> dict[str, bool | None]:
+    """The declarations of everything that kdlab itself logs."""
+    from kdlab.callback.checkpoint import Checkpoint
+    from kdlab.callback.speed import Speed
+    from kdlab.metric import confusion, cost, majority
+    from kdlab.metric.causal_lm import causal_lm
+    from kdlab.metric.classification import classification
+    from kdlab.metric.fidelity import fidelity
+    from kdlab.module.base import Learner
+    from kdlab.teacher.base import Teacher
+
+    found: dict[str, bool | None] = {**cost.HIGHER_IS_BETTER, **majority.HIGHER_IS_BETTER, **confusion.HIGHER_IS_BETTER}
+    for owner in (Checkpoint, Speed, Learner, Teacher):
+        found |= owner.higher_is_better
+    for metrics in (causal_lm(), classification(["no", "yes"]), fidelity()):
+        found |= declared(metrics)
+    return found | RUN
