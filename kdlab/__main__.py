@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from importlib import import_module
-from pathlib import Path
 from typing import Any, NoReturn
 
+from kdlab.config import conf
 from kdlab.error import JobError, UserError
 from kdlab.text import printable
 
@@ -42,13 +42,6 @@ eval "$(kdlab --shell-completion install=bash)"    tab completion (also zsh; fis
 
 first: kdlab distill experiment=movie_reviews
 """
-
-
-def conf() -> Path:
-    """The folder of the config groups: inside the installed package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parent
-    inside = package / "conf"
-    return inside if inside.is_dir() else package.parent / "conf"
 
 
 def main() -> None:

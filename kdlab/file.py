@@ -12,6 +12,7 @@ import socket
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -254,3 +255,13 @@ class OwnLog(logging.FileHandler):
 
 def _bell(path: Path) -> Path:
     return path.with_name(f"{path.name}.wanted")
+
+
+def now() -> str:
+    """The time, in UTC, as files have it.
+
+    Example:
+        >>> len(now())
+        25
+    """
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -7,8 +7,6 @@ from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
 DEVICES = ("cpu", "cuda", "mps", "xpu")
 BF16_FLAGS = {"avx512_bf16", "amx_bf16"}  # CPU instructions that multiply bfloat16 matrices
 
@@ -68,6 +66,3 @@ def current() -> str:
     import torch
 
     return str(torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32).split(".")[-1]
-
-
-OmegaConf.register_new_resolver("cpu_precision", fastest, replace=True)

@@ -13,10 +13,9 @@ from lightning.pytorch import Callback
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
-from kdlab.__main__ import conf
 from kdlab.artifact import select
 from kdlab.command import distill, finetune
-from kdlab.config import build
+from kdlab.config import build, conf
 from kdlab.config.job import Job, composed
 from kdlab.model.bert import bert
 from kdlab.model.save import save

@@ -10,8 +10,9 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
-from kdlab.__main__ import VERBS, conf
+from kdlab.__main__ import VERBS
 from kdlab.artifact.find import WHICH
+from kdlab.config import conf
 from kdlab.help.comment import comments
 
 ROOT = conf()

@@ -22,7 +22,7 @@ from small import options, shrink
 from transformers import BertConfig, BertModel
 
 from kdlab import manifest
-from kdlab.__main__ import conf
+from kdlab.config import conf
 from kdlab.datamodule import chinese_reviews, movie_reviews
 from kdlab.datamodule.tokenizer import load as load_tokenizer
 from kdlab.fetch import Spec, cache

@@ -10,10 +10,9 @@ from hydra import initialize_config_dir
 from safetensors.torch import load_file
 from small import crossed, nodes, options, shrink, small, tiny_teacher
 
-from kdlab.__main__ import conf
 from kdlab.artifact.trained import named
 from kdlab.command import distill
-from kdlab.config import build
+from kdlab.config import build, conf
 from kdlab.model.save import save
 
 

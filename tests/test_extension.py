@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from kdlab.artifact.run import read_config
+from kdlab.config.stored import read_config
 
 ROOT = Path(__file__).parents[1]
 FILES = {

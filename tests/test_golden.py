@@ -8,7 +8,7 @@ import pytest
 from hydra import initialize_config_dir
 from small import TOKENIZER, crossed, knob, nodes, shrink, small, tiny_teacher, train
 
-from kdlab.__main__ import conf
+from kdlab.config import conf
 
 GOLDEN = Path(__file__).parent / "golden"
 STEPS = 20

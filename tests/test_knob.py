@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from safetensors.torch import load_file
 from small import crossed, knob, nodes, options, same, shrink, small, tiny_teacher, train
 
-from kdlab.__main__ import conf
+from kdlab.config import conf
 from kdlab.config.identity import NEUTRAL, identity
 from kdlab.config.job import Job
 

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kdlab.__main__ import VERBS, _interrupted, conf
+from kdlab.__main__ import VERBS, _interrupted
+from kdlab.config import conf
 from kdlab.help.complete import INSTALL, answer
 
 TRAINING = ("finetune", "distill")

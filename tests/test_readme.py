@@ -13,7 +13,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import kdlab.config.identity  # noqa: F401  registers the resolvers
-from kdlab.__main__ import DOCTOR, VERBS, conf
+from kdlab.__main__ import DOCTOR, VERBS
+from kdlab.config import conf
 from kdlab.help.explain import explain
 from kdlab.help.guide import OPENING
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from documents import ROOT, files, shown
 
-from kdlab.artifact.run import read_config
+from kdlab.config.stored import read_config
 
 
 @pytest.fixture

@@ -16,16 +16,14 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
+from kdlab.config.stored import write
 from kdlab.direction import RECORD, Directions
 from kdlab.error import UserError
-from kdlab.file import check_yaml, lock, read_json, refuse_links, text_inside, wanted, write_json, write_text
+from kdlab.file import lock, now, read_json, refuse_links, wanted, write_json
 from kdlab.secret import masked
 
 OLD = 3600.0  # seconds, after which a half written file of another node counts as left behind
@@ -55,8 +53,8 @@ class Run:
     def begin(self, config: Mapping[str, Any], overrides: list[str], sweep: Mapping[str, Any] | None = None) -> None:
         """Write down what the run is, before it does anything."""
         (self.folder / "failed.json").unlink(missing_ok=True)
-        write_text(self.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(masked(dict(config)))))
-        write_text(self.folder / "overrides.yaml", OmegaConf.to_yaml(OmegaConf.create(masked(overrides))))
+        write(self.folder / "config.yaml", masked(dict(config)))
+        write(self.folder / "overrides.yaml", masked(overrides))
         write_json(self.folder / "environment.json", environment() | {"seed": config.get("seed")})
         if sweep:
             write_json(self.folder / "sweep.json", masked(dict(sweep)))
@@ -150,49 +148,6 @@ def read_done(folder: Path) -> dict[str, Any] | None:
     if not result or not isinstance(done.get("value", ""), int | float | None):
         raise UserError(f"{path} is damaged (it holds no result); {remedy}")
     return done
-
-
-def read_config(folder: Path) -> DictConfig:
-    """The resolved config of a run directory: plain values, of which none is looked up anywhere else.
-
-    Raises:
-        UserError: there is none, it is damaged, or it holds interpolations, which could read this user's environment.
-    """
-    path = folder / "config.yaml"
-    try:
-        check_yaml(text_inside(path))
-        config = OmegaConf.load(path)
-    except FileNotFoundError as problem:
-        raise UserError(f"{folder} is no run directory: it has no config.yaml") from problem
-    except Exception as problem:
-        reason = str(problem) if type(problem) is ValueError else type(problem).__name__
-        raise UserError(f"{path} cannot be read ({reason}); restore it or delete the run") from problem
-    if not isinstance(config, DictConfig) or not config:
-        raise UserError(f"{path} holds no config: a mapping was expected; restore it or delete the run")
-    for key, text in _texts(OmegaConf.to_container(config), ""):
-        if "${" in text:
-            raise UserError(
-                f"{path} has an interpolation at {key}, but a run's config is written resolved, and what is in it is "
-                "never looked up: write the value in its place, or delete the run"
-            )
-    return config
-
-
-def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:
-    """Every text in nested values with its place, keys among them."""
-    if isinstance(value, dict):
-        for name, item in value.items():
-            yield from _texts(str(name), f"{key}.{name}".lstrip("."))
-            yield from _texts(item, f"{key}.{name}".lstrip("."))
-    elif isinstance(value, list):
-        for place, item in enumerate(value):
-            yield from _texts(item, f"{key}[{place}]")
-    elif isinstance(value, str):
-        yield key, value
-
-
-def now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _finite(number: Any) -> bool:

@@ -20,10 +20,11 @@ from torch import Tensor, nn
 
 from kdlab.artifact import select
 from kdlab.artifact.find import read_by, suit
-from kdlab.artifact.run import read_config, read_done
+from kdlab.artifact.run import read_done
 from kdlab.artifact.trained import Trained, named, teacher_of, teachers_of
 from kdlab.batch import Batch
 from kdlab.config import build
+from kdlab.config.stored import read_config
 from kdlab.config.trust import Trust
 from kdlab.datamodule.view import View
 from kdlab.error import UserError

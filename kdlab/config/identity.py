@@ -13,9 +13,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-import kdlab.precision  # noqa: F401  registers ${cpu_precision:}
 from kdlab.error import UserError
 from kdlab.file import sha256
+from kdlab.precision import fastest
 
 NEUTRAL = frozenset(
     {"hydra", "outputs", "rerun", "group", "logger", "cluster", "choice", "command", "check", "trust", "allow_overlap"}
@@ -172,3 +172,4 @@ def named(choices: Mapping[str, Any], config: Mapping[str, Any]) -> str:
 
 
 OmegaConf.register_new_resolver("run_id", lambda _root_: run_id(_root_), replace=True)
+OmegaConf.register_new_resolver("cpu_precision", fastest, replace=True)

@@ -16,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 import kdlab.config.tokens  # noqa: F401  registers the resolver of a teacher's tokenizer
 from kdlab.config.identity import OPEN_DATA, data_name, run_id
+from kdlab.config.option import search
 from kdlab.error import UserError
 from kdlab.secret import masked
 
@@ -115,14 +116,6 @@ def composed(command: str, overrides: list[str], **nodes: Mapping[str, Any]) -> 
             for key, value in node.items():
                 cfg[name][key] = value
     return described(command, cfg, overrides)
-
-
-def search() -> list[str]:
-    """What lets another command find the options of the user's own, such as in a package."""
-    if not HydraConfig.initialized() or not HydraConfig.get().searchpath:
-        return []
-    places = ",".join(f"'{place}'" for place in HydraConfig.get().searchpath)
-    return [f"hydra.searchpath=[{places}]"]
 
 
 def described(command: str, cfg: DictConfig, overrides: list[str]) -> Job:

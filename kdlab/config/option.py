@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlparse
 
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 
@@ -102,3 +103,11 @@ def _defaults(root: Path) -> list[str]:
 
 def _top(key: str) -> str:
     return key.split("@")[0].split("/")[0]
+
+
+def search() -> list[str]:
+    """What lets another command find the options of the user's own, such as in a package."""
+    if not HydraConfig.initialized() or not HydraConfig.get().searchpath:
+        return []
+    places = ",".join(f"'{place}'" for place in HydraConfig.get().searchpath)
+    return [f"hydra.searchpath=[{places}]"]

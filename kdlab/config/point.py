@@ -234,7 +234,7 @@ def quick(points: Sequence[Point]) -> dict[str, list[Point]]:
 
 
 def _quick(point: Point) -> str:
-    from kdlab.__main__ import conf
+    from kdlab.config import conf
 
     job = point.job
     if job is None:

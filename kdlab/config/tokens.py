@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kdlab.config.identity import trained_folder
+from kdlab.config.option import search
 
 WHO = ("model", "student", "teacher", "experiment")  # what of a recipe decides whose tokens its model reads
 
@@ -43,8 +44,6 @@ def teacher_tokenizer(root: DictConfig) -> Any:
 def _composed(command: str, words: tuple[str, ...]) -> Any:
     """The tokenizer of a recipe's data; None where it does not compose."""
     from hydra import compose
-
-    from kdlab.config.job import search
 
     try:
         return compose(config_name=command, overrides=[*words, *search()]).datamodule.tokenizer

@@ -22,9 +22,9 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
-from kdlab.__main__ import conf
-from kdlab.artifact.run import read_config
+from kdlab.config import conf
 from kdlab.config.option import place
+from kdlab.config.stored import read_config
 from kdlab.error import UserError
 from kdlab.fetch import in_cache
 

@@ -18,10 +18,11 @@ from omegaconf import OmegaConf
 
 from kdlab import terminal
 from kdlab.artifact.find import places, wanted
-from kdlab.artifact.run import Run, read_config, read_done
+from kdlab.artifact.run import Run, read_done
 from kdlab.artifact.trained import Trained
 from kdlab.config.identity import identity
 from kdlab.config.job import Job
+from kdlab.config.stored import read_config
 from kdlab.error import UserError
 from kdlab.fit.stage import earlier
 from kdlab.model.save import size_bytes

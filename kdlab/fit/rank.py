@@ -162,9 +162,10 @@ def follow_all(shared: Path) -> None:
 def follow(folder: Path) -> None:
     """Train as one process of the run in ``folder``, whose teachers are there; and help to ask them."""
     from kdlab.artifact import select
-    from kdlab.artifact.run import Run, read_config
+    from kdlab.artifact.run import Run
     from kdlab.artifact.trained import teachers_of
     from kdlab.config.job import Job
+    from kdlab.config.stored import read_config
     from kdlab.fit import train
     from kdlab.logger.base import opened
 

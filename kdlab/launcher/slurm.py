@@ -23,10 +23,11 @@ from hydra.core.utils import JobReturn
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from kdlab import queue
 from kdlab.artifact.run import Run, claim
 from kdlab.error import JobError, UserError
 from kdlab.file import lock, write_text
-from kdlab.launcher import queue, start
+from kdlab.launcher import start
 from kdlab.launcher.point import Point, composed
 from kdlab.secret import masked
 

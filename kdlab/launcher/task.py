@@ -14,9 +14,9 @@ from typing import Any, final
 from hydra.core.singleton import Singleton
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmititLauncher
 
+from kdlab import queue
 from kdlab.callback.leave import Leaving, notice
 from kdlab.fit.rank import SHARED, follow_all, tell
-from kdlab.launcher import queue
 from kdlab.launcher.start import ASKING
 
 

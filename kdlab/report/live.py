@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from kdlab.launcher.queue import pending
+from kdlab.queue import pending
 from kdlab.report.parse import UnreadableError, number, parse_json, text_of
 from kdlab.report.pick import named
 from kdlab.report.read import MARKS, PLANS, Record, held, record

@@ -21,9 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from kdlab.artifact.run import now
 from kdlab.error import UserError
-from kdlab.file import lock, sha256, write_json
+from kdlab.file import lock, now, sha256, write_json
 from kdlab.store.store import Store, lines, opened
 
 LEAST_PARTS = 16  # of a shard

@@ -10,10 +10,10 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 from transformers import AutoModelForSequenceClassification, BertConfig, BertModel
 
-from kdlab.__main__ import conf
 from kdlab.artifact import chain, find
 from kdlab.artifact.find import wanted
 from kdlab.artifact.trained import named
+from kdlab.config import conf
 from kdlab.config.job import composed
 from kdlab.error import UserError
 

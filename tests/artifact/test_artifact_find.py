@@ -10,7 +10,7 @@ import torch
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
-from kdlab.artifact.run import read_config
+from kdlab.config.stored import read_config
 
 EPOCH = "trainer.max_epochs=1"
 

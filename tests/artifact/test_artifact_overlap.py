@@ -10,13 +10,12 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from safetensors.torch import load_file, save_file
 
-from kdlab.__main__ import conf
 from kdlab.artifact import overlap
 from kdlab.artifact.overlap import FILE, digests, training
-from kdlab.artifact.run import read_config
 from kdlab.artifact.trained import named
-from kdlab.config import build
+from kdlab.config import build, conf
 from kdlab.config.job import composed
+from kdlab.config.stored import read_config
 from kdlab.error import UserError
 from kdlab.fit.train import one_class
 

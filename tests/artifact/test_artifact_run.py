@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdlab.artifact.run import claim, read_config, read_done
+from kdlab.artifact.run import claim, read_done
 from kdlab.config.identity import data_name, identity, resolved, slug
+from kdlab.config.stored import read_config
 from kdlab.error import UserError
 
 leaves = st.one_of(

@@ -51,7 +51,7 @@ def composing() -> Iterator[None]:
     from hydra import initialize_config_dir
 
     import kdlab.config.identity  # noqa: F401  registers the resolver of run ids
-    from kdlab.__main__ import conf
+    from kdlab.config import conf
 
     with initialize_config_dir(str(conf()), version_base="1.3"):
         yield

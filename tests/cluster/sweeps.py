@@ -13,9 +13,9 @@ from pathlib import Path
 import slow
 from sandbox import Cluster, commands, environment, wait
 
-from kdlab.launcher.queue import Queued, pending
 from kdlab.logger.wandb import STEP
 from kdlab.logger.wandb_log import Log, read
+from kdlab.queue import Queued, pending
 
 HERE, ROOT = Path(__file__).parent, Path(__file__).parents[2]
 PYTHONPATH = f"{ROOT}:{HERE}"

@@ -18,8 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_command_safe import MARK, Bomb
 
-from kdlab.artifact.run import read_config, read_done
+from kdlab.artifact.run import read_done
 from kdlab.artifact.trained import Trained, named, read_labels, taught_by
+from kdlab.config.stored import read_config
 from kdlab.config.trust import Trust
 from kdlab.error import UserError
 from kdlab.file import sha256

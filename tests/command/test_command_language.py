@@ -10,8 +10,7 @@ from hydra import initialize_config_dir
 from small import crossed, knob, nodes, shrink, small, train
 from undeclared import undeclared
 
-from kdlab.__main__ import conf
-from kdlab.config import build
+from kdlab.config import build, conf
 from kdlab.model.gpt import gpt
 from kdlab.model.save import save
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from kdlab.__main__ import conf
 from kdlab.command.view import link, logged
+from kdlab.config import conf
 
 
 def made(root: Path, *runs: str) -> None:

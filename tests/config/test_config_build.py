@@ -11,8 +11,7 @@ from omegaconf import OmegaConf
 from small import small
 from torch import nn
 
-from kdlab.__main__ import conf
-from kdlab.config import build
+from kdlab.config import build, conf
 from kdlab.error import UserError
 
 CFG = {"student": {"_target_": "builtins.dict", "path": "???", "layers": None}}

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from hydra.utils import get_object
 
-from kdlab.__main__ import conf
+from kdlab.config import conf
 from kdlab.config.early import look
 from kdlab.config.signature import signature
 from kdlab.error import UserError

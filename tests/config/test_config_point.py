@@ -11,7 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
-from kdlab.__main__ import conf
+from kdlab.config import conf
 from kdlab.config.job import composed
 from kdlab.config.point import Grid, folders
 

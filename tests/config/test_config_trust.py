@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 
-from kdlab.artifact.run import read_config
+from kdlab.config.stored import read_config
 from kdlab.config.trust import Trust, allowed, targets
 from kdlab.error import UserError
 
@@ -138,7 +138,7 @@ GROUPS = ("task", "datamodule", "model", "peft")  # what a model and its data ar
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_option_on_disk_may_be_named_in_its_place_and_in_no_other(group):
-    from kdlab.__main__ import conf
+    from kdlab.config import conf
 
     for file in (conf() / group).rglob("*.yaml"):
         place = ".".join(file.parent.relative_to(conf()).parts)
@@ -150,7 +150,7 @@ def test_every_option_on_disk_may_be_named_in_its_place_and_in_no_other(group):
 
 
 def test_a_model_may_stand_inside_of_the_model_that_has_a_place_for_it():
-    from kdlab.__main__ import conf
+    from kdlab.config import conf
 
     assert "kdlab.model.bert.bert" in allowed("model.inner", (conf(),))
     assert "kdlab.model.bert.bert" not in allowed("model.outer", (conf(),))

@@ -14,7 +14,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
-from kdlab.__main__ import VERBS, conf
+from kdlab.__main__ import VERBS
+from kdlab.config import conf
 from kdlab.config.near import child, leaves
 
 VALUES = {"negative": "-1", "zero": "0", "null": "null", "a word": "banana", "empty": "", "huge": "1000000000000"}

@@ -11,8 +11,7 @@ from omegaconf import OmegaConf
 from small import options
 from test_datamodule_batch import deck
 
-from kdlab.__main__ import conf
-from kdlab.config import build
+from kdlab.config import build, conf
 from kdlab.datamodule.augment.word_dropout import WordDropout
 from kdlab.datamodule.augment.word_swap import WordSwap
 from kdlab.datamodule.batch import TrainLoader

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from kdlab.__main__ import conf
 from kdlab.command import distill, doctor
-from kdlab.config import point
+from kdlab.config import conf, point
 from kdlab.doctor import stand_in
 from kdlab.doctor.examine import Examination
 from kdlab.doctor.knob import turn

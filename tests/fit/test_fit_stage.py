@@ -13,7 +13,7 @@ from fork import end, start
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
-from kdlab.artifact.run import read_config
+from kdlab.config.stored import read_config
 
 STEP = "kdlab.module.distill.Distill.training_step"
 HINT = ["loss=hint", "loss.alpha=1", "loss.terms.kl.weight=0", "callback.checkpoint.monitor=null"]

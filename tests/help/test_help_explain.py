@@ -15,7 +15,8 @@ from hydra.utils import get_object
 from omegaconf import OmegaConf
 from small import options
 
-from kdlab.__main__ import VERBS, conf
+from kdlab.__main__ import VERBS
+from kdlab.config import conf
 from kdlab.config.near import leaves
 from kdlab.error import UserError
 from kdlab.help.explain import PARTS, documented, explain, page

@@ -38,7 +38,7 @@ def test_a_killed_driver_s_plan_is_cleared_away_later(tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "GRACE", -1.0)
     from hydra import compose, initialize_config_dir
 
-    from kdlab.__main__ import conf
+    from kdlab.config import conf
 
     with initialize_config_dir(str(conf()), version_base="1.3"):
         config = compose("finetune", [f"outputs={tmp_path}"], return_hydra_config=True)

@@ -15,7 +15,7 @@ import pytest
 import yaml
 from stub import Server
 
-from kdlab.artifact.run import read_config
+from kdlab.config.stored import read_config
 
 KEY = "local" + "0" * 40
 ROOT = Path(__file__).parents[2]

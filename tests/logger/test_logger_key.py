@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from stub import Server
 
-from kdlab.__main__ import conf
+from kdlab.config import conf
 from kdlab.logger import connect
 
 KEY = "local" + "5ec7e7" * 6 + "0000"

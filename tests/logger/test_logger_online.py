@@ -13,7 +13,7 @@ from functools import partial
 import pytest
 from stub import Server
 
-from kdlab.__main__ import conf
+from kdlab.config import conf
 from kdlab.logger import connect, sync
 from kdlab.logger.base import opened
 from kdlab.logger.connect import services, start

@@ -19,7 +19,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from pair import Net, alone
 
-from kdlab.__main__ import conf
+from kdlab.config import conf
 
 TERMS = sorted(path.stem for path in (conf() / "loss/term").glob("*.yaml"))
 

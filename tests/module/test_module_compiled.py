@@ -13,8 +13,7 @@ from small import crossed, knob, nodes, same, shrink, small, tiny_teacher, train
 from torch import nn
 from torch._dynamo.testing import CompileCounter
 
-from kdlab.__main__ import conf
-from kdlab.config import build
+from kdlab.config import build, conf
 from kdlab.error import UserError
 from kdlab.module import compiled
 from kdlab.module.compiled import Compiled

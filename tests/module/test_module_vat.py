@@ -10,9 +10,8 @@ from hydra import initialize_config_dir
 from small import SIZE, same, small, train
 from torch.nn.functional import cross_entropy, kl_div
 
-from kdlab.__main__ import conf
 from kdlab.command import distill
-from kdlab.config import build
+from kdlab.config import build, conf
 from kdlab.error import UserError
 from kdlab.module.vat import moved
 

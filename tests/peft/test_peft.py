@@ -10,7 +10,7 @@ from hydra.utils import get_object
 from omegaconf import OmegaConf
 from small import options
 
-from kdlab.__main__ import conf
+from kdlab.config import conf
 from kdlab.error import UserError
 from kdlab.freeze.apply import parameter_groups, select, trainable_table
 from kdlab.freeze.none import Nothing

@@ -10,9 +10,8 @@ import torch
 from hydra import initialize_config_dir
 from small import crossed, knob, nodes, options, shrink, small, tiny_teacher, train
 
-from kdlab.__main__ import conf
 from kdlab.artifact.trained import named
-from kdlab.config import build
+from kdlab.config import build, conf
 from kdlab.error import UserError
 from kdlab.model.block import blocks
 from kdlab.peft.save import NOTE

@@ -10,7 +10,7 @@ from hydra.utils import get_object
 from omegaconf import OmegaConf
 from torch.nn.functional import scaled_dot_product_attention
 
-from kdlab.__main__ import conf
+from kdlab.config import conf
 from kdlab.error import UserError
 from kdlab.model.tap import available, read
 from tests.batches import text

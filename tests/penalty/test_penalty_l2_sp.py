@@ -9,7 +9,7 @@ from small import crossed, knob, nodes, shrink, small, tiny_teacher, train
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from kdlab.__main__ import conf
+from kdlab.config import conf
 from kdlab.error import UserError
 from kdlab.model.block import Block
 from kdlab.penalty.l2_sp import L2SP, l2_sp

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 from synthetic_run import distill_config, write_run
 
-from kdlab.__main__ import conf
-from kdlab.launcher.queue import Queued
+from kdlab.config import conf
+from kdlab.queue import Queued
 from kdlab.report import live
 from kdlab.report.live import Row, Sight, ahead
 from kdlab.report.screen import screen

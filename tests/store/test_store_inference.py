@@ -8,9 +8,8 @@ import torch
 from hydra import initialize_config_dir
 from small import crossed, nodes, shrink, small, tiny_teacher
 
-from kdlab.__main__ import conf
 from kdlab.artifact.trained import named
-from kdlab.config import build
+from kdlab.config import build, conf
 from kdlab.precision import computing
 from kdlab.store import inference
 from kdlab.store.inference import say

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from small import options
 from transformers import BertConfig, BertLMHeadModel, GPT2Config, GPT2LMHeadModel
 
-from kdlab.__main__ import conf
+from kdlab.config import conf
 from kdlab.error import UserError
 from kdlab.loss.logit.kl import KL
 from kdlab.loss.objective import Objective

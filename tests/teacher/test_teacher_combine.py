@@ -12,8 +12,7 @@ from scipy.special import softmax
 from scipy.stats import entropy as scipy_entropy
 from small import options
 
-from kdlab.__main__ import conf
-from kdlab.config import build
+from kdlab.config import build, conf
 from kdlab.error import UserError
 from kdlab.teacher.combine.base import confidence, entropy, mixed, spoken
 from kdlab.teacher.combine.entropy import Entropy

@@ -7,7 +7,7 @@ import torch
 from hydra import initialize_config_dir
 from small import SIZE, small, train
 
-from kdlab.__main__ import conf
+from kdlab.config import conf
 from kdlab.error import UserError
 
 TINY = [f"student.{key}={SIZE[key]}" for key in ("hidden_size", "layers", "heads", "intermediate_size", "tokenizer")]

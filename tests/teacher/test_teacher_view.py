@@ -12,9 +12,8 @@ import torch
 from hydra import initialize_config_dir
 from small import crossed, knob, nodes, options, same, shrink, small, tiny_teacher, train
 
-from kdlab.__main__ import conf
 from kdlab.artifact.trained import named
-from kdlab.config import build
+from kdlab.config import build, conf
 from kdlab.datamodule.augment.base import Augment
 from kdlab.datamodule.augment.word_dropout import WordDropout
 from kdlab.datamodule.view import View

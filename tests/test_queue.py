@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from kdlab import queue
 from kdlab.error import UserError
-from kdlab.launcher import queue
 
 
 @pytest.fixture
