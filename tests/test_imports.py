@@ -23,10 +23,22 @@ HYDRA = ("config", "command", "launcher")  # the rooms that may import Hydra and
 APART = (("freeze", "model"), ("report", "launcher"))  # the first does without the second
 
 # What does not keep a rule yet. These lists only get shorter: an entry that keeps its rule fails the test.
-CIRCLES: set[frozenset[str]] = set()
-UP: set[tuple[str, str]] = set()
-KNOWS_HYDRA: set[str] = set()
-TOGETHER: set[tuple[str, str]] = set()
+CIRCLES: set[frozenset[str]] = {
+    frozenset({"model.mlp", "model.pretrained", "model.simkd"}),
+    frozenset({"fit.rank", "fit.train"}),
+}
+UP: set[tuple[str, str]] = {
+    ("doctor.examine", "command"),
+    ("doctor.examine", "command.distill"),
+    ("fit.rank", "command"),
+    ("launcher.local", "command"),
+}
+KNOWS_HYDRA: set[str] = {
+    "__main__", "artifact.chain", "artifact.find", "artifact.select", "artifact.trained", "doctor.examine",
+    "doctor.stand_in", "fit.display", "fit.length", "fit.precheck", "fit.rank", "fit.stage", "fit.train",
+    "help.complete", "help.page",
+}  # fmt: skip
+TOGETHER: set[tuple[str, str]] = {("freeze.apply", "model.block")}
 
 
 @cache
