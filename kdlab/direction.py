@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 Directions = Mapping[str, bool | None]
 MODES = {True: "max", False: "min"}
 RECORD = "higher_is_better"  # the key of done.json with the declarations of a run
+EVERYWHERE: dict[str, bool | None] = {"loss": False, "accuracy": True}  # where nobody declares anything else
 RUN: dict[str, bool | None] = {"seconds": False}  # of a run as a whole
 
 
@@ -92,7 +93,8 @@ def mode(monitor: str, given: str | None, directions: Directions, where: str = "
     """
     if given not in (None, "max", "min"):
         raise UserError(f"{where}={given} is unknown: choose max or min, or null for the direction of the metric.")
-    more = declared_for(monitor, directions)
+    declares = declaration(monitor, directions) is not None
+    more = declared_for(monitor, directions if declares else EVERYWHERE)
     if given is None and more is None:
         raise UserError(
             f"{where} is null, but {monitor} does not declare whether more is better: set it to max or min."
