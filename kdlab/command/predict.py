@@ -6,7 +6,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -19,18 +19,20 @@ from kdlab.artifact.trained import Trained, named
 from kdlab.command.runs import writable
 from kdlab.config import build
 from kdlab.config.trust import Trust
-from kdlab.datamodule import cell, tokenizer
+from kdlab.datamodule import tokenizer
+from kdlab.datamodule.chunk import Chunk
 from kdlab.datamodule.sink import Added, Sink, TextSink, check_kind, sink
-from kdlab.datamodule.stream import Chunk, Piped, Stream, stream
+from kdlab.datamodule.source import Source, mark
+from kdlab.datamodule.stream import ROWS, Piped, Stream, stream
 from kdlab.datamodule.table import joined, text_columns
 from kdlab.error import UserError
+from kdlab.fetch import local
 from kdlab.file import read_json, write_json
 from kdlab.meter import Meter
 from kdlab.model.pretrained import kind
 from kdlab.task.sequence_classification import SequenceClassification
 from kdlab.terminal import clock, tell
 
-ROWS = 1024  # that are in memory at a time
 LONGEST = 512  # tokens of a text, for a model of which no run says how it was trained
 DIGITS = 6  # of a probability
 
@@ -42,21 +44,34 @@ def main(cfg: DictConfig) -> None:
             raise UserError(f"{key} has no value; give {told}: kdlab predict run=ID path=new.csv file=predicted.csv")
     subject = named(str(cfg.run), Path(cfg.outputs), Trust.of(cfg))
     stored = subject.stored
-    rows = Piped(partial(os.read, 0, 2**16)) if cfg.path == "-" else stream(Path(cfg.path), cfg.encoding)
-    column = "text" if cfg.path == "-" else _column(cfg.text_column, stored, rows, cfg.path)
+    column = _text_column(cfg.text_column, stored)
+    path = None if cfg.path == "-" else Path(local(str(cfg.path), cfg.download))
+    rows = (
+        stream(Source(path, str(cfg.path), cfg.encoding, cfg.separator, prefix=""))
+        if path is not None
+        else Piped(
+            partial(os.read, 0, 2**16),
+            list(dict.fromkeys(text_columns(column))),
+            mark(cfg.separator, "\t", ""),
+            cfg.encoding,
+        )
+    )
+    numbers = [rows.number(name, "text_column") for name in text_columns(column, rows.names)]
     file = None if cfg.file in (None, "-") else writable(str(cfg.file))
     if file is not None:
         check_kind(file)
-        if cfg.path != "-" and file.exists() and file.samefile(cfg.path):
+        if path is not None and file.exists() and file.samefile(path):
             raise UserError(f"file={cfg.file} is the file that is read: name another")
     if rows.total == 0:
         raise UserError(f"{cfg.path} has no rows")
+    rows.check(numbers)
     predictor = predictor_of(subject, cfg.max_length)
     new = columns(predictor)
-    if taken := [name for name in new if name in rows.columns]:
-        raise UserError(f"{cfg.path} has a column named '{taken[0]}', which predict writes: rename it")
+    check_names(rows, new, file)
     separator = str(stored.datamodule.get("label_separator", ";")) if stored is not None else ";"
-    work = Work(predictor, rows, column)
+    work = Work(predictor, rows, column, numbers)
+    for notice in rows.notices:
+        tell(f"{cfg.path}: {notice}")
     if file is None:
         try:
             work.into(TextSink(sys.stdout.buffer, ".csv", separator))
@@ -65,14 +80,14 @@ def main(cfg: DictConfig) -> None:
             return
     else:
         state = {
-            "model": subject.fingerprint, "path": str(Path(cfg.path).absolute()), "column": column,
-            "stamp": None if cfg.path == "-" else [Path(cfg.path).stat().st_size, Path(cfg.path).stat().st_mtime_ns],
-            "encoding": cfg.encoding, "max_length": predictor.max_length, "new": list(new),
+            "model": subject.fingerprint, "path": str(path and path.absolute()), "column": column,
+            "stamp": path and [path.stat().st_size, path.stat().st_mtime_ns],
+            "encoding": cfg.encoding, "separator": cfg.separator, "max_length": predictor.max_length, "new": list(new),
         }  # fmt: skip
-        part = Part(file, state, resumes=cfg.path != "-")
+        part = Part(file, state, resumes=path is not None)
         if part.rows:
             tell(f"going on after row {part.rows:,}, where it was interrupted")
-        work.into(part.opened(new, separator), part)
+        work.into(part.opened(new, separator, rows.schema), part)
         part.finish()
     work.conclude(file)
 
@@ -127,9 +142,8 @@ def columns(predictor: Predictor) -> dict[str, type]:
 class Work:
     """Predicts chunk after chunk, counts what came of it, and says how far it is."""
 
-    def __init__(self, predictor: Predictor, rows: Stream, column: str | list[str]) -> None:
-        self.predictor, self.rows, self.column = predictor, rows, column
-        self.names = text_columns(column, rows.columns)
+    def __init__(self, predictor: Predictor, rows: Stream, column: str | list[str], numbers: Sequence[int]) -> None:
+        self.predictor, self.rows, self.column, self.numbers = predictor, rows, column, numbers
         self.done = self.empty = self.skipped = 0
         self.counts: Counter[str] = Counter()
         self.began = time.perf_counter()
@@ -145,11 +159,8 @@ class Work:
         out.close()
 
     def _added(self, chunk: Chunk, meter: Meter) -> Added:
-        found = []
-        for name in self.names:
-            told = partial(_no_text, name, self.skipped + self.done)
-            found.append([text or "" for text in cell.each(chunk.column(name), cell.text, told)])
-        texts = joined(self.column, self.names, found)
+        names = text_columns(self.column, self.rows.names)
+        texts = joined(self.column, names, [self.rows.texts(chunk, number) for number in self.numbers])
         predictor = self.predictor
         logits, real = predictor.logits(texts, meter.more)
         meter.more(int((~real).sum()))
@@ -202,11 +213,11 @@ class Part:
                 if told.get("of") == state and self.path.stat().st_size >= told["size"]:
                     self.rows, self.size = told["rows"], told["size"]
 
-    def opened(self, new: dict[str, type], separator: str) -> Sink:
+    def opened(self, new: dict[str, type], separator: str, schema: Callable[[], Any]) -> Sink:
         """What writes the rows that are left."""
         if not self.rows:
             self.path.unlink(missing_ok=True)
-        return sink(self.path, check_kind(self.file), new, separator, self.size)
+        return sink(self.path, check_kind(self.file), new, separator, schema, self.size)
 
     def note(self, rows: int) -> None:
         """So many rows are written."""
@@ -215,26 +226,27 @@ class Part:
 
     def finish(self) -> None:
         """Put the file where it belongs."""
-        if self.path.exists():  # of an empty pipe there is none
-            self.path.replace(self.file)
+        self.path.replace(self.file)
         self.known.unlink(missing_ok=True)
 
 
-def _column(asked: Any, stored: DictConfig | None, rows: Stream, path: str) -> str | list[str]:
+def _text_column(asked: Any, stored: DictConfig | None) -> str | list[str]:
     """The column of the texts, or the two of a pair, or a template, as for the run's own data."""
     own = stored.datamodule.get("text_column") if stored is not None else None
     given = asked if asked is not None else own if own is not None else "text"
-    column = [str(name) for name in given] if OmegaConf.is_list(given) else str(given)
-    for name in text_columns(column, rows.columns):
-        if name not in rows.columns:
-            raise UserError(
-                f"{path} has no column '{name}' of texts: set text_column to one of {', '.join(rows.columns)}"
-            )
-    return column
+    return [str(name) for name in given] if OmegaConf.is_list(given) else str(given)
 
 
-def _no_text(column: str, before: int, index: int, found: str) -> str:
-    return f"row {before + index + 1} has {found} in the column '{column}', which must have a text"
+def check_names(rows: Stream, new: Iterable[str], file: Path | None) -> None:
+    """Errors: UserError where columns would come twice."""
+    if taken := [name for name in new if name in rows.names]:
+        raise UserError(f"{rows.where} has a column named '{taken[0]}', which predict writes: rename it")
+    twice = [name for number, name in enumerate(rows.names) if name in rows.names[:number]]
+    if twice and file is not None and check_kind(file) not in (".csv", ".tsv"):
+        raise UserError(
+            f"{rows.where} has two columns named '{twice[0]}', which {file.suffix} cannot hold: rename one, or write "
+            "to a .csv file"
+        )
 
 
 def _task(subject: Trained) -> SequenceClassification:

@@ -16,5 +16,6 @@ ROOT = {
     "missing": "Literal['refuse', 'send']", "at_once": "Count", "cluster.threads": "Count | None",
     "stages.earlier": "list[list[str]]", "datamodule.tokenizer": "str",
     "teacher.run": "str | int | None", "teacher.recipe": "list[str]", "teacher.generations": "Whole",
-    "path": "str", "text_column": "str | int | list[str | int] | None", "encoding": "str", "max_length": "Count | None",
+    "path": "str", "text_column": "str | int | list[str | int] | None", "encoding": "str | None",
+    "separator": "str | None", "max_length": "Count | None",
 }  # fmt: skip

@@ -6,106 +6,172 @@ import csv
 import io
 import re
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 
-PRIVATE = [chr(code) for code in range(0xE000, 0xF8FF)]
+BARE = "\udc0d"  # stands for a carriage return within a line, which csv would take for its end
+WITHIN = re.compile(r"\r(?!\n)(?!\r*\Z)")
+
+csv.field_size_limit(sys.maxsize)  # a text may be longer than 131,072 characters
 
 
-@dataclass(frozen=True)
+@dataclass
 class Parsed:
     """What a file has under one reading of its quotes.
 
     Attributes:
+        quoted: whether quotes enclose fields; False: they are plain characters.
         names: the header, without what follows the last name.
-        rows: the fields of each row that has any.
-        lines: the line at which each row begins, from 1.
-        blank: how many lines have nothing.
+        count: how many rows have any field.
+        rows: the fields of each, where they are kept.
+        lines: the line at which each of ``rows`` begins, from 1.
+        blank: how many lines between rows have nothing.
         problem: why this reading cannot be the right one; None: it may be.
+        marks: whether there is any quote.
+        tall: rows that hold lines which could be rows of their own: first line, height and the fields of these lines.
+        enclosed: by column, how many fields have a quote at both ends, where quotes are plain characters.
     """
 
-    names: list[str]
-    rows: list[list[str]]
-    lines: list[int]
-    blank: int
-    problem: str | None
+    quoted: bool
+    names: list[str] = field(default_factory=list)
+    count: int = 0
+    rows: list[list[str]] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+    blank: int = 0
+    problem: str | None = None
+    marks: bool = False
+    tall: list[tuple[int, int, list[list[str]]]] = field(default_factory=list)
+    enclosed: list[int] = field(default_factory=list)
 
 
 def table(text: str, separator: str) -> tuple[Parsed, list[str]]:
     """The rows of a csv, and what is to be said about how they were read.
 
-    Quotes are those of RFC 4180. Where they cannot be, but each line has as many fields as the header if they are
-    plain characters, they are that.
-
     Raises:
-        ValueError: there is no such reading; the message begins with the line.
+        ValueError: there is no way to read it; the message begins with the line.
 
     Example:
         >>> table('text,label\\n"good, indeed",pos\\n', ",")[0].rows
         [['good, indeed', 'pos']]
     """
-    text = text.rstrip("\r\n")
-    if not text.strip():
+    if "\n" not in text.rstrip("\r\n"):
+        text = text.rstrip("\r\n").replace("\r", "\n")
+    return reading(lambda: io.StringIO(text, newline="\n"), separator, keep=True)
+
+
+def reading(opened: Callable[[], Iterable[str]], separator: str, keep: bool = False) -> tuple[Parsed, list[str]]:
+    """How a csv is to be read, and what is to be said about that.
+
+    Quotes are those of RFC 4180. Where they cannot be, but each line has as many fields as the header if they are
+    plain characters, they are that.
+
+    Args:
+        opened: gives the lines, which end in ``\\n`` or ``\\r\\n``, from the first on; it is called up to four times.
+        keep: whether the rows stay in memory.
+
+    Raises:
+        ValueError: there is no such reading; the message begins with the line.
+    """
+    found = _parse(opened(), separator, True, keep)
+    if not found.names and all(line.isspace() for line in opened()):
         raise ValueError("it is empty")
-    mark = ""
-    if "\n" not in text:
-        text = text.replace("\r", "\n")
-    elif re.search(r"\r(?!\n)", text):  # a line break within a text, as lines end in another way
-        mark = next(char for char in PRIVATE if char not in text)
-        text = re.sub(r"\r(?!\n)", mark, text)
-    parsed, notices = _read(text, separator)
-    if mark:
-        parsed.names[:] = [name.replace(mark, "\r").strip() for name in parsed.names]
-        parsed.rows[:] = [[field.replace(mark, "\r") for field in row] for row in parsed.rows]
-    return parsed, notices
-
-
-def _read(text: str, separator: str) -> tuple[Parsed, list[str]]:
-    plain = '"' not in text
-    found = parse(text, separator, quoted=not plain)
-    if plain:
-        if found.problem:
-            raise ValueError(found.problem)
-        return found, []
-    swallowed = None if found.problem else _swallowed(found, text, separator)
+    swallowed = None if found.problem else _swallowed(found, opened, separator)
     if found.problem is None and swallowed is None:
         return found, []
-    raw = parse(text, separator, quoted=False)
-    open_ended = swallowed or "nothing closes" in (found.problem or "")  # may be a file that was cut off
-    if raw.problem is None and not _wrapped(raw) and (not open_ended or separator == "\t"):
-        return raw, ['quotes (") are taken as plain characters, as they do not enclose fields']
+    if found.marks:
+        raw = _parse(opened(), separator, False, keep)
+        open_ended = swallowed or "nothing closes" in (found.problem or "")  # may be a file that was cut off
+        if raw.problem is None and not _wrapped(raw) and (not open_ended or separator == "\t"):
+            return raw, ['quotes (") are taken as plain characters, as they do not enclose fields']
     raise ValueError(found.problem or swallowed)
 
 
-def parse(text: str, separator: str, quoted: bool) -> Parsed:
-    """All rows, with quotes that enclose fields, or as plain characters.
+class Held(list[str]):
+    """The lines of the row that is being read, what was marked in them, and whether any so far had a quote."""
+
+    bare = quoted = False
+
+    def of(self, lines: Iterable[str]) -> Iterator[str]:
+        """The lines, each held until it is cleared away."""
+        for line in lines:
+            if "\r" in line and WITHIN.search(line):
+                line, self.bare = WITHIN.sub(BARE, line), True
+            if '"' in line:
+                self.quoted = True
+            self.append(line)
+            yield line
+
+
+def rows(
+    lines: Iterable[str], separator: str, quoted: bool, held: Held | None = None
+) -> Iterator[tuple[int, list[str]]]:
+    """The line at which each row begins, and its fields; the header is the first, and a blank line has no fields.
 
     Args:
-        text: its lines end in ``\\n`` or ``\\r\\n``.
+        held: holds the lines of the row that is given out.
+
+    Raises:
+        ValueError: a line cannot be read.
     """
-    source, quoting = io.StringIO(text, newline="\n"), csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-    reader = csv.reader(source, delimiter=separator, quoting=quoting, strict=True)  # type: ignore[arg-type]
-    rows: list[list[str]] = []
-    lines: list[int] = []
-    blank, start, problem = 0, 1, None
-    limit = csv.field_size_limit(sys.maxsize)
+    held = Held() if held is None else held
+    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
+    reader = csv.reader(held.of(lines), delimiter=separator, quoting=quoting, strict=True)  # type: ignore[arg-type]
+    start = 1
     try:
         for row in reader:
-            if row:
-                rows.append(row)
-                lines.append(start)
-            else:
-                blank += 1
+            if held.bare:
+                row, held.bare = [one.replace(BARE, "\r") for one in row], False
+            yield start, row
             start = reader.line_num + 1
+            held.clear()
     except csv.Error as error:
-        problem = _told(str(error), start, reader.line_num)
-    finally:
-        csv.field_size_limit(limit)
-    names = [name.strip() for name in rows[0]] if rows else []
+        raise ValueError(_told(str(error), start, reader.line_num)) from error
+
+
+def _parse(lines: Iterable[str], separator: str, quoted: bool, keep: bool) -> Parsed:
+    """Read all rows, with quotes that enclose fields or as plain characters."""
+    found, held = Parsed(quoted), Held()
+    width, blank = -1, 0
+    try:
+        for start, row in rows(lines, separator, quoted, held):
+            if not row:
+                blank += 1
+                continue
+            if width < 0:
+                found.names = header(row)
+                width = len(found.names)
+                found.enclosed = [0] * width
+                continue
+            found.blank, found.count = blank, found.count + 1
+            if len(row) != width:
+                if len(row) < width or any(one.strip() for one in row[width:]):
+                    found.problem = found.problem or _width(start, len(row), found.names, separator)
+                row = row[:width]
+            if keep:
+                found.rows.append(row)
+                found.lines.append(start)
+            if len(held) > 1 and width > 1:
+                _note_tall(found, start, row, held, separator)
+            if not quoted:
+                for column, one in enumerate(row):
+                    found.enclosed[column] += _enclosed(one)
+    except ValueError as error:
+        found.problem = str(error)
+    found.marks = held.quoted
+    return found
+
+
+def header(row: Sequence[str]) -> list[str]:
+    """The names of a header, without what follows the last.
+
+    Example:
+        >>> header([" text ", "label", ""])
+        ['text', 'label']
+    """
+    names = [name.strip() for name in row]
     while names and not names[-1]:
         names.pop()
-    rows, lines = rows[1:], lines[1:]
-    return Parsed(names, rows, lines, blank, problem or _widths(names, rows, lines, separator))
+    return names
 
 
 def _told(error: str, start: int, line: int) -> str:
@@ -117,44 +183,39 @@ def _told(error: str, start: int, line: int) -> str:
     return f"{where} cannot be read: {error}"
 
 
-def _widths(names: Sequence[str], rows: list[list[str]], lines: Sequence[int], separator: str) -> str | None:
-    """Cut empty fields off that nothing names; the first row that has not as many fields as the header."""
-    count = len(names)
-    if set(map(len, rows)) <= {count}:
-        return None
-    for index, row in enumerate(rows):
-        if len(row) == count:
-            continue
-        if len(row) < count or any(field.strip() for field in row[count:]):
-            named = "'\\t'" if separator == "\t" else f"'{separator}'"
-            return (
-                f"line {lines[index]} has {len(row)} field{'s' * (len(row) != 1)}, and the header has {count} "
-                f"({', '.join(names)[:200]}): put a text with {named} or a line break in it in double quotes"
-            )
-        rows[index] = row[:count]
-    return None
+def _width(line: int, fields: int, names: Sequence[str], separator: str) -> str:
+    named = "'\\t'" if separator == "\t" else f"'{separator}'"
+    return (
+        f"line {line} has {fields} field{'s' * (fields != 1)}, and the header has {len(names)} "
+        f"({', '.join(names)[:200]}): put a text with {named} or a line break in it in double quotes"
+    )
 
 
-def _swallowed(found: Parsed, text: str, separator: str) -> str | None:
+def _note_tall(found: Parsed, start: int, row: list[str], held: Sequence[str], separator: str) -> None:
+    """Keep a row of several lines, each of which could be a row of its own."""
+    height = sum(one.count("\n") for one in row)
+    pieces = [line.rstrip("\r\n").replace(BARE, "\r").split(separator) for line in held[:height]]
+    if pieces and all(len(piece) == len(found.names) for piece in pieces):
+        found.tall.append((start, height, [[one.strip().strip('"') for one in piece] for piece in pieces]))
+
+
+def _swallowed(found: Parsed, opened: Callable[[], Iterable[str]], separator: str) -> str | None:
     """Where a quote opens that was not meant to, so that whole rows became one field; None: nowhere.
 
     Each line within such a field could be a row of its own, and one has a value that other rows have in that column.
     """
-    count = len(found.names)
-    tall = [index for index, row in enumerate(found.rows) if any("\n" in field for field in row)]
-    if count < 2 or not tall:
+    if not found.tall:
         return None
-    known = [
-        {field.strip() for field in column if "\n" not in field} - {""} for column in zip(*found.rows, strict=True)
+    wanted = [
+        {piece[column] for *_, pieces in found.tall for piece in pieces} - {""} for column in range(len(found.names))
     ]
-    lines = text.split("\n")
-    for index in tall:
-        start = found.lines[index]
-        height = sum(field.count("\n") for field in found.rows[index])
-        pieces = [line.rstrip("\r").split(separator) for line in lines[start - 1 : start - 1 + height]]
-        if all(len(piece) == count for piece in pieces) and any(
-            piece[column].strip().strip('"') in known[column] for piece in pieces for column in range(count)
-        ):
+    known: list[set[str]] = [set() for _ in wanted]
+    for _, row in _body(found, opened, separator):
+        for column, one in enumerate(row[: len(wanted)]):
+            if "\n" not in one and (value := one.strip()) in wanted[column]:
+                known[column].add(value)
+    for start, height, pieces in found.tall:
+        if any(one in known[column] for piece in pieces for column, one in enumerate(piece)):
             return (
                 f'line {start} has a quote (") that swallows the rows down to line {start + height}: double it (""), '
                 "or save the file as jsonl"
@@ -162,11 +223,17 @@ def _swallowed(found: Parsed, text: str, separator: str) -> str | None:
     return None
 
 
+def _body(found: Parsed, opened: Callable[[], Iterable[str]], separator: str) -> Iterator[tuple[int, list[str]]]:
+    """The rows without the header."""
+    every = (pair for pair in rows(opened(), separator, found.quoted) if pair[1])
+    next(every, None)
+    return every
+
+
 def _wrapped(raw: Parsed) -> bool:
     """Whether quotes enclose the fields of a column, by and large."""
+    return any(map(_enclosed, raw.names)) or any(count * 2 > raw.count for count in raw.enclosed)
 
-    def enclosed(field: str) -> bool:
-        return len(field) > 1 and field[0] == field[-1] == '"'
 
-    columns = zip(*raw.rows, strict=False)
-    return any(map(enclosed, raw.names)) or any(sum(map(enclosed, column)) * 2 > len(column) for column in columns)
+def _enclosed(one: str) -> bool:
+    return len(one) > 1 and one[0] == one[-1] == '"'

@@ -36,13 +36,17 @@ FREQUENT = {  # what is common in the languages that an encoding is used for, an
 }
 
 
-def decode(content: bytes, encoding: str | None, where: str) -> str:
+HEAD = 200_000  # bytes that are looked at to guess an encoding
+
+
+def decode(content: bytes, encoding: str | None, where: str, prefix: str = "datamodule.") -> str:
     """The text of a file.
 
     Args:
         content: all of it.
         encoding: its name, as Python knows it; None: UTF-8, with or without a mark at its start.
         where: what to call the file in a message.
+        prefix: what stands before ``encoding`` in the name of the option.
 
     Raises:
         UserError: it is in another encoding, which the sentence names where it can be guessed, or it is no text.
@@ -51,31 +55,55 @@ def decode(content: bytes, encoding: str | None, where: str) -> str:
         >>> decode("été".encode("latin-1"), "latin-1", "a.csv")
         'été'
     """
-    for start, told in MAGIC.items():
-        if content.startswith(start):
-            raise UserError(f"{where} is not what its name says: by its first bytes it is {told}")
+    refuse_other_kinds(content, where)
     try:
         text = content.decode(encoding or "utf-8")
     except UnicodeDecodeError as problem:
         line = content.count(b"\n", 0, problem.start) + 1
-        byte = f"byte 0x{content[problem.start]:02x} in line {line}"
-        if encoding is not None:
-            raise UserError(f"{where} is not {encoding} ({byte}): set another datamodule.encoding") from problem
-        found = guess(content)
-        advice = f"it seems to be {found}: set datamodule.encoding={found}" if found else "set datamodule.encoding"
-        raise UserError(f"{where} is not UTF-8 ({byte}); {advice}") from problem
+        raise undecodable(content[problem.start], line, content, encoding, where, prefix) from problem
     except (LookupError, UnicodeError, ValueError) as problem:
-        raise UserError(
-            f"datamodule.encoding='{encoding}' cannot be used: give one that Python knows, such as utf-8, latin-1, "
-            "gb18030 or utf-16"
-        ) from problem
+        raise unusable(encoding, prefix) from problem
     if "\0" in text:
-        found = guess(content)
-        advice = f"it seems to be {found}: set datamodule.encoding={found}" if found else "remove it"
-        raise UserError(
-            f"{where} has a NUL character in line {text.count(chr(10), 0, text.index(chr(0))) + 1}; {advice}"
-        )
+        raise no_text(text.count("\n", 0, text.index("\0")) + 1, content, where, prefix)
     return text.removeprefix("\ufeff")
+
+
+def refuse_other_kinds(start: bytes, where: str) -> None:
+    """Errors: UserError where the first bytes of a file are those of another kind of file than a text."""
+    for mark, told in MAGIC.items():
+        if start.startswith(mark):
+            raise UserError(f"{where} is not what its name says: by its first bytes it is {told}")
+
+
+def undecodable(byte: int, line: int, start: bytes, encoding: str | None, where: str, prefix: str) -> UserError:
+    """A text is in another encoding.
+
+    Args:
+        byte: that cannot be decoded.
+        line: where it is.
+        start: the first bytes of the file, by which its encoding is guessed.
+    """
+    place = f"byte 0x{byte:02x} in line {line}"
+    if encoding is not None:
+        return UserError(f"{where} is not {encoding} ({place}): set another {prefix}encoding")
+    found = guess(start)
+    advice = f"it seems to be {found}: set {prefix}encoding={found}" if found else f"set {prefix}encoding"
+    return UserError(f"{where} is not UTF-8 ({place}); {advice}")
+
+
+def unusable(encoding: str | None, prefix: str) -> UserError:
+    """There is no such encoding of texts."""
+    return UserError(
+        f"{prefix}encoding='{encoding}' cannot be used: give one that Python knows, such as utf-8, latin-1, gb18030 "
+        "or utf-16"
+    )
+
+
+def no_text(line: int, start: bytes, where: str, prefix: str) -> UserError:
+    """A line has a character that no text has."""
+    found = guess(start)
+    advice = f"it seems to be {found}: set {prefix}encoding={found}" if found else "remove it"
+    return UserError(f"{where} has a NUL character in line {line}; {advice}")
 
 
 def guess(content: bytes) -> str | None:
@@ -85,7 +113,7 @@ def guess(content: bytes) -> str | None:
         >>> guess("很好的电影，我们都喜欢".encode("gb18030"))
         'gb18030'
     """
-    content = content[:200_000]
+    content = content[:HEAD]
     for mark, name in MARKS.items():
         if content.startswith(mark):
             return name

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import gc
-import gzip
 import io
-import json
-import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kdlab.datamodule import delimited
-from kdlab.datamodule.encoding import decode
+from kdlab.datamodule import delimited, objects
+from kdlab.datamodule.source import Source, readable
 from kdlab.error import UserError
 
-KINDS = {
-    ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".parquet": "parquet",
-    ".xlsx": "xlsx",
-}  # fmt: skip
 LIKELY = (";", "\t", "|", ",")
 
 
@@ -62,23 +55,7 @@ class Frame:
         Raises:
             UserError: there is none of that name, or more than one.
         """
-        found = [number for number, one in enumerate(self.names) if one == str(name)]
-        if len(found) > 1:
-            raise UserError(f"{self.where} has {len(found)} columns named '{name}': rename all but one")
-        if not found:
-            raise UserError(f"datamodule.{option}='{name}' is not in {self.where}, which has: {self._there(str(name))}")
-        return self.columns[found[0]]
-
-    def _there(self, name: str) -> str:
-        there = ", ".join(self.names)[:300]
-        near = [one for one in self.names if one.lower() == name.strip().lower()]
-        if near:
-            return f"{there}; did you mean '{near[0]}'?"
-        other = [mark for mark in LIKELY if self.separator not in (None, mark) and mark in self.names[0]]
-        if len(self.names) == 1 and other:
-            word = "'\\t'" if other[0] == "\t" else f"'{other[0]}'"
-            return f"{there}; if that is what stands between its fields, set datamodule.separator={word}"
-        return f"{there} (the header, its first line)" if self.separator else there
+        return self.columns[column_of(str(name), self.names, self.where, f"datamodule.{option}", self.separator)]
 
     def without_empty(self) -> Frame:
         """The rows that have something in any column; a notice counts the others."""
@@ -89,6 +66,44 @@ class Frame:
         columns = [[column[index] for index in full] for column in self.columns]
         lines = [self.lines[index] for index in full]
         return Frame(self.where, self.unit, self.names, columns, lines, [*self.notices, dropped(gone)], self.separator)
+
+
+def column_of(name: str, names: Sequence[str], where: str, option: str, separator: str | None) -> int:
+    """Which column has a name.
+
+    Args:
+        names: of all columns.
+        where: what to call the table in a message.
+        option: the key that says the name.
+        separator: between the fields of a csv; None: it is none.
+
+    Raises:
+        UserError: there is none of that name, or more than one.
+
+    Example:
+        >>> column_of("text", ["id", "text"], "a.csv", "text_column", ",")
+        1
+    """
+    found = [number for number, one in enumerate(names) if one == name]
+    if len(found) > 1:
+        raise UserError(f"{where} has {len(found)} columns named '{name}': rename all but one")
+    if not found:
+        raise UserError(f"{option}='{name}' is not in {where}, which has: {_there(name, names, option, separator)}")
+    return found[0]
+
+
+def _there(name: str, names: Sequence[str], option: str, separator: str | None) -> str:
+    there = ", ".join(names)[:300]
+    near = [one for one in names if one.lower() == name.strip().lower()]
+    if near:
+        return f"{there}; did you mean '{near[0]}'?"
+    other = [mark for mark in LIKELY if separator not in (None, mark) and mark in names[0]] if len(names) == 1 else []
+    if other:
+        word = "'\\t'" if other[0] == "\t" else f"'{other[0]}'"
+        prefix = option.rpartition(".")[0]
+        key = f"{prefix}.separator" if prefix else "separator"
+        return f"{there}; if that is what stands between its fields, set {key}={word}"
+    return f"{there} (the header, its first line)" if separator else there
 
 
 def dropped(count: int) -> str:
@@ -112,47 +127,28 @@ def read(path: Path, where: str | None = None, encoding: str | None = None, sepa
     Raises:
         UserError: no such file, another extension, or not what the extension says.
     """
-    where = where or str(path)
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    packed = suffixes[-1:] == [".gz"]
-    last = suffixes[-2 if packed else -1] if len(suffixes) > packed else ""
-    if not path.is_file():
-        raise UserError(f"datamodule.path: there is no file {path}")
-    if last not in KINDS:
-        raise UserError(
-            f"datamodule.path: {where} ends in '{last}', and can be .csv, .tsv, .jsonl, .ndjson, .json, .parquet or "
-            ".xlsx, each also with .gz"
-        )
-    kind = KINDS[last]
+    return whole(Source(path, where or str(path), encoding, separator))
+
+
+def whole(source: Source) -> Frame:
+    """All rows of a file. Errors: as :func:`read`."""
     collects = gc.isenabled()
     gc.disable()  # it would look at each of the many rows again and again, none of which it could free
     try:
-        content = gzip.decompress(path.read_bytes()) if packed else path.read_bytes()
-        match kind:
-            case "csv" | "tsv":
-                return _csv(decode(content, encoding, where), where, _separator(separator, kind))
-            case "jsonl" | "json":
-                return _json(decode(content, encoding, where), where)
-            case "parquet":
-                return _parquet(content, where)
-            case _:
-                return _excel(content, where)
-    except (ValueError, OSError, EOFError, zlib.error, RecursionError) as error:
-        # what pyarrow, openpyxl and json raise about content are all ValueErrors or OSErrors
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{where} cannot be read as {kind}: {reason}") from error
+        with readable(source):
+            match source.kind:
+                case "csv" | "tsv":
+                    return _csv(source.text(), source.where, source.separator)
+                case "jsonl" | "json":
+                    unit, names, columns, lines = objects.table(source.text())
+                    return Frame(source.where, unit, names, columns, lines)
+                case "parquet":
+                    return _parquet(source.content(), source.where)
+                case _:
+                    return _excel(source.content(), source.where)
     finally:
         if collects:
             gc.enable()
-
-
-def _separator(given: str | None, kind: str) -> str:
-    if given is None:
-        return "\t" if kind == "tsv" else ","
-    mark = "\t" if given in ("\\t", "tab") else str(given)
-    if len(mark) != 1 or mark in '"\r\n':
-        raise UserError(f"datamodule.separator='{given}' must be one character, such as ';', '|' or '\\t'")
-    return mark
 
 
 def _csv(text: str, where: str, separator: str) -> Frame:
@@ -161,70 +157,6 @@ def _csv(text: str, where: str, separator: str) -> Frame:
     if found.blank:
         notices = [*notices, dropped(found.blank)]
     return Frame(where, "line", found.names, columns, found.lines, notices, separator)
-
-
-def _json(text: str, where: str) -> Frame:
-    """Objects, one a line; or one array of objects; or an object of columns, as pandas writes it."""
-    start = text.lstrip()[:1]
-    if start == "[":
-        return _objects(json.loads(text, object_pairs_hook=_pairs), None, where)
-    rows: list[Any] = []
-    lines: list[int] = []
-    try:
-        for number, line in enumerate(text.split("\n"), 1):
-            if line and not line.isspace():
-                lines.append(number)
-                rows.append(json.loads(line, object_pairs_hook=_pairs))
-    except ValueError as problem:
-        whole = _whole(text) if len(lines) == 1 else None
-        if whole is None:
-            raise ValueError(f"line {lines[-1]}: {problem}") from problem
-        return _columns(whole, where)
-    if len(rows) == 1 and isinstance(rows[0], dict) and all(isinstance(one, (list, dict)) for one in rows[0].values()):
-        return _columns(rows[0], where)
-    return _objects(rows, lines, where)
-
-
-def _whole(text: str) -> dict[str, Any] | None:
-    try:
-        found = json.loads(text, object_pairs_hook=_pairs)
-    except ValueError:
-        return None
-    return found if isinstance(found, dict) else None
-
-
-def _columns(found: dict[str, Any], where: str) -> Frame:
-    rows = next(iter(found.values())) if len(found) == 1 else None
-    if isinstance(rows, list) and all(isinstance(row, dict) for row in rows):
-        return _objects(rows, None, where)
-    columns = [list(one.values()) if isinstance(one, dict) else one for one in found.values()]
-    if not columns or not all(isinstance(one, list) and len(one) == len(columns[0]) for one in columns):
-        raise ValueError("it must be an object a line, an array of objects, or an object of columns of one length")
-    keys = {json.dumps(list(one)) for one in found.values() if isinstance(one, dict)}
-    if len(keys) > 1:
-        raise ValueError("its columns have different rows")
-    return Frame(where, "row", [name.strip() for name in found], columns, range(1, len(columns[0]) + 1))
-
-
-def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("it has a name twice")
-    return found
-
-
-def _objects(rows: Iterable[Any], lines: Sequence[int] | None, where: str) -> Frame:
-    rows = list(rows)
-    unit = "row" if lines is None else "line"
-    lines = lines or range(1, len(rows) + 1)
-    names: dict[str, None] = {}
-    for index, row in enumerate(rows):
-        if not isinstance(row, Mapping):
-            shown = json.dumps(row, ensure_ascii=False)[:40]
-            raise ValueError(f'{unit} {lines[index]} is {shown}, and must be an object such as {{"text": "…"}}')
-        names |= dict.fromkeys(row)
-    columns = [[row.get(name) for row in rows] for name in names]
-    return Frame(where, unit, [name.strip() for name in names], columns, lines)
 
 
 def _parquet(content: bytes, where: str) -> Frame:

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, final
 
 import pyarrow as pa
 from pyarrow import parquet
 
-from kdlab.datamodule.stream import KINDS, Chunk
+from kdlab.datamodule.chunk import Chunk
 from kdlab.error import UserError
 
+KINDS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 Added = Mapping[str, Sequence[Any]]
 TYPES = {str: pa.string(), float: pa.float64(), bool: pa.bool_(), list: pa.list_(pa.string())}
 
@@ -43,17 +44,20 @@ class Sink(ABC):
     def close(self) -> None: ...
 
 
-def sink(path: Path, kind: str, new: Mapping[str, type], separator: str, size: int = 0) -> Sink:
+def sink(
+    path: Path, kind: str, new: Mapping[str, type], separator: str, schema: Callable[[], pa.Schema], size: int = 0
+) -> Sink:
     """What writes a kind of file to ``path``.
 
     Args:
         kind: the extension.
         new: the type of each new column: str, float, bool, or list of texts.
         separator: between the values of a list in a csv.
+        schema: gives the types of the columns that pass through, where they are needed.
         size: go on after so many bytes of a file that was begun.
     """
     if kind == ".parquet":
-        return ParquetSink(path, new)
+        return ParquetSink(path, schema(), new)
     file = path.open("r+b" if size else "wb")
     file.truncate(size)
     file.seek(size)
@@ -81,7 +85,7 @@ class TextSink(Sink):
 
     def write(self, chunk: Chunk, added: Added) -> None:
         if self.header:
-            self._line([*chunk.columns, *added])
+            self._line([*chunk.names, *added])
             self.header = False
         for row, *values in zip(chunk.cells(), *added.values(), strict=True):
             self._line([*row, *map(self._text, values)])
@@ -120,24 +124,19 @@ class JsonSink(Sink):
 class ParquetSink(Sink):
     """A parquet file; the columns keep their types."""
 
-    def __init__(self, path: Path, new: Mapping[str, type]) -> None:
-        self.path = path
+    def __init__(self, path: Path, schema: pa.Schema, new: Mapping[str, type]) -> None:
+        self.schema = schema
         self.types = {name: TYPES[kind] for name, kind in new.items()}
-        self.writer: parquet.ParquetWriter | None = None
-        self.schema: pa.Schema | None = None
+        self.writer = parquet.ParquetWriter(path, pa.schema([*schema, *self.types.items()]))
 
     def write(self, chunk: Chunk, added: Added) -> None:
         table = chunk.arrow(self.schema)
-        self.schema = self.schema or table.schema
         for name, values in added.items():
             table = table.append_column(name, pa.array(values, self.types[name]))
-        if self.writer is None:
-            self.writer = parquet.ParquetWriter(self.path, table.schema)
         self.writer.write_table(table.cast(self.writer.schema))
 
     def close(self) -> None:
-        if self.writer is not None:
-            self.writer.close()
+        self.writer.close()
 
 
 def quoted(text: str, separator: str) -> str:

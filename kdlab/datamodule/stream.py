@@ -1,366 +1,276 @@
 """The rows of a file of any length, a chunk at a time, so that memory does not grow with the file.
 
 A file is looked through once before its first row is given out: what cannot be read is refused before any work is done.
+Every file that a data set of one's own may be is read, by the same rules: :mod:`kdlab.datamodule.frame` reads it whole.
 """
 
 from __future__ import annotations
 
-import csv
-import json
-import sys
+import codecs
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import IO, Any, final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain, islice
+from typing import Any, final
 
 import pyarrow as pa
 from pyarrow import parquet
 
+from kdlab.datamodule import cell, delimited, objects
+from kdlab.datamodule.chunk import Chunk, Fields, Records, Typed
+from kdlab.datamodule.encoding import unusable
+from kdlab.datamodule.frame import column_of, dropped, whole
+from kdlab.datamodule.source import Source, readable
 from kdlab.error import UserError
 
-BARE = "\udc0d"  # stands for a carriage return within a line; no decoded text holds a lone surrogate
-KINDS = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
-
-
-class Chunk(ABC):
-    """Some rows of a file, with all their columns."""
-
-    columns: list[str]
-
-    @abstractmethod
-    def __len__(self) -> int: ...
-
-    @abstractmethod
-    def column(self, name: str) -> list[Any]:
-        """The values of a column; None where a row has none."""
-
-    @abstractmethod
-    def records(self) -> list[dict[str, Any]]:
-        """A mapping a row."""
-
-    @abstractmethod
-    def arrow(self, schema: pa.Schema | None) -> pa.Table:
-        """A table, with the types of ``schema`` where there is one."""
-
-    def cells(self) -> list[list[str]]:
-        """The values as text, by row, in the order of ``columns``; those that are no text are written as JSON."""
-        return [[_cell(record.get(name)) for name in self.columns] for record in self.records()]
-
-
-@final
-@dataclass(frozen=True)
-class Fields(Chunk):
-    """Rows of texts, as a csv has them."""
-
-    columns: list[str]
-    rows: list[list[str]]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def column(self, name: str) -> list[Any]:
-        place = self.columns.index(name)
-        return [row[place] for row in self.rows]
-
-    def records(self) -> list[dict[str, Any]]:
-        return [dict(zip(self.columns, row, strict=True)) for row in self.rows]
-
-    def arrow(self, schema: pa.Schema | None) -> pa.Table:
-        values = [pa.array([row[place] for row in self.rows], pa.string()) for place in range(len(self.columns))]
-        return pa.table(values, names=self.columns)
-
-    def cells(self) -> list[list[str]]:
-        return self.rows
-
-
-@final
-@dataclass(frozen=True)
-class Records(Chunk):
-    """Rows of named values, as a jsonl has them."""
-
-    columns: list[str]
-    rows: list[dict[str, Any]]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def column(self, name: str) -> list[Any]:
-        return [row.get(name) for row in self.rows]
-
-    def records(self) -> list[dict[str, Any]]:
-        return self.rows
-
-    def arrow(self, schema: pa.Schema | None) -> pa.Table:
-        try:
-            return pa.Table.from_pylist(self.rows, schema) if schema else pa.Table.from_pylist(self.rows)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as problem:
-            reason = " ".join(str(problem).split())
-            raise UserError(
-                f"a column of the jsonl has values of several types ({reason}), which parquet cannot hold: write to "
-                "a .jsonl file"
-            ) from problem
-
-
-@final
-@dataclass(frozen=True)
-class Typed(Chunk):
-    """Rows of a parquet file."""
-
-    batch: pa.RecordBatch
-
-    @property
-    def columns(self) -> list[str]:  # type: ignore[override]
-        return list(self.batch.schema.names)
-
-    def __len__(self) -> int:
-        return self.batch.num_rows
-
-    def column(self, name: str) -> list[Any]:
-        return self.batch.column(self.batch.schema.get_field_index(name)).to_pylist()
-
-    def records(self) -> list[dict[str, Any]]:
-        return self.batch.to_pylist()
-
-    def arrow(self, schema: pa.Schema | None) -> pa.Table:
-        return pa.Table.from_batches([self.batch])
+ROWS = 1024  # that are in memory at a time, where nothing else is asked for
 
 
 class Stream(ABC):
     """A file of rows.
 
     Attributes:
-        columns: their names.
+        where: what to call it in a message.
+        unit: what its rows are counted by: ``line`` or ``row``.
+        names: of its columns, without spaces around them.
         total: how many rows there are; None where only reading to the end tells.
+        notices: what is to be said about how it is read.
+        separator: between the fields of a csv.
     """
 
-    columns: list[str]
+    where: str
+    unit: str
+    names: Sequence[str]
     total: int | None
+    notices: Sequence[str] = ()
+    separator: str | None = None
 
     @abstractmethod
-    def chunks(self, size: int, skip: int = 0) -> Iterator[Chunk]:
+    def chunks(self, size: int = ROWS, skip: int = 0) -> Iterator[Chunk]:
         """All rows after the first ``skip``, at most ``size`` at a time."""
 
+    def number(self, name: str, option: str) -> int:
+        """Which column has a name. Errors: UserError where there is none, or more than one.
 
-def stream(path: Path, encoding: str = "utf-8") -> Stream:
-    """The rows of a csv, tsv, jsonl or parquet file.
+        Args:
+            option: the key that says the name.
+        """
+        return column_of(name, self.names, self.where, option, self.separator)
+
+    def texts(self, chunk: Chunk, number: int) -> list[str]:
+        """The texts of a column, by the rules of :mod:`kdlab.datamodule.cell`; empty where there is none.
+
+        Raises:
+            UserError: a row has something else, or half a character; the message names the row.
+        """
+
+        def told(index: int, found: str) -> str:
+            place = f"{self.where}: {self.unit} {chunk.lines[index]}"
+            return f"{place} has {found} in the column '{self.names[number]}', which must have a text"
+
+        return [text or "" for text in cell.each(chunk.column(number), _text, told)]
+
+    def check(self, numbers: Sequence[int]) -> None:
+        """Read columns of texts to the end. Errors: as :meth:`texts`."""
+        for chunk in self.chunks():
+            for number in numbers:
+                self.texts(chunk, number)
+
+    def schema(self) -> pa.Schema:
+        """The types of all columns for a parquet file; they are looked for in all rows.
+
+        Raises:
+            UserError: a column has values of several types.
+        """
+        parts = [pa.schema([])]
+        for chunk in self.chunks():
+            try:
+                parts = [pa.unify_schemas([*parts, chunk.arrow(None).schema], promote_options="permissive")]
+            except (pa.ArrowInvalid, pa.ArrowTypeError) as problem:
+                raise UserError(
+                    f"{self.where}: a column has values of several types ({' '.join(str(problem).split())}), which "
+                    "parquet cannot hold: write to a .jsonl file"
+                ) from problem
+        return pa.schema([pa.field(one.name, pa.string()) if pa.types.is_null(one.type) else one for one in parts[0]])
+
+
+def _text(value: Any) -> str | None:
+    found = cell.text(value)
+    if found is not None and not found.isascii():
+        try:
+            found.encode()
+        except UnicodeEncodeError:
+            raise ValueError("half a character (a lone surrogate)") from None
+    return found
+
+
+def stream(source: Source) -> Stream:
+    """The rows of a file.
 
     Raises:
-        UserError: no such file, another extension, or a row that cannot be read, which the message names.
+        UserError: a row cannot be read, which the message names.
     """
-    if not path.is_file():
-        raise UserError(f"path: there is no file {path}")
-    match path.suffix.lower():
-        case ".csv":
-            return Delimited(path, ",", encoding)
-        case ".tsv":
-            return Delimited(path, "\t", encoding)
-        case ".jsonl" | ".ndjson":
-            return Lines(path, encoding)
-        case ".parquet":
-            return Parquet(path)
-    raise UserError(f"path: {path} ends in '{path.suffix}', and can be {', '.join(KINDS[:-1])} or {KINDS[-1]}")
+    with readable(source):
+        match source.kind:
+            case "csv" | "tsv":
+                return Delimited(source)
+            case "jsonl" | "json" if objects.has_one_a_line(source.lines()):
+                return Lines(source)
+            case "parquet":
+                return Parquet(source)
+        return Whole(source)
 
 
 @final
 class Delimited(Stream):
-    """A csv or tsv with a header. A field in double quotes may hold separators and line breaks.
+    """A csv or tsv with a header."""
 
-    Where quotes cannot be meant so, but each line has as many fields as the header, they are plain characters.
-    """
+    unit = "line"
 
-    def __init__(self, path: Path, separator: str, encoding: str = "utf-8") -> None:
-        self.path, self.separator, self.encoding = path, separator, encoding
-        self.quoted = True
-        try:
-            self.total = self._look()
-        except UserError:
-            self.quoted = False
-            try:
-                self.total = self._look()
-            except UserError:
-                self.quoted = True
-                self._look()  # tells what is wrong
-                raise
+    def __init__(self, source: Source) -> None:
+        self.source, self.where, self.separator = source, source.where, source.separator
+        found, notices = delimited.reading(source.lines, source.separator)
+        self.names, self.total, self.quoted = found.names, found.count, found.quoted
+        self.notices = [*notices, dropped(found.blank)] if found.blank else notices
 
-    def _look(self) -> int:
-        """How many rows there are.
+    def chunks(self, size: int = ROWS, skip: int = 0) -> Iterator[Chunk]:
+        with readable(self.source):
+            every = delimited.rows(self.source.lines(), self.source.separator, self.quoted)
+            full = ((line, row[: len(self.names)]) for line, row in every if row)
+            yield from cut(islice(full, 1 + skip, None), size, lambda lines, rows: Fields(self.names, lines, rows))
 
-        Raises:
-            UserError: one has not as many fields as the header.
-        """
-        rows = self._rows()
-        try:
-            names = next(rows)[1]
-        except StopIteration:
-            raise UserError(f"{self.path} is empty: it has no header") from None
-        self.columns = [name.strip() for name in names]
-        while self.columns and not self.columns[-1]:
-            self.columns.pop()
-        if len(set(self.columns)) < len(self.columns):
-            twice = next(name for name in self.columns if self.columns.count(name) > 1)
-            raise UserError(f"{self.path} has two columns named '{twice}': rename one")
-        count = 0
-        for count, (line, row) in enumerate(rows, 1):
-            if len(row) < len(self.columns) or any(field.strip() for field in row[len(self.columns) :]):
-                raise UserError(
-                    f"{self.path}: row {count} (line {line}) has {len(row)} fields, and the header has "
-                    f"{len(self.columns)}: put a text that holds a separator or a line break in double quotes"
-                )
-        return count
-
-    def _rows(self) -> Iterator[tuple[int, list[str]]]:
-        """The line that each row begins in, and its fields; the header is the first."""
-        with opened(self.path, self.encoding) as file:
-            reader = csv.reader(
-                map(_marked, file), delimiter=self.separator, strict=True,
-                quoting=csv.QUOTE_MINIMAL if self.quoted else csv.QUOTE_NONE,
-            )  # fmt: skip
-            start, limit = 1, csv.field_size_limit(sys.maxsize)
-            try:
-                for row in reader:
-                    if row:
-                        yield start, [field.replace(BARE, "\r") for field in row]
-                    start = reader.line_num + 1
-            except csv.Error as problem:
-                raise UserError(f"{self.path}: line {start} cannot be read ({problem}): mend its quotes") from problem
-            except UnicodeDecodeError as problem:
-                raise _undecodable(self.path, self.encoding, problem) from problem
-            finally:
-                csv.field_size_limit(limit)
-
-    def chunks(self, size: int, skip: int = 0) -> Iterator[Chunk]:
-        rows = self._rows()
-        next(rows)
-        held: list[list[str]] = []
-        for number, (_, row) in enumerate(rows):
-            if number >= skip:
-                held.append(row[: len(self.columns)])
-            if len(held) == size:
-                yield Fields(self.columns, held)
-                held = []
-        if held:
-            yield Fields(self.columns, held)
+    def schema(self) -> pa.Schema:
+        return pa.schema([(name, pa.string()) for name in self.names])
 
 
 @final
 class Lines(Stream):
-    """A jsonl: a JSON object a line."""
+    """A JSON object a line."""
 
-    def __init__(self, path: Path, encoding: str = "utf-8") -> None:
-        self.path, self.encoding = path, encoding
-        names: dict[str, None] = {}
+    unit = "line"
+
+    def __init__(self, source: Source) -> None:
+        self.source, self.where = source, source.where
+        keys: dict[str, None] = {}
         self.total = 0
-        for row in self._rows():
-            names |= dict.fromkeys(row)
+        for _, row in objects.by_line(source.lines()):
+            keys |= dict.fromkeys(row)
             self.total += 1
-        self.columns = list(names)
-        if not self.total:
-            raise UserError(f"{path} is empty")
+        self.keys, self.names = list(keys), [key.strip() for key in keys]
 
-    def _rows(self) -> Iterator[dict[str, Any]]:
-        with opened(self.path, self.encoding) as file:
-            try:
-                for number, line in enumerate(file, 1):
-                    if not line.strip():
-                        continue
-                    try:
-                        row = json.loads(line)
-                    except (ValueError, RecursionError) as problem:
-                        reason = str(problem).split(":")[0]
-                        raise UserError(f"{self.path}: line {number} is no JSON ({reason}): mend it") from problem
-                    if not isinstance(row, dict):
-                        raise UserError(f"{self.path}: line {number} is no JSON object in braces: mend it")
-                    yield row
-            except UnicodeDecodeError as problem:
-                raise _undecodable(self.path, self.encoding, problem) from problem
-
-    def chunks(self, size: int, skip: int = 0) -> Iterator[Chunk]:
-        held: list[dict[str, Any]] = []
-        for number, row in enumerate(self._rows()):
-            if number >= skip:
-                held.append(row)
-            if len(held) == size:
-                yield Records(self.columns, held)
-                held = []
-        if held:
-            yield Records(self.columns, held)
+    def chunks(self, size: int = ROWS, skip: int = 0) -> Iterator[Chunk]:
+        with readable(self.source):
+            every = islice(objects.by_line(self.source.lines()), skip, None)
+            yield from cut(every, size, lambda lines, rows: Records(self.names, lines, rows, self.keys))
 
 
 @final
 class Parquet(Stream):
     """A parquet file."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        try:
-            self.file = parquet.ParquetFile(path)
-        except (pa.ArrowInvalid, OSError) as problem:
-            raise UserError(f"{path} cannot be read as parquet: {' '.join(str(problem).split())}") from problem
-        self.columns = list(self.file.schema_arrow.names)
-        self.total = self.file.metadata.num_rows
+    unit = "row"
 
-    def chunks(self, size: int, skip: int = 0) -> Iterator[Chunk]:
-        try:
+    def __init__(self, source: Source) -> None:
+        self.source, self.where = source, source.where
+        self.file = parquet.ParquetFile(pa.BufferReader(source.content()) if source.packed else source.path)
+        self.names = [name.strip() for name in self.file.schema_arrow.names]
+        self.total = self.file.metadata.num_rows
+        if not self.names:
+            raise UserError(f"{self.where} has no columns")
+
+    def chunks(self, size: int = ROWS, skip: int = 0) -> Iterator[Chunk]:
+        done = 0
+        with readable(self.source):
             for batch in self.file.iter_batches(size):
-                left, skip = max(0, batch.num_rows - skip), max(0, skip - batch.num_rows)
-                if left:
-                    yield Typed(batch.slice(batch.num_rows - left))
-        except (pa.ArrowInvalid, OSError) as problem:
-            raise UserError(f"{self.path} cannot be read as parquet: {' '.join(str(problem).split())}") from problem
+                first, done = max(done, skip), done + batch.num_rows
+                if first < done:
+                    yield Typed(self.names, range(first + 1, done + 1), batch.slice(batch.num_rows - (done - first)))
+
+    def schema(self) -> pa.Schema:
+        return self.file.schema_arrow
+
+
+@final
+class Whole(Stream):
+    """A file that can only be read at once: one JSON array, or a sheet of Excel."""
+
+    def __init__(self, source: Source) -> None:
+        self.frame = whole(source)
+        self.where, self.unit, self.names = self.frame.where, self.frame.unit, self.frame.names
+        self.total, self.notices = len(self.frame), self.frame.notices
+
+    def chunks(self, size: int = ROWS, skip: int = 0) -> Iterator[Chunk]:
+        for start in range(skip, len(self.frame), size):
+            part = slice(start, start + size)
+            columns = [[None if value == "" else value for value in one[part]] for one in self.frame.columns]
+            rows = [dict(zip(self.names, row, strict=True)) for row in zip(*columns, strict=True)]
+            yield Records(self.names, [int(line) for line in self.frame.lines[part]], rows, self.names)
 
 
 @final
 class Piped(Stream):
-    """A text a line from a pipe; as many lines at a time as there are, so that each is answered at once.
+    """A row a line from a pipe; as many lines at a time as there are, so that each is answered at once.
 
     Args:
         read: gives the next bytes, and none at the end.
+        names: of the columns: where there are several, a line has a text for each, with ``separator`` between.
+        encoding: of the text; None: UTF-8.
     """
 
-    columns = ["text"]  # noqa: RUF012
+    unit = "line"
+    where = "standard input"
     total = None
 
-    def __init__(self, read: Any) -> None:
-        self.read = read
+    def __init__(
+        self, read: Callable[[], bytes], names: Sequence[str], separator: str = "\t", encoding: str | None = None
+    ) -> None:
+        self.read, self.names, self.between, self.encoding = read, names, separator, encoding
+        try:
+            self.decoder = codecs.getincrementaldecoder(encoding or "utf-8")()
+        except LookupError as problem:
+            raise unusable(encoding, "") from problem
 
-    def chunks(self, size: int, skip: int = 0) -> Iterator[Chunk]:
-        rest = b""
-        while more := self.read():
-            *whole, rest = (rest + more).split(b"\n")
-            yield from self._cut(whole, size)
-        yield from self._cut([rest] if rest else [], size)
+    def chunks(self, size: int = ROWS, skip: int = 0) -> Iterator[Chunk]:
+        rest, done = "", 0
+        for block in chain(iter(self.read, b""), [b""]):
+            *lines, rest = (rest + self._decoded(block, done)).split("\n")
+            if not block and rest:
+                lines = [*lines, rest]
+            for start in range(0, len(lines), size):
+                part = lines[start : start + size]
+                rows = [self._row(line.removesuffix("\r"), done + index) for index, line in enumerate(part, 1)]
+                yield Fields(self.names, range(done + 1, done + len(part) + 1), rows)
+                done += len(part)
 
-    def _cut(self, lines: list[bytes], size: int) -> Iterator[Chunk]:
-        for start in range(0, len(lines), size):
-            part = lines[start : start + size]
-            yield Fields(self.columns, [[line.decode("utf-8", "replace").rstrip("\r")] for line in part])
+    def check(self, numbers: Sequence[int]) -> None:
+        """Nothing: a pipe can be read only once."""
+
+    def schema(self) -> pa.Schema:
+        return pa.schema([(name, pa.string()) for name in self.names])
+
+    def _decoded(self, block: bytes, done: int) -> str:
+        try:
+            return self.decoder.decode(block, final=not block)
+        except UnicodeError as problem:
+            raise UserError(
+                f"{self.where} is not {self.encoding or 'UTF-8'} in line {done + 1} or soon after: set encoding, such "
+                "as encoding=latin-1"
+            ) from problem
+
+    def _row(self, line: str, number: int) -> list[str]:
+        if len(self.names) == 1:
+            return [line]
+        row = line.split(self.between)
+        if len(row) != len(self.names):
+            named = "'\\t'" if self.between == "\t" else f"'{self.between}'"
+            raise UserError(
+                f"{self.where}: line {number} has {len(row)} text{'s' * (len(row) != 1)}, and the run reads "
+                f"{len(self.names)} ({', '.join(self.names)}): put {named} between them, or set separator"
+            )
+        return row
 
 
-def opened(path: Path, encoding: str) -> IO[str]:
-    """A text file whose lines end at a line feed alone; a mark at its start is left out."""
-    try:
-        return path.open(encoding="utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding, newline="\n")
-    except LookupError as problem:
-        raise UserError(f"encoding={encoding} is not known: give a name such as utf-8, latin-1 or gb18030") from problem
-
-
-def _marked(line: str) -> str:
-    """A line with another character for the carriage returns in its middle, which csv would take for its end."""
-    if "\r" not in line:
-        return line
-    ending = "\r\n" if line.endswith("\r\n") else "\n" if line.endswith("\n") else ""
-    return line.removesuffix(ending).replace("\r", BARE) + ending
-
-
-def _undecodable(path: Path, encoding: str, problem: UnicodeDecodeError) -> UserError:
-    byte = problem.object[problem.start]
-    return UserError(f"{path} is not {encoding} (byte 0x{byte:02x}): set encoding=latin-1, gb18030, utf-16 or another")
-
-
-def _cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, str):
-        return value
-    return json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, (dict, list, bool)) else str(value)
+def cut(rows: Iterable[tuple[int, Any]], size: int, made: Callable[[list[int], list[Any]], Chunk]) -> Iterator[Chunk]:
+    """Rows with their lines, ``size`` at a time."""
+    each = iter(rows)
+    while part := list(islice(each, size)):
+        yield made([line for line, _ in part], [row for _, row in part])

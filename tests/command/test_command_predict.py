@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import gc
+import importlib.util
 import json
 import os
 import shutil
@@ -149,6 +150,70 @@ def test_it_goes_on_where_it_was_interrupted(place, reviews, tmp_path, kdlab, mo
     assert not list(tmp_path.glob(".p.csv*"))
 
 
+def test_every_file_that_a_run_is_trained_on_can_be_predicted(place, tmp_path, kdlab, monkeypatch):
+    import gzip
+
+    import pandas as pd
+
+    monkeypatch.chdir(place)
+    rows = [{"text": "a good, warm film", "n": 1}, {"text": None, "n": None}, {"text": 12.0, "n": 3}]
+    lines = "text;n\na good, warm film;1\n;\n12.0;3\n"
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress(lines.encode("utf-16")))
+    (tmp_path / "b.json").write_text(json.dumps(rows))
+    (tmp_path / "c.jsonl.gz").write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
+    (tmp_path / "d.json").write_text(pd.DataFrame(rows, dtype=object).to_json())
+    options = {"a.csv.gz": ["encoding=utf-16", "separator=';'"]}
+    names = ["a.csv.gz", "b.json", "c.jsonl.gz", "d.json"]
+    if importlib.util.find_spec("openpyxl"):
+        pd.DataFrame([rows[0], rows[2]]).to_excel(tmp_path / "e.xlsx", index=False)
+        names.append("e.xlsx")
+    found = {}
+    for name in names:
+        words = [f"run={run_of(place)}", f"path={tmp_path / name}", f"file={tmp_path / 'out.csv'}"]
+        code, _, err = kdlab("predict", *words, *options.get(name, []))
+        assert code == 0, err
+        found[name] = [row for row in read(tmp_path / "out.csv") if row["text"]]
+        assert next((row["text"], row["n"]) for row in found[name]) == ("a good, warm film", "1")
+        assert len(found[name]) == 2
+    first = [row["probability_positive"] for row in found["b.json"]]
+    assert all([row["probability_positive"] for row in found[name]][:1] == first[:1] for name in names)
+    assert all(found[name][1]["probability_positive"] == first[1] for name in names if name != "a.csv.gz")
+
+
+def test_pairs_come_from_standard_input_with_a_tab_between(several):
+    code = "import sys; from kdlab.__main__ import main; sys.argv[0] = 'kdlab'; main()"
+    words = [sys.executable, "-c", code, "predict", f"run={run_of(several, 'finetune')}", "path=-"]
+    (several / "two.csv").write_text("title,body\nfilm 1,good\nfilm 2,bad\n")
+    asked = subprocess.run([*words[:-1], "path=two.csv"], cwd=several, capture_output=True, check=True)
+    piped = subprocess.run(words, input=b"film 1\tgood\nfilm 2\tbad\n", cwd=several, capture_output=True, check=True)
+    assert piped.stdout == asked.stdout and piped.stdout.startswith(b"title,body,predicted,")
+    torn = subprocess.run(words, input=b"film 1\tgood\nfilm 2\n", cwd=several, capture_output=True)
+    assert torn.returncode == 2
+    assert b"error: standard input: line 2 has 1 text, and the run reads 2 (title, body)" in torn.stderr
+
+
+def test_a_row_that_cannot_be_read_is_named_before_any_is_predicted(place, tmp_path, kdlab, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    lines = [json.dumps({"text": f"film {number}"}) for number in range(3000)]
+    lines[2500] = json.dumps({"text": ["a", "list"]})
+    (tmp_path / "new.jsonl").write_text("\n".join(lines))
+    run = place / "outputs" / "distill" / run_of(place)
+    code, out, err = kdlab("predict", f"run={run}", "path=new.jsonl", "file=out.csv")
+    assert (code, out) == (2, "")
+    assert err == ("error: new.jsonl: line 2501 has a list in the column 'text', which must have a text\n")
+    assert [one.name for one in tmp_path.iterdir()] == ["new.jsonl"]
+
+
+def test_columns_of_one_name_pass_through_a_csv_but_are_refused_elsewhere(place, tmp_path, kdlab, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "new.csv").write_text("note,text,note\na,good film,b\n")
+    run = place / "outputs" / "distill" / run_of(place)
+    assert kdlab("predict", f"run={run}", "path=new.csv", "file=out.csv")[0] == 0
+    assert (tmp_path / "out.csv").read_text().startswith("note,text,note,predicted,")
+    code, _, err = kdlab("predict", f"run={run}", "path=new.csv", "file=out.jsonl")
+    assert code == 2 and "new.csv has two columns named 'note', which .jsonl cannot hold" in err
+
+
 def test_another_input_is_not_gone_on_with(place, reviews, tmp_path):
     begun = predict.Part(tmp_path / "p.csv", {"stamp": 1})
     begun.path.write_text("three\nrows\nthere\n")
@@ -210,12 +275,12 @@ def test_python_users_load_and_predict(place):
         (["path=nothing.csv"], "there is no file nothing.csv"),
         (
             ["path=new.csv", "text_column=texts"],
-            "has no column 'texts' of texts: set text_column to one of id, text, no",
+            "text_column='texts' is not in new.csv, which has: id, text, note, label",
         ),
         (["path=new.csv", "file=out.xml"], "file=out.xml ends in '.xml', and can be .csv, .tsv"),
         (["path=new.csv", "file=new.csv"], "is the file that is read: name another"),
         (["path=new.csv", "max_length=0"], "max_length is 0, but must be a whole number from 1 up, or null"),
-        (["path=new.csv", "encoding=klingon"], "encoding=klingon is not known"),
+        (["path=new.csv", "encoding=klingon"], "encoding='klingon' cannot be used"),
         (["path=again.csv"], "has a column named 'predicted', which predict writes: rename it"),
         (["path=empty.csv"], "empty.csv has no rows"),
         ([], "path has no value"),
@@ -242,8 +307,9 @@ def test_memory_does_not_grow_with_the_file(place, tmp_path, monkeypatch):
         monkeypatch.setattr(predict, "ROWS", 32)
         gc.collect()
         tracemalloc.start()
-        out = predict.sink(tmp_path / "o.csv", ".csv", predict.columns(model), ";")
-        predict.Work(model, predict.stream(path), "text").into(out)
+        out = predict.sink(tmp_path / "o.csv", ".csv", predict.columns(model), ";", lambda: None)
+        rows = predict.stream(predict.Source(path, "new.csv"))
+        predict.Work(model, rows, "text", [0]).into(out)
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return most
