@@ -14,17 +14,17 @@ from kdlab.text import printable
 VERBS = {
     "finetune": "fine-tune one model on one task: a teacher, or a student without a teacher",
     "distill": "train a student with a teacher, which is found or trained first",
-    "evaluate": "measure a finished run: report per class, calibration, latency, before against after",
+    "evaluate": "measure a finished run: report per class, calibration, latency, before and after training",
     "predict": "label the rows of a file with a finished run: label and probabilities beside their columns",
     "report": "one HTML page that compares runs",
     "runs": "the table of runs: to the terminal, csv or parquet",
-    "store": "what is kept of teachers and frozen layers: list, verify, prune",
+    "store": "stored outputs of teachers and frozen layers: list, verify, prune",
     "view": "W&B's own viewer in the terminal, live, on chosen runs",
     "dashboard": "the comparison workspace of W&B as code: print it, or push=true to send it",
     "sync": "send runs that were logged offline to a W&B server, checked before and after",
 }
 
-DOCTOR = {"doctor": "what a command line would do, before a GPU is asked for: kdlab doctor distill -m a=1,2"}
+DOCTOR = {"doctor": "what a command would do, without running it: kdlab doctor distill -m a=1,2"}
 
 HELP = """kdlab: knowledge distillation and transfer learning experiments.
 
@@ -34,7 +34,7 @@ usage: kdlab VERB [overrides]
 
 kdlab VERB --help       the config groups of a verb and the config it composes
 kdlab help GROUP        the options of a group, such as loss/term; kdlab help loss/term=hint explains one
-kdlab help KEY          what a single key does and may be, such as optimizer.lr
+kdlab help KEY          what a single key does and its allowed values, such as optimizer.lr
 kdlab help guide        the pages of the guide; kdlab help guide/data shows one
 kdlab VERB --cfg job    the whole config, without running it
 kdlab VERB -m a=1,2     a sweep: one run a combination

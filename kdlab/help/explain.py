@@ -22,8 +22,8 @@ from kdlab.help.explain_key import explained, known
 
 PARTS = ("Formula", "When", "Cost", "Source")
 SYMBOLS = (
-    "s and t are outputs of student and teacher, logits or features; p_s and p_t their softmax at the temperature T; P a "
-    "learned projection; B rows of C classes, L tokens of width D, H heads."
+    "s and t are outputs of student and teacher, logits or features; p_s and p_t their softmax at the temperature T; "
+    "P a learned projection; B rows of C classes, L tokens of width D, H heads."
 )
 WIDTH = 110
 
