@@ -24,6 +24,7 @@ from kdlab.terminal import note
 LARGEST = 64 * 2**20  # bytes of a file that is read whole
 DEEPEST = 40  # levels of lists and mappings
 LONGEST = 100_000  # nodes of a YAML file
+NEXT = ".next"  # ends the name of a :func:`successor`
 
 
 def write_text(path: Path, text: str) -> None:
@@ -40,6 +41,16 @@ def put(part: Path, path: Path) -> None:
     """Move a file or a folder, whose content is on the disk, into its place, and see that it stays there."""
     part.replace(path)
     sync(path.parent)
+
+
+def successor(path: Path) -> Path:
+    """Where a file is kept that takes the place of ``path`` once its run is done, or never.
+
+    Example:
+        >>> successor(Path("checkpoints/last.ckpt")).name
+        'last.ckpt.next'
+    """
+    return path.with_name(path.name + NEXT)
 
 
 def sync(path: Path) -> None:

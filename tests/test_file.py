@@ -18,7 +18,7 @@ from kdlab import file
 from kdlab.artifact.run import claim, sweep_up
 from kdlab.callback.checkpoint import Synced
 from kdlab.error import UserError
-from kdlab.file import full, lock, put, write_json
+from kdlab.file import full, lock, put, successor, write_json
 from kdlab.model import save as saving
 
 
@@ -41,6 +41,7 @@ class Disk:
             files = [source] if source.is_file() else [path for path in source.rglob("*") if path.is_file()]
             self.torn += [path for path in files if self.synced.get(path.resolve()) != digest(path)]
             self.moved.append(Path(target))
+            self.synced |= {Path(target).resolve(): known} if (known := self.synced.get(source.resolve())) else {}
             return real_move(source, target)
 
         monkeypatch.setattr(os, "fsync", fsync)
@@ -137,6 +138,19 @@ def test_what_killed_processes_left_is_gone_when_the_run_is_claimed(tmp_path):
     mine = f".done.json.{host}.{os.getpid()}.part"
     assert left == sorted([mine, ".sweep.json.other-node.7.part", ".lock", "checkpoints/last.ckpt"])
     sweep_up(folder)
+
+
+@pytest.mark.parametrize("done", [False, True])
+def test_a_successor_takes_its_place_once_the_run_is_done(tmp_path, done):
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    last.parent.mkdir()
+    last.write_text("with the optimizer")
+    successor(last).write_text("without it")
+    if done:
+        write_json(tmp_path / "done.json", {"value": None, "metric": "val/accuracy"})
+    with claim(tmp_path):
+        assert last.read_text() == ("without it" if done else "with the optimizer")
+        assert [path.name for path in last.parent.iterdir()] == ["last.ckpt"]
 
 
 def test_a_written_file_is_whole(tmp_path):

@@ -23,7 +23,7 @@ from typing import Any
 from kdlab.config.stored import write
 from kdlab.direction import RECORD, Directions
 from kdlab.error import UserError
-from kdlab.file import lock, now, read_json, refuse_links, wanted, write_json
+from kdlab.file import NEXT, lock, now, put, read_json, refuse_links, wanted, write_json
 from kdlab.secret import masked
 
 OLD = 3600.0  # seconds, after which a half written file of another node counts as left behind
@@ -116,7 +116,15 @@ def claim(folder: Path | str, rerun: bool = False) -> Iterator[Run]:
 
 
 def sweep_up(folder: Path) -> None:
-    """Remove half written models, checkpoints and files, which killed processes left in a locked run directory."""
+    """Remove half written models, checkpoints and files, which killed processes left in a locked run directory.
+
+    What was written to take another file's place once the run is done takes it now, if the run is done.
+    """
+    for path in folder.glob(f"*/*{NEXT}"):
+        if (folder / "done.json").exists():
+            put(path, path.with_suffix(""))
+        else:
+            path.unlink()
     for path in [*folder.glob(".model.*"), *folder.glob("[!.]*.part"), *folder.glob("*/*.part")]:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     for path in folder.glob(".*.part"):  # others write some files without the lock

@@ -14,7 +14,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from kdlab.direction import mode
 from kdlab.error import UserError
-from kdlab.file import full, put, sync
+from kdlab.file import full, put, successor, sync
 from kdlab.logger.history import FILE
 from kdlab.value import Direction, Whole
 
@@ -52,7 +52,7 @@ class Checkpoint(LightningCheckpoint):
         monitor: the metric that decides; None: there is no best.ckpt.
         mode: ``max`` or ``min``: whether more or less is better; None: as the metric declares.
         every_n_steps: optimizer steps between two writes of last.ckpt within an epoch; 0: only after each epoch.
-        keep_optimizer: whether last.ckpt of a finished run keeps the state of the optimizer; see :meth:`finish`.
+        keep_optimizer: whether last.ckpt of a finished run keeps the state of the optimizer; see :meth:`lighten`.
     """
 
     higher_is_better: ClassVar[dict[str, bool | None]] = {"step": None}  # best/step
@@ -152,8 +152,8 @@ class Checkpoint(LightningCheckpoint):
             put(self.last.with_suffix(".part"), self.last)
         self.pending = False
 
-    def finish(self) -> None:
-        """Leave the state of the optimizer out of last.ckpt, for the run is finished and will not go on from it.
+    def lighten(self) -> None:
+        """Write last.ckpt once more without the optimizer's state, for :meth:`finish`, before done.json is written.
 
         The weights, the place in the data and what callbacks remember stay; the file loads as it did.
         """
@@ -162,7 +162,15 @@ class Checkpoint(LightningCheckpoint):
         content = torch.load(self.last, map_location="cpu", weights_only=True, mmap=True)
         temporary = self.last.with_suffix(".part")
         Synced().save_checkpoint(content | {"optimizer_states": []}, temporary)
-        put(temporary, self.last)
+        put(temporary, successor(self.last))
+
+    def finish(self) -> None:
+        """Put what :meth:`lighten` wrote into its place, for the run is finished and will not go on from last.ckpt.
+
+        A kill before that leaves it to :func:`kdlab.artifact.run.claim`, when the finished run is asked for.
+        """
+        if successor(self.last).exists():
+            put(successor(self.last), self.last)
 
     def _save(self, trainer: pl.Trainer) -> None:
         """Write best.ckpt."""
