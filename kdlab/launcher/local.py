@@ -34,7 +34,7 @@ from kdlab.fit import turn
 from kdlab.launcher.point import Point, composed
 from kdlab.launcher.share import cores, visible
 from kdlab.launcher.status import EVERY, Status
-from kdlab.launcher.sweep import Failed
+from kdlab.launcher.sweep import Failed, forked
 from kdlab.terminal import tell
 
 PR_SET_PDEATHSIG = 1  # of prctl(2)
@@ -245,6 +245,7 @@ def _child(result: Connection, sign: Connection, threads: int, job: tuple, drive
     import torch
 
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    forked()
     _end_with(driver)
     turn.early(sign)
     terminal.hand_over(partial(_hand_over, result))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import itertools
 import json
-import time
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -15,10 +15,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from kdlab.config.job import group_of
 from kdlab.config.point import Grid
-from kdlab.report.read import PLANS, held
+from kdlab.report.read import PLANS
 
 MOST = 10_000  # jobs that are written down one by one
-GRACE = 3600.0  # seconds: another driver's plan may be written, and not locked yet
 
 
 def write(config: DictConfig, name: str) -> IO[str]:
@@ -30,9 +29,7 @@ def write(config: DictConfig, name: str) -> IO[str]:
     """
     folder = Path(config.outputs) / config.hydra.job.config_name / PLANS
     folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("*.json"):
-        if not held(old) and time.time() - old.stat().st_mtime > GRACE:  # of a driver that was killed
-            old.unlink(missing_ok=True)
+    clear(folder)
     grid = Grid(config.hydra.job.config_name, list(config.hydra.overrides.task), config, _loader())
     choices = config.hydra.runtime.choices
     group = group_of(config, choices, config.hydra.job.config_name)
@@ -40,8 +37,7 @@ def write(config: DictConfig, name: str) -> IO[str]:
     jobs: list[str] = []
     if not search and grid.jobs <= MOST:
         jobs = [", ".join(words) for words in itertools.product(*grid.swept.values())]
-    file = (folder / f"{name}.json").open("w+", encoding="utf-8")
-    fcntl.flock(file, fcntl.LOCK_EX)
+    file = _locked(folder / f"{name}.json")
     json.dump({"sweep": name, "group": str(group), "count": grid.jobs, "jobs": jobs}, file)
     file.flush()
     return file
@@ -56,10 +52,30 @@ def count(file: IO[str]) -> int:
 
 
 def end(file: IO[str]) -> None:
-    """The sweep is over, or its driver is."""
+    """The sweep is over, or its driver is; plans of drivers that were killed go with its own."""
     with suppress(OSError):
         Path(file.name).unlink(missing_ok=True)
+        clear(Path(file.name).parent)
     file.close()
+
+
+def clear(folder: Path) -> None:
+    """Remove the plans whose drivers were killed: nobody holds their locks any more."""
+    for path in folder.glob("*.json"):
+        with suppress(OSError), path.open("r+", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+
+
+def _locked(path: Path) -> IO[str]:
+    """A new file that this process holds, and that is at ``path``: another driver may clear it before it is locked."""
+    while True:
+        file = path.open("w+", encoding="utf-8")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):
+            if path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+                return file
+        file.close()
 
 
 def _loader() -> Any:

@@ -74,6 +74,12 @@ def refuse(config: DictConfig) -> None:
         HydraConfig.instance().cfg = None
 
 
+def forked() -> None:
+    """This process is a fork of the driver, and does not hold its plan, which would outlive a driver that is killed."""
+    while _plans:
+        _plans.pop().close()
+
+
 class Failed(JobReturn):
     """A job that met a user's mistake: raises it without a line of Hydra's own, as the sweep's table names the job."""
 

@@ -1,5 +1,6 @@
 """The plan of a sweep is there while its driver works, and names every job as Hydra numbers them."""
 
+import fcntl
 import json
 from pathlib import Path
 
@@ -31,11 +32,12 @@ def test_a_sweep_s_plan_is_there_while_it_goes_and_gone_after(kdlab, tiny, monke
     assert not list(Path("outputs/finetune/.sweeps").glob("*.json"))
 
 
-def test_a_killed_driver_s_plan_is_cleared_away_later(tmp_path, monkeypatch):
+def test_a_killed_driver_s_plan_is_cleared_away_by_the_next_and_a_living_one_s_is_not(tmp_path):
     old = tmp_path / "finetune/.sweeps/old.json"
     old.parent.mkdir(parents=True)
     old.write_text(json.dumps({"sweep": "old"}))
-    monkeypatch.setattr(plan, "GRACE", -1.0)
+    other = old.with_name("other.json").open("w")
+    fcntl.flock(other, fcntl.LOCK_EX)
     from hydra import compose, initialize_config_dir
 
     from kdlab.config import conf
@@ -43,7 +45,8 @@ def test_a_killed_driver_s_plan_is_cleared_away_later(tmp_path, monkeypatch):
     with initialize_config_dir(str(conf()), version_base="1.3"):
         config = compose("finetune", [f"outputs={tmp_path}"], return_hydra_config=True)
         file = plan.write(config, "new")
-    assert [path.name for path in old.parent.iterdir()] == ["new.json"]
+    assert sorted(path.name for path in old.parent.iterdir()) == ["new.json", "other.json"]
     assert json.loads((old.parent / "new.json").read_text())["count"] == 1
+    other.close()
     plan.end(file)
     assert not list(old.parent.iterdir())
