@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -113,13 +116,15 @@ class WandB(Recorder):
 
     @rank_zero_only
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        self._log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
+        with self._temporary():
+            self._log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
 
     @rank_zero_only
     def curve(self, name: str, x: Mapping[str, Sequence[float]], y: Mapping[str, Sequence[float]]) -> None:
         (x_name, xs), (y_name, ys) = *x.items(), *y.items()
         table = wandb.Table(columns=[x_name, y_name], data=[list(pair) for pair in zip(xs, ys, strict=True)])
-        self._log({name: wandb.plot.line(table, x_name, y_name, title=name)})
+        with self._temporary():
+            self._log({name: wandb.plot.line(table, x_name, y_name, title=name)})
 
     @rank_zero_only
     def produce(self, source: Source) -> None:
@@ -142,6 +147,18 @@ class WandB(Recorder):
         self.problems += settled(file, self.rows, SETTLE_SECONDS)
         for problem in self.problems:
             log.warning("W&B's log %s is not whole: %s The curves are in history.csv.", file, problem)
+
+    @contextmanager
+    def _temporary(self) -> Iterator[None]:
+        """Let W&B's temporary files be in the run directory, where the next claim removes what a kill leaves."""
+        before, folder = tempfile.tempdir, self.info.folder / "wandb.part"
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.tempdir = str(folder)
+        try:
+            yield
+        finally:
+            tempfile.tempdir = before
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _log(self, row: dict[str, Any]) -> None:
         try:
