@@ -59,12 +59,20 @@ def _write(model: nn.Module, tokenizer: PreTrainedTokenizerBase | None, folder: 
     else:
         save_model(model, str(folder / WEIGHTS), metadata={"format": "pt"})
     if tokenizer is not None:
+        _unset(tokenizer)
         with quiet():
             tokenizer.save_pretrained(folder)
     for file in folder.iterdir():
         file.chmod(folder.stat().st_mode & 0o666)  # safetensors lets only the owner read what it writes
         sync(file)
     sync(folder)
+
+
+def _unset(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Forget the truncation of the last call, which would be saved; where rows come from a cache, there is none."""
+    if (fast := getattr(tokenizer, "backend_tokenizer", None)) is not None:
+        fast.no_truncation()
+        fast.no_padding()
 
 
 def load(
