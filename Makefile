@@ -4,6 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 OPEN ?= false
 SLOW ?= slow
+KILLS ?= 300
+SEED ?= 0
+MINUTES ?= 30
 BIN := $(VENV)/bin
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
@@ -19,7 +22,7 @@ $(VENV)/.dev: $(VENV)/.core
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-.PHONY: help demo bench test test-slow test-browser test-wheel test-cluster lint docs clean
+.PHONY: help demo bench test test-slow test-kill test-browser test-wheel test-cluster lint docs clean
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ \t/' | expand -t 16
 
@@ -38,6 +41,9 @@ test: $(VENV)/.dev ## the fast tests
 
 test-slow: $(VENV)/.dev ## tests that train for minutes, and all cases of tests that have very many; SLOW="slow and not rare" tries fewer
 	$(BIN)/python -m pytest -n 2 -m "$(SLOW)" tests
+
+test-kill: $(VENV)/.dev ## kill -9 at random moments, the same command again, and a table of what was lost; KILLS=300 SEED=0 MINUTES=30
+	$(BIN)/python -m tests.fuzz.kill --kills $(KILLS) --seed $(SEED) --minutes $(MINUTES)
 
 test-browser: $(VENV)/.dev ## the report in headless Chromium; installs Debian's chromium where it is missing
 	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium chromium-driver >/dev/null; }

@@ -24,6 +24,13 @@ def same(one: Path, two: Path) -> None:
 
 def same_run(one: Path, two: Path) -> None:
     """Two directories of one run, as above."""
+    same_checkpoints(one, two)
+    assert history(one) == history(two)
+    assert results(one) == results(two)
+
+
+def same_checkpoints(one: Path, two: Path) -> None:
+    """Model and checkpoints of two directories of one run, bit for bit."""
     pairs = [load_file(folder / "model/model.safetensors") for folder in (one, two)]
     assert_equal(*pairs, one.name)
     for name in ("last.ckpt", "best.ckpt"):
@@ -35,8 +42,6 @@ def same_run(one: Path, two: Path) -> None:
                 assert_equal(pairs[0][key], pairs[1][key], f"{one.name} {name} {key}")
         kept = [{key: state for key, state in pair.get("callbacks", {}).items() if key != "Speed"} for pair in pairs]
         assert_equal(*kept, f"{one.name} {name} callbacks")
-    assert history(one) == history(two)
-    assert results(one) == results(two)
 
 
 def assert_equal(one, two, where: str) -> None:
