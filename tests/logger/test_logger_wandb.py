@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from functools import partial
@@ -79,6 +80,18 @@ def test_says_everything_about_a_run(info, tmp_path, teacher):
     assert log.exit_code == 0
     assert journal.recorders[0].problems == []
     assert not missing_files(log.path.parent)
+
+
+def test_temporary_files_of_a_table_are_in_the_run_directory_and_gone_when_it_is_logged(info, tmp_path, monkeypatch):
+    places = []
+    real = tempfile.mkdtemp
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda *a, **k: places.append(Path(made := real(*a, **k))) or made)
+    with opened(info(), {"wandb": WandB}) as journal:
+        places.clear()  # the service has a temporary folder while it starts
+        journal.table("confusion", ["a"], [[1]])
+        journal.curve("roc", {"fpr": [0, 1]}, {"tpr": [0, 1]})
+        assert places and all(place.is_relative_to(info().folder) for place in places)
+        assert not list(info().folder.glob("*.part"))
 
 
 def test_jobs_of_one_process_never_share_a_run(info, tmp_path):

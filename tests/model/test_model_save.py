@@ -57,6 +57,13 @@ def test_the_tokenizer_of_a_plain_module_is_kept(tokenizer, tmp_path):
     assert tokenizer_fingerprint(words) == tokenizer_fingerprint(tokenizer)
 
 
+def test_a_tokenizer_is_saved_as_it_was_before_its_last_call(tokenizer, tmp_path):
+    fresh = save(Plain(), tokenizer, tmp_path / "fresh") / "tokenizer.json"
+    tokenizer(["a long text", "b"], truncation=True, max_length=3, padding=True)
+    used = save(Plain(), tokenizer, tmp_path / "used") / "tokenizer.json"
+    assert used.read_bytes() == fresh.read_bytes()
+
+
 def test_a_plain_module_comes_back_through_build_with_buffers_and_tied_weights(tmp_path):
     model = Plain()
     model(torch.randn(8, 4))
