@@ -6,6 +6,8 @@ import hashlib
 import os
 import resource
 import signal
+import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -151,6 +153,25 @@ def test_a_successor_takes_its_place_once_the_run_is_done(tmp_path, done):
     with claim(tmp_path):
         assert last.read_text() == ("without it" if done else "with the optimizer")
         assert [path.name for path in last.parent.iterdir()] == ["last.ckpt"]
+
+
+def test_a_half_written_file_is_left_behind_though_its_process_number_is_used_again(tmp_path):
+    part = tmp_path / f".done.json.{file.socket.gethostname()}.{os.getpid()}.part"
+    part.write_text("of another process, that had this number")
+    os.utime(part, (1, 1))
+    sweep_up(tmp_path)
+    assert not part.exists()
+
+
+def test_a_half_written_file_of_a_process_that_ended_is_left_behind_though_nobody_asked_how(tmp_path):
+    ended = subprocess.Popen(["true"])
+    while Path(f"/proc/{ended.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+        time.sleep(0.01)
+    part = tmp_path / f".done.json.{file.socket.gethostname()}.{ended.pid}.part"
+    part.write_text("half")
+    sweep_up(tmp_path)
+    ended.wait()
+    assert not part.exists()
 
 
 def test_a_written_file_is_whole(tmp_path):

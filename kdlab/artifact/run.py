@@ -137,8 +137,24 @@ def _given_up(part: Path) -> bool:
     """Whether nobody writes a file any more: its process on this machine is gone, or it is old and from another one."""
     host, _, process = part.name.removesuffix(".part").rpartition(".")
     if host.endswith(f".{socket.gethostname()}") and process.isdigit():
-        return not Path(f"/proc/{process}").exists()
+        return not _alive(int(process), part.stat().st_mtime)
     return time.time() - part.stat().st_mtime > OLD
+
+
+def _alive(process: int, moment: float) -> bool:
+    """Whether a process that was there at a moment still is; the number may be another one's by now (Linux).
+
+    Args:
+        moment: in Unix seconds.
+    """
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        uptime = float(Path("/proc/uptime").read_text().split()[0])
+    except OSError:
+        return False
+    state, ticks = stat[0], int(stat[19])
+    began = time.time() - uptime + ticks / os.sysconf("SC_CLK_TCK")
+    return state not in "ZX" and began < moment + 1  # a process that ended may still be listed; clocks are coarse
 
 
 def awaited() -> bool:

@@ -18,7 +18,7 @@ from kdlab.error import UserError
 from kdlab.logger.base import Recorder, RunInfo, Source
 from kdlab.logger.connect import choose, end, start
 from kdlab.logger.history import FILE
-from kdlab.logger.mend import STEP, lost
+from kdlab.logger.mend import STEP, known, lost, unknown
 from kdlab.logger.wandb_log import settled
 from kdlab.value import Mode, NonNegative, Project
 
@@ -33,8 +33,8 @@ class WandB(Recorder):
     """Logs one job to ``<outputs>/wandb/(offline-)run-<time>-<id>``; staged files lie beside it.
 
     A restart of a run has the same id and one more directory; the server merges them. It begins with the rows that the
-    earlier directories have lost in a kill. No failure of W&B stops the training: going online falls back to offline,
-    and what is lost while logging is told once.
+    earlier directories have lost in a kill, and repeats no value that they have. No failure of W&B stops the training:
+    going online falls back to offline, and what is lost while logging is told once.
 
     Args:
         mode: ``auto`` (WANDB_MODE if set, else online where a key and a server are found, else offline), ``offline``,
@@ -64,6 +64,8 @@ class WandB(Recorder):
         self.probe_seconds = probe_seconds
         root = place(info.outputs)
         mode = "disabled" if getattr(rank_zero_only, "rank", 0) else choose(mode, probe_seconds)
+        there = known(root, info.id) if mode != "disabled" else None
+        self.known = there if there and mode == "offline" else {}  # a server may lack what an online log has
         self.run = start(
             mode,
             {"start": start_seconds, "finish": finish_seconds},
@@ -82,8 +84,8 @@ class WandB(Recorder):
         self.run.define_metric("*", step_metric=STEP)
         if info.teacher is not None:
             self._consume(info.teacher)
-        if info.resumed_step and mode != "disabled":
-            for row in lost(root, info.id, info.folder / FILE):
+        if info.resumed_step and there is not None:
+            for row in lost(there, info.folder / FILE):
                 self._log(row)
 
     @property
@@ -108,7 +110,8 @@ class WandB(Recorder):
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         # never W&B's own step: it would drop every row that comes with a smaller one, such as after a resume
-        self._log(dict(metrics) | {STEP: int(step or 0)})
+        if told := unknown(self.known, int(step or 0), metrics):
+            self._log(told | {STEP: int(step or 0)})
 
     @rank_zero_only
     def summary(self, values: Mapping[str, float | str]) -> None:

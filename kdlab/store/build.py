@@ -171,7 +171,7 @@ class Draft:
         for array in arrays.values():
             array.flush()  # type: ignore[attr-defined]
         np.save(self.folder / "lengths.npy", self.lengths)
-        for path in (*self.folder.glob("*.npz*"), *self.folder.glob("*.lock")):
+        for path in (*self.folder.glob("*.npz*"), *self.folder.glob("*.lock*"), *self.folder.glob(".*.part")):
             path.unlink()
         meta = describe | {
             "files": {path.name: sha256(path) for path in sorted(self.folder.glob("*.npy"))},

@@ -175,3 +175,18 @@ def test_the_time_that_a_store_took_is_that_of_all_its_builders(tmp_path):
     children = [forked(lambda log=log: made(tmp_path / "store", logged(log, 0.2))) for log in logs]
     assert [os.waitpid(child, 0)[1] for child in children] == [0, 0]
     assert 8 * 0.2 <= made(tmp_path / "store").seconds < 8 * 0.2 + 1.5
+
+
+def test_a_finished_store_has_only_its_arrays_whatever_waited_or_died_while_it_was_built(tmp_path, whole):
+    draft = tmp_path / ".k.part"
+    draft.mkdir()
+    for name in (
+        ".meta.json.host.1.part",
+        "12345678-0001.npz.host.1",
+        "12345678-0000.lock",
+        "12345678-0000.lock.wanted",
+    ):
+        (draft / name).write_text("left")
+    store = made(tmp_path)
+    assert store.meta["files"] == whole
+    assert {path.name for path in store.folder.iterdir()} == {*whole, "meta.json", "used"}
