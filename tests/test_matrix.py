@@ -15,6 +15,7 @@ from kdlab.config import build, conf
 from kdlab.config.job import Job
 from kdlab.error import UserError
 from kdlab.loss.objective import Objective
+from kdlab.outcome import Bernoulli, Categorical
 
 LOSSES, STUDENTS, FREEZES = options("loss"), options("model"), options("freeze")
 MULTI = ["datamodule.multi_label=true"]
@@ -72,8 +73,8 @@ def house(tmp_path_factory, reviews):
 
 def misfit(house: House, job: Job, task: str) -> bool:
     """Whether a term is for the other kind of labels."""
-    several = house.data[task].multi_label
-    return any(term.multi_label not in (None, several) for term in build.make(job.cfg.loss).terms.values())
+    outcome = Bernoulli() if house.data[task].multi_label else Categorical()
+    return any(not isinstance(outcome, term.outcome) for term in build.make(job.cfg.loss).terms.values())
 
 
 def lonely(job: Job) -> bool:

@@ -42,18 +42,18 @@ def verify(job: Job, known: Known) -> None:
     Raises:
         UserError: other labels, an unfinished or missing run, a tokenizer or pretrained weights that are not there.
     """
-    by_token = build.make(job.cfg.task).by_token
+    uses_labels = build.make(job.cfg.task).uses_labels
     _pretrained(job.cfg.student, job.cfg, known)
     _tokenizer(job.cfg, known)
     for place, node in places(job.cfg.teacher).items():
         found = wanted(job, place, node)
         if isinstance(found, Trained):
-            if not by_token and (own := labels(job.cfg, known)):
+            if uses_labels and (own := labels(job.cfg, known)):
                 suit(found, own)
             continue
         if read_done(found.folder) is not None:
             continue
-        if not by_token and key(found.cfg) != key(job.cfg):
+        if uses_labels and key(found.cfg) != key(job.cfg):
             own, others = labels(job.cfg, known), labels(found.cfg, known)
             if own and sorted(own) != sorted(others):
                 raise UserError(

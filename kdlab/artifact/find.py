@@ -72,7 +72,7 @@ def adopt(job: Job, data: Any, task: Task, known: Callable[[str, DictConfig], Se
     Raises:
         UserError: it does not name its labels.
     """
-    if data.labels or task.by_token or "teacher" not in job.cfg:
+    if data.labels or not task.uses_labels or "teacher" not in job.cfg:
         return
     for place, node in places(job.cfg.teacher).items():
         labels = known(place, node)
@@ -292,7 +292,7 @@ def check_kept(loss: Objective, node: DictConfig) -> None:
 
 def check(teacher: Trained, data: Any, task: Task) -> None:
     """Refuse a teacher that speaks of other labels, or where tokens are predicted of other tokens, than the data."""
-    if not task.by_token:
+    if task.uses_labels:
         suit(teacher, list(data.labels))
     elif tokenizer_fingerprint(teacher.tokenizer) != tokenizer_fingerprint(data.tokenizer):
         raise UserError(

@@ -78,7 +78,7 @@ class Predictor:
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
         """The label of each text and the probabilities of all labels, in the order of ``texts``."""
         logits, real = self.logits(texts)
-        probabilities = self.task.probabilities(logits).tolist()
+        probabilities = self.task.outcome.probabilities(logits).tolist()
         return [
             Prediction(label, dict(zip(self.labels, row, strict=True))) if there else Prediction(None, {})
             for label, row, there in zip(self.decide(logits), probabilities, real.tolist(), strict=True)
@@ -86,8 +86,7 @@ class Predictor:
 
     def decide(self, logits: Tensor) -> list[str | list[str]]:
         """The label, or the labels of a multi-label task, that logits ``[N, C]`` mean."""
-        if self.task.multi_label:
-            return [
-                [label for label, yes in zip(self.labels, row, strict=True) if yes] for row in (logits > 0).tolist()
-            ]
-        return [self.labels[index] for index in logits.argmax(-1).tolist()]
+        chosen = self.task.outcome.chosen(logits)
+        if chosen.ndim > 1:
+            return [[label for label, yes in zip(self.labels, row, strict=True) if yes] for row in chosen.tolist()]
+        return [self.labels[index] for index in chosen.tolist()]

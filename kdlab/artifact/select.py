@@ -23,7 +23,7 @@ def data(cfg: DictConfig) -> Any:
     """The datamodule, set up; the models that its selection and its curriculum name were asked, once for all runs."""
     module = build.data(cfg)
     by_model = module.curriculum is not None and (module.curriculum.runs or module.curriculum.asks_teacher)
-    if (module.select is not None or by_model) and build.make(cfg.task).by_token:
+    if (module.select is not None or by_model) and not build.make(cfg.task).uses_labels:
         option = "select" if module.select is not None else "curriculum=teacher"
         raise UserError(
             f"datamodule/{option} asks classifiers about rows, but the task is to predict tokens: leave it out"

@@ -175,7 +175,7 @@ class Trained:
         """The run's model as its config describes it, for what ``save_pretrained`` alone cannot restore."""
         cfg = self.trust.read(self.folder)
         task = build.make_a(Task, cfg.task)
-        labels = [] if task.by_token else read_labels(self.weights)
+        labels = read_labels(self.weights) if task.uses_labels else []
         node = cfg.student if "student" in cfg else cfg.model
         given: dict[str, Any] = {"labels": labels, "tokenizer": load_tokenizer(self.weights)}
         if build.needs_teacher(node):

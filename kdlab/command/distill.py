@@ -89,9 +89,9 @@ def _prepare(job: Job, data: Any, tell: Tell, base: Teaching | None = None) -> P
     adopt(job, data, build.make(cfg.task), lambda place, node: resolve(job, place, node, trains).labels)
     task = build.task(cfg, data)
     loss: Objective = build.make(cfg.loss)
-    loss.check(task.multi_label, task.by_token, task.chunk)
+    loss.check(task.outcome, task.unit, task.chunk)
     check_kept(loss, cfg.teacher)
-    alone = not any(data.label_counts) and not task.by_token
+    alone = not any(data.label_counts) and task.uses_labels
     if alone and bounds(loss.alpha, "loss.alpha", by_row=True)[0] < 1:
         raise UserError(
             "no training row has a label, so the teacher alone can teach: set loss.alpha=1 (with loss=kd, or another "

@@ -77,7 +77,7 @@ def main(cfg: DictConfig) -> Path:
             "rows may be decided otherwise",
             flush=True,
         )
-    if task.by_token:
+    if not task.uses_labels:
         batches = _slices(batches)
     elif not any(batch.size["labelled"] for batch in batches):
         raise UserError(
@@ -89,7 +89,7 @@ def main(cfg: DictConfig) -> Path:
     target = torch.cat([batch.target["label"] for batch in batches])
     for one in _contenders(cfg, stored, subject, task, data):
         own = batches if one.view is None else [one.view.again(batch).original for batch in batches]
-        if task.by_token:
+        if not task.uses_labels:
             results[one.name], choices[one.name] = tokens(task, one.known, own, one.name)
         else:
             logits = one.answers(batches)
@@ -152,7 +152,7 @@ def classes(task: Task, logits: Tensor, target: Tensor, labels: list[str]) -> tu
         logits: ``[N, C]``.
         target: the labels of the same rows.
     """
-    return report(task.probabilities(logits), target, labels), logits > 0 if task.multi_label else logits.argmax(-1)
+    return report(task.outcome.probabilities(logits), target, labels), task.outcome.chosen(logits)
 
 
 def tokens(task: Task, model: nn.Module, batches: list[Batch], name: str) -> tuple[dict[str, Any], Tensor]:
@@ -190,12 +190,12 @@ def _data(cfg: DictConfig, stored: DictConfig, subject: Trained, task: Task) -> 
     node = cfg.datamodule if "datamodule" in cfg else stored.datamodule
     plain: dict[str, Any] = OmegaConf.to_container(node, resolve=True)  # type: ignore[assignment]
     node = plain | {"tokenizer": str(subject.weights)}
-    if "label_names" in node and node["label_names"] is None and not task.by_token:
+    if "label_names" in node and node["label_names"] is None and task.uses_labels:
         node["label_names"] = subject.labels  # a small file need not have all of them
     if any(node.get(key) != stored.datamodule.get(key) for key in ("_target_", "path", "name")):
         node["whole"] = True  # another data set: nothing is cut off for training
     data = select.data(OmegaConf.create({"datamodule": node, "task": stored.task, "outputs": cfg.outputs}))
-    known = None if task.by_token else subject.labels
+    known = subject.labels if task.uses_labels else None
     if known is not None and list(data.labels) != known:
         raise UserError(
             f"run {subject.id} knows the labels {known}, the data has {list(data.labels)}; set datamodule.label_names"
@@ -209,10 +209,10 @@ def _contenders(cfg: DictConfig, stored: DictConfig, subject: Trained, task: Tas
     role = "student" if "student" in stored else "model"
     single = teachers_of(subject.folder).get("teacher")  # an ensemble's members may not even read these tokens
     teacher = teacher_of(subject)
-    if teacher is not None and teacher.labels is not None and not task.by_token:
+    if teacher is not None and teacher.labels is not None and task.uses_labels:
         suit(teacher, list(data.labels))
     store = None
-    if single is not None and not task.by_token:
+    if single is not None and task.uses_labels:
         store = _stored(outputs, Path(single).name, teacher, data)
     if single is not None and teacher is None:
         print(

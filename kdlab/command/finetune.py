@@ -23,8 +23,7 @@ def run(job: Job) -> float | None:
 
 
 def prepare(job: Job, data: Any, tell: Tell = alone) -> Prepared:
-    by_token = build.make(job.cfg.task).by_token
-    if not by_token and not any(data.label_counts):
+    if build.make(job.cfg.task).uses_labels and not any(data.label_counts):
         raise UserError(
             f"{data.source}: no training row has a label to learn from; "
             + (

@@ -30,6 +30,7 @@ from kdlab.fetch import local
 from kdlab.file import read_json, write_json
 from kdlab.meter import Meter
 from kdlab.model.pretrained import kind
+from kdlab.outcome import Bernoulli, Categorical
 from kdlab.task.sequence_classification import SequenceClassification
 from kdlab.terminal import clock, tell
 
@@ -111,13 +112,13 @@ def predictor_of(subject: Trained, max_length: int | None = None) -> Predictor:
     """
     stored = subject.stored
     task = build.make(stored.task) if stored is not None else _task(subject)
-    if task.by_token:
+    if not task.uses_labels:
         raise UserError(
             f"run {subject.id} is a language model, which has no labels to predict; `kdlab evaluate run={subject.id}` "
             "measures its perplexity"
         )
     labels = subject.labels or [f"LABEL_{index}" for index in range(subject.outputs or 0)]
-    if len(labels) < 2 and not task.multi_label:
+    if len(labels) < 2 and isinstance(task.outcome, Categorical):
         raise UserError(f"{subject.weights} gives {len(labels) or 'no'} logit a row: predict needs a classifier")
     task.prepare(labels, [1] * len(labels))
     if max_length is not None and max_length < 1:
@@ -130,7 +131,7 @@ def predictor_of(subject: Trained, max_length: int | None = None) -> Predictor:
 
 def columns(predictor: Predictor) -> dict[str, type]:
     """The new columns and the type of each."""
-    several = predictor.task.multi_label
+    several = isinstance(predictor.task.outcome, Bernoulli)
     decided = {f"predicted_{label}": bool for label in predictor.labels} if several else {}
     return (
         {"predicted": list if several else str}
@@ -164,7 +165,7 @@ class Work:
         predictor = self.predictor
         logits, real = predictor.logits(texts, meter.more)
         meter.more(int((~real).sum()))
-        probabilities = predictor.task.probabilities(logits)
+        probabilities = predictor.task.outcome.probabilities(logits)
         decided = predictor.decide(logits)
         for label, yes in zip(decided, real.tolist(), strict=True):
             self.counts.update(() if not yes else label if isinstance(label, list) else [label])
@@ -174,7 +175,7 @@ class Work:
             return [value if yes else None for value, yes in zip(values, real.tolist(), strict=True)]
 
         added = {"predicted": there(decided)}
-        if predictor.task.multi_label:
+        if isinstance(predictor.task.outcome, Bernoulli):
             added |= {
                 f"predicted_{label}": there((logits[:, index] > 0).tolist())
                 for index, label in enumerate(predictor.labels)

@@ -21,6 +21,7 @@ from kdlab.datamodule.base import TextData
 from kdlab.error import UserError
 from kdlab.freeze.apply import scales_at, select
 from kdlab.freeze.base import Freeze
+from kdlab.outcome import Bernoulli
 from kdlab.peft.base import Peft
 from kdlab.schedule.base import Schedule, bounds
 from kdlab.task.base import Task
@@ -163,12 +164,13 @@ def task(cfg: DictConfig, data: Any) -> Task:
     """The task, which has learned the label names."""
     given = {"multi_label": True} if data.multi_label and "multi_label" in cfg.task else {}
     task = make_a(Task, cfg.task, **given)
-    if not task.by_token:
+    if task.uses_labels:
         data.check_labels()
-    if task.multi_label != data.multi_label and not task.by_token:
+    several = isinstance(task.outcome, Bernoulli)
+    if several != data.multi_label and task.uses_labels:
         theirs = str(data.multi_label).lower()
         raise UserError(
-            f"task.multi_label={str(task.multi_label).lower()}, but the data has datamodule.multi_label={theirs}: set "
+            f"task.multi_label={str(several).lower()}, but the data has datamodule.multi_label={theirs}: set "
             "the latter only, and the task follows"
         )
     task.prepare(data.labels, data.label_counts)
@@ -193,7 +195,7 @@ def model(node: DictConfig, task: Task, data: Any, teacher: nn.Module | None = N
             )
     if "task" in takes:
         given["task"] = task.kind
-    elif task.by_token:
+    elif not task.uses_labels:
         raise UserError(
             f"{node._target_} makes a classifier, but the task is to predict the next token: choose model=gpt_tiny, "
             "layers_of_teacher, or hf with a causal language model"
@@ -243,17 +245,19 @@ def student(cfg: DictConfig, task: Task, data: Any, teacher: nn.Module | None) -
     return model(cfg.student, task, data, teacher=teacher)
 
 
-def metric(node: DictConfig, task: Task, labels: Sequence[str] = ("no", "yes"), multi_label: bool = False) -> Any:
+def metric(node: DictConfig, task: Task, labels: Sequence[str] = ("no", "yes")) -> Any:
     """What is measured on a split.
 
     Raises:
         UserError: it does not fit the task.
     """
-    classes = "labels" in inspect.signature(get_object(node._target_)).parameters
-    if classes == task.by_token:
-        mine, other = ("causal_lm", "classification") if task.by_token else ("classification", "causal_lm")
+    takes = inspect.signature(get_object(node._target_)).parameters
+    given = {"labels": list(labels), "multi_label": isinstance(task.outcome, Bernoulli)}
+    classes = "labels" in takes
+    if classes != task.uses_labels:
+        mine, other = ("classification", "causal_lm")[:: 1 if task.uses_labels else -1]
         raise UserError(f"metric={other} does not measure what task={task.kind} predicts: add metric={mine}")
-    found = make(node, labels=list(labels), multi_label=multi_label) if classes else make(node)()
+    found = make(node, **{name: given[name] for name in given if name in takes}) if classes else make(node)()
     if not isinstance(found, MetricCollection):
         raise UserError(
             f"{node._target_} returns a {type(found).__name__}, but metric needs a torchmetrics.MetricCollection: "

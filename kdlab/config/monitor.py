@@ -16,6 +16,7 @@ from kdlab.direction import MODES, declared, mode
 from kdlab.error import UserError
 from kdlab.metric.fidelity import fidelity
 from kdlab.module.mutual import Mutual
+from kdlab.outcome import Categorical
 
 
 def check(cfg: DictConfig) -> None:
@@ -64,7 +65,7 @@ def validated(cfg: DictConfig) -> list[str] | None:
     if "loss" in cfg:
         loss = build.make(cfg.loss)
         if loss.terms and loss.needs_teacher:
-            names += list(declared(fidelity()))
+            names += list(declared(fidelity(Categorical())))
             if get_object(cfg.module._target_) is Mutual:
                 peers = cfg.teacher.peers if "peers" in cfg.teacher else ["teacher"]
                 names += [f"{peer}/{name}" for peer in peers for name in own]

@@ -95,12 +95,12 @@ class StandIn:
         torch.manual_seed(job.cfg.seed)
         task = build.task(job.cfg, data)
         model = build.student(job.cfg, task, data, teacher) if "student" in job.cfg else build.model(node, task, data)
-        if not task.by_token and (head := classifier(model)) is not None:
+        if task.uses_labels and (head := classifier(model)) is not None:
             with torch.no_grad():
                 head.weight.mul_(LOUD)
         run.begin(job.config, job.overrides)
         save(model, data.tokenizer, run.folder / "model")
-        if not task.by_token:
+        if task.uses_labels:
             write_json(run.folder / "model" / "labels.json", list(data.labels))
         overlap.write(run.folder, data)
         run.finish(None, "", 0.0, {}, {})

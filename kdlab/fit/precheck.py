@@ -89,7 +89,7 @@ class Precheck:
         elif where == "loss" and task is not None and teacher is not None:
             loss: Objective = build.make(node)
             fit: Task = build.make(task)
-            loss.check(fit.multi_label, fit.by_token, fit.chunk)
+            loss.check(fit.outcome, fit.unit, fit.chunk)
             check_kept(loss, teacher)
         elif where == "metric" and task is not None:
             build.metric(node, build.make(task))

@@ -150,7 +150,7 @@ def _train(job: Job, run: Run, prepare: Prepare, voice: Voice) -> dict[str, floa
             measured, metric, keeper = fit(job, run, learner, data, journal, others, voice)
             directions = _directions(learner)
             learner.model = save_tuned(build.make(cfg.peft), learner.model, data.tokenizer, run.folder / "model")
-            if not learner.task.by_token:
+            if learner.task.uses_labels:
                 write_json(run.folder / "model" / "labels.json", list(data.labels))
             known = measured | prepared.metrics | _cost(run, learner, data) | _majority(learner, data)
             known |= _tell_test(run, learner, data)
@@ -179,7 +179,7 @@ def fit(
         What was measured, the name of the metric that decided which weights are best, and who kept them.
     """
     callbacks = build.several(job.cfg.callback, folder=run.folder)
-    if not data.scored and not learner.task.by_token:
+    if not data.scored and learner.task.uses_labels:
         _by_agreement(callbacks)
     keeper = next((callback for callback in callbacks if isinstance(callback, Checkpoint)), None)
     callbacks.append(Leave(keeper))
@@ -226,8 +226,8 @@ def fit(
         raise _misfit(run.last_checkpoint, problem) from problem
     measured = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("perf/")}
     measured |= _load_best(keeper, learner)
-    if not learner.task.by_token and data.scored:
-        learner.test_counts = confusion(data.labels, data.multi_label)
+    if learner.task.uses_labels and data.scored:
+        learner.test_counts = confusion(learner.task.outcome)
     tested = trainer.test(learner, datamodule=data, verbose=False)[0]
     learner.assemble()
     others.finish()
@@ -386,7 +386,7 @@ def _cost(run: Run, learner: Learner, data: Any) -> dict[str, float]:
 
 def _majority(learner: Learner, data: Any) -> dict[str, float]:
     """The accuracy of always giving the commonest class, beside the model's own."""
-    if learner.task.by_token:
+    if not learner.task.uses_labels:
         return {}
     codes = data.codes
     found = {name: majority(codes[data.splits["train"]], codes[data.splits[name]]) for name in ("val", "test")}
@@ -436,5 +436,5 @@ def shared(job: Job, data: Any, task: Any) -> Mapping[str, Any]:
         "optimizer": build.optimizer(cfg.optimizer),
         "scheduler": build.scheduler(cfg.scheduler),
         "freeze": build.make(cfg.freeze),
-        "metric": build.metric(cfg.metric, task, data.labels, data.multi_label),
+        "metric": build.metric(cfg.metric, task, data.labels),
     }

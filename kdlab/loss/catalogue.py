@@ -13,7 +13,9 @@ from typing import Any
 import yaml
 
 from kdlab.loss.term import Term
+from kdlab.outcome import Bernoulli, Choice, Outcome, Real
 
+FITS = {Outcome: "any", Choice: "one label", Bernoulli: "several labels", Real: "1 number a row"}
 START, END = "<!-- objectives: written by `make docs` -->", "<!-- /objectives -->"
 
 
@@ -49,9 +51,7 @@ class Entry:
     @property
     def tasks(self) -> str:
         """Which tasks it fits."""
-        if self.term.outputs:
-            return f"{self.term.outputs} number a row"
-        return {None: "any", False: "one label", True: "several labels"}[self.term.multi_label]
+        return FITS[self.term.outcome]
 
 
 def entries(conf: Path) -> Iterator[Entry]:

@@ -11,6 +11,7 @@ from kdlab.error import UserError
 from kdlab.loss.balance.base import Balance
 from kdlab.loss.balance.none import Plain
 from kdlab.loss.term import Side, Term, enough_classes
+from kdlab.outcome import Bernoulli, Choice, Outcome, Real
 from kdlab.output import Output
 from kdlab.precision import exact
 from kdlab.schedule.base import Schedule, at, at_rows, bounds, positive, said
@@ -118,11 +119,12 @@ class Objective(nn.Module):
     def _terms(self) -> list[Term]:
         return [term for term in self.terms.values() if isinstance(term, Term)]
 
-    def check(self, multi_label: bool, by_token: bool = False, chunk: int | None = None) -> None:
+    def check(self, outcome: Outcome, unit: str = "row", chunk: int | None = None) -> None:
         """Check that every term fits the task, before a model is built.
 
         Args:
-            by_token: whether the task has a value a token rather than a row.
+            outcome: what the task's logits mean.
+            unit: what has logits of its own: a ``row``, or a ``token`` or the like.
             chunk: how many positions have their logits made at a time; None: all.
 
         Raises:
@@ -131,12 +133,13 @@ class Objective(nn.Module):
         for name, term in self.terms.items():
             assert isinstance(term, Term)
             said = f"loss.terms.{name} ({type(term).__name__})"
-            if term.multi_label not in (None, multi_label):
-                kind, fitting = ("multi-label", "loss=kd_binary") if multi_label else ("single-label", "loss=kd")
+            if not isinstance(outcome, term.outcome):
+                several = isinstance(outcome, Bernoulli)
+                kind, fitting = ("multi-label", "loss=kd_binary") if several else ("single-label", "loss=kd")
                 raise UserError(f"{said} does not fit a {kind} task: use one that does, such as {fitting}.")
-            if by_token and not term.row_wise:
+            if unit != "row" and not term.row_wise:
                 raise UserError(
-                    f"{said} relates the rows of a batch, but this task has a value a token: use a term that looks at "
+                    f"{said} relates the rows of a batch, but this task has a value a {unit}: use a term that looks at "
                     "one at a time, such as loss=kd."
                 )
             if chunk is not None and (any(term.taps.values()) or term.maps_layers or any(True for _ in term.buffers())):
@@ -197,12 +200,12 @@ class Objective(nn.Module):
             UserError: a term is for models of another number of logits.
         """
         for name, term in self.terms.items():
-            if term.outputs not in (None, student.classes):
+            if term.outcome is Real and student.classes != 1:
                 raise UserError(
-                    f"loss.terms.{name} ({type(term).__name__}) is for models that give {term.outputs} number a row, "
+                    f"loss.terms.{name} ({type(term).__name__}) is for models that give 1 number a row, "
                     f"but the student gives {student.classes}: use a term for classes, such as kl."
                 )
-            if term.multi_label is False:
+            if term.outcome is Choice:
                 enough_classes(student.classes, f"loss.terms.{name}")
             term.connect(student, teacher, rows)  # type: ignore[operator]
 

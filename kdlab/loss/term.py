@@ -14,6 +14,7 @@ from torch.func import functional_call
 
 from kdlab.error import UserError
 from kdlab.loss.rates import Rates
+from kdlab.outcome import Choice, Outcome
 from kdlab.output import Output
 from kdlab.precision import exact
 from kdlab.schedule.base import Schedule
@@ -51,8 +52,8 @@ class Term(nn.Module, ABC):
     Attributes:
         weight: factor in the objective, a number or a schedule.
         taps: the tap names that the term reads, by role: ``{"student": (...), "teacher": (...)}``.
-        multi_label: True where the term only fits multi-label tasks, False where it only fits single-label ones.
-        outputs: how many logits a row must have; None where any number will do.
+        outcome: the kind of outcomes that the term fits: ``Choice`` (one of several), ``Bernoulli`` (any of several),
+            ``Real`` (one number), or ``Outcome``, which is every kind.
         reads_labels: whether the term looks at the labels of the rows that have one.
         needs_teacher: whether the term reads the teacher; one that does not may be given None for it.
         row_wise: whether the rows of a batch are looked at one by one, so that micro-batches add up to the whole,
@@ -67,8 +68,7 @@ class Term(nn.Module, ABC):
     weight: float | Schedule
     scalars: Rates | None = None
     taps: Mapping[str, tuple[str, ...]] = {"student": (), "teacher": ()}
-    multi_label: bool | None = None
-    outputs: int | None = None
+    outcome: type[Outcome] = Outcome
     reads_labels: bool = False
     needs_teacher: bool = True
     row_wise: bool = True
@@ -78,7 +78,7 @@ class Term(nn.Module, ABC):
     same_width: bool = False
 
     def __call__(self, student: Output, teacher: Output | None, progress: float) -> Any:
-        if self.multi_label is False and student.head is None:
+        if self.outcome is Choice and student.head is None:
             enough_classes(student.logits.shape[-1], type(self).__name__)
         outputs = {"student": student} | ({} if teacher is None else {"teacher": teacher})
         reads = {role: [name for name in one.taps if self._reads(role, name)] for role, one in outputs.items()}

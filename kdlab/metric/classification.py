@@ -208,7 +208,7 @@ def labelled(probabilities: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     return probabilities[known].float(), target[known].long()
 
 
-def classification(labels: Sequence[str], multi_label: bool = False) -> MetricCollection:
+def classification(labels: Sequence[str]) -> MetricCollection:
     """``accuracy``, ``f1_macro`` and ``ece`` (15 bins of confidence).
 
     Multi-label: accuracy and ece take every yes or no at 1/2 as an answer of its own.

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
 from kdlab.metric.classification import Labelled, count
+from kdlab.outcome import Bernoulli, Outcome
 
 HIGHER_IS_BETTER: dict[str, bool | None] = {"test/rows": None}
 MOST = 100  # classes whose confusion is counted: its square
@@ -44,9 +43,9 @@ class Confusion(Metric):
     full_state_update = False
     counts: Tensor
 
-    def __init__(self, classes: int, multi_label: bool = False) -> None:
+    def __init__(self, classes: int, several: bool = False) -> None:
         super().__init__()
-        square = (classes, 2, 2) if multi_label else (classes, classes) if classes <= MOST else (classes,)
+        square = (classes, 2, 2) if several else (classes, classes) if classes <= MOST else (classes,)
         self.add_state("counts", torch.zeros(square, dtype=torch.long), dist_reduce_fx="sum")
 
     def update(self, probabilities: Tensor, target: Tensor) -> None:
@@ -56,9 +55,9 @@ class Confusion(Metric):
         return self.counts
 
 
-def confusion(labels: Sequence[str], multi_label: bool = False) -> MetricCollection:
+def confusion(outcome: Outcome) -> MetricCollection:
     """``confusion``: see :func:`confused`."""
-    return Labelled({"confusion": Confusion(len(labels), multi_label)}, compute_groups=False)
+    return Labelled({"confusion": Confusion(len(outcome.names), isinstance(outcome, Bernoulli))}, compute_groups=False)
 
 
 def row_count(confusion: Tensor) -> int:

@@ -14,6 +14,7 @@ from torchmetrics import Metric, MetricCollection
 from kdlab.loss.logit.binary_kl import tempered_binary_kl
 from kdlab.loss.logit.kl import tempered_kl
 from kdlab.loss.logit.top_k_kl import coarsened_kl
+from kdlab.outcome import Bernoulli, Outcome
 
 Compare = Callable[..., Tensor]  # of the student's logits, and what there is of the teacher's
 
@@ -85,15 +86,17 @@ class Divergence(Comparison):
     higher_is_better = False
 
 
-def fidelity(multi_label: bool = False, top_k: bool = False) -> MetricCollection:
+def fidelity(outcome: Outcome, top_k: bool = False) -> MetricCollection:
     """``fidelity/agreement`` and ``fidelity/kl``; ``update(student_logits, teacher_logits)``.
 
     Args:
+        outcome: what the logits mean.
         top_k: whether the largest of the teacher's logits are kept: ``update(student_logits, index, value, tail)``, the
             tail at temperature 1.
     """
-    agree: Compare = binary_agreement if multi_label else agreement
-    diverge: Compare = binary_divergence if multi_label else divergence
+    several = isinstance(outcome, Bernoulli)
+    agree: Compare = binary_agreement if several else agreement
+    diverge: Compare = binary_divergence if several else divergence
     if top_k:
         agree, diverge = top_agreement, top_divergence
     metrics: dict[str, Metric | MetricCollection] = {

@@ -285,11 +285,11 @@ class Learner(LightningModule, ABC):
 
     def scores(self, batch: Batch) -> bool:
         """Whether a batch can be scored: of a split, all batches have labels or none."""
-        return self.task.by_token or batch.size.get("labelled", 1.0) > 0
+        return not self.task.uses_labels or batch.size.get("labelled", 1.0) > 0
 
     def counted(self, batch: Batch) -> int:
-        """How much a batch counts in the mean over a split: its rows, or the tokens that are predicted."""
-        return max(1, int(batch.size["tokens"])) if self.task.by_token else len(batch)
+        """How much a batch counts in the mean over a split: its rows, or what else is predicted one by one."""
+        return max(1, int(batch.size.get(self.task.counts, len(batch))))
 
 
 def clip_norm(parameters: Sequence[Tensor], most: float) -> None:

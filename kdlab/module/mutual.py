@@ -131,7 +131,7 @@ class Mutual(Taught):
         groups = [others] if self.target == "mean" else [[other] for other in others]
         loss = self.peer_losses[name] if name else self.loss
         own, results = said[name], []
-        for teacher in (average(group, self.task.multi_label) for group in groups):
+        for teacher in (average(group, self.task.outcome) for group in groups):
             supervised = self.task.supervised(loss.labels(own, teacher, self.progress), batch)  # type: ignore[operator]
             results.append(loss(supervised, own, teacher, self.progress))
         values = {key: torch.stack([parts[key] for _, parts in results]).mean() for key in results[0][1]}

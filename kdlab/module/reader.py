@@ -124,8 +124,8 @@ def reader(
         steps: how often a training row is read, on average.
     """
     try:
-        if task.by_token:
-            raise NothingToRecallError("the task has a value a token, and a store would hold the logits of each")
+        if task.unit != "row":
+            raise NothingToRecallError(f"the task has a value a {task.unit}, and a store would hold the logits of each")
         layers = _frozen(model, freeze, taps, steps)
         found = _recall(model, layers, task, data, taps, folder)
     except NothingToRecallError as reason:

@@ -57,7 +57,7 @@ class Taught(Learner, ABC):
                 f"this teacher combines all logits of a batch, but task.chunk={task.chunk} makes some at a time: set "
                 "task.chunk=null, or choose teacher=cached or live"
             )
-        comparison = fidelity(task.multi_label, teacher.top_k is not None)
+        comparison = fidelity(task.outcome, teacher.top_k is not None)
         self.val_fidelity, self.test_fidelity = comparison.clone(prefix="val/"), comparison.clone(prefix="test/")
         self.teacher_metric = self.test_metric.clone(prefix="teacher/test/")
 

@@ -17,6 +17,7 @@ from kdlab.loss.logit.binary_kl import tempered_binary_kl
 from kdlab.loss.logit.kl import tempered_kl
 from kdlab.loss.objective import Objective
 from kdlab.module.taught import Taught
+from kdlab.outcome import Bernoulli
 from kdlab.schedule.base import Schedule, number
 from kdlab.task.base import Task
 from kdlab.teacher.base import Teacher
@@ -74,7 +75,7 @@ class Vat(Taught):
 
     def adversary(self, batch: Batch) -> Tensor:
         """``[B, L, D]``, of norm epsilon a row: where a small step moves the distribution most; without dropout."""
-        diverge = tempered_binary_kl if self.task.multi_label else tempered_kl
+        diverge = tempered_binary_kl if isinstance(self.task.outcome, Bernoulli) else tempered_kl
         assert batch.tokens is not None
         real = batch.tokens[..., None]
         with still(self.model), torch.enable_grad():

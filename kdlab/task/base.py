@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from torch import Tensor, nn
 
 from kdlab.batch import Batch
+from kdlab.outcome import Outcome
 from kdlab.output import Output
 
 
@@ -15,15 +16,19 @@ class Task(ABC):
     """Reads models, knows labels, padding and heads, and holds the supervised loss.
 
     Attributes:
-        multi_label: whether a row may have several labels.
+        outcome: what a vector of logits means; its names are known after :meth:`prepare`.
+        unit: what has logits of its own: a ``row``, or a ``token`` or the like of each row.
+        uses_labels: whether the labels of the data are what is predicted; otherwise they are not looked at.
+        counts: which of a batch's sizes is the number of predictions.
         kind: of the models that fit it, as model factories and transformers call it.
-        by_token: whether there is a value a token rather than a row; then the rows' own labels are not looked at.
         chunk: how many positions have their logits made at a time; None: all.
     """
 
-    multi_label: bool
+    outcome: Outcome
+    unit: str = "row"
+    uses_labels: bool = True
+    counts: str = "rows"
     kind: str
-    by_token: bool = False
     chunk: int | None = None
 
     @abstractmethod
@@ -45,10 +50,6 @@ class Task(ABC):
     @abstractmethod
     def supervised(self, output: Output, batch: Batch) -> Tensor:
         """The loss against the labels: a scalar over the labelled rows, 0 where a batch has none."""
-
-    @abstractmethod
-    def probabilities(self, logits: Tensor) -> Tensor:
-        """``[..., C]`` in [0, 1]."""
 
     @abstractmethod
     def scored(self, output: Output, batch: Batch) -> tuple[Tensor, Tensor]:

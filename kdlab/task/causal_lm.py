@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from kdlab.batch import Batch
 from kdlab.error import UserError
+from kdlab.outcome import Tokens
 from kdlab.output import Output, widen
 from kdlab.task.base import Task
 from kdlab.value import Count, Share
@@ -32,9 +33,10 @@ class CausalLM(Task):
         Chen et al. 2016, arXiv:1604.06174 (checkpointing).
     """
 
-    multi_label = False
     kind = "causal_lm"
-    by_token = True
+    unit = "token"
+    uses_labels = False
+    counts = "tokens"
 
     def __init__(self, label_smoothing: Share = 0.0, chunk: Count | None = None) -> None:
         if not 0 <= label_smoothing < 1:
@@ -43,6 +45,7 @@ class CausalLM(Task):
             )
         if chunk is not None and chunk < 1:
             raise UserError(f"task.chunk is {chunk}, but must be 1 or more positions, or null for all at once.")
+        self.outcome = Tokens()
         self.label_smoothing = label_smoothing
         self.chunk = chunk
 
@@ -121,9 +124,6 @@ class CausalLM(Task):
             logits.flatten(0, -2), label.flatten(), reduction="none", label_smoothing=self.label_smoothing
         )
         return output.mean(values.view(label.shape))
-
-    def probabilities(self, logits: Tensor) -> Tensor:
-        return widen(logits).softmax(-1)
 
     def scored(self, output: Output, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logits ``[..., V]`` and the next tokens ``[...]``, -1 where there is none."""

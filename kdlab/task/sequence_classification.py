@@ -12,6 +12,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from kdlab.batch import Batch
 from kdlab.error import UserError
+from kdlab.outcome import Bernoulli, Categorical, Outcome
 from kdlab.output import Output, widen
 from kdlab.task.base import Task
 from kdlab.task.weight import class_weight
@@ -50,16 +51,15 @@ class SequenceClassification(Task):
                 "task.class_weights is set on a multi-label task, but weighs the one label of a row: set "
                 "task.class_weights=null."
             )
-        self.multi_label = multi_label
+        self.outcome: Outcome = Bernoulli() if multi_label else Categorical()
         self.class_weights = class_weights
         self.label_smoothing = label_smoothing
         self.head = head
-        self.labels: list[str] = []
         self.weight: Tensor | None = None
 
     def prepare(self, labels: Sequence[str], counts: Sequence[int]) -> None:
-        self.labels = list(labels)
-        self.weight = class_weight(self.class_weights, self.labels, list(counts))
+        self.outcome = type(self.outcome)(labels)
+        self.weight = class_weight(self.class_weights, list(labels), list(counts))
 
     def attach(self, model: nn.Module) -> nn.Module:
         """Put the head in, where there is one, and the label names into ``model.config``, where there is one.
@@ -71,22 +71,24 @@ class SequenceClassification(Task):
 
             path, last = final_linear(model)
             parent, _, name = path.rpartition(".")
-            setattr(model.get_submodule(parent), name, self.head(last.in_features, len(self.labels)))
+            setattr(model.get_submodule(parent), name, self.head(last.in_features, len(self.outcome.names)))
         config = getattr(model, "config", None)
         if config is not None:
-            config.id2label = dict(enumerate(self.labels))
-            config.label2id = {label: i for i, label in enumerate(self.labels)}
-            config.problem_type = "multi_label_classification" if self.multi_label else "single_label_classification"
+            config.id2label = dict(enumerate(self.outcome.names))
+            config.label2id = {label: i for i, label in enumerate(self.outcome.names)}
+            several = isinstance(self.outcome, Bernoulli)
+            config.problem_type = "multi_label_classification" if several else "single_label_classification"
         return model
 
     def read(self, model: nn.Module, batch: Batch, taps: Collection[str] = ()) -> Output:
         from kdlab.model.tap import read
 
         logits, found = read(model, batch, taps)
-        if logits.shape[-1] != len(self.labels):
+        names = self.outcome.names
+        if logits.shape[-1] != len(names):
             raise UserError(
-                f"{type(model).__name__} gives {logits.shape[-1]} logits, but the data has {len(self.labels)} labels "
-                f"({', '.join(self.labels[:8])}): use a model that was trained on these labels, or a fresh head."
+                f"{type(model).__name__} gives {logits.shape[-1]} logits, but the data has {len(names)} labels "
+                f"({', '.join(names[:8])}): use a model that was trained on these labels, or a fresh head."
             )
         return replace(self.frame(logits, batch), taps=found)
 
@@ -99,12 +101,13 @@ class SequenceClassification(Task):
 
     def supervised(self, output: Output, batch: Batch) -> Tensor:
         label, logits = batch.target["label"], widen(output.logits)
-        if label.ndim != (2 if self.multi_label else 1):
+        several = isinstance(self.outcome, Bernoulli)
+        if label.ndim != (2 if several else 1):
             raise UserError(
-                f"task.multi_label is {self.multi_label}, but the data's labels are {tuple(label.shape)}: "
-                f"set task.multi_label={not self.multi_label}."
+                f"task.multi_label is {several}, but the data's labels are {tuple(label.shape)}: "
+                f"set task.multi_label={not several}."
             )
-        if self.multi_label:
+        if several:
             labelled = (label >= 0).all(-1)
             goal = label.clamp(min=0) * (1 - self.label_smoothing) + self.label_smoothing / 2
             values = binary_cross_entropy_with_logits(logits, goal.to(logits), reduction="none").mean(-1)
@@ -117,9 +120,6 @@ class SequenceClassification(Task):
         # a step without any labelled row has count 0: None makes that 0 / 1
         return output.only(labelled, count=batch.size.get("labelled") or None).mean(values)
 
-    def probabilities(self, logits: Tensor) -> Tensor:
-        return widen(logits).sigmoid() if self.multi_label else widen(logits).softmax(-1)
-
     def scored(self, output: Output, batch: Batch) -> tuple[Tensor, Tensor]:
         """Probabilities ``[B, C]``, and the labels as they are in the batch."""
-        return self.probabilities(output.logits), batch.target["label"]
+        return self.outcome.probabilities(output.logits), batch.target["label"]

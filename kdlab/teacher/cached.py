@@ -80,7 +80,7 @@ class Cached(Teacher):
                 "precision": current(),
                 "dtype": dtype if taps or top_k else "float32",
             }
-            if task.by_token or top_k:
+            if task.unit != "row" or top_k:
                 found |= {"task": task.kind, "top_k": top_k, "temperatures": list(self.temperatures) if top_k else []}
             return found
 

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from kdlab.batch import Batch
 from kdlab.error import UserError
+from kdlab.outcome import Outcome
 from kdlab.output import Output
 from kdlab.task.base import Task
 from kdlab.teacher.base import Teacher
-from kdlab.teacher.combine.base import Combine, mixed, spoken
+from kdlab.teacher.combine.base import Combine, mixed
 
 
 @final
@@ -62,10 +63,10 @@ class Ensemble(Teacher):
 
     def read(self, task: Task, batch: Batch) -> Output:
         said = [member.read(task, batch) for member in self.members.values()]
-        log_p = spoken(torch.stack([one.logits for one in said]), task.multi_label)
-        weights = self.combine.weights(log_p, self._state(batch, task.multi_label))
+        log_p = task.outcome.log_probabilities(torch.stack([one.logits for one in said]))
+        weights = self.combine.weights(log_p, self._state(batch, task.outcome))
         return Output(
-            logits=mixed(log_p, weights, task.multi_label),
+            logits=task.outcome.logits(mixed(log_p, weights)),
             mask=said[0].mask,
             taps={tap: one.logits for tap, one in zip(self.offered, said, strict=True)},
             tokens=batch.original.tokens,
@@ -77,8 +78,8 @@ class Ensemble(Teacher):
     def widths(self) -> Mapping[str, int]:
         return dict.fromkeys(self.offered, self.classes)
 
-    def _state(self, batch: Batch, multi_label: bool) -> Tensor:
+    def _state(self, batch: Batch, outcome: Outcome) -> Tensor:
         """``[B, K]``: the labels of the rows that train, -1 where there is none or it must not be known."""
-        label = batch.target["label"].long() if multi_label else batch.target["label"][:, None]
+        label = outcome.states(batch.target["label"])
         trains = torch.from_numpy(self.trains[batch.row.cpu().numpy()]).to(label.device)
         return label.where(trains[:, None], -1)

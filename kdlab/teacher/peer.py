@@ -12,10 +12,11 @@ from torch import nn
 
 from kdlab.batch import Batch
 from kdlab.error import UserError
+from kdlab.outcome import Outcome
 from kdlab.output import Output
 from kdlab.task.base import Task
 from kdlab.teacher.base import Teacher
-from kdlab.teacher.combine.base import mixed, spoken
+from kdlab.teacher.combine.base import mixed
 from kdlab.teacher.combine.mean import Mean
 
 
@@ -50,14 +51,14 @@ class Peer(Teacher):
     @torch.no_grad()
     def read(self, task: Task, batch: Batch) -> Output:
         read = [task.read(model.to(batch.device), batch.original) for model in self.peers.values()]
-        return average(read, task.multi_label)
+        return average(read, task.outcome)
 
     def widths(self) -> Mapping[str, int]:
         return {}
 
 
-def average(said: Sequence[Output], multi_label: bool) -> Output:
+def average(said: Sequence[Output], outcome: Outcome) -> Output:
     """One output with the logits of the mean of probabilities, detached and without taps."""
-    log_p = spoken(torch.stack([one.logits.detach() for one in said]), multi_label)
+    log_p = outcome.log_probabilities(torch.stack([one.logits.detach() for one in said]))
     weights = Mean().weights(log_p, log_p.new_full(log_p.shape[1:-1], -1))
-    return replace(said[0], logits=mixed(log_p, weights, multi_label), taps={})
+    return replace(said[0], logits=outcome.logits(mixed(log_p, weights)), taps={})

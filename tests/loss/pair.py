@@ -22,6 +22,7 @@ import laws
 
 from kdlab.loss.objective import Objective
 from kdlab.loss.term import Side
+from kdlab.outcome import Bernoulli, Real
 from kdlab.output import Output
 
 ROWS = 8
@@ -37,7 +38,8 @@ class Net(nn.Module):
         torch.manual_seed(0)
         term = instantiate(node)
         self.loss = Objective(alpha=1.0, terms={"term": term})
-        several, classes, wide = bool(term.multi_label), term.outputs or 3, 4 if term.same_width else 6
+        several, wide = term.outcome is Bernoulli, 4 if term.same_width else 6
+        classes = 1 if term.outcome is Real else 3
         self.loss.place(2, 4)
         sides = [
             Side(

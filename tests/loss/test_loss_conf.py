@@ -19,6 +19,7 @@ from torch.utils._pytree import tree_leaves
 from kdlab.error import UserError
 from kdlab.loss.objective import Objective
 from kdlab.loss.term import Side
+from kdlab.outcome import Bernoulli, Real
 from kdlab.schedule.base import Schedule
 from kdlab.schedule.cosine import Cosine
 from kdlab.schedule.linear import Linear
@@ -52,12 +53,12 @@ def only(term) -> Objective:
 
 def classes(built) -> int:
     """How many logits the models have: as many as a term wants, where it wants so many."""
-    return next((term.outputs for term in built.terms.values() if term.outputs), 3)
+    return 1 if any(term.outcome is Real for term in built.terms.values()) else 3
 
 
 def outputs(built, width=4, wider=6, **kind):
     wider = width if same_width(built) else wider
-    several = any(term.multi_label for term in built.terms.values())
+    several = any(term.outcome is Bernoulli for term in built.terms.values())
     kind = {"classes": classes(built), "multi_label": several} | kind
     student = laws.output(seed=0, width=width, taps=sorted(built.taps["student"]), **kind)
     several = any(term.several_teachers for term in built.terms.values())

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 from kdlab.error import UserError
 from kdlab.loss.objective import Objective
 from kdlab.loss.term import Side, Term
+from kdlab.outcome import Bernoulli, Choice, Real
 from kdlab.output import Output
 
 CONF = Path(__file__).parents[2] / "conf/loss/term"
@@ -31,13 +32,13 @@ def make(name, classes=5, **changed) -> Term:
     torch.manual_seed(0)
     kind = get_class(NODES[name]._target_)
     term = kind(**settings(name) | changed)
-    classes = term.outputs or classes
+    classes = 1 if term.outcome is Real else classes
     term.connect(Side(classes=classes), Side(classes=classes), 64)
     return term.double()
 
 
 def outputs(term, rows=12):
-    kind = {"rows": rows, "classes": term.outputs or 5, "multi_label": term.multi_label is True}
+    kind = {"rows": rows, "classes": 1 if term.outcome is Real else 5, "multi_label": term.outcome is Bernoulli}
     members = ("logits.one", "logits.three", "logits.two") if term.several_teachers else ()
     return laws.output(seed=0, taps=(), **kind), laws.output(seed=1, taps=members, **kind)
 
@@ -83,7 +84,7 @@ def test_every_number_of_a_term_does_something(name, key):
 def test_labels_matter_exactly_to_the_terms_that_say_so(name):
     term = make(name)
     student, teacher = outputs(term)
-    moved = 1 - student.label if term.multi_label else (student.label + 1) % 5
+    moved = 1 - student.label if term.outcome is Bernoulli else (student.label + 1) % 5
     plain, other = (term(replace(student, label=label), teacher, LATE) for label in (student.label, moved))
     assert torch.equal(plain, other) != term.reads_labels
     none = replace(student, label=-torch.ones_like(student.label))
@@ -104,11 +105,11 @@ def test_the_teacher_matters_exactly_to_the_terms_that_say_so(name):
 def test_the_order_of_the_classes_does_not_matter(name):
     term = make(name)
     student, teacher = outputs(term)
-    if term.outputs or any(parameter.ndim > 1 for parameter in term.parameters()):
+    if term.outcome is Real or any(parameter.ndim > 1 for parameter in term.parameters()):
         pytest.skip("there is no order, or a net has learned it")
     order = torch.tensor([3, 0, 4, 1, 2])
     where = order.argsort()
-    label = student.label[:, order] if term.multi_label else where[student.label]
+    label = student.label[:, order] if term.outcome is Bernoulli else where[student.label]
     moved = replace(student, logits=student.logits[:, order], label=label)
     value = term(moved, changed(teacher, lambda logits: logits[:, order]), LATE)
     torch.testing.assert_close(value, term(student, teacher, LATE))
@@ -152,7 +153,7 @@ def said(term, logits, dtype=None, **known):
     """An output of these logits, with labels; of an ensemble, its members say nearly the same."""
     rows, classes = logits.shape
     label = torch.arange(rows) % classes
-    if term.multi_label:
+    if term.outcome is Bernoulli:
         label = (torch.arange(rows)[:, None] + torch.arange(classes)) % 2
     taps = {f"logits.{name}": logits for name in ("one", "two")} if term.several_teachers else {}
     return Output(logits, torch.ones(rows, dtype=torch.bool), taps=taps, label=label, **known)
@@ -165,7 +166,7 @@ KINDS = [(name, *kind) for name in NODES for kind in LOGITS]
 @pytest.mark.parametrize(("name", "rows", "classes", "scale"), KINDS)
 def test_sure_models_and_many_classes_give_in_float32_what_they_give_in_float64(name, rows, classes, scale):
     term = make(name, classes)
-    one = 1 if term.outputs else classes
+    one = 1 if term.outcome is Real else classes
     found = []
     for dtype in (torch.float64, torch.float32):
         student = confident(0, rows, one, scale, dtype).requires_grad_()
@@ -183,7 +184,7 @@ def test_sure_models_and_many_classes_give_in_float32_what_they_give_in_float64(
 def test_a_copy_of_the_teacher_has_nothing_to_learn_however_sure_it_is(name, rows, classes, scale):
     """A term that is 0 at equality for some logits is so for all, and pushes nowhere."""
     term = make(name, classes)
-    one = 1 if term.outputs else classes
+    one = 1 if term.outcome is Real else classes
 
     def at_equality(scale):
         student = confident(0, rows, one, scale, torch.float32).requires_grad_()
@@ -202,7 +203,7 @@ NOT_ZERO = {"soft_ce", "nkd", "listmle", "pseudo_label", "tf_kd"}
 def test_those_that_are_not_zero_at_equality_are_so_by_definition():
     for name in NOT_ZERO:
         term = make(name)
-        logits = confident(0, 16, term.outputs or 5, 0.3).requires_grad_()
+        logits = confident(0, 16, 1 if term.outcome is Real else 5, 0.3).requires_grad_()
         value = term(said(term, logits), said(term, logits.detach()), LATE)
         assert value > 1e-2, name
 
@@ -223,13 +224,13 @@ def banned(logits, columns):
 def test_banned_classes_leave_value_and_gradient_finite_where_the_divergence_is(name, form):
     """Logits of minus infinity: 0 log 0 is 0."""
     term = make(name)
-    if term.outputs:
+    if term.outcome is Real:
         pytest.skip("numbers and no classes")
     ours, theirs = FORMS[form]
     raw, goal = confident(0, 9, 5, 1.0), banned(confident(1, 9, 5, 1.0), theirs)
     raw.requires_grad_()
     label = torch.arange(9) % 3 + 1
-    if term.multi_label:
+    if term.outcome is Bernoulli:
         label = torch.zeros(9, 5, dtype=torch.long).index_fill(1, torch.tensor([1, 2]), 1)
     s, t = (replace(said(term, logits), label=label) for logits in (banned(raw, ours), goal))
     value = term(s, t, LATE)
@@ -268,10 +269,10 @@ def test_the_value_beside_a_banned_class_is_that_of_the_others():
 def test_one_class_is_told_before_training(name):
     term = make(name)
     logits = torch.zeros(4, 1, dtype=torch.float64, requires_grad=True)
-    known = {"label": torch.zeros(4, 1, dtype=torch.long) if term.multi_label else torch.zeros(4, dtype=torch.long)}
+    known = {"label": torch.zeros((4, 1) if term.outcome is Bernoulli else (4,), dtype=torch.long)}
     taps = {f"logits.{one}": logits for one in ("one", "two")} if term.several_teachers else {}
     said = Output(logits, torch.ones(4, dtype=torch.bool), taps, **known)
-    if term.multi_label is not False:
+    if term.outcome is not Choice:
         assert name == "ctkd_instance" or term(said, said, LATE).isfinite()
         return
     with pytest.raises(UserError, match="two or more labels, but the data has one"):

@@ -10,6 +10,7 @@ from kdlab.loss.logit.binary_kl import BinaryKL
 from kdlab.loss.logit.kl import KL
 from kdlab.loss.objective import Objective
 from kdlab.loss.term import Side
+from kdlab.outcome import Bernoulli, Categorical
 from kdlab.schedule.linear import Linear
 from kdlab.schedule.step import Step
 
@@ -90,12 +91,12 @@ def test_adapters_belong_to_the_objective_and_are_saved():
 
 
 def test_terms_for_the_other_kind_of_labels_are_refused():
-    Objective(0.5, 1.0, {"kl": KL(), "hint": Hint()}).check(multi_label=False)
-    Objective(0.5, 1.0, {"kl": BinaryKL(), "hint": Hint()}).check(multi_label=True)
+    Objective(0.5, 1.0, {"kl": KL(), "hint": Hint()}).check(Categorical())
+    Objective(0.5, 1.0, {"kl": BinaryKL(), "hint": Hint()}).check(Bernoulli())
     with pytest.raises(UserError, match="kd_binary"):
-        Objective(0.5, 1.0, {"kl": KL()}).check(multi_label=True)
+        Objective(0.5, 1.0, {"kl": KL()}).check(Bernoulli())
     with pytest.raises(UserError, match=r"loss\.terms\.kl .*loss=kd"):
-        Objective(0.5, 1.0, {"kl": BinaryKL()}).check(multi_label=False)
+        Objective(0.5, 1.0, {"kl": BinaryKL()}).check(Categorical())
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from torchmetrics.text import Perplexity
 from kdlab.loss.logit.top_k_kl import coarsened_kl
 from kdlab.metric.causal_lm import causal_lm
 from kdlab.metric.fidelity import fidelity
+from kdlab.outcome import Categorical
 from kdlab.top_k import TopK
 
 
@@ -38,7 +39,7 @@ def test_an_impossible_token_gives_a_large_number_and_none_gives_nan():
 def test_fidelity_to_the_largest_logits():
     (student, _), (teacher, _) = said(2), said(3)
     top = TopK.of(teacher, 3)
-    metric = fidelity(top_k=True)
+    metric = fidelity(Categorical(), top_k=True)
     metric.update(student[0], top.index[0], top.value[0], top.at(1.0)[0])
     found = metric.compute()
     assert found["fidelity/agreement"] == (student[0].argmax(-1) == teacher[0].argmax(-1)).float().mean()

@@ -33,7 +33,7 @@ def made(seed, rows=30, multi_label=False):
 @given(st.integers(0, 1000), st.booleans())
 def test_report_and_metric_agree_and_batches_do_not_matter(seed, multi_label):
     probabilities, target = made(seed, multi_label=multi_label)
-    metric = classification(LABELS, multi_label)
+    metric = classification(LABELS)
     for part in (slice(0, 7), slice(7, 30)):
         metric.update(probabilities[part], target[part])
     values = {name: float(value) for name, value in metric.compute().items()}
@@ -79,7 +79,7 @@ def test_unlabelled_rows_are_left_out(multi_label):
     hidden = target.clone()
     hidden[::3] = -1
     seen = torch.arange(30) % 3 > 0
-    metric, fewer = classification(LABELS, multi_label), classification(LABELS, multi_label)
+    metric, fewer = classification(LABELS), classification(LABELS)
     metric.update(probabilities, hidden)
     metric.update(probabilities[::3], hidden[::3])
     fewer.update(probabilities[seen], target[seen])
@@ -126,7 +126,7 @@ def test_training_and_evaluate_are_the_reference_for_sure_and_rare_classes(seed,
     shape = (12, classes) if multi_label else (12,)
     target = torch.randint(0, 2 if multi_label else classes - 1, shape, generator=generator)
     labels = [f"class {number}" for number in range(classes)]
-    metric = classification(labels, multi_label)
+    metric = classification(labels)
     metric.update(probabilities[:5], target[:5])
     metric.update(probabilities[5:], target[5:])
     expected = reference(probabilities, target)
@@ -151,7 +151,7 @@ def test_confidence_of_exactly_one_is_in_the_last_bin():
 def test_every_decision_of_several_labels_is_an_answer():
     """0.1 for a label that is there is 0.9 sure, and wrong."""
     probabilities, target = torch.tensor([[0.1, 0.9]]), torch.tensor([[1, 1]])
-    metric = classification(["a", "b"], multi_label=True)
+    metric = classification(["a", "b"])
     metric.update(probabilities, target)
     assert float(metric.compute()["ece"]) == pytest.approx(0.4)
     assert report(probabilities, target, ["a", "b"])["ece"] == pytest.approx(0.4)
@@ -160,7 +160,7 @@ def test_every_decision_of_several_labels_is_an_answer():
 def test_labels_that_neither_occur_nor_are_predicted_do_not_count():
     probabilities = torch.tensor([[0.9, 0.1, 0.1], [0.8, 0.2, 0.3]])
     target = torch.tensor([[1, 0, 0], [1, 0, 0]])
-    metric = classification(LABELS, multi_label=True)
+    metric = classification(LABELS)
     metric.update(probabilities, target)
     assert metric.compute()["f1_macro"] == report(probabilities, target, LABELS)["f1_macro"] == 1.0
 

@@ -3,15 +3,16 @@ import torch
 
 from kdlab.loss.logit.kl import tempered_kl
 from kdlab.metric.fidelity import fidelity
+from kdlab.outcome import Bernoulli, Categorical
 
 
 def logits(seed):
     return torch.randn(20, 3, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("multi_label", [False, True])
-def test_a_copy_is_faithful(multi_label):
-    metric = fidelity(multi_label)
+@pytest.mark.parametrize("outcome", [Categorical(), Bernoulli()])
+def test_a_copy_is_faithful(outcome):
+    metric = fidelity(outcome)
     metric.update(logits(0), logits(0))
     values = metric.compute()
     assert values["fidelity/agreement"] == 1
@@ -20,7 +21,7 @@ def test_a_copy_is_faithful(multi_label):
 
 def test_is_the_mean_over_rows_whatever_the_batches():
     s, t = logits(0), logits(1)
-    metric = fidelity().clone(prefix="val/")
+    metric = fidelity(Categorical()).clone(prefix="val/")
     for part in (slice(0, 3), slice(3, 20)):
         metric.update(s[part], t[part])
     values = metric.compute()
@@ -29,6 +30,6 @@ def test_is_the_mean_over_rows_whatever_the_batches():
 
 
 def test_multi_label_agreement_is_by_class():
-    metric = fidelity(multi_label=True)
+    metric = fidelity(Bernoulli())
     metric.update(torch.tensor([[1.0, -1.0, 1.0]]), torch.tensor([[2.0, -3.0, -1.0]]))
     assert metric.compute()["fidelity/agreement"] == pytest.approx(2 / 3)

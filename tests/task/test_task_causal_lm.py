@@ -15,6 +15,7 @@ from kdlab.error import UserError
 from kdlab.loss.logit.kl import KL
 from kdlab.loss.objective import Objective
 from kdlab.module.chunk import summed
+from kdlab.outcome import Choice, Outcome, Tokens
 from kdlab.output import Output
 from kdlab.task.causal_lm import CausalLM
 from tests.batches import text
@@ -117,7 +118,7 @@ def row_wise():
         node = {key: 1.0 if OmegaConf.is_interpolation(node, key) else node[key] for key in node if key != "defaults"}
         term = instantiate(node)
         alone = not any(term.taps.values()) and not term.maps_layers and not term.several_teachers
-        if alone and term.row_wise and term.multi_label is not True and term.outputs is None:
+        if alone and term.row_wise and term.outcome in (Outcome, Choice):
             yield pytest.param(node, id=name)
 
 
@@ -148,13 +149,13 @@ def test_what_relates_rows_or_reads_taps_is_refused_early():
     from kdlab.loss.logit.dist import DIST
 
     with pytest.raises(UserError, match="relates the rows"):
-        Objective(0.5, terms={"dist": DIST()}).check(False, by_token=True)
+        Objective(0.5, terms={"dist": DIST()}).check(Tokens(), "token")
     hint = Objective(0.5, terms={"hint": Hint(taps={"student": "hidden.0", "teacher": "hidden.0"})})
-    hint.check(False, by_token=True)
+    hint.check(Tokens(), "token")
     with pytest.raises(UserError, match=r"task\.chunk=null"):
-        hint.check(False, by_token=True, chunk=8)
+        hint.check(Tokens(), "token", chunk=8)
     with pytest.raises(UserError, match="loss/balance"):
-        Objective(0.5, terms={"kl": KL()}, balance=Uncertainty(lr=0.1)).check(False, by_token=True, chunk=8)
+        Objective(0.5, terms={"kl": KL()}, balance=Uncertainty(lr=0.1)).check(Tokens(), "token", chunk=8)
 
 
 def test_only_a_causal_language_model_will_do():

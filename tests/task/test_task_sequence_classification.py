@@ -173,13 +173,15 @@ def test_half_precision_is_computed_wide():
     label = torch.tensor([0, 1])
     out = output(label, dtype=torch.bfloat16)
     assert prepared(class_weights="balanced").supervised(out, labels(label)).dtype == torch.float32
-    torch.testing.assert_close(prepared().probabilities(out.logits).sum(-1), torch.ones(2))
+    torch.testing.assert_close(prepared().outcome.probabilities(out.logits).sum(-1), torch.ones(2))
 
 
 def test_probabilities():
     logits = torch.tensor([[0.0, 100.0, -100.0]])
-    torch.testing.assert_close(prepared().probabilities(logits), torch.tensor([[0.0, 1.0, 0.0]]))
-    torch.testing.assert_close(prepared(multi_label=True).probabilities(logits), torch.tensor([[0.5, 1.0, 0.0]]))
+    torch.testing.assert_close(prepared().outcome.probabilities(logits), torch.tensor([[0.0, 1.0, 0.0]]))
+    torch.testing.assert_close(
+        prepared(multi_label=True).outcome.probabilities(logits), torch.tensor([[0.5, 1.0, 0.0]])
+    )
 
 
 def test_attach_names_the_labels_and_puts_the_head_in(tap):

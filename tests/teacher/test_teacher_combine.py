@@ -14,7 +14,9 @@ from small import options
 
 from kdlab.config import build, conf
 from kdlab.error import UserError
-from kdlab.teacher.combine.base import confidence, entropy, mixed, spoken
+from kdlab.outcome import Bernoulli, Categorical
+from kdlab.teacher.combine.base import confidence, entropy
+from kdlab.teacher.combine.base import mixed as averaged
 from kdlab.teacher.combine.entropy import Entropy
 from kdlab.teacher.combine.mean import Mean
 from kdlab.teacher.combine.routed import Routed
@@ -22,6 +24,18 @@ from kdlab.teacher.combine.weighted import Weighted
 
 OPTIONS = options("teacher/combine")
 SHAPE = st.tuples(st.integers(1, 4), st.integers(1, 5), st.integers(2, 4), st.booleans(), st.integers(0, 99))
+
+
+def outcome(multi):
+    return Bernoulli() if multi else Categorical()
+
+
+def spoken(logits, multi):
+    return outcome(multi).log_probabilities(logits)
+
+
+def mixed(log_p, weights, multi):
+    return outcome(multi).logits(averaged(log_p, weights))
 
 
 def made(option: str, members: int):

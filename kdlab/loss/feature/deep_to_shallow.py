@@ -13,6 +13,7 @@ from kdlab.error import UserError
 from kdlab.loss.logit.kl import tempered_kl
 from kdlab.loss.relation.rows import pool
 from kdlab.loss.term import Side, Term, width
+from kdlab.outcome import Choice
 from kdlab.output import Output, widen
 from kdlab.schedule.base import Schedule, at, bounds, positive, said
 
@@ -52,7 +53,7 @@ class DeepToShallow(Term):
         layers: which inner layers of the student have heads; None: all but the last.
     """
 
-    multi_label = False
+    outcome = Choice
     maps_layers = True
     needs_teacher = False
     reads_labels = True

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from kdlab.loss.logit.divergence import kl, soften
 from kdlab.loss.term import Term, same_classes
+from kdlab.outcome import Choice
 from kdlab.output import Output
 from kdlab.schedule.base import Schedule, at, positive, within
 
@@ -69,7 +70,7 @@ class AdaptiveKL(Term):
         head: the probability that counts as the teacher's head, in [0, 1]; a number or a schedule.
     """
 
-    multi_label = False
+    outcome = Choice
 
     def __init__(
         self,

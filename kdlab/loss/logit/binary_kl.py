@@ -9,6 +9,7 @@ from torch.nn.functional import logsigmoid
 
 from kdlab.loss.logit.divergence import expectation
 from kdlab.loss.term import Term, same_classes
+from kdlab.outcome import Bernoulli
 from kdlab.output import Output, widen
 from kdlab.schedule.base import Schedule, at, positive
 
@@ -49,7 +50,7 @@ class BinaryKL(Term):
         weight, temperature: numbers or schedules.
     """
 
-    multi_label = True
+    outcome = Bernoulli
 
     def __init__(self, weight: float | Schedule = 1.0, temperature: float | Schedule = 1.0) -> None:
         super().__init__()

@@ -9,6 +9,7 @@ from torch import Tensor
 from kdlab.loss.logit.divergence import soften
 from kdlab.loss.logit.kl import tempered_kl
 from kdlab.loss.term import Term, same_classes
+from kdlab.outcome import Choice
 from kdlab.output import Output
 from kdlab.schedule.base import Schedule, at, positive
 
@@ -36,7 +37,7 @@ class ConfidenceKL(Term):
     Source: Furlanello et al. 2018 (Born-Again Networks), arXiv:1805.04770, section 3.2, applied to KL.
     """
 
-    multi_label = False
+    outcome = Choice
 
     def __init__(self, weight: float | Schedule = 1.0, temperature: float | Schedule = 1.0) -> None:
         super().__init__()

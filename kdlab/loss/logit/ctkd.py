@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from kdlab.loss.logit.kl import tempered_kl
 from kdlab.loss.rates import Rates
 from kdlab.loss.term import Term, same_classes
+from kdlab.outcome import Choice
 from kdlab.output import Output, widen
 from kdlab.schedule.base import Schedule, number, within
 
@@ -66,7 +67,7 @@ class CTKD(Term):
     Source: Li et al. 2023 (CTKD, global), arXiv:2211.16231, section 3.
     """
 
-    multi_label = False
+    outcome = Choice
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ from kdlab.error import UserError
 from kdlab.loss.logit.ctkd import curriculum, kl_at, learned_range, reversed_gradient
 from kdlab.loss.rates import Rates
 from kdlab.loss.term import Side, Term, same_classes
+from kdlab.outcome import Choice
 from kdlab.output import Output
 from kdlab.schedule.base import Schedule
 
@@ -35,7 +36,7 @@ class CTKDInstance(Term):
     Source: Li et al. 2023 (CTKD, instance-wise), arXiv:2211.16231, section 3.
     """
 
-    multi_label = False
+    outcome = Choice
 
     def __init__(
         self,

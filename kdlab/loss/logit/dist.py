@@ -9,6 +9,7 @@ from torch import Tensor
 from kdlab.loss.feature.layered import unit
 from kdlab.loss.logit.divergence import soften
 from kdlab.loss.term import Term, same_classes
+from kdlab.outcome import Choice
 from kdlab.output import Output
 from kdlab.schedule.base import Schedule, at, positive, within
 
@@ -88,7 +89,7 @@ class DIST(Term):
     Source: Huang et al. 2022 (DIST), arXiv:2205.10536, section 3.
     """
 
-    multi_label = False
+    outcome = Choice
     row_wise = False
 
     def __init__(

@@ -10,6 +10,7 @@ from kdlab.loss.logit.binary_kl import binary_kl
 from kdlab.loss.logit.divergence import kl
 from kdlab.loss.logit.target import apart, target
 from kdlab.loss.term import Term, same_classes
+from kdlab.outcome import Choice
 from kdlab.output import Output
 from kdlab.schedule.base import Schedule, at, positive, within
 
@@ -52,7 +53,7 @@ class DKD(Term):
     Source: Zhao et al. 2022 (DKD), arXiv:2203.08679, section 3.3.
     """
 
-    multi_label = False
+    outcome = Choice
     reads_labels = True
 
     def __init__(

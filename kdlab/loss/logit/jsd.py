@@ -9,6 +9,7 @@ from torch import Tensor
 from kdlab.error import UserError
 from kdlab.loss.logit.divergence import kl, mix, soften
 from kdlab.loss.term import Term, same_classes
+from kdlab.outcome import Choice
 from kdlab.output import Output
 from kdlab.schedule.base import Schedule, at, bounds, positive, within
 
@@ -50,7 +51,7 @@ class JSD(Term):
         beta: in [0, 1]; a schedule stays inside of (0, 1), since the value jumps at the ends.
     """
 
-    multi_label = False
+    outcome = Choice
 
     def __init__(
         self,

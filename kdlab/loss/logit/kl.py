@@ -8,6 +8,7 @@ from torch import Tensor
 
 from kdlab.loss.logit.divergence import kl, soften
 from kdlab.loss.term import Term, same_classes
+from kdlab.outcome import Choice
 from kdlab.output import Output
 from kdlab.schedule.base import Schedule, at, positive
 
@@ -46,7 +47,7 @@ class KL(Term):
         weight, temperature: numbers or schedules.
     """
 
-    multi_label = False
+    outcome = Choice
 
     def __init__(self, weight: float | Schedule = 1.0, temperature: float | Schedule = 1.0) -> None:
         super().__init__()

@@ -10,6 +10,7 @@ from torch import Tensor
 from kdlab.loss.feature.layered import unit
 from kdlab.loss.logit.kl import tempered_kl
 from kdlab.loss.term import Term, same_classes
+from kdlab.outcome import Choice
 from kdlab.output import Output, widen
 from kdlab.schedule.base import Schedule, at, positive
 
@@ -43,7 +44,7 @@ class LogitStandardisation(Term):
     Source: Sun et al. 2024 (logit standardisation), arXiv:2403.01427.
     """
 
-    multi_label = False
+    outcome = Choice
 
     def __init__(self, weight: float | Schedule = 1.0, temperature: float | Schedule = 1.0) -> None:
         super().__init__()

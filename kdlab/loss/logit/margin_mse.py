@@ -9,6 +9,7 @@ from torch import Tensor
 from kdlab.loss.logit.mse import difference
 from kdlab.loss.logit.target import target
 from kdlab.loss.term import Term, same_classes
+from kdlab.outcome import Choice
 from kdlab.output import Output
 from kdlab.schedule.base import Schedule
 
@@ -47,7 +48,7 @@ class MarginMSE(Term):
         weight: a number or a schedule.
     """
 
-    multi_label = False
+    outcome = Choice
     reads_labels = True
 
     def __init__(self, weight: float | Schedule = 1.0) -> None:

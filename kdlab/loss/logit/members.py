@@ -11,6 +11,7 @@ from torch import Tensor
 from kdlab.error import UserError
 from kdlab.loss.logit.kl import tempered_kl
 from kdlab.loss.term import Term
+from kdlab.outcome import Choice
 from kdlab.output import Output, widen
 from kdlab.schedule.base import Schedule, positive
 
@@ -28,7 +29,7 @@ class Members(Term, ABC):
         UserError: taps that are no members' logits, or just one.
     """
 
-    multi_label = False
+    outcome = Choice
     several_teachers = True
 
     def __init__(

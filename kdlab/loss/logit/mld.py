@@ -8,6 +8,7 @@ from torch import Tensor
 
 from kdlab.loss.logit.binary_kl import binary_kl
 from kdlab.loss.term import Term, same_classes
+from kdlab.outcome import Bernoulli
 from kdlab.output import Output, widen
 from kdlab.schedule.base import Schedule
 
@@ -40,7 +41,7 @@ class MLD(Term):
         weight: a number or a schedule.
     """
 
-    multi_label = True
+    outcome = Bernoulli
 
     def __init__(self, weight: float | Schedule = 1.0) -> None:
         super().__init__()

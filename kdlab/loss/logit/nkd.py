@@ -9,6 +9,7 @@ from torch import Tensor
 from kdlab.loss.logit.divergence import expectation, soften
 from kdlab.loss.logit.target import apart, target
 from kdlab.loss.term import Term, same_classes
+from kdlab.outcome import Choice
 from kdlab.output import Output
 from kdlab.schedule.base import Schedule, at, positive, within
 
@@ -53,7 +54,7 @@ class NKD(Term):
         gamma: >= 0, the weight of the classes that are not the target, a number or a schedule.
     """
 
-    multi_label = False
+    outcome = Choice
     reads_labels = True
 
     def __init__(

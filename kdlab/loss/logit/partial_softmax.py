@@ -12,6 +12,7 @@ from kdlab.loss.logit.binary_kl import binary_kl
 from kdlab.loss.logit.divergence import expectation, kl, log_total
 from kdlab.loss.logit.target import targets
 from kdlab.loss.term import Term, same_classes
+from kdlab.outcome import Bernoulli
 from kdlab.output import Output, widen
 from kdlab.schedule.base import Schedule, at, positive
 
@@ -63,7 +64,7 @@ class PartialSoftmax(Term):
         weight, temperature: numbers or schedules.
     """
 
-    multi_label = True
+    outcome = Bernoulli
     reads_labels = True
 
     def __init__(self, weight: float | Schedule = 1.0, temperature: float | Schedule = 1.0) -> None:

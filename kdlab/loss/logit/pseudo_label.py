@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from kdlab.error import UserError
 from kdlab.loss.term import Term, same_classes
+from kdlab.outcome import Choice
 from kdlab.output import Output, widen
 from kdlab.schedule.base import Schedule, at, bounds, number, said
 
@@ -46,7 +47,7 @@ class PseudoLabel(Term):
         labelled: how much rows with a label of their own count here, from 0 (not at all) up.
     """
 
-    multi_label = False
+    outcome = Choice
 
     def __init__(
         self, weight: float | Schedule = 1.0, threshold: float | Schedule = 0.0, labelled: float = 1.0

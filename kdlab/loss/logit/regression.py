@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn.functional import huber_loss
 
 from kdlab.loss.term import Term, same_classes
+from kdlab.outcome import Real
 from kdlab.output import Output, widen
 from kdlab.schedule.base import Schedule, at, positive
 
@@ -40,7 +41,7 @@ class Regression(Term):
         delta: > 0, where the square becomes a line, in units of the value; a number or a schedule.
     """
 
-    outputs = 1
+    outcome = Real
 
     def __init__(self, weight: float | Schedule = 1.0, delta: float | Schedule = 1.0) -> None:
         super().__init__()

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from kdlab.loss.logit.divergence import kl, mix, soften
 from kdlab.loss.term import Term, same_classes
+from kdlab.outcome import Choice
 from kdlab.output import Output
 from kdlab.schedule.base import Schedule, at, positive, within
 
@@ -42,7 +43,7 @@ class SkewKL(Term):
         skew: in [0, 0.99], a number or a schedule.
     """
 
-    multi_label = False
+    outcome = Choice
 
     def __init__(
         self,

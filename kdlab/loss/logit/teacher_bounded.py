@@ -7,6 +7,7 @@ from typing import final
 from torch import Tensor
 
 from kdlab.loss.term import Term, same_classes
+from kdlab.outcome import Real
 from kdlab.output import Output, widen
 from kdlab.schedule.base import Schedule, at, within
 
@@ -45,7 +46,7 @@ class TeacherBounded(Term):
         margin: >= 0, by how much the student's squared error has to be below the teacher's; a number or a schedule.
     """
 
-    outputs = 1
+    outcome = Real
     reads_labels = True
 
     def __init__(self, weight: float | Schedule = 1.0, margin: float | Schedule = 0.0) -> None:

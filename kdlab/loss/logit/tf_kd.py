@@ -12,6 +12,7 @@ from torch.nn.functional import one_hot
 from kdlab.loss.logit.kl import tempered_kl
 from kdlab.loss.logit.target import label
 from kdlab.loss.term import Term
+from kdlab.outcome import Choice
 from kdlab.output import Output, widen
 from kdlab.schedule.base import Schedule, at, positive, within
 
@@ -52,7 +53,7 @@ class TfKD(Term):
     Source: Yuan et al. 2020 (Tf-KD), arXiv:1909.11723, section 5, with T^2 as in every tempered KL here.
     """
 
-    multi_label = False
+    outcome = Choice
     reads_labels = True
     needs_teacher = False
 

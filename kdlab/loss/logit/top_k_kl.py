@@ -11,6 +11,7 @@ from kdlab.error import UserError
 from kdlab.loss.logit.divergence import kl, log_total
 from kdlab.loss.logit.kl import tempered_kl
 from kdlab.loss.term import Term, same_classes
+from kdlab.outcome import Choice
 from kdlab.output import Output, widen
 from kdlab.schedule.base import Schedule, number, positive
 
@@ -58,7 +59,7 @@ class TopKKL(Term):
         arXiv:1902.10461 (top-K distillation), there without a tail.
     """
 
-    multi_label = False
+    outcome = Choice
     reads_top_k = True
 
     def __init__(self, weight: float | Schedule = 1.0, temperature: float = 1.0) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from kdlab.loss.logit.divergence import entropy, soften
 from kdlab.loss.logit.kl import tempered_kl
 from kdlab.loss.term import Term, same_classes
+from kdlab.outcome import Choice
 from kdlab.output import Output
 from kdlab.schedule.base import Schedule, at, positive
 
@@ -47,7 +48,7 @@ class UncertaintyKL(Term):
     Source: Su et al. 2025 (EA-KD), arXiv:2311.13621.
     """
 
-    multi_label = False
+    outcome = Choice
 
     def __init__(
         self,

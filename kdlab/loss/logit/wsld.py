@@ -10,6 +10,7 @@ from kdlab.loss.logit.divergence import soften
 from kdlab.loss.logit.kl import tempered_kl
 from kdlab.loss.logit.target import label
 from kdlab.loss.term import Term, same_classes
+from kdlab.outcome import Choice
 from kdlab.output import Output
 from kdlab.schedule.base import Schedule, at, positive
 
@@ -47,7 +48,7 @@ class WSLD(Term):
     Source: Zhou et al. 2021 (WSLD), arXiv:2102.00650, section 4.
     """
 
-    multi_label = False
+    outcome = Choice
     reads_labels = True
 
     def __init__(self, weight: float | Schedule = 1.0, temperature: float | Schedule = 1.0) -> None:

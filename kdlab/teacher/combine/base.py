@@ -7,9 +7,6 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import log_softmax, logsigmoid
-
-from kdlab.output import widen
 
 
 class Combine(ABC):
@@ -36,23 +33,14 @@ class Combine(ABC):
         """
 
 
-def spoken(logits: Tensor, multi_label: bool) -> Tensor:
-    """Log-probabilities ``[..., K, S]`` from logits ``[..., C]``; see :class:`Combine`."""
-    logits = widen(logits)
-    if multi_label:
-        return torch.stack([logsigmoid(-logits), logsigmoid(logits)], -1)
-    return log_softmax(logits, -1)[..., None, :]
-
-
-def mixed(log_p: Tensor, weights: Tensor, multi_label: bool) -> Tensor:
-    """Logits ``[B, C]`` of the weighted mean of probabilities: logarithms, or log-odds with ``multi_label``.
+def mixed(log_p: Tensor, weights: Tensor) -> Tensor:
+    """The logarithm ``[B, K, S]`` of the weighted mean of probabilities.
 
     Args:
         log_p: ``[M, B, K, S]``.
         weights: ``[M, B]`` with sum 1 over the members.
     """
-    mean = (log_p + weights.log()[..., None, None]).logsumexp(0)
-    return mean[..., 1] - mean[..., 0] if multi_label else mean.squeeze(-2)
+    return (log_p + weights.log()[..., None, None]).logsumexp(0)
 
 
 def entropy(log_p: Tensor) -> Tensor:
