@@ -9,6 +9,10 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+KEPT = (  # of a checkpoint
+    "global_step", "epoch", "state_dict", "optimizer_states", "lr_schedulers", "teacher", "schedules", "transforms",
+)  # fmt: skip
+
 
 def same(one: Path, two: Path) -> None:
     """Two folders hold the same runs: weights, optimizers, curves and results, bit for bit; only times differ."""
@@ -37,7 +41,7 @@ def same_checkpoints(one: Path, two: Path) -> None:
         if not any((folder / "checkpoints" / name).exists() for folder in (one, two)):
             continue  # a stage may keep no best
         pairs = [torch.load(folder / "checkpoints" / name, weights_only=True) for folder in (one, two)]
-        for key in ("global_step", "epoch", "state_dict", "optimizer_states", "lr_schedulers", "teacher", "schedules"):
+        for key in KEPT:
             if key in pairs[0]:
                 assert_equal(pairs[0][key], pairs[1][key], f"{one.name} {name} {key}")
         kept = [{key: state for key, state in pair.get("callbacks", {}).items() if key != "Speed"} for pair in pairs]

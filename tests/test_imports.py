@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 GROUND = ""  # the files that lie beside the rooms
 TOP = "__main__"
 ORDER = (  # from the ground up: a file imports from its own room and from those before it
-    GROUND, "schedule", "model", "freeze", "penalty", "datamodule", "task", "loss", "metric", "store", "peft",
+    GROUND, "schedule", "model", "freeze", "penalty", "datamodule", "task", "loss", "metric", "store", "transform",
     "teacher", "module", "logger", "callback", "config", "report", "artifact", "fit", "doctor", "help", "launcher",
     "command", TOP,
 )  # fmt: skip

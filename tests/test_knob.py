@@ -68,6 +68,7 @@ ELSEWHERE = {
     "datamodule.augment datamodule.select datamodule.curriculum": "are options of their own, in tests/datamodule",
     "task.multi_label datamodule.multi_label task.head trainer.accumulate_grad_batches": "in test_matrix.py",
     "teacher.recipe teacher.model teacher.generations teacher.tokens_per_batch student.tokenizer": "decide who teaches",
+    "transform": "is a list of options of its own, in tests/transform",
     "student.lr": "is what optimizer.lr is where it is not given",
     "teacher.dtype": "is of taps that kd does not read",
     "teacher.top_k teacher.temperatures": "are refused by kd; in tests/command/test_command_language.py",

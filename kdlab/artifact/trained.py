@@ -26,9 +26,8 @@ from kdlab.model.pretrained import classifier_name, readable
 from kdlab.model.pretrained import read_config as read_shape
 from kdlab.model.save import fingerprint, load, load_tokenizer
 from kdlab.model.tap import classifier
-from kdlab.peft.base import Peft
-from kdlab.peft.save import needs_kdlab
 from kdlab.task.base import Task
+from kdlab.transform.save import needs_kdlab
 
 AGAIN = "delete the folder of its run, and the same command trains it again"
 
@@ -190,7 +189,7 @@ class Trained:
         if "task" in inspect.signature(get_object(node._target_)).parameters:
             given["task"] = task.kind
         model = task.attach(build.make_a(nn.Module, build.factory(node), **given))
-        return build.make_a(Peft, cfg.peft).attach(model) if needs_kdlab(self.weights) else model
+        return build.transforms(cfg).attach(model, None) if needs_kdlab(self.weights) else model
 
 
 def _reorder(model: nn.Module, order: list[int]) -> None:

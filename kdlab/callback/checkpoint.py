@@ -44,7 +44,8 @@ class Checkpoint(LightningCheckpoint):
     A file is written to the disk beside its place and then moved there, so a kill or a power loss at any moment leaves
     the old one or the new one.
     last.ckpt is moved only once its step is logged, which a run that goes on from it does not do again.
-    best.ckpt holds the weights only, and the first of equals stays. Both load with
+    best.ckpt holds the weights only, and the first of equals stays. While a transform changes the model, such as one
+    that prunes it more and more, no weights are the best: the run is for those at its end. Both files load with
     ``torch.load(..., weights_only=True)``.
 
     Args:
@@ -113,6 +114,8 @@ class Checkpoint(LightningCheckpoint):
                 f"callback.checkpoint.monitor={self.monitor} was not logged in validation: choose one of "
                 f"{', '.join(sorted(trainer.callback_metrics))}, or null for no best.ckpt."
             )
+        if not complete(pl_module):
+            return
         value = float(trainer.callback_metrics[self.monitor])
         better = self.best_value is None or (value > self.best_value if self.mode == "max" else value < self.best_value)
         if better and value == value:
@@ -179,6 +182,12 @@ class Checkpoint(LightningCheckpoint):
         if trainer.is_global_zero:
             put(temporary, self.best)
         trainer.strategy.barrier()
+
+
+def complete(learner: pl.LightningModule) -> bool:
+    """Whether the transforms of the model have done all that they were asked for, such as prune it."""
+    transforms = getattr(learner, "transforms", None)
+    return transforms is None or transforms.complete(learner.progress)
 
 
 def before_validation(trainer: pl.Trainer, batch_idx: int) -> bool:

@@ -7,6 +7,7 @@ from typing import Any, final
 import lightning.pytorch as pl
 from lightning.pytorch.trainer.states import TrainerFn
 
+from kdlab.callback.checkpoint import complete
 from kdlab.schedule.patience import Patience
 from kdlab.value import Direction, NonNegative, Whole
 
@@ -15,7 +16,8 @@ from kdlab.value import Direction, NonNegative, Whole
 class EarlyStopping(pl.Callback):
     """Ends the training after ``patience`` validations in a row that were not better than the best before.
 
-    A run that was stopped stays so when it goes on from its last checkpoint. NaN is no gain.
+    A run that was stopped stays so when it goes on from its last checkpoint. NaN is no gain. Validations do not count
+    while a transform of the model is not complete, such as one that prunes it more and more.
 
     Args:
         monitor, mode, patience, min_delta: see :class:`kdlab.schedule.patience.Patience`.
@@ -55,7 +57,7 @@ class EarlyStopping(pl.Callback):
         trainer.should_stop = trainer.should_stop or self.stopped
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
+        if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING or not complete(pl_module):
             return
         ended = self.patience.ends({name: float(value) for name, value in trainer.callback_metrics.items()})
         self.stopped = trainer.strategy.reduce_boolean_decision(ended, all=False)

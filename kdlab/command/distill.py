@@ -97,7 +97,7 @@ def _prepare(job: Job, data: Any, tell: Tell, base: Teaching | None = None) -> P
             "no training row has a label, so the teacher alone can teach: set loss.alpha=1 (with loss=kd, or another "
             "with a teacher), or keep labels (datamodule.per_class or budget above 0, where one of them is set)"
         )
-    settings = shared(job, data, task)
+    settings, transforms = shared(job, data, task), build.transforms(cfg)
     kind = build.teacher_kind(cfg.teacher)
     with reading(loss, "teacher"):
         kind.accept(loss.taps["teacher"])
@@ -109,7 +109,7 @@ def _prepare(job: Job, data: Any, tell: Tell, base: Teaching | None = None) -> P
         found = find_teachers(job, data, task, tell)
     torch.manual_seed(first_seed(cfg))
     student = build.student(cfg, task, data, found["teacher"].model if "teacher" in found else None)
-    student = build.tuned(cfg, student)
+    student = build.transformed(cfg, transforms, student, data)
     if loss.maps_layers:
         loss.place(depth(student) or 0, layers(cfg.teacher, found, student))
         with reading(loss, "teacher"):
@@ -127,11 +127,11 @@ def _prepare(job: Job, data: Any, tell: Tell, base: Teaching | None = None) -> P
     if start is not None and not cfg.allow_overlap and (seen := overlap.of_run(start)) is not None:
         overlap.check(f"start={start.id}", seen, data)
     if not loss.terms:
-        return Prepared(Finetune(model=student, seed=cfg.seed, **settings), teachers=found, start=start)
+        return Prepared(Finetune(model=student, seed=cfg.seed, **settings), {}, found, start, transforms)
     if not loss.needs_teacher:
         loss.connect(own, Side(), rows=len(data.lengths))
         learner = TeacherFree(model=student, loss=loss, seed=cfg.seed, **settings)
-        return Prepared(learner, teachers=found, start=start)
+        return Prepared(learner, {}, found, start, transforms)
     with torch.random.fork_rng(devices=[]):  # found or trained, the teacher leaves the adapters' first weights alone
         found = found or find_teachers(job, data, task, tell)
         with reading(loss, "teacher"), computing(cfg.trainer.precision):
@@ -149,7 +149,7 @@ def _prepare(job: Job, data: Any, tell: Tell, base: Teaching | None = None) -> P
         loss.eval()(task.supervised(probe, rows), probe, said, 0.0)
     loss.train()
     learner = build.make(cfg.module, model=student, loss=loss, teacher=teacher, **settings)
-    return Prepared(learner, known_of(found) | {"perf/teacher_seconds": teacher.seconds}, found, start)
+    return Prepared(learner, known_of(found) | {"perf/teacher_seconds": teacher.seconds}, found, start, transforms)
 
 
 def _attention_and_head(found: Mapping[str, Trained]) -> tuple[int, Callable[[], nn.Linear | None]]:

@@ -292,6 +292,7 @@ def _alone(folder: Path) -> dict[str, Any]:
         key: plain.get(key)
         for key in ("seed", "student", "task", "datamodule", "optimizer", "freeze", "peft", "penalty")
     }
+    kept["transform"] = plain.get("transform") or {}
     if isinstance(kept["datamodule"], dict):
         kept["datamodule"] = {key: value for key, value in kept["datamodule"].items() if key != "unlabelled"}
     loss = plain.get("loss")

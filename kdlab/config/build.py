@@ -22,10 +22,11 @@ from kdlab.error import UserError
 from kdlab.freeze.apply import scales_at, select
 from kdlab.freeze.base import Freeze
 from kdlab.outcome import Bernoulli
-from kdlab.peft.base import Peft
 from kdlab.schedule.base import Schedule, bounds
 from kdlab.task.base import Task
 from kdlab.teacher.base import Teacher
+from kdlab.transform.base import Transform
+from kdlab.transform.sequence import Transforms
 
 Kind = TypeVar("Kind")
 
@@ -266,33 +267,69 @@ def metric(node: DictConfig, task: Task, labels: Sequence[str] = ("no", "yes")) 
     return found
 
 
-def tuned(cfg: DictConfig, model: nn.Module) -> nn.Module:
-    """The model with what ``peft`` adds to it.
+def transforms(cfg: DictConfig) -> Transforms:
+    """The transforms of a run: ``peft`` first, then those of the list ``transform``.
 
     Raises:
-        UserError: ``freeze`` lets nothing of that learn at any time.
+        UserError: one does not work with the trainer.
     """
-    peft = make_a(Peft, cfg.peft)
-    own = {id(parameter) for parameter in model.parameters()}
-    model = peft.attach(model)
-    if all(id(parameter) in own for parameter in model.parameters()):
-        return model
+    found = Transforms({key: transform(key, node) for key, node in transform_nodes(cfg).items()})
+    if "trainer" in cfg:  # the part of a stored run that a model is built of has none
+        strategy = OmegaConf.select(cfg, "trainer.strategy._target_", default="")
+        found.check(split=str(strategy).endswith(".ModelParallelStrategy"), compiled=cfg.compile)
+    return found
+
+
+def transform_nodes(cfg: DictConfig) -> dict[str, DictConfig]:
+    """The nodes of the transforms of a config, by key; runs that were stored before there was a list have none."""
+    listed = cfg.transform if "transform" in cfg else {}
+    return {"peft": cfg.peft} | {f"transform.{name}": node for name, node in listed.items() if node is not None}
+
+
+def transform(key: str, node: DictConfig) -> Transform:
+    """One transform; what is wrong with its values is named by their keys."""
+    try:
+        return make_a(Transform, node)
+    except UserError as problem:
+        if str(problem).split("=")[0].split(" ")[0] not in node:
+            raise
+        raise UserError(f"{key}.{problem}") from problem
+
+
+def transformed(cfg: DictConfig, transforms: Transforms, model: nn.Module, data: Any) -> nn.Module:
+    """The model with its transforms attached.
+
+    Raises:
+        UserError: the model lacks what one needs, or ``freeze`` lets nothing learn at any time of what one adds.
+    """
     policy: Freeze = make(cfg.freeze)
+    known = {id(parameter) for parameter in model.parameters()}
+
+    def look(key: str, model: nn.Module) -> None:
+        own = {id(parameter) for parameter in model.parameters() if parameter.requires_grad} - known
+        known.update(own)
+        if own and not own & _learning(policy, model):
+            part = transforms.parts[key]
+            name = f"{key}={type(part).__name__.lower()}" if key == "peft" else f"{key} ({type(part).__name__})"
+            raise UserError(
+                f"freeze={type(policy).__name__.lower()} lets nothing learn of what {name} adds to the model: set "
+                "freeze=none (peft keeps the model's own weights below the head as they are), or leave it out "
+                "(peft=none)"
+            )
+
+    return transforms.attach(model, data, look)
+
+
+def _learning(policy: Freeze, model: nn.Module) -> set[int]:
+    """The ids of the parameters that learn at the begin, in the middle or at the end of a run."""
     cut = select(policy, model)
-    learning = {
+    return {
         id(parameter)
         for moment in (0.0, 0.5, 1.0)
         for block, scale in zip(cut, scales_at(policy, cut, moment), strict=True)
         for parameter in block.learnable
         if scale
     }
-    if learning <= own:
-        raise UserError(
-            f"freeze={type(policy).__name__.lower()} lets nothing learn of what peft={type(peft).__name__.lower()} "
-            "adds to the model: set freeze=none (peft keeps the model's own weights below the head as they are), or "
-            "peft=none"
-        )
-    return model
 
 
 def optimizer(node: DictConfig) -> Callable[..., torch.optim.Optimizer]:

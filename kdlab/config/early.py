@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import ChoiceSweep, Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -26,7 +26,7 @@ from kdlab.config.signature import signature
 from kdlab.error import UserError
 
 WHICH = ("run", "recipe", "model", "generations", "members", "peers")  # say which teacher; the rest, how it is read
-NAMED = ("callback", "logger")  # mappings of nodes by name
+NAMED = ("callback", "logger", "transform")  # mappings of nodes by name
 
 
 def look(
@@ -157,6 +157,11 @@ def diagnose(verb: str, words: Sequence[Override], conf: Path, own: Path | None)
         key = word.key_or_group
         if word not in groups and not word.is_add() and not word.is_force_add() and not key.startswith("hydra"):
             node = value_at(offer.cfg, key)
+            if node is None and key.split(".")[0] in [one.key_or_group for one in groups if one.is_sweep_override()]:
+                return (
+                    f"'{key}' belongs to the options that the sweep chooses: write {key}='choice({word.value()})', so "
+                    "that it is set in each point and not before"
+                )
             if node is None:
                 return _unknown(verb, key, offer)
             if isinstance(node, DictConfig) and isinstance(word.value(), str | int | float):
@@ -182,8 +187,7 @@ def _option(verb: str, word: Override, offer: Menu) -> str:
     value: Any = word.value()
     if value is None:
         return f"{key}=null chooses nothing; options of {group}: {', '.join(offer.options[group])}."
-    names = [str(one) for one in value.list] if word.is_sweep_override() and hasattr(value, "list") else [value]
-    for name in names:
+    for name in list(value.list) if isinstance(value, ChoiceSweep) else [value]:
         wrong = [one for one in (name if isinstance(name, list) else [name]) if one is not None]
         for one in wrong:
             if str(one) not in offer.options[group]:

@@ -34,6 +34,7 @@ def read_config(folder: Path) -> DictConfig:
         raise UserError(f"{path} cannot be read ({reason}); restore it or delete the run") from problem
     if not isinstance(config, DictConfig) or not config:
         raise UserError(f"{path} holds no config: a mapping was expected; restore it or delete the run")
+    _rename(config)
     for key, text in _texts(OmegaConf.to_container(config), ""):
         if "${" in text:
             raise UserError(
@@ -41,6 +42,13 @@ def read_config(folder: Path) -> DictConfig:
                 "never looked up: write the value in its place, or delete the run"
             )
     return config
+
+
+def _rename(config: DictConfig) -> None:
+    """Let a config that was stored before code moved name the code where it is now."""
+    peft = config.get("peft")
+    if isinstance(peft, DictConfig) and str(peft.get("_target_")).startswith("kdlab.peft."):
+        peft._target_ = str(peft._target_).replace("kdlab.peft.", "kdlab.transform.", 1)
 
 
 def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:

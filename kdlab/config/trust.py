@@ -28,7 +28,10 @@ from kdlab.config.stored import read_config
 from kdlab.error import UserError
 from kdlab.fetch import in_cache
 
-PARTS = {"task": "task", "datamodule": "datamodule", "student": "model", "model": "model", "peft": "peft"}  # -> group
+PARTS = {  # of a run's config -> their config group
+    "task": "task", "datamodule": "datamodule", "student": "model", "model": "model", "peft": "peft",
+    "transform": "transform",
+}  # fmt: skip
 LAYERS, NUMBER = 2048, 2**31  # the most layers, and the largest number, that a stored config may ask for
 
 
@@ -76,7 +79,7 @@ class Trust:
             raise UserError(
                 f"{path} has no seed that is a whole number from 0 to 2^32 - 1; restore it or delete the run"
             )
-        kept = {name: plain[name] for name in ("task", "datamodule", role, "peft") if name in plain}
+        kept = {name: plain[name] for name in ("task", "datamodule", role, "peft", "transform") if name in plain}
         for key, target in sorted(targets(kept), key=lambda named: named[0].count(".")):  # the outermost is named
             self._check(key, target, path)
         for key, value in _leaves(kept):

@@ -144,12 +144,13 @@ class Examination:
         found = {}
         for point in self.points:
             job = _job(point)
-            words = [word for key, word in point.swept.items() if key.split(".")[0] in ("freeze", "peft")]
+            words = [word for key, word in point.swept.items() if key.split(".")[0] in ("freeze", "peft", "transform")]
             name = ", ".join(words) or f"freeze={job.choices.get('freeze', '')}"
             if name not in found:
                 try:
                     with torch.random.fork_rng(devices=[]):
-                        model = build.tuned(job.cfg, copy.deepcopy(student))
+                        transforms = build.transforms(job.cfg)
+                        model = build.transformed(job.cfg, transforms, copy.deepcopy(student), self.models.data(job))
                     found[name] = trainable(build.make(job.cfg.freeze), model)
                 except UserError as problem:
                     self.wrong.setdefault(str(problem), point)

@@ -20,7 +20,7 @@ from kdlab.fit.stage import earlier
 from kdlab.loss.objective import Objective
 from kdlab.task.base import Task
 
-MADE = ("task", "datamodule", "freeze", "peft")  # cheap to make, and making them checks their values
+MADE = ("task", "datamodule", "freeze")  # cheap to make, and making them checks their values
 
 
 def problems(points: Sequence[Point], tell: Callable[[str], None] = lambda told: None) -> dict[str, list[Point]]:
@@ -53,6 +53,7 @@ class Precheck:
                 self._once(where, node)
             if "loss" in job.cfg:
                 self._once("loss", job.cfg.loss, task=_task(job.cfg), teacher=job.cfg.teacher)
+            self._transforms(job)
             if "metric" in job.cfg:
                 self._once("metric", job.cfg.metric, task=_task(job.cfg))
             self._monitors(job)
@@ -97,6 +98,20 @@ class Precheck:
             build.make(node)
         else:
             build.bind(node, where)
+
+    def _transforms(self, job: Job) -> None:
+        """Make the transforms, and check that the trainer suits them."""
+        nodes = [*build.transform_nodes(job.cfg).values(), job.cfg.trainer]
+        key = json.dumps(["transforms", *[OmegaConf.to_container(node, resolve=True) for node in nodes]], default=str)
+        key += str(job.cfg.compile)
+        if key not in self.known:
+            self.known[key] = ""
+            try:
+                build.transforms(job.cfg)
+            except UserError as problem:
+                self.known[key] = str(problem)
+        if self.known[key]:
+            raise UserError(self.known[key])
 
     def _verify(self, job: Job) -> None:
         """Check the chain of teachers; points that differ in nothing that it depends on are asked once."""

@@ -46,8 +46,9 @@ from kdlab.model.save import size_bytes
 from kdlab.model.shard import fill, splits
 from kdlab.module.base import Learner
 from kdlab.module.reader import reader
-from kdlab.peft.save import save_tuned
 from kdlab.precision import computing
+from kdlab.transform.save import save_finished
+from kdlab.transform.sequence import Transforms
 
 log = logging.getLogger(__name__)
 # Lightning's tips and limits say nothing of the run, and frozen blocks are in eval mode on purpose
@@ -79,12 +80,14 @@ class Prepared:
         metrics: what is known of its teachers.
         teachers: these by place in the config.
         start: whose weights the student begins with, if not with its own.
+        transforms: what the model that learns was changed by.
     """
 
     learner: Learner
     metrics: dict[str, float] = field(default_factory=dict)
     teachers: dict[str, Trained] = field(default_factory=dict)
     start: Trained | None = None
+    transforms: Transforms = field(default_factory=Transforms)
 
 
 Tell = Callable[[Mapping[str, Trained]], None]
@@ -149,7 +152,7 @@ def _train(job: Job, run: Run, prepare: Prepare, voice: Voice) -> dict[str, floa
             start += turn.wait()
             measured, metric, keeper = fit(job, run, learner, data, journal, others, voice)
             directions = _directions(learner)
-            learner.model = save_tuned(build.make(cfg.peft), learner.model, data.tokenizer, run.folder / "model")
+            learner.model = save_finished(learner.transforms, learner.model, data.tokenizer, run.folder / "model")
             if learner.task.uses_labels:
                 write_json(run.folder / "model" / "labels.json", list(data.labels))
             known = measured | prepared.metrics | _cost(run, learner, data) | _majority(learner, data)
@@ -199,8 +202,8 @@ def fit(
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     if job.cfg.compile:
         learner.compile_student(trainer)
-    # an augmented row never comes again; a split model has its layers at fixed places
-    elif job.cfg.reuse_frozen and data.augment is None and not splits(trainer):
+    # an augmented row never comes again; a transform may change what is frozen; a split model keeps its layers' places
+    elif job.cfg.reuse_frozen and data.augment is None and learner.transforms.keeps_frozen and not splits(trainer):
         with computing(job.cfg.trainer.precision):
             learner.reader = reader(
                 learner.model, learner.freezing, learner.task, data, learner.taps, Path(job.cfg.outputs) / "store",
@@ -423,7 +426,8 @@ def info(job: Job, run: Run, teachers: Mapping[str, Trained], start: Trained | N
 
 
 def penalised(job: Job, prepared: Prepared) -> Prepared:
-    """The same, with the penalty on the weights, which are still those of the start."""
+    """The same, with its transforms, and the penalty on the weights, which are still those of the start."""
+    prepared.learner.transforms = prepared.transforms
     prepared.learner.penalty = build.make(job.cfg.penalty, model=prepared.learner.model)
     return prepared
 

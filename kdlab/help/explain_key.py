@@ -85,7 +85,7 @@ def places(verb: str, folders: Sequence[Path]) -> list[Place]:
                 if not key.startswith("override "):
                     found.append(Place(verb, package or group.replace("/", "."), group, str(option or "")))
     if any(one.group == "module" for one in found):
-        found.append(Place(verb, "loss.terms.*", "loss/term", ""))
+        found += [Place(verb, "loss.terms.*", "loss/term", ""), Place(verb, "transform.*", "peft", "")]
         below = {"task.head", "datamodule.augment", "datamodule.select", "datamodule.curriculum", "teacher.combine"}
         found += [Place(verb, path, path.replace(".", "/"), "") for path in sorted(below)]
     return sorted(found, key=lambda one: -one.path.count("."))

@@ -27,6 +27,7 @@ from kdlab.penalty.base import Penalty
 from kdlab.penalty.none import Nothing
 from kdlab.schedule.base import Schedule, held
 from kdlab.task.base import Task
+from kdlab.transform.sequence import Transforms
 
 
 class Learner(LightningModule, ABC):
@@ -65,6 +66,7 @@ class Learner(LightningModule, ABC):
         self.scheduler = scheduler
         self.freezing = freeze
         self.penalty: Penalty = Nothing(model)
+        self.transforms = Transforms()  # what the model was changed by
         self.seed = seed
         self.val_metric = metric.clone(prefix="val/")
         self.test_metric = metric.clone(prefix="test/")
@@ -98,6 +100,7 @@ class Learner(LightningModule, ABC):
                 "penalty adds to gradients, which trainer.precision=16-mixed scales: use trainer.precision=bf16-mixed "
                 "or 32-true, or penalty=none"
             )
+        self.transforms.check(splits(trainer), compiled=False)
         if splits(trainer):
             for reason, found in self.unsplittable().items():
                 if found:
@@ -130,6 +133,7 @@ class Learner(LightningModule, ABC):
                 f"compile=true needs a whole model, whose head task.chunk={self.task.chunk} runs apart: set "
                 "compile=false or task.chunk=null"
             )
+        self.transforms.check(split=False, compiled=True)
         from kdlab.module.compiled import Compiled  # imports the compiler, which takes a second
 
         self.reader = Compiled(self.model, self.taps)
@@ -222,6 +226,10 @@ class Learner(LightningModule, ABC):
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         self.tell(self.penalty.add())
 
+    def optimizer_step(self, *arguments: Any, **named: Any) -> None:
+        super().optimizer_step(*arguments, **named)
+        self.transforms.after_step(self.model, self.progress)
+
     @property
     def schedules(self) -> list[Schedule]:
         """All schedules that the run follows, in a fixed order."""
@@ -238,11 +246,14 @@ class Learner(LightningModule, ABC):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if any(states := [one.state() for one in self.schedules]):
             checkpoint["schedules"] = states
+        if transforms := self.transforms.state():
+            checkpoint["transforms"] = transforms
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if "schedules" in checkpoint:
             for one, state in zip(self.schedules, checkpoint["schedules"], strict=True):
                 one.restore(state)
+        self.transforms.load_state(checkpoint.get("transforms", {}), self.trainer.strategy.root_device)
 
     def table(self) -> list[dict[str, Any]]:
         """One row a block: its parameters, how many of them learn at the end, and their learning-rate factor."""

@@ -133,7 +133,7 @@ def test_an_option_of_the_users_own_folder_is_allowed(kdlab, run, monkeypatch, t
     sys.modules.pop("ownlab", None)
 
 
-GROUPS = ("task", "datamodule", "model", "peft")  # what a model and its data are built of
+GROUPS = ("task", "datamodule", "model", "peft", "transform")  # what a model and its data are built of
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -206,7 +206,7 @@ def test_values_that_no_run_has_are_one_sentence(kdlab, run, place, value):
 def test_only_what_a_model_and_its_data_need_is_read(run):
     change(run, lambda config: config.update(logger={"evil": {"_target_": "os.mkdir", "_args_": [MARK]}}))
     read = Trust().read(run)
-    assert set(read) <= {"task", "datamodule", "student", "peft", "seed"}
+    assert set(read) <= {"task", "datamodule", "student", "peft", "transform", "seed"}
 
 
 def test_what_the_user_names_in_one_place_is_not_allowed_in_another(run):

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from kdlab.error import UserError
-from kdlab.peft.base import Peft, only_head
-from kdlab.peft.library import library
-from kdlab.peft.place import find
+from kdlab.transform.base import Peft, only_head
+from kdlab.transform.library import library
+from kdlab.transform.place import find
 from kdlab.value import Width
 
 STARTS = ("random", "zero")
@@ -40,17 +40,17 @@ class Prefix(Peft):
     encoder Liu et al. 2021 (P-Tuning v2), arXiv:2110.07602, section 3.2. Here each layer has a network of its own.
     """
 
-    merges = False
+    plain = False
 
     def __init__(self, tokens: Width, hidden: Width | None = None, start: Literal["random", "zero"] = "random") -> None:
         if tokens < 1 or (hidden is not None and hidden < 1):
-            raise UserError(f"peft.tokens={tokens} and peft.hidden={hidden} must be at least 1, or hidden null")
+            raise UserError(f"tokens={tokens} and hidden={hidden} must be at least 1, or hidden null")
         if start not in STARTS:
-            raise UserError(f"peft.start={start} is not known: choose one of {', '.join(STARTS)}")
+            raise UserError(f"start={start} is not known: choose one of {', '.join(STARTS)}")
         self.tokens, self.hidden, self.start = tokens, hidden, start
 
-    def attach(self, model: nn.Module) -> nn.Module:
-        """See :class:`Peft`."""
+    def attach(self, model: nn.Module, data: Any) -> nn.Module:
+        """See :class:`Transform`."""
         library()
         from peft.tuners.prefix_tuning import PrefixEncoder, PrefixTuningConfig
 
@@ -73,10 +73,6 @@ class Prefix(Peft):
             )  # fmt: skip
             attention.add_module("prefix", PrefixEncoder(config).to(weight))
             attention.register_forward_pre_hook(_lengthen, with_kwargs=True)
-        model.tuned_by = "prefix"  # type: ignore[assignment]
-        return model
-
-    def merge(self, model: nn.Module) -> nn.Module:
         return model
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import initialize_config_dir
+from omegaconf import OmegaConf
 from small import crossed, knob, nodes, options, shrink, small, tiny_teacher, train
 
 from kdlab.artifact.trained import named
 from kdlab.config import build, conf
 from kdlab.error import UserError
 from kdlab.model.block import blocks
-from kdlab.peft.save import NOTE
+from kdlab.transform.save import NOTE
 
 METHODS = [name for name in options("peft") if name != "none"]
 
@@ -101,8 +102,8 @@ def test_a_tuned_run_can_be_loaded_teach_and_be_evaluated(kdlab, tiny, name):
     with torch.no_grad():
         said = trained.model.eval()(input_ids=ids).logits
         plain = AutoModelForSequenceClassification.from_pretrained(run / "model").eval()(input_ids=ids).logits
-    merges = not (run / "model" / NOTE).exists()
-    assert torch.allclose(said, plain, atol=1e-6) == merges
+    whole = not (run / "model" / NOTE).exists()
+    assert torch.allclose(said, plain, atol=1e-6) == whole
     metrics = json.loads((run / "metrics.json").read_text())
     assert 0 < metrics["model/trainable_parameters"] < metrics["model/parameters"] / 2
 
@@ -129,3 +130,31 @@ def test_a_model_that_needs_its_run_says_so_without_it(kdlab, tiny):
     (run / "model").rename("moved/model")
     with pytest.raises(UserError, match="name the whole run directory"):
         _ = named("moved/model", Path("outputs")).model
+
+
+def test_a_run_that_was_stored_when_peft_was_no_transform_is_still_read(kdlab, tiny):
+    """Its config names code that moved, has no list of transforms, and the note beside its weights has another name."""
+    words = [word for word in tiny["finetune"] if not word.startswith("trainer.max_epochs")]
+    code, _, err = kdlab("finetune", *words, "peft=adapter", "peft.size=4", "trainer.max_epochs=1", "logger=none")
+    assert code == 0, err
+    (run,) = runs("finetune")
+    config = OmegaConf.load(run / "config.yaml")
+    config.peft._target_ = "kdlab.peft.adapter.Adapter"
+    del config["transform"]
+    OmegaConf.save(config, run / "config.yaml")
+    (run / "model" / NOTE).rename(run / "model" / "peft.json")
+    before = json.loads((run / "metrics.json").read_text())["test/accuracy"]
+    code, _, err = kdlab("evaluate", f"run={run.name}", "repeats=1")
+    assert code == 0, err
+    (report,) = Path("outputs/evaluate").glob("*/report.json")
+    assert json.loads(report.read_text())["models"]["trained"]["accuracy"] == pytest.approx(before)
+    Path("texts.csv").write_text("text\na good film\n")
+    code, out, err = kdlab("predict", f"run={run.name}", "path=texts.csv")
+    assert code == 0 and "a good film" in out, err
+    code, _, err = kdlab("report")
+    assert code == 0, err
+    words = [word for word in tiny["distill"] if not word.startswith(("teacher.recipe", "trainer.max_epochs"))]
+    code, _, err = kdlab("distill", *words, f"teacher.run={run.name}", "trainer.max_epochs=1", "logger=none")
+    assert code == 0, err
+    (student,) = runs("distill")
+    assert json.loads((student / "metrics.json").read_text())["teacher/test/accuracy"] == pytest.approx(before)

@@ -9,6 +9,7 @@ import torch
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 from small import options
+from torch._dynamo.exc import TorchDynamoException
 
 from kdlab.config import conf
 from kdlab.error import UserError
@@ -17,6 +18,7 @@ from kdlab.freeze.none import Nothing
 from kdlab.model.block import blocks
 from kdlab.model.save import load, save
 from kdlab.model.tap import available, read
+from kdlab.module.compiled import Compiled
 from tests.batches import text
 
 FAMILIES = ["bert", "roberta", "distilbert", "gpt2", "electra", "llama"]
@@ -55,7 +57,7 @@ def tuned(make, name, family, **more):
     model = make(family)
     before = {id(parameter) for parameter in model.parameters()}
     peft = method(name, **more)
-    model = peft.attach(model)
+    model = peft.attach(model, None)
     return peft, model, {key for key, value in model.named_parameters() if id(value) not in before}
 
 
@@ -88,7 +90,7 @@ def test_it_begins_as_the_model_that_it_was_added_to_and_taps_have_their_shapes(
     logits, values = read(plain, text(batch), taps)
     again, others = read(model.eval(), text(batch), taps)
     assert {tap: value.shape for tap, value in others.items()} == {tap: value.shape for tap, value in values.items()}
-    if method(name).merges:  # an adapter is nearly nothing at first; prompts and prefixes are not
+    if method(name).plain:  # an adapter is nearly nothing at first; prompts and prefixes are not
         torch.testing.assert_close(again, logits)
         for tap in taps:
             torch.testing.assert_close(others[tap], values[tap])
@@ -111,11 +113,11 @@ def test_merged_it_says_the_same_and_is_the_plain_model(loud, batch, tmp_path, n
     said = read(model.eval(), text(batch))[0]
     assert not torch.allclose(said, read(loud(family), text(batch))[0], atol=1e-2), "what was added does nothing"
     copied = copy.deepcopy(model)
-    merged = peft.merge(model)
+    merged = peft.finish(model)
     torch.testing.assert_close(read(merged.eval(), text(batch))[0], said, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(read(copied, text(batch))[0], said)
     plain = loud(family)
-    if peft.merges:
+    if peft.plain:
         assert {key: type(one) for key, one in merged.named_modules()} == {
             key: type(one) for key, one in plain.named_modules()
         }
@@ -130,7 +132,7 @@ def test_merged_it_says_the_same_and_is_the_plain_model(loud, batch, tmp_path, n
 @pytest.mark.parametrize("name", METHODS)
 def test_a_model_without_attention_is_refused_with_what_is_allowed(make_mlp, name):
     with pytest.raises(UserError, match=r"minilm_l6.*peft=none"):
-        method(name).attach(make_mlp())
+        method(name).attach(make_mlp(), None)
 
 
 @pytest.mark.parametrize(
@@ -143,9 +145,9 @@ def test_values_out_of_range_are_told(name, setting):
 
 
 @pytest.mark.parametrize("places", [[], ["keys"]])
-def test_places_are_told(make, places):
+def test_places_are_told(places):
     with pytest.raises(UserError, match=r"choose .*query, key, value"):
-        method("lora", modules=places).attach(make("bert"))
+        method("lora", modules=places)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -181,7 +183,7 @@ def test_dora_keeps_a_norm_of_each_output(make):
     whole = query.base_layer.weight + scale * query.lora_B["default"].weight @ query.lora_A["default"].weight
     magnitude = query.lora_magnitude_vector["default"].weight
     goal = magnitude[:, None] * whole / whole.norm(dim=1, keepdim=True)
-    peft.merge(model)
+    peft.finish(model)
     torch.testing.assert_close(model.bert.encoder.layer[0].attention.self.query.weight, goal)
 
 
@@ -207,3 +209,17 @@ def test_an_adapter_is_a_bottleneck_before_the_residual_sum(make):
     torch.testing.assert_close(dense(inner), plain + hidden @ own.up.weight.T + own.up.bias)
     assert sum(p.numel() for p in own.parameters()) == 2 * 3 * 8 + 3 + 8
     assert len(added) == 4 * 2 * 4, "two a layer, of four tensors each"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_it_compiles_to_one_graph_where_it_is_said_to(make, batch, name):
+    peft, model, _ = tuned(make, name, "bert")
+    reader = Compiled(model.eval(), ["hidden.0"], backend="eager")
+    if not peft.compiles:
+        with pytest.raises(TorchDynamoException):
+            reader.watch.read(text(batch))
+        return
+    logits, taps = reader.watch.read(text(batch))
+    again, others = read(model, text(batch), ["hidden.0"])
+    torch.testing.assert_close(logits, again)
+    torch.testing.assert_close(taps["hidden.0"], others["hidden.0"])

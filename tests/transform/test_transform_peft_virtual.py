@@ -37,7 +37,7 @@ def tuned(make, name, family, attention=None, **settings):
     kind = get_object(node.pop("_target_"))
     model = loud(make, family, attention)
     torch.manual_seed(5)
-    return kind(**node | {"tokens": TOKENS} | settings).attach(model)
+    return kind(**node | {"tokens": TOKENS} | settings).attach(model, None)
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
@@ -157,11 +157,11 @@ def test_a_prefix_may_be_made_by_a_network(make, batch):
     [
         ("prefix", "distilbert", {}, r"takes earlier keys and values.* peft=prompt"),
         ("prompt", "albert", {}, r"reads the first token before it pools.*peft=none"),
-        ("prompt", "bert", {"tokens": 0}, r"peft\.tokens=0 .* 1 or more"),
-        ("prompt", "bert", {"start": "text"}, r"peft\.start=text .* vocabulary, random"),
-        ("prefix", "bert", {"tokens": 0}, r"peft\.tokens=0 .* at least 1"),
-        ("prefix", "bert", {"hidden": 0}, r"peft\.hidden=0 .* at least 1"),
-        ("prefix", "bert", {"start": "vocabulary"}, r"peft\.start=vocabulary .* random, zero"),
+        ("prompt", "bert", {"tokens": 0}, r"tokens=0 .* 1 or more"),
+        ("prompt", "bert", {"start": "text"}, r"start=text .* vocabulary, random"),
+        ("prefix", "bert", {"tokens": 0}, r"tokens=0 .* at least 1"),
+        ("prefix", "bert", {"hidden": 0}, r"hidden=0 .* at least 1"),
+        ("prefix", "bert", {"start": "vocabulary"}, r"start=vocabulary .* random, zero"),
     ],
 )
 def test_what_cannot_be_is_refused_with_what_can(make, name, family, settings, told):

@@ -7,8 +7,8 @@ from typing import Any, final
 from torch import Tensor, nn
 
 from kdlab.error import UserError
-from kdlab.peft.base import Peft, only_head
-from kdlab.peft.place import find
+from kdlab.transform.base import Peft, only_head
+from kdlab.transform.place import find
 from kdlab.value import Width
 
 
@@ -39,15 +39,15 @@ class Adapter(Peft):
     that without adapters).
     """
 
-    merges = False
+    plain = False
 
     def __init__(self, size: Width) -> None:
         if size < 1:
-            raise UserError(f"peft.size={size} is no width of a bottleneck: give 1 or more, such as 64")
+            raise UserError(f"size={size} is no width of a bottleneck: give 1 or more, such as 64")
         self.size = size
 
-    def attach(self, model: nn.Module) -> nn.Module:
-        """See :class:`Peft`."""
+    def attach(self, model: nn.Module, data: Any) -> nn.Module:
+        """See :class:`Transform`."""
         ends = find(model, ("attention_output", "output"), "peft=adapter")
         only_head(model)
         for end in ends.values():
@@ -55,10 +55,6 @@ class Adapter(Peft):
             features = int(getattr(end, "out_features", 0) or weight.shape[1])
             end.add_module("adapter", Bottleneck(features, self.size).to(weight))
             end.register_forward_hook(_append)
-        model.tuned_by = "adapter"  # type: ignore[assignment]
-        return model
-
-    def merge(self, model: nn.Module) -> nn.Module:
         return model
 
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from kdlab.error import UserError
-from kdlab.peft.base import FAMILIES, Peft, only_head
-from kdlab.peft.library import library
+from kdlab.transform.base import FAMILIES, Peft, only_head
+from kdlab.transform.library import library
 from kdlab.value import Width
 
 STARTS = {"vocabulary": "SAMPLE_VOCAB", "random": "RANDOM"}
@@ -37,17 +37,17 @@ class Prompt(Peft):
     language model's own; a classifier's is new, and learns.
     """
 
-    merges = False
+    plain = False
 
     def __init__(self, tokens: Width, start: Literal["vocabulary", "random"] = "vocabulary") -> None:
         if tokens < 1:
-            raise UserError(f"peft.tokens={tokens} is no length of a prompt: give 1 or more, such as 20")
+            raise UserError(f"tokens={tokens} is no length of a prompt: give 1 or more, such as 20")
         if start not in STARTS:
-            raise UserError(f"peft.start={start} is not known: choose one of {', '.join(STARTS)}")
+            raise UserError(f"start={start} is not known: choose one of {', '.join(STARTS)}")
         self.tokens, self.start = tokens, start
 
-    def attach(self, model: nn.Module) -> nn.Module:
-        """See :class:`Peft`."""
+    def attach(self, model: nn.Module, data: Any) -> nn.Module:
+        """See :class:`Transform`."""
         library()
         from peft.tuners.prompt_tuning import PromptEmbedding, PromptTuningConfig
 
@@ -71,10 +71,6 @@ class Prompt(Peft):
             pooler.register_forward_pre_hook(_real)
             pooler.virtual_tokens = self.tokens
         model.virtual_tokens = self.tokens  # type: ignore[assignment]
-        model.tuned_by = "prompt"  # type: ignore[assignment]
-        return model
-
-    def merge(self, model: nn.Module) -> nn.Module:
         return model
 
 

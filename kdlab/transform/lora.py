@@ -7,7 +7,7 @@ from typing import Any, final
 from torch import nn
 
 from kdlab.error import UserError
-from kdlab.peft.library import Injected, transposed
+from kdlab.transform.library import Injected, transposed
 from kdlab.value import Positive, Share, Width
 
 
@@ -19,7 +19,7 @@ class LoRA(Injected):
         rank: >= 1.
         alpha: > 0; what the update is multiplied with, times rank.
         dropout: of what enters A, in [0, 1).
-        modules: places as in :data:`kdlab.peft.place.PLACES`, or ``[all]``; the source's choice is query and value.
+        modules: places as in :data:`kdlab.transform.place.PLACES`, or ``[all]``; the source's are query and value.
         magnitude: whether the norm of every output learns by itself (DoRA).
 
     Source: Hu et al. 2021, arXiv:2106.09685, section 4.1; with ``magnitude`` Liu et al. 2024 (DoRA), arXiv:2402.09353,
@@ -32,10 +32,11 @@ class LoRA(Injected):
         super().__init__(modules)
         if rank < 1 or alpha <= 0 or not 0 <= dropout < 1:
             raise UserError(
-                f"peft.rank={rank}, peft.alpha={alpha}, peft.dropout={dropout}: rank must be at least 1, alpha more "
+                f"rank={rank}, alpha={alpha}, dropout={dropout}: rank must be at least 1, alpha more "
                 "than 0, and dropout at least 0 and below 1"
             )
         self.rank, self.alpha, self.dropout, self.magnitude = rank, alpha, dropout, magnitude
+        self.compiles = not magnitude  # the library looks names up while it computes DoRA
 
     def config(self, paths: dict[str, nn.Module]) -> Any:
         from peft import LoraConfig

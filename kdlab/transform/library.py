@@ -10,15 +10,15 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from kdlab.error import UserError
-from kdlab.peft.base import Peft, only_head
-from kdlab.peft.place import find, known
+from kdlab.transform.base import Peft, only_head
+from kdlab.transform.place import find, known
 
 
 class Injected(Peft, ABC):
     """Adds to linear maps of the layers; a subclass says what.
 
     Args:
-        modules: places as in :data:`kdlab.peft.place.PLACES`, or ``[all]``.
+        modules: places as in :data:`kdlab.transform.place.PLACES`, or ``[all]``.
     """
 
     def __init__(self, modules: list[str]) -> None:
@@ -28,8 +28,8 @@ class Injected(Peft, ABC):
     def config(self, paths: dict[str, nn.Module]) -> Any:
         """The library's own config for the modules at these dotted paths."""
 
-    def attach(self, model: nn.Module) -> nn.Module:
-        """See :class:`Peft`."""
+    def attach(self, model: nn.Module, data: Any) -> nn.Module:
+        """See :class:`Transform`."""
         peft = library()
         paths = find(model, self.modules, "peft.modules")
         with warnings.catch_warnings():
@@ -41,8 +41,8 @@ class Injected(Peft, ABC):
             parameter.requires_grad_(True)
         return model
 
-    def merge(self, model: nn.Module) -> nn.Module:
-        """See :class:`Peft`."""
+    def finish(self, model: nn.Module) -> nn.Module:
+        """See :class:`Transform`."""
         from peft.tuners.tuners_utils import BaseTunerLayer
 
         for path, layer in [(name, one) for name, one in model.named_modules() if isinstance(one, BaseTunerLayer)]:

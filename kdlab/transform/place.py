@@ -9,7 +9,7 @@ from transformers.pytorch_utils import Conv1D
 
 from kdlab.error import UserError
 from kdlab.model.block import blocks
-from kdlab.peft.base import FAMILIES
+from kdlab.transform.base import FAMILIES
 
 PLACES = {  # the ends of the dotted paths: BERT and its relatives, DistilBERT, ALBERT, Llama, GPT-2
     "query": ("query", "q_lin", "q_proj", "c_attn"),
@@ -31,12 +31,8 @@ def find(model: nn.Module, places: Collection[str], who: str) -> dict[str, nn.Mo
         who: what asks, for the sentence to the user.
 
     Raises:
-        UserError: no such place, or a model whose layers have none of them.
+        UserError: the model's layers have none of them.
     """
-    if unknown := [place for place in places if place not in PLACES]:
-        raise UserError(f"{who} names the place '{unknown[0]}': choose among {', '.join(PLACES)}")
-    if not places:
-        raise UserError(f"{who} is empty: choose at least one of {', '.join(PLACES)}")
     inside = {
         id(part)
         for block in blocks(model)
@@ -65,5 +61,15 @@ def at(path: str) -> set[str]:
 
 
 def known(words: Sequence[str]) -> list[str]:
-    """``[all]`` as the names of all places."""
-    return list(PLACES) if list(words) == ["all"] else list(words)
+    """``[all]`` as the names of all places.
+
+    Raises:
+        UserError: there is no such place, or none is named.
+    """
+    if list(words) == ["all"]:
+        return list(PLACES)
+    if unknown := [word for word in words if word not in PLACES]:
+        raise UserError(f"modules names the place '{unknown[0]}': choose among {', '.join(PLACES)}, or [all]")
+    if not words:
+        raise UserError(f"modules is empty: choose at least one of {', '.join(PLACES)}, or [all]")
+    return list(words)

@@ -6,8 +6,8 @@ from typing import Any, final
 
 from torch import nn
 
-from kdlab.peft.library import Injected, transposed
-from kdlab.peft.place import at
+from kdlab.transform.library import Injected, transposed
+from kdlab.transform.place import at
 
 
 @final
@@ -18,7 +18,7 @@ class IA3(Injected):
     ``optimizer.weight_decay=0``.
 
     Args:
-        modules: places as in :data:`kdlab.peft.place.PLACES`; the source's are key, value and output.
+        modules: places as in :data:`kdlab.transform.place.PLACES`; the source's are key, value and output.
 
     Source: Liu et al. 2022, arXiv:2205.05638, section 3.3.
     """
