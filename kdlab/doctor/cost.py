@@ -65,7 +65,8 @@ def measure(learner: Learner, data: Any, fit: Callable[..., Trainer], teacher: i
         "activations": int(meter.saved * longest / meter.parts / max(1, meter.tokens)),
         "teacher": teacher,
     }
-    token = reading(learner.model, *next(iter(data.train_dataloader()))["input_ids"].shape)
+    first = next(iter(data.train_dataloader()))
+    token = reading(learner.model, len(first), first.length)
     warm = meter.seconds[1:] or meter.seconds
     return Cost(float(np.mean(warm)), token, {name: count for name, count in memory.items() if count})
 

@@ -298,7 +298,8 @@ class Examination:
         self.page.adapters(_adapters(prepared.learner))
         validated = cost.validations(batches, plain, steps) * _tokens(data, "val") + _tokens(data, "test")
         parts = {"student" if "student" in job.cfg else "model": steps * measured.step + validated * measured.token}
-        shape = next(iter(part.train_dataloader()))["input_ids"].shape
+        batch = next(iter(part.train_dataloader()))
+        shape = (len(batch), batch.length)
         with computing(job.cfg.trainer.precision):
             once = self._first(job, measured, data, shape, bool(store))
         threads = job.cfg.cluster.threads or torch.get_num_threads()
