@@ -9,8 +9,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
+from verbs import VERBS
 
-from kdlab.__main__ import VERBS
 from kdlab.artifact.find import WHICH
 from kdlab.config import conf
 from kdlab.help.comment import comments

@@ -1,4 +1,4 @@
-"""A user's own loss, model, freezing policy and dataset: one Python file and one YAML each, and nothing else edited."""
+"""A user's own options and commands: one Python file and one YAML each, and no edit to a file that exists."""
 
 from __future__ import annotations
 
@@ -119,6 +119,30 @@ FILES = {
         batch_size: 16
         seed: ${seed}
         """,
+    "smallest.py": '''
+        """`kdlab smallest`: the finished run with the fewest parameters."""
+        from pathlib import Path
+
+        from kdlab.error import UserError
+        from kdlab.report.read import records
+
+        def main(cfg):
+            found = [run for run in records(Path(cfg.outputs)) if run.metrics.get("model/parameters")]
+            if not found:
+                raise UserError(f"{cfg.outputs} has no finished run; train one, or set outputs=FOLDER")
+            run = min(found, key=lambda run: run.metrics["model/parameters"])
+            print(f"{run.id}: {run.metrics['model/parameters']:.0f} {cfg.unit}")
+
+        def interrupted(words):
+            return "looks again"
+        ''',
+    "conf/smallest.yaml": """
+        # Name the finished run with the fewest parameters
+        # kdlab smallest --config-dir=conf
+        defaults: [plain, _self_]
+        outputs: outputs  # the folder that holds <command>/<id>/
+        unit: parameters  # what to call them
+        """,
 }
 
 
@@ -228,3 +252,57 @@ def test_options_of_ones_own_are_listed_and_a_typo_in_them_fails(mine, kdlab):
     code, _, err = kdlab("distill", "--config-dir", str(mine / "conf"), "freeze=mine", "freeze.blok=2")
     assert code == 2
     assert "blok" in err
+
+
+def test_a_command_of_ones_own(mine, tmp_path, monkeypatch):
+    folder = ["--config-dir", str(mine / "conf")]
+
+    def kdlab(*words: str) -> tuple[int, str, str]:
+        code = [sys.executable, "-m", "kdlab", *words]
+        done = subprocess.run(
+            code, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+        )
+        return done.returncode, done.stdout, done.stderr
+
+    for name, size in (("large", 200), ("small", 100)):
+        run = tmp_path / "outputs/finetune" / name
+        run.mkdir(parents=True)
+        (run / "config.yaml").write_text("command: finetune\nseed: 0\n")
+        (run / "metrics.json").write_text(json.dumps({"model/parameters": size}))
+        (run / "done.json").write_text(json.dumps({"state": "finished", "value": 1.0, "metric": "val/accuracy"}))
+    assert kdlab("smallest", *folder) == (0, "small: 100 parameters\n", "")
+    assert kdlab("smallest", *folder, "unit=weights")[1] == "small: 100 weights\n"
+    code, _, err = kdlab("smallest", *folder, "outputs=nowhere")
+    assert (code, err) == (2, "error: nowhere has no finished run; train one, or set outputs=FOLDER\n")
+    code, _, err = kdlab("smallest", *folder, "unt=weights")
+    assert code == 2 and "There is no setting 'unt' in `kdlab smallest`. Did you mean unit?" in err
+    code, out, _ = kdlab("smallest", *folder, "--help")
+    assert code == 0 and "kdlab smallest [overrides]" in out and "# what to call them" in out
+    assert kdlab("smallest", *folder, "--cfg", "job")[1] == "outputs: outputs\nunit: parameters\n"
+    code, out, _ = kdlab("help", *folder)
+    assert code == 0 and "  smallest   Name the finished run with the fewest parameters\n" in out
+    assert "kdlab smallest [overrides]" in kdlab("help", "smallest", *folder)[1]
+    assert kdlab("help", "unit", *folder)[1].startswith("unit: what to call them\n")
+    monkeypatch.setenv("COMP_LINE", f"kdlab smallest {' '.join(folder)} un")
+    assert kdlab("--shell-completion", "query=bash")[1] == "unit=\n"
+    code, _, err = kdlab("smallest")
+    assert code == 2 and "'smallest' is not a kdlab command; use one of: distill, finetune, dashboard" in err
+    code, _, err = kdlab("smalest", *folder)
+    assert code == 2 and "did you mean smallest?" in err
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        ("json", "def main(cfg): ...", "but the module 'json' is {stdlib}"),
+        ("mine2", "def run(cfg): ...", "has no function main(cfg), which `kdlab mine2` calls"),
+        ("mine3", None, "conf/mine3.yaml needs a mine3.py with main(cfg) in that folder or beside it"),
+    ],
+)
+def test_a_command_of_ones_own_that_cannot_be_one(name, text, told, tmp_path, kdlab):
+    (tmp_path / "conf").mkdir()
+    (tmp_path / f"conf/{name}.yaml").write_text("# Mine\ndefaults: [plain, _self_]\na: 1\n")
+    if text is not None:
+        (tmp_path / f"{name}.py").write_text(text)
+    code, _, err = kdlab(name, "--config-dir", "conf")
+    assert code == 2 and told.format(stdlib=json.__file__) in err and "Traceback" not in err

@@ -20,6 +20,7 @@ ORDER = (  # from the ground up: a file imports from its own room and from those
 )  # fmt: skip
 
 HYDRA = ("config", "command", "launcher")  # the rooms that may import Hydra and OmegaConf
+BY_NAME = {("config.verb", "command")}  # loads the files that it finds there
 APART = (("freeze", "model"), ("report", "launcher"))  # the first does without the second
 
 # What does not keep a rule yet. These lists only get shorter: an entry that keeps its rule fails the test.
@@ -31,10 +32,9 @@ UP: set[tuple[str, str]] = {
     ("doctor.examine", "command"),
     ("doctor.examine", "command.distill"),
     ("fit.rank", "command"),
-    ("launcher.local", "command"),
 }
 KNOWS_HYDRA: set[str] = {
-    "__main__", "artifact.chain", "artifact.find", "artifact.select", "artifact.trained", "doctor.examine",
+    "artifact.chain", "artifact.find", "artifact.select", "artifact.trained", "doctor.examine",
     "doctor.stand_in", "fit.display", "fit.length", "fit.precheck", "fit.rank", "fit.stage", "fit.train",
     "help.complete", "help.page",
 }  # fmt: skip
@@ -123,8 +123,8 @@ def circles() -> set[frozenset[str]]:
     return found
 
 
-def edges() -> Iterator[tuple[str, str]]:
-    return ((name, other) for name in files() for other in imports(name) & files().keys())
+def edges() -> set[tuple[str, str]]:
+    return {(name, other) for name in files() for other in imports(name) & files().keys()} - BY_NAME
 
 
 def test_each_room_has_a_place_in_the_order():

@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from verbs import OTHERS, VERBS
 
-from kdlab.__main__ import VERBS, _interrupted
+from kdlab.__main__ import _interrupted
 from kdlab.config import conf
+from kdlab.config.verb import verbs
 from kdlab.help.complete import INSTALL, answer
 
 TRAINING = ("finetune", "distill")
@@ -24,14 +26,16 @@ def test_the_list_of_verbs(kdlab):
     for arguments in ([], ["--help"], ["-h"], ["help"]):
         code, out, _ = kdlab(*arguments)
         assert code == 0
-        assert all(verb in out for verb in [*VERBS, "doctor"])
+        listed = re.findall(r"^  (\w+) +(\S.*)$", out, re.M)
+        assert [verb for verb, _ in listed] == list(verbs())
+        assert listed == [(name, verb.about) for name, verb in verbs().items()]
     assert kdlab("--version")[0] == 0
     code, _, err = kdlab("destill")
     assert code == 2
     assert err.startswith(
-        "error: 'destill' is not a kdlab command; did you mean distill? use one of: finetune, distill"
+        "error: 'destill' is not a kdlab command; did you mean distill? use one of: distill, finetune"
     )
-    assert err.rstrip().endswith("doctor, help")
+    assert err.rstrip().endswith(", ".join(verbs()))
 
 
 @pytest.mark.sampled(3)
@@ -139,7 +143,7 @@ def test_help_takes_less_than_a_second(arguments, tmp_path):
 
 
 def complete(line: str) -> list[str]:
-    return answer(line, VERBS, conf())
+    return answer(line, verbs(), conf())
 
 
 @pytest.mark.parametrize(
@@ -230,8 +234,9 @@ def test_an_unknown_shell_is_named(kdlab):
     assert "install=csh: use install=SHELL" in err
 
 
-@pytest.mark.parametrize("verb", [*VERBS, "doctor", "help"])
+@pytest.mark.parametrize("verb", [*VERBS, *OTHERS])
 def test_what_an_interruption_leaves_is_said_of_the_command_itself(verb):
+    verbs()[verb].load()
     said = _interrupted([verb, "run=1a2b"])
     assert said.startswith("interrupted")
     assert ("checkpoint" in said) == (verb in ("finetune", "distill"))
@@ -250,5 +255,6 @@ def test_what_an_interruption_leaves_is_said_of_the_command_itself(verb):
     ],
 )
 def test_what_goes_on_after_an_interruption(line, after):
+    verbs()[line.split()[0]].load()
     said = _interrupted(line.split()).removeprefix("interrupted")
     assert said.startswith(after) and bool(said) == bool(after)

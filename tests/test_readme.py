@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 from documents import FRONT, GUIDE, ROOT, commands, headings, prose, shown
-from hydra import compose, initialize_config_dir
+from hydra import compose
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import kdlab.config.identity  # noqa: F401  registers the resolvers
-from kdlab.__main__ import DOCTOR, VERBS
 from kdlab.config import conf
+from kdlab.config.option import composing
+from kdlab.config.verb import verbs
 from kdlab.help.explain import explain
 from kdlab.help.guide import OPENING
 
@@ -31,7 +32,7 @@ def words(line: str) -> list[str]:
         if not word.startswith("-") and not flag:
             found.append(word)
         flag = word in FLAGS
-    return found[1:] if found[:1] == list(DOCTOR) and len(found) > 1 else found
+    return found[1:] if found[:1] == ["doctor"] and len(found) > 1 else found
 
 
 def name(path: Path) -> str:
@@ -59,8 +60,9 @@ def test_every_command_composes(path, line, own):
     if verb == "help":
         assert not overrides or explain(overrides, conf())
         return
-    assert verb in VERBS or verb in DOCTOR, f"{verb} is no command"
-    if verb in DOCTOR:
+    known = verbs([own])
+    assert verb in known, f"{verb} is no command"
+    if not known[verb].composed:
         return
     parser = OverridesParser.create()
     first = []
@@ -72,8 +74,8 @@ def test_every_command_composes(path, line, own):
     sweeps = [word for word, override in zip(first, parser.parse_overrides(first), strict=True)
               if override.is_sweep_override()]  # fmt: skip
     single = [word for word in first if word not in sweeps]
-    with initialize_config_dir(str(conf()), version_base="1.3"):
-        cfg = compose(verb, [*single, f"hydra.searchpath=['{own.as_uri()}']"], return_hydra_config=True)
+    with composing(conf(), own):
+        cfg = compose(verb, single, return_hydra_config=True)
     assert cfg.hydra.job.config_name == verb
 
 

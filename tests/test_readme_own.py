@@ -26,6 +26,7 @@ def mine(tmp_path) -> Path:
 
 def test_the_readme_adds_a_loss_and_the_guide_more():
     assert set(files(ROOT / "README.md")) == {"mylab/mae.py", "conf/loss/term/mae.yaml", "mylab/test_mae.py"}
+    assert {"conf/smallest.py", "conf/smallest.yaml"} <= set(shown())
     groups = {Path(name).parent.as_posix() for name in shown() if name.startswith("conf/")}
     assert groups >= {f"conf/{group}" for group in ("loss/term", "model", "datamodule", "freeze", "metric")}
 
@@ -68,6 +69,7 @@ def test_they_train_in_a_sweep_and_the_result_is_evaluated_and_predicts(mine, ti
     (place / "new.csv").write_text("text\na good film\na dull one\n")
     done = kdlab("predict", *own, f"run={run.name}", "path=new.csv", "file=out.jsonl")
     assert done.returncode == 0, done.stderr
+    assert kdlab("smallest", *own).stdout.startswith(runs[0].parent.name.partition("-")[0])
     rows = [json.loads(line) for line in (place / "out.jsonl").read_text().splitlines()]
     assert {row["predicted"] for row in rows} <= {"negative", "positive"}
 

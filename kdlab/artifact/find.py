@@ -23,6 +23,7 @@ from kdlab.config.early import WHICH
 from kdlab.config.identity import named as run_name
 from kdlab.config.job import Job, composed
 from kdlab.config.trust import Trust
+from kdlab.config.verb import training
 from kdlab.error import UserError
 from kdlab.file import read_json
 from kdlab.loss.objective import Objective
@@ -157,7 +158,7 @@ def recipe(job: Job, place: str, node: DictConfig) -> Job:
     neither a data set nor an experiment is about this job's task and data, see :func:`inherited`.
     """
     cfg, words = job.cfg, [str(word) for word in node.recipe]
-    command = words.pop(0) if words and words[0] in ("finetune", "distill") else "finetune"
+    command = words.pop(0) if words and words[0] in training() else "finetune"
     named_keys = {key_of(word) for word in words}
     inherits = named_keys.isdisjoint(("datamodule", "experiment"))
     chosen = [f"{group}={job.choices[group]}" for group in ("datamodule", "task", "metric") if group in job.choices]

@@ -20,6 +20,7 @@ from kdlab.artifact.run import read_done
 from kdlab.config import build
 from kdlab.config.identity import resolved, trained_folder
 from kdlab.config.trust import Trust
+from kdlab.config.verb import training
 from kdlab.error import UserError
 from kdlab.file import read_json
 from kdlab.model.pretrained import classifier_name, readable
@@ -256,9 +257,9 @@ def named(name: str, outputs: Path, trust: Trust | None = None, key: str = "") -
         UserError: there is none, it is not finished, or a part of an id stands for several.
     """
     trust, name = trust or Trust(), str(name)  # a hash of digits is a number on the command line
-    candidates = [Path(name)] + [outputs / command / name for command in ("finetune", "distill")]
+    candidates = [Path(name)] + [outputs / command / name for command in training()]
     if not any(place.exists() for place in candidates):
-        folders = [path.parent for verb in ("finetune", "distill") for path in outputs.glob(f"{verb}/*/config.yaml")]
+        folders = [path.parent for verb in training() for path in outputs.glob(f"{verb}/*/config.yaml")]
         whole = resolved(name, [folder.name for folder in folders])
         candidates += [folder for folder in folders if folder.name == whole]
     for candidate in candidates:

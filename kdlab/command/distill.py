@@ -21,6 +21,7 @@ from kdlab.config import build
 from kdlab.config.check import reading
 from kdlab.config.job import Job, current
 from kdlab.error import UserError
+from kdlab.fit.display import interrupted as interrupted
 from kdlab.fit.length import epochs
 from kdlab.fit.stage import begin
 from kdlab.fit.train import Prepared, Tell, alone, carry_out, penalised, shared

@@ -12,15 +12,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from kdlab.config import early
-from kdlab.config.option import trains
+from kdlab.config import conf, early
+from kdlab.config.importable import config_dirs, importable
+from kdlab.config.option import composing
 from kdlab.config.point import Grid, Point, folders, quick, sentence
+from kdlab.config.verb import verbs as known
 from kdlab.error import UserError
+from kdlab.launcher.verb import sentences
 
 PATIENCE = 2.0  # seconds, after which keys that have shown that they do something are not turned again
 MANY = 60  # points of a grid; of a larger one, each value and each structure is looked at once
@@ -40,17 +41,17 @@ class _Parser(argparse.ArgumentParser):
         raise UserError(f"kdlab doctor: {message}; it takes a whole command line: kdlab doctor distill -m KEY=A,B")
 
 
-def main(arguments: list[str], conf: Path) -> None:
+def main(arguments: list[str]) -> None:
     """Look at a command line, print what it would do, and fail where it would.
 
     Args:
         arguments: the command line after ``doctor``.
-        conf: the folder with the verbs' configs.
 
     Raises:
         UserError: what is wrong with it, or that it is none.
     """
-    verbs = trains(conf)
+    importable(arguments)
+    verbs = [name for name, verb in known(list(config_dirs(arguments))).items() if verb.trains]
     if not {"-h", "--help"}.isdisjoint(arguments):
         print(HELP.format(verbs="|".join(verbs)), end="")
         return
@@ -65,10 +66,10 @@ def main(arguments: list[str], conf: Path) -> None:
     parser.add_argument("--config-dir", "-cd", type=Path)
     parser.add_argument("words", nargs="*")
     asked = parser.parse_intermixed_args(arguments[1:])
-    early.look(arguments[0], asked.words, conf, asked.config_dir, values=False, multirun=asked.multirun)
-    with _quiet(), _composing(conf):
-        grid = _grid(arguments[0], asked.words, asked.multirun, asked.config_dir)
-        look(grid)
+    with sentences(arguments[0]):
+        early.look(arguments[0], asked.words, conf(), asked.config_dir, values=False, multirun=asked.multirun)
+        with _quiet(), _composing(asked.config_dir) as loader:
+            look(_grid(arguments[0], asked.words, asked.multirun, loader))
 
 
 def look(grid: Grid) -> None:
@@ -135,19 +136,15 @@ def _states(points: list[Point]) -> tuple[int, int]:
 
 
 @contextmanager
-def _composing(conf: Path) -> Iterator[None]:
-    with initialize_config_dir(str(conf), version_base="1.3"):
+def _composing(own: Path | None) -> Iterator[Any]:
+    with composing(conf(), own) as loader:
         try:
-            yield
+            yield loader
         finally:
             HydraConfig.instance().cfg = None
 
 
-def _grid(verb: str, words: list[str], multirun: bool, own: Path | None) -> Grid:
-    loader: Any = GlobalHydra.instance().config_loader()
-    words = list(words)
-    if own is not None:
-        words.append(f"hydra.searchpath=['{own.absolute().as_uri()}']")
+def _grid(verb: str, words: list[str], multirun: bool, loader: Any) -> Grid:
     master = loader.load_configuration(verb, words, RunMode.MULTIRUN)
     if not multirun and master.hydra.mode != RunMode.MULTIRUN:  # which a sweep=OPTION may have set
         master = loader.load_configuration(verb, words, RunMode.RUN)

@@ -358,3 +358,8 @@ def _number(value: float | None) -> str:
         if value < 10
         else f"{value:.1f}"
     )
+
+
+def interrupted(words: list[str]) -> str:
+    """What the same command does after an interruption."""
+    return "measures anew"

@@ -264,3 +264,15 @@ def _longest(config: Any, own: Any) -> int:
     if any(name in str(config.model_type) for name in ("roberta", "camembert", "mpnet")):
         places -= (config.pad_token_id or 0) + 1  # their positions begin after that of the padding token
     return min(LONGEST, own.model_max_length, places)
+
+
+def interrupted(words: list[str]) -> str:
+    """What the same command does after an interruption.
+
+    Example:
+        >>> interrupted(["run=1a2b", "path=new.csv", "file=predicted.csv"])
+        'goes on after the rows that were written'
+    """
+    values = dict(word.split("=", 1) for word in words if "=" in word)
+    resumes = values.get("path") != "-" and values.get("file", "-") not in ("-", "null", "")
+    return "goes on after the rows that were written" if resumes else "begins anew"

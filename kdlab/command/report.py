@@ -44,3 +44,8 @@ def run(
     if open:
         webbrowser.open(path.absolute().as_uri())
     return path
+
+
+def interrupted(words: list[str]) -> str:
+    """What the same command does after an interruption."""
+    return "reads the runs anew"

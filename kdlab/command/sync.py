@@ -109,3 +109,8 @@ def _steps(record: Record) -> set[int]:
 def _unknown(parcel) -> Record:
     """A run whose directory is gone: it can still be named by its id, its group and its command."""
     return Record(parcel.id, Path(parcel.id), parcel.command, "unreadable", group=parcel.group)
+
+
+def interrupted(words: list[str]) -> str:
+    """What the same command does after an interruption."""
+    return "sends what is left"

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
 
-from hydra import initialize_config_dir
 from hydra._internal.utils import get_args_parser
-from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from kdlab.config import early
+from kdlab.config.option import composing
 from kdlab.error import UserError
 
 
@@ -42,10 +40,8 @@ def _jobs(name: str, asked: argparse.Namespace, conf: Path, own: Path | None) ->
     from kdlab.config.point import Grid
 
     words = list(asked.overrides)
-    with initialize_config_dir(str(conf), version_base="1.3"):
-        loader: Any = GlobalHydra.instance().config_loader()
-        search = [f"hydra.searchpath=['{own.absolute().as_uri()}']"] if own else []
-        master = loader.load_configuration(name, [*words, *search], RunMode.MULTIRUN)
+    with composing(conf, own) as loader:
+        master = loader.load_configuration(name, words, RunMode.MULTIRUN)
         parts = []
         for point in Grid(name, words, master, loader).points():
             if point.job is None:

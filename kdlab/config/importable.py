@@ -16,7 +16,9 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from kdlab import OWN, extend
+from kdlab.config.verb import code_places, verbs
 
+CONFIG_DIR = ("--config-dir", "-cd")
 TARGET = re.compile(r"""_target_\s*[:=]\s*['"]?([A-Za-z_]\w*)\.""")
 TRUSTED = re.compile(r"([A-Za-z_]\w*)\.[\w.*?]+")
 
@@ -32,13 +34,14 @@ def importable(arguments: Sequence[str]) -> list[Path]:
     Returns:
         The folders.
     """
-    own = list(_config_dirs(arguments))
+    own = [*config_dirs(arguments), *_searched(arguments)]
     names = {name for word in arguments for name in TARGET.findall(word)}
     names |= {name for word in arguments if word.startswith("trust=") for name in TRUSTED.findall(word)}
     for folder in own:
         for file in folder.rglob("*.yaml"):
             names |= set(TARGET.findall(file.read_text("utf-8", "replace")))
-    places = [*own, *(folder.parent for folder in own), Path.cwd()]
+    names |= {verb.module for verb in verbs(own).values() if not verb.module.startswith("kdlab.")}
+    places = [place for folder in own for place in code_places(folder)] + [Path.cwd()]
     found = []
     for folder in dict.fromkeys(place.resolve() for place in places):
         here = [name for name in sorted(names) if (folder / f"{name}.py").is_file() or (folder / name).is_dir()]
@@ -58,13 +61,18 @@ def _missing(name: str) -> bool:
         return True
 
 
-def _config_dirs(arguments: Sequence[str]) -> Iterator[Path]:
-    """The folders of the user's own options that a command line names."""
+def config_dirs(arguments: Sequence[str]) -> Iterator[Path]:
+    """The folders of the user's own options that ``--config-dir`` names."""
     for before, word in zip(["", *arguments], arguments, strict=False):
         flag, equals, value = word.partition("=")
-        if before in ("--config-dir", "-cd"):
+        if before in CONFIG_DIR:
             yield Path(word).expanduser()
-        elif flag in ("--config-dir", "-cd") and equals:
+        elif flag in CONFIG_DIR and equals:
             yield Path(value).expanduser()
-        elif flag == "hydra.searchpath":
+
+
+def _searched(arguments: Sequence[str]) -> Iterator[Path]:
+    for word in arguments:
+        flag, _, value = word.partition("=")
+        if flag == "hydra.searchpath":
             yield from (Path(unquote(place)) for place in re.findall(r"file://([^'\",\]\s]+)", value))

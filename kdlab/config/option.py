@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -10,6 +12,10 @@ from urllib.parse import unquote, urlparse
 
 import yaml
 from hydra import compose, initialize_config_dir
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
@@ -35,6 +41,23 @@ class Menu:
         return self.options.get(key.split("@")[0], [])
 
 
+@contextmanager
+def composing(conf: Path, own: Path | None = None) -> Iterator[Any]:
+    """Let Hydra compose outside of a job; gives what loads its configs.
+
+    Args:
+        conf: the folder with the verbs' configs.
+        own: a folder with the user's own groups and verbs, as ``--config-dir`` takes it.
+    """
+    with initialize_config_dir(str(conf), version_base="1.3"):
+        if own is not None:
+            places = create_config_search_path(str(conf))
+            places.prepend("command-line", own.absolute().as_uri(), SearchPathQuery(provider="schema"))
+            GlobalHydra.instance().clear()
+            Hydra.create_main_hydra2("kdlab", places)
+        yield GlobalHydra.instance().config_loader()
+
+
 def menu(conf: Path, name: str, overrides: list[str], own: Path | None = None) -> Menu:
     """Compose a config and see what could have been chosen instead.
 
@@ -43,9 +66,7 @@ def menu(conf: Path, name: str, overrides: list[str], own: Path | None = None) -
         name: the verb, or another config beside it.
         own: a folder with the user's own groups, as ``--config-dir`` takes it.
     """
-    if own is not None:
-        overrides = [*overrides, f"hydra.searchpath=['{own.absolute().as_uri()}']"]
-    with initialize_config_dir(str(conf), version_base="1.3"):
+    with composing(conf, own):
         cfg = compose(name, overrides, return_hydra_config=True)
     folders = [folder for source in cfg.hydra.runtime.config_sources if (folder := place(source)) is not None]
     options = groups(folders)
@@ -67,11 +88,6 @@ def roots(conf: Path, name: str) -> set[str]:
         found |= {str(key) for key in node if key != "defaults"}
         found |= {(key.partition("@")[2] or _top(key)).split(".")[0] for key in _defaults(conf / file)}
     return found
-
-
-def trains(conf: Path) -> list[str]:
-    """The verbs that train: those with a training rule to choose."""
-    return sorted(path.stem for path in conf.glob("*.yaml") if "module" in _defaults(path))
 
 
 def groups(folders: list[Path]) -> dict[str, list[str]]:

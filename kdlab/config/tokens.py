@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from kdlab.config.identity import trained_folder
 from kdlab.config.option import search
+from kdlab.config.verb import training
 
 WHO = ("model", "student", "teacher", "experiment")  # what of a recipe decides whose tokens its model reads
 
@@ -25,12 +26,12 @@ def teacher_tokenizer(root: DictConfig) -> Any:
     teacher = root.teacher
     name = teacher.run if "run" in teacher else None
     if name is not None:
-        places = [Path(str(name)), *(Path(root.outputs) / verb / str(name) for verb in ("finetune", "distill"))]
+        places = [Path(str(name)), *(Path(root.outputs) / verb / str(name) for verb in training())]
         found = next((found for place in places if (found := trained_folder(place)) is not None), None)
         if found is not None and (found[1] / "tokenizer_config.json").is_file():
             return str(found[1])
     elif "recipe" in teacher and (words := [str(word) for word in teacher.recipe]):
-        command = words.pop(0) if words[0] in ("finetune", "distill") else "finetune"
+        command = words.pop(0) if words[0] in training() else "finetune"
         deciding = [word for word in words if word.lstrip("+~").startswith(WHO)]
         named = [word.split("=")[0].lstrip("+") for word in deciding]
         if command == "distill" or not {"model", "model.path", "model.tokenizer"}.isdisjoint(named):

@@ -324,3 +324,19 @@ def _logged(folder: Path) -> Iterator[None]:
         handler.close()
         for one in others:
             root.addHandler(one)
+
+
+def interrupted(words: list[str]) -> str:
+    """What the same command does after an interruption.
+
+    Args:
+        words: the command line after the verb.
+
+    Example:
+        >>> interrupted(["rerun=true"])
+        'without rerun=true goes on from the last checkpoint'
+    """
+    after = "goes on from the last checkpoint"
+    if {"-m", "--multirun"} & set(words):
+        after = "goes on: finished jobs are kept, others go on from their last checkpoint"
+    return f"without rerun=true {after}" if "rerun=true" in words else after

@@ -6,10 +6,11 @@ Hydra completes one program with one config. kdlab has a verb in front, and grou
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kdlab.config.verb import Verb
 from kdlab.error import UserError
 
 # bash breaks words at = : and @, so what stands before the last of them is cut off from each answer
@@ -54,7 +55,7 @@ def script(request: str) -> str:
     return scripts[shell]
 
 
-def answer(line: str, verbs: Iterable[str], conf: Path) -> list[str]:
+def answer(line: str, verbs: Mapping[str, Verb], conf: Path) -> list[str]:
     """The words that can stand at the end of a command line; a space after those that are complete.
 
     Args:
@@ -63,7 +64,7 @@ def answer(line: str, verbs: Iterable[str], conf: Path) -> list[str]:
     """
     words = line.split()
     word = "" if line[-1:].isspace() or not words else words.pop()
-    if words[1:2] == ["doctor"] and len(words) > 1:  # it takes another verb's command line
+    if words[1:] and words[1] in verbs and not verbs[words[1]].composed:  # it takes another verb's command line
         words.pop(1)
     if len(words) <= 1:
         return [verb + " " for verb in verbs if verb.startswith(word)]

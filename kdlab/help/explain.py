@@ -17,6 +17,7 @@ import yaml
 from kdlab.config.near import near, near_keys
 from kdlab.config.signature import file as _file
 from kdlab.config.signature import tree
+from kdlab.config.verb import verbs
 from kdlab.error import UserError
 from kdlab.help.explain_key import explained, known
 
@@ -78,7 +79,8 @@ def explain(words: Sequence[str], conf: Path) -> str:
         from kdlab.help.guide import guide
 
         return guide(rest[0])
-    if (conf / f"{rest[0]}.yaml").is_file() and rest[0] != "base":
+    commands = verbs(folders[:-1])
+    if rest[0] in commands and commands[rest[0]].composed:
         from kdlab.help.page import page as verb_page
 
         return str(verb_page(rest[0], conf, [f"--config-dir={folder}" for folder in folders[:-1]]))
@@ -92,8 +94,7 @@ def explain(words: Sequence[str], conf: Path) -> str:
         groups = sorted(
             {path.parent.relative_to(root).as_posix() for root in folders for path in root.glob("*/**/*.yaml")}
         )
-        verbs = [path.stem for path in conf.glob("*.yaml") if path.stem != "base"]
-        found = near(group, [*groups, *verbs]) if "." not in group else []
+        found = near(group, [*groups, *commands]) if "." not in group else []
         keys = near_keys(group, known(folders)) if not found else []
         meant = " or ".join(f"`kdlab help {one}`" for one in found or keys)
         raise UserError(

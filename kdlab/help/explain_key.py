@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import yaml
 
 from kdlab.config.check import fault
 from kdlab.config.signature import signature
+from kdlab.config.verb import Verb, verbs
 from kdlab.help.comment import comments
 
 WIDTH = 110
@@ -72,7 +73,7 @@ def explained(key: str, folders: Sequence[Path]) -> str:
                 found = named if place.path.endswith("*") and named else found
         if found:
             break
-    return _page(key, found, group) if found else ""
+    return _page(key, found, group, verbs(folders)) if found else ""
 
 
 def places(verb: str, folders: Sequence[Path]) -> list[Place]:
@@ -92,8 +93,8 @@ def places(verb: str, folders: Sequence[Path]) -> list[Place]:
 
 
 def _verbs(folders: Sequence[Path]) -> list[str]:
-    names = {path.stem for folder in folders for path in folder.glob("*.yaml")} - {"base"}
-    return sorted(names, key=lambda name: (name != "distill", name != "finetune", name))
+    """Those that have keys: first those that train, in the order of the alphabet."""
+    return [name for name, verb in verbs(folders).items() if verb.composed]
 
 
 def _own(verb: str, folders: Sequence[Path]) -> list[Path]:
@@ -143,7 +144,7 @@ def _value(file: Path, key: str) -> Any:
     return node
 
 
-def _page(key: str, found: Sequence[Setting], group: str) -> str:
+def _page(key: str, found: Sequence[Setting], group: str, known_verbs: Mapping[str, Verb]) -> str:
     first = next((one for one in found if one.default), found[0])
     verb = first.verb
     lines = [textwrap.fill(f"{key}: {first.said or 'a group of settings'}", WIDTH)]
@@ -156,7 +157,7 @@ def _page(key: str, found: Sequence[Setting], group: str) -> str:
         wide = max(len(one.option) for one in found)
         lines += ["", "Default, by option:"]
         lines += [f"  {one.option:<{wide}}  {_short(one.value)}{'   (chosen)' * one.default}" for one in found]
-    sweep = f"   a sweep: kdlab {verb} -m {key}=A,B" if verb in ("distill", "finetune") else ""
+    sweep = f"   a sweep: kdlab {verb} -m {key}=A,B" if known_verbs[verb].trains else ""
     lines += ["", f"Set it:    kdlab {verb} {key}=VALUE{sweep}"]
     if group:
         lines += [f"Its group: kdlab help {group}"]

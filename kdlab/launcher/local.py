@@ -29,6 +29,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from kdlab import terminal
 from kdlab.artifact.run import Run, read_done
 from kdlab.config import build
+from kdlab.config.verb import verbs
 from kdlab.error import JobError
 from kdlab.fit import turn
 from kdlab.launcher.point import Point, composed
@@ -201,7 +202,8 @@ def at_a_time(asked: int | None, present: int) -> int:
 
 def warm(config: DictConfig) -> None:
     """Import what the jobs need, once for all of them; no thread is started, which a fork would lose."""
-    import_module(f"kdlab.command.{config.hydra.job.config_name}")
+    if (verb := verbs().get(config.hydra.job.config_name)) is not None:
+        verb.load()
     for target in sorted(set(_targets(OmegaConf.to_container(config, resolve=False)))):
         module = target.rpartition(".")[0]
         if module.startswith(("kdlab.", "torch.", "lightning.")):

@@ -202,7 +202,7 @@ def test_help_of_every_verb_is_quick_and_needs_no_torch():
     import subprocess
     import sys
 
-    from kdlab.__main__ import VERBS
+    from verbs import VERBS
 
     code = (
         "import sys; from kdlab.__main__ import main\n"

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
+from verbs import VERBS
 
-from kdlab.__main__ import VERBS
 from kdlab.config import conf
 from kdlab.config.near import child, leaves
 

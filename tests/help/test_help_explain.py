@@ -14,8 +14,8 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import get_object
 from omegaconf import OmegaConf
 from small import options
+from verbs import VERBS
 
-from kdlab.__main__ import VERBS
 from kdlab.config import conf
 from kdlab.config.near import leaves
 from kdlab.error import UserError
