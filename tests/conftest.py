@@ -105,9 +105,11 @@ def kdlab(tmp_path, monkeypatch, capfd) -> Callable[..., tuple[int, str, str]]:
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
 
+    from kdlab import OWN
     from kdlab.__main__ import main
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv(OWN, "")  # which a command with --config-dir sets
 
     def run(*arguments: str) -> tuple[int, str, str]:
         capfd.readouterr()
