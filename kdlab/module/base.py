@@ -95,11 +95,6 @@ class Learner(LightningModule, ABC):
                 f"module={type(self).__name__.lower()} reads all logits of a batch, but task.chunk={self.task.chunk} "
                 "makes some at a time: set task.chunk=null"
             )
-        if self.penalty.active and trainer.precision == "16-mixed":
-            raise UserError(
-                "penalty adds to gradients, which trainer.precision=16-mixed scales: use trainer.precision=bf16-mixed "
-                "or 32-true, or penalty=none"
-            )
         self.transforms.check(splits(trainer), compiled=False)
         if splits(trainer):
             for reason, found in self.unsplittable().items():
@@ -196,7 +191,7 @@ class Learner(LightningModule, ABC):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         # under mixed precision Lightning refuses to clip for a fused optimizer, whose step would unscale the gradients
-        unscaled = self.trainer.precision in ("bf16-mixed", "32-true")
+        unscaled = self.trainer.precision in ("bf16-mixed", "16-mixed", "32-true")
         if gradient_clip_val and unscaled and gradient_clip_algorithm in (None, "norm"):
             clip_norm(
                 [parameter for group in optimizer.param_groups for parameter in group["params"]], gradient_clip_val
@@ -224,6 +219,7 @@ class Learner(LightningModule, ABC):
         apply(self.freezing, self.blocks, self.progress)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        unscale(self.trainer, optimizer)
         self.tell(self.penalty.add())
 
     def optimizer_step(self, *arguments: Any, **named: Any) -> None:
@@ -301,6 +297,14 @@ class Learner(LightningModule, ABC):
     def counted(self, batch: Batch) -> int:
         """How much a batch counts in the mean over a split: its rows, or what else is predicted one by one."""
         return max(1, int(batch.size.get(self.task.counts, len(batch))))
+
+
+def unscale(trainer: Any, optimizer: torch.optim.Optimizer) -> None:
+    """Divide the gradients by the scale that keeps float16 from underflowing, where Lightning leaves that to the step
+    of a fused optimizer: what clips gradients or adds to them needs their own size."""
+    scaler = getattr(trainer.precision_plugin, "scaler", None)
+    if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
+        scaler.unscale_(optimizer)
 
 
 def clip_norm(parameters: Sequence[Tensor], most: float) -> None:
