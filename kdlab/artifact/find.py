@@ -155,7 +155,8 @@ def recipe(job: Job, place: str, node: DictConfig) -> Job:
 
     A recipe is a command line: a verb, ``finetune`` where there is none, and its overrides. What it leaves open of a
     fine-tuned model is the node's ``model``; a distilled one is described by the recipe alone. A recipe that names
-    neither a data set nor an experiment is about this job's task and data, see :func:`inherited`.
+    neither a data set nor an experiment is about this job's task and data, see :func:`inherited`; one that names no
+    trainer computes on the kind of device that this job computes on.
     """
     cfg, words = job.cfg, [str(word) for word in node.recipe]
     command = words.pop(0) if words and words[0] in training() else "finetune"
@@ -167,6 +168,7 @@ def recipe(job: Job, place: str, node: DictConfig) -> Job:
     given = command == "finetune" and "model" in node and same
     before = [word for word in chosen if inherits and word.split("=")[0] not in named_keys]
     before += [f"model={option}"] if option and given else []
+    before += _where(cfg, named_keys)
     after = [f"{key}={cfg[key]}" for key in ("outputs", "download")] + [f"group={job.group}"]
     after += [f"{group}={job.choices[group]}" for group in ("logger",) if group in job.choices]
     nodes: dict[str, Mapping[str, Any]] = {}
@@ -182,6 +184,14 @@ def recipe(job: Job, place: str, node: DictConfig) -> Job:
     if found.cfg.task._target_ != cfg.task._target_:
         raise UserError(f"{place}.recipe trains another task than the student's; choose the same task option in both")
     return found
+
+
+def _where(cfg: DictConfig, named_keys: Collection[str]) -> list[str]:
+    """The overrides that let a recipe compute on the student's kind of device, on one of them, where it names none."""
+    accelerator = str(cfg.trainer.get("accelerator", "cpu"))
+    if accelerator == "cpu" or not named_keys.isdisjoint(("trainer", "trainer.accelerator")):
+        return []
+    return [f"trainer.accelerator={accelerator}"] if accelerator == "auto" else ["trainer=gpu"]
 
 
 LEARNER = (  # keys of a datamodule or a task that belong to who learns, and not to what is learned

@@ -69,6 +69,28 @@ def test_a_recipe_with_data_of_its_own_takes_over_nothing(job, word):
     assert teacher(base).cfg.datamodule.split_seed == 0 and teacher(base).cfg.datamodule.max_length != 20
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ([], ("cpu", 1)),
+        (["trainer=gpu"], ("gpu", 1)),
+        (["trainer.accelerator=cuda"], ("gpu", 1)),
+        (["trainer=ddp"], ("auto", 1)),
+        (["trainer=fsdp", "trainer.accelerator=gpu", "trainer.devices=8"], ("gpu", 1)),
+        (["trainer=gpu", "experiment=movie_reviews"], ("gpu", 1)),
+        (["trainer=gpu", "teacher.recipe=['trainer=cpu']"], ("cpu", 1)),
+        (["trainer=gpu", "teacher.recipe=['trainer.accelerator=cpu']"], ("cpu", 1)),
+        (["trainer=gpu", "teacher.recipe=[distill,'experiment=movie_reviews']"], ("gpu", 1)),
+    ],
+)
+def test_a_teacher_is_trained_where_the_student_is(job, words, expected):
+    """On one such device: a student on several waits for it."""
+    found = teacher(job(*words)).cfg.trainer
+    assert (found.accelerator, found.devices) == expected
+    if found.accelerator == "gpu":
+        assert found.precision == "bf16-mixed"
+
+
 def test_what_a_recipe_names_wins(job):
     base = job("datamodule.max_length=20", "teacher.recipe=['datamodule.max_length=30','seed=2','model.layers=[1]']")
     found = teacher(base).cfg
