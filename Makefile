@@ -22,7 +22,7 @@ $(VENV)/.dev: $(VENV)/.core
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@touch $@
 
-.PHONY: help demo bench test test-slow test-kill test-browser test-wheel test-cluster lint docs clean
+.PHONY: help demo bench test test-slow test-gpu test-kill test-browser test-wheel test-cluster lint docs clean
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ \t/' | expand -t 16
 
@@ -44,6 +44,9 @@ test-slow: $(VENV)/.dev ## tests that train for minutes, and all cases of tests 
 
 test-kill: $(VENV)/.dev ## kill -9 at random moments, the same command again, and a table of what was lost; KILLS=300 SEED=0 MINUTES=30
 	$(BIN)/python -m tests.fuzz.kill --kills $(KILLS) --seed $(SEED) --minutes $(MINUTES)
+
+test-gpu: $(VENV)/.dev ## what only a GPU can show, on the first one of this machine; needs a torch for it
+	CUDA_VISIBLE_DEVICES=$${CUDA_VISIBLE_DEVICES:-0} $(BIN)/python -m pytest -m gpu tests
 
 test-browser: $(VENV)/.dev ## the report in headless Chromium; installs Debian's chromium where it is missing
 	@command -v chromium >/dev/null && command -v chromedriver >/dev/null || { apt-get update -qq && apt-get install -y -qq chromium chromium-driver >/dev/null; }

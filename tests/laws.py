@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -17,6 +18,7 @@ TAPS = ("embedding", "hidden.0", "hidden.-1", "pooled")
 LENGTH = 5
 HEADS = 2
 HALVES = (torch.bfloat16, torch.float16)
+DEVICES = ("cpu", pytest.param("cuda", marks=pytest.mark.gpu))
 GARBAGE = (7.0, torch.nan, torch.inf, -torch.inf)
 
 
@@ -30,10 +32,11 @@ def output(
     mask: Sequence[bool] | None = None,
     taps: Iterable[str] = TAPS,
     multi_label: bool = False,
+    device: str = "cpu",
 ) -> Output:
     """Random logits and taps that ask for gradients; every row has at least one real token, most have padding.
 
-    Every row has a label, or some of several.
+    Every row has a label, or some of several. The numbers are the same on every device.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -43,18 +46,18 @@ def output(
         values = scale * torch.randn(shape, generator=generator, dtype=torch.float64)
         if attention:  # probabilities, 0 for keys that are padding
             values = values.masked_fill(~tokens[:, None, None], -torch.inf).softmax(-1)
-        return values.to(dtype).requires_grad_()
+        return values.to(device, dtype).requires_grad_()
 
     label = torch.arange(rows) % classes
     if multi_label:
         label = (torch.arange(rows)[:, None] + torch.arange(classes)) % 2
     return Output(
         logits=leaf(rows, classes),
-        mask=torch.ones(rows, dtype=torch.bool) if mask is None else torch.tensor(mask),
+        mask=torch.ones(rows, dtype=torch.bool, device=device) if mask is None else torch.tensor(mask, device=device),
         taps={name: leaf(rows, *shape(name, width, classes), attention=name.startswith("attention.")) for name in taps},
-        tokens=tokens,
-        label=label,
-        row=torch.arange(rows) + 1,
+        tokens=tokens.to(device),
+        label=label.to(device),
+        row=torch.arange(rows, device=device) + 1,
     )
 
 
@@ -168,7 +171,7 @@ def same_under_autocast(term: Term, student: Output, teacher: Output, half: torc
     def found(autocast: bool) -> list[Tensor]:
         torch.manual_seed(0)
         own = copy.deepcopy(term)
-        with torch.autocast("cpu", half, enabled=autocast):
+        with torch.autocast(student.logits.device.type, half, enabled=autocast):
             value = own(student, teacher, 0.5)
         learned = [*leaves(student).values(), *own.parameters()]
         return [value, *torch.autograd.grad(value, learned, allow_unused=True, materialize_grads=True)]
@@ -177,7 +180,7 @@ def same_under_autocast(term: Term, student: Output, teacher: Output, half: torc
     assert plain[0].dtype == mixed[0].dtype == torch.float32
     assert plain[0].isfinite() and any(slope.any() for slope in plain[1:])
     for one, two in zip(plain, mixed, strict=True):
-        assert torch.equal(one, two), f"{half}: {two} instead of {one}"
+        identical(one, two, str(half))
 
 
 def rounds_half_once(term: Term, student: Output, teacher: Output, half: torch.dtype) -> None:
@@ -189,11 +192,34 @@ def rounds_half_once(term: Term, student: Output, teacher: Output, half: torch.d
 
     wide, narrow = like(student, torch.float32), like(student, half)
     value = value_of(term, wide, like(teacher, torch.float32))
-    with torch.autocast("cpu", half):
+    with torch.autocast(wide.logits.device.type, half):
         same = value_of(term, narrow, like(teacher, half))
-    assert torch.equal(same, value)
+    identical(same, value, str(half))
     for (name, one), two in zip(gradients(value, wide).items(), gradients(same, narrow).values(), strict=True):
-        assert torch.equal(one.to(half), two), name
+        identical(one.to(half), two, name)
+
+
+def identical(one: Tensor, two: Tensor, where: str) -> None:
+    """The same bits; on a GPU, which adds in an order of its own, as near as float32 is."""
+    if one.device.type == "cpu":
+        assert torch.equal(one, two), f"{where}: {two} instead of {one}"
+    else:
+        torch.testing.assert_close(two, one, msg=lambda text: f"{where}: {text}")
+
+
+def keeps_its_device(term: Term, student: Output, teacher: Output) -> None:
+    """All that it makes is on the device of its inputs, which a GPU asks for: what names no device is made elsewhere
+    here, where nothing has a value, and value and gradients are those without."""
+    plain = value_of(term, student, teacher)
+    slopes = gradients(plain, student)
+    torch.manual_seed(0)
+    own = copy.deepcopy(term)
+    with torch.device("meta"):
+        value = own(student, teacher, 0.5)
+    assert value.device == student.logits.device, f"a value on {value.device}"
+    assert torch.equal(value, plain)
+    for name, slope in gradients(value, student).items():
+        assert torch.equal(slope, slopes[name]), name
 
 
 def value_of(term: Term, student: Output, teacher: Output) -> Tensor:

@@ -91,12 +91,33 @@ def terms(root):
     return cache(lambda term: connected(only(term)))
 
 
+def on(device, built):
+    """A copy on a device; the loss itself on the CPU."""
+    return built if device == "cpu" else copy.deepcopy(built).to(device)
+
+
+def mapped(term, chosen):
+    """A term whose layers a layer map chooses."""
+    extra = [f"+loss/term@loss.terms.extra={term}", f"loss.terms.extra.layer_map={chosen}"]
+    return connected(objective("loss=ce", "loss.alpha=1", *extra))
+
+
 @pytest.mark.sampled(60)
 @pytest.mark.parametrize("width", [4, 6])
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_gives_a_finite_loss_and_gradient(root, recipe, width):
-    built = connected(objective(f"loss={recipe}"), width)
-    student, teacher = outputs(built, width, dtype=torch.float32)
+    finite(recipe, width, "cpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_gives_a_finite_loss_and_gradient_on_a_gpu(root, recipe):
+    finite(recipe, 4, "cuda")
+
+
+def finite(recipe: str, width: int, device: str) -> None:
+    built = connected(objective(f"loss={recipe}"), width).to(device)
+    student, teacher = outputs(built, width, dtype=torch.float32, device=device)
     supervised = student.logits.square().mean()
     total, parts = built(supervised, student, teacher if built.needs_teacher else None, 0.5)
     total.backward()
@@ -157,40 +178,68 @@ def test_every_term_computes_wide_under_half_precision(root, term):
 
 
 @pytest.mark.parametrize("half", laws.HALVES, ids=str)
+@pytest.mark.parametrize("device", laws.DEVICES)
 @pytest.mark.parametrize("term", TERMS)
-def test_every_term_computes_in_float32_under_autocast(terms, term, half):
-    built = terms(term)
-    student, teacher = outputs(built, dtype=torch.float32, scale=3.0)
+def test_every_term_computes_in_float32_under_autocast(terms, term, device, half):
+    built = on(device, terms(term))
+    student, teacher = outputs(built, dtype=torch.float32, scale=3.0, device=device)
     laws.same_under_autocast(built.terms["extra"], student, teacher, half)
     laws.rounds_half_once(built.terms["extra"], student, teacher, half)
 
 
 @pytest.mark.parametrize("chosen", ["emd", "attention"])
 @pytest.mark.parametrize("half", laws.HALVES, ids=str)
-def test_every_layer_map_computes_in_float32_under_autocast(root, half, chosen):
+@pytest.mark.parametrize("device", laws.DEVICES)
+def test_every_layer_map_computes_in_float32_under_autocast(root, device, half, chosen):
     for term in ("hidden", "ft"):
-        built = connected(
-            objective(
-                "loss=ce", "loss.alpha=1", f"+loss/term@loss.terms.extra={term}", f"loss.terms.extra.layer_map={chosen}"
-            )
-        )
-        student, teacher = outputs(built, dtype=torch.float32)
+        built = mapped(term, chosen).to(device)
+        student, teacher = outputs(built, dtype=torch.float32, device=device)
         laws.same_under_autocast(built.terms["extra"], student, teacher, half)
         laws.rounds_half_once(built.terms["extra"], student, teacher, half)
 
 
 @pytest.mark.parametrize("balance", sorted(path.stem for path in (CONF / "loss/balance").glob("*.yaml")))
 @pytest.mark.parametrize("half", laws.HALVES, ids=str)
-def test_the_whole_loss_is_the_same_under_autocast(root, half, balance):
+@pytest.mark.parametrize("device", laws.DEVICES)
+def test_the_whole_loss_is_the_same_under_autocast(root, device, half, balance):
     found = []
-    for on in (False, True):
-        built = connected(objective("loss=tinybert", f"+loss/balance@loss.balance={balance}"))
-        student, teacher = outputs(built, dtype=torch.float32)
-        with torch.autocast("cpu", half, enabled=on):
+    for mixed in (False, True):
+        built = connected(objective("loss=tinybert", f"+loss/balance@loss.balance={balance}")).to(device)
+        student, teacher = outputs(built, dtype=torch.float32, device=device)
+        with torch.autocast(device, half, enabled=mixed):
             total, _ = built(student.logits.square().mean(), student, teacher, 0.5)
         found.append([total, *laws.gradients(total, student).values()])
-    assert all(torch.equal(one, two) for one, two in zip(*found, strict=True))
+    for one, two in zip(*found, strict=True):
+        laws.identical(one, two, balance)
     assert found[0][0].dtype == torch.float32
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_every_term_keeps_to_the_device_of_its_inputs(terms, term):
+    built = terms(term)
+    student, teacher = outputs(built, dtype=torch.float32)
+    laws.keeps_its_device(built.terms["extra"], student, teacher)
+
+
+@pytest.mark.parametrize("chosen", ["emd", "attention"])
+@pytest.mark.parametrize("term", ["hidden", "ft"])
+def test_every_layer_map_keeps_to_the_device_of_its_inputs(root, term, chosen):
+    built = mapped(term, chosen)
+    laws.keeps_its_device(built.terms["extra"], *outputs(built, dtype=torch.float32))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("term", TERMS)
+def test_every_term_is_the_same_on_a_gpu(terms, term):
+    found = []
+    for device in ("cpu", "cuda"):
+        built = copy.deepcopy(terms(term)).to(device).double()
+        student, teacher = outputs(built, scale=3.0, device=device)
+        value = laws.value_of(built.terms["extra"], student, teacher)
+        assert value.device.type == device
+        found.append({"value": value, **laws.gradients(value, student)})
+    for name, one in found[0].items():
+        torch.testing.assert_close(found[1][name].cpu(), one, msg=lambda text, name=name: f"{name}: {text}")
 
 
 @pytest.mark.parametrize("term", TERMS)
