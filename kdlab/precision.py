@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path
 
 DEVICES = ("cpu", "cuda", "mps", "xpu")
+_accelerator: ContextVar[str] = ContextVar("accelerator", default="auto")
 BF16_FLAGS = {"avx512_bf16", "amx_bf16"}  # CPU instructions that multiply bfloat16 matrices
 
 
@@ -22,17 +24,19 @@ def fastest(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
 
 
 @contextmanager
-def computing(precision: str) -> Iterator[None]:
+def computing(precision: str, accelerator: str = "auto") -> Iterator[None]:
     """Compute as the trainer does with ``precision``; the state is the thread's own.
 
     Args:
         precision: as Lightning names it (``bf16-mixed``), or as :func:`current` does.
+        accelerator: the trainer's: ``cpu`` leaves the GPUs of the machine to others, see :func:`may_use_gpus`.
     """
     import torch
 
     halves = {"bf16-mixed": torch.bfloat16, "bfloat16": torch.bfloat16, "16-mixed": torch.float16}
     dtype = (halves | {"float16": torch.float16}).get(str(precision))
     with ExitStack() as contexts:
+        contexts.callback(_accelerator.reset, _accelerator.set(accelerator))
         if dtype is not None:
             contexts.enter_context(torch.autocast("cpu", dtype))
             if torch.cuda.is_available():
@@ -66,3 +70,14 @@ def current() -> str:
     import torch
 
     return str(torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32).split(".")[-1]
+
+
+def may_use_gpus() -> bool:
+    """Whether what computes here may take a GPU of the machine: all but a trainer on the CPU.
+
+    Example:
+        >>> with computing("32-true", "cpu"):
+        ...     may_use_gpus()
+        False
+    """
+    return _accelerator.get() != "cpu"

@@ -189,7 +189,7 @@ def recipe(job: Job, place: str, node: DictConfig) -> Job:
 def _where(cfg: DictConfig, named_keys: Collection[str]) -> list[str]:
     """The overrides that let a recipe compute on the student's kind of device, on one of them, where it names none."""
     accelerator = str(cfg.trainer.get("accelerator", "cpu"))
-    if accelerator == "cpu" or not named_keys.isdisjoint(("trainer", "trainer.accelerator")):
+    if accelerator == "cpu" or {"trainer", "trainer.accelerator"} & set(named_keys):
         return []
     return [f"trainer.accelerator={accelerator}"] if accelerator == "auto" else ["trainer=gpu"]
 

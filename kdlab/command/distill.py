@@ -116,7 +116,11 @@ def _prepare(job: Job, data: Any, tell: Tell, base: Teaching | None = None) -> P
         with reading(loss, "teacher"):
             kind.accept(loss.taps["teacher"])
     taps = loss.taps
-    with reading(loss, "student"), torch.no_grad(), computing(cfg.trainer.precision):  # before a teacher is trained
+    with (
+        reading(loss, "student"),
+        torch.no_grad(),
+        computing(cfg.trainer.precision, cfg.trainer.accelerator),
+    ):  # before a teacher is trained
         probe = task.read(student.eval(), rows, taps["student"])
     student.train()
     if probe.head is not None:
@@ -135,7 +139,7 @@ def _prepare(job: Job, data: Any, tell: Tell, base: Teaching | None = None) -> P
         return Prepared(learner, {}, found, start, transforms)
     with torch.random.fork_rng(devices=[]):  # found or trained, the teacher leaves the adapters' first weights alone
         found = found or find_teachers(job, data, task, tell)
-        with reading(loss, "teacher"), computing(cfg.trainer.precision):
+        with reading(loss, "teacher"), computing(cfg.trainer.precision, cfg.trainer.accelerator):
             given = {"task": task, "store": Path(cfg.outputs) / "store", "student": student}
             given["epochs"] = epochs(cfg.trainer, data)
             shared_teacher = None if base is None else base.teacher
@@ -144,7 +148,7 @@ def _prepare(job: Job, data: Any, tell: Tell, base: Teaching | None = None) -> P
     there = Side(teacher.widths(), layers(cfg.teacher, found, student), classes, *_attention_and_head(found))
     loss.connect(own, there, rows=len(data.lengths))
     # what does not fit together is told before training
-    with torch.random.fork_rng(devices=[]), torch.no_grad(), computing(cfg.trainer.precision):
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), computing(cfg.trainer.precision, cfg.trainer.accelerator):
         said = teacher.read(task, rows)
         said = said if task.chunk is None else said.at(said.places)
         loss.eval()(task.supervised(probe, rows), probe, said, 0.0)

@@ -204,7 +204,7 @@ def fit(
         learner.compile_student(trainer)
     # an augmented row never comes again; a transform may change what is frozen; a split model keeps its layers' places
     elif job.cfg.reuse_frozen and data.augment is None and learner.transforms.keeps_frozen and not splits(trainer):
-        with computing(job.cfg.trainer.precision):
+        with computing(job.cfg.trainer.precision, job.cfg.trainer.accelerator):
             learner.reader = reader(
                 learner.model, learner.freezing, learner.task, data, learner.taps, Path(job.cfg.outputs) / "store",
                 passes(trainer, data),

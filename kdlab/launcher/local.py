@@ -66,7 +66,8 @@ def launch(
     Path(str(config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
     todo = [(first + place, list(words)) for place, words in enumerate(overrides)]
     asked = OmegaConf.select(config, "hydra.launcher.jobs")
-    side_by_side = min(len(todo), at_a_time(asked, cores(1)))
+    gpus = visible() if on_gpus(context, config, todo) else []
+    side_by_side = min(len(todo), at_a_time(asked, len(gpus), cores(1)))
     shared = frozenset(set.intersection(*(set(words) for _, words in todo))) if len(todo) > 1 else frozenset()
     status = Status(len(todo), max(side_by_side, 1), shared)
     if side_by_side <= 1:
@@ -74,7 +75,7 @@ def launch(
     warm(config)
     ahead(composed(context, config, todo[0][1], todo[0][0]))
     threads = cores(side_by_side)
-    early = 0 if visible() else EARLY  # a GPU may have no room for one more
+    early = 0 if gpus else EARLY  # a GPU may have no room for one more
     done: dict[int, JobReturn] = {}
     running: dict[Any, _Fork] = {}  # by where its result comes from, the oldest first
     waiting = iter(todo)
@@ -195,9 +196,16 @@ def _job(context: HydraContext, config: DictConfig, words: list[str], number: in
     return job
 
 
-def at_a_time(asked: int | None, present: int) -> int:
+def at_a_time(asked: int | None, gpus: int, present: int) -> int:
     """How many jobs run side by side: as asked, else one a GPU, else one for each of the ``present`` cores."""
-    return asked or len(visible()) or present
+    return asked or gpus or present
+
+
+def on_gpus(context: HydraContext, config: DictConfig, todo: Sequence[tuple[int, list[str]]]) -> bool:
+    """Whether a job may train on a GPU: not where each has its trainer on the CPU."""
+    trainers = {tuple(word for word in words if word.lstrip("+~").startswith("trainer")): words for _, words in todo}
+    found = (composed(context, config, words, 0).job.cfg for words in trainers.values())
+    return bool(visible()) and any(OmegaConf.select(cfg, "trainer.accelerator") != "cpu" for cfg in found)
 
 
 def warm(config: DictConfig) -> None:

@@ -45,6 +45,8 @@ class Sweep(Callback):
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         terminal.doing(Path(config.hydra.runtime.output_dir))
         devices = OmegaConf.select(config, "trainer.devices")
+        if OmegaConf.select(config, "trainer.accelerator") == "cpu":
+            return
         take_gpus(devices if isinstance(devices, int) and devices > 0 else 1)
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:

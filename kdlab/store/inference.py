@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from kdlab.batch import Batch
 from kdlab.output import Output, widen
-from kdlab.precision import computing, current
+from kdlab.precision import computing, current, may_use_gpus
 from kdlab.store.build import Part
 from kdlab.task.base import Task
 from kdlab.terminal import Bar
@@ -153,8 +153,9 @@ def rows_digest(data: Any) -> str:
 
 
 def devices() -> list[str]:
-    """Where this process reads: on each GPU or core, or on its own where it is one of several that train together."""
-    gpus = [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    """Where this process reads: on each GPU or core, or on its own where it is one of several that train together; on
+    no GPU where the trainer is on the CPU."""
+    gpus = [f"cuda:{index}" for index in range(torch.cuda.device_count())] if may_use_gpus() else []
     if (rank := os.environ.get("LOCAL_RANK")) is None:
         return gpus or ["cpu"] * cores()
     if gpus:

@@ -117,10 +117,37 @@ def test_a_killed_job_is_named_and_the_others_end_and_the_same_command_goes_on(t
     assert before.items() <= after.items(), "what was finished is not done again"
 
 
-@pytest.mark.parametrize(("asked", "gpus", "jobs"), [(None, "", 16), (3, "", 3), (None, "0,1", 2), (1, "0,1", 1)])
-def test_a_core_or_a_gpu_has_a_job(monkeypatch, asked, gpus, jobs):
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
-    assert at_a_time(asked, present=16) == jobs
+@pytest.mark.parametrize(("asked", "gpus", "jobs"), [(None, 0, 16), (3, 0, 3), (None, 2, 2), (1, 2, 1)])
+def test_a_core_or_a_gpu_has_a_job(asked, gpus, jobs):
+    assert at_a_time(asked, gpus, present=16) == jobs
+
+
+def test_a_sweep_on_the_cpu_leaves_the_gpu_to_others_and_takes_the_cores(tiny, tmp_path):
+    """Both jobs run at once, where the machine pretends to have one GPU, and neither takes it."""
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "4", "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    environment.pop("KDLAB_JOBS")
+    words = ["finetune", "-m", *tiny["finetune"], "trainer.max_epochs=1", "seed=0,1", "logger=none"]
+    command = [sys.executable, "-c", TWO_CORES, *words]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "places").read_text() == "2"
+    assert not list(tmp_path.glob("kdlab-gpus-*/*"))
+
+
+TWO_CORES = """
+import sys
+from pathlib import Path
+from kdlab.launcher import local
+local.cores = lambda jobs: 2 if jobs == 1 else 1
+real = local.at_a_time
+def told(*given):
+    Path("places").write_text(str(real(*given)))
+    return real(*given)
+local.at_a_time = told
+from kdlab.__main__ import main
+sys.argv[0] = "kdlab"
+main()
+"""
 
 
 READING = """

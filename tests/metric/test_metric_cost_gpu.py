@@ -4,6 +4,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
+from kdlab.batch import Batch
 from kdlab.metric.cost import latency, macs, throughput
 
 pytestmark = pytest.mark.gpu
@@ -26,4 +27,5 @@ def test_multiply_adds_are_those_of_the_cpu():
 
 def test_throughput_moves_the_rows():
     ids = torch.ones(8, 16, dtype=torch.long)
-    assert throughput(model(2), [{"input_ids": ids, "attention_mask": ids}] * 3) > 0
+    batch = Batch(row=torch.arange(8), inputs={"input_ids": ids, "attention_mask": ids})
+    assert throughput(model(2), [batch] * 3) > 0

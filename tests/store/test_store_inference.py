@@ -123,3 +123,7 @@ def test_a_process_of_several_reads_on_its_own_device(monkeypatch, gpus, told, e
     for name, value in told.items():
         monkeypatch.setenv(name, value)
     assert inference.devices() == expected
+    with computing("32-true", "cpu"):
+        assert not any(device.startswith("cuda") for device in inference.devices())
+    with computing("bf16-mixed", "gpu"):
+        assert inference.devices() == expected
