@@ -59,6 +59,11 @@ class Run:
         if sweep:
             write_json(self.folder / "sweep.json", masked(dict(sweep)))
 
+    def note(self, **known: Any) -> None:
+        """Add what became known of the machine to ``environment.json``, such as ``gpu``, its name."""
+        path = self.folder / "environment.json"
+        write_json(path, read_json(path, "rerun=true begins the run again", dict) | known)
+
     def finish(
         self, value: float | None, metric: str, seconds: float, metrics: Mapping[str, float], directions: Directions
     ) -> None:

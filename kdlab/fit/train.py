@@ -197,6 +197,8 @@ def fit(
     if trainer.max_epochs == trainer.max_steps == -1:
         raise UserError("training would never end: set trainer.max_epochs or trainer.max_steps to more than -1")
     learner.check(trainer)
+    if trainer.is_global_zero and (device := trainer.strategy.root_device).type == "cuda":
+        run.note(gpu=torch.cuda.get_device_name(device))
     quicken(learner)
     # deterministic=true also fills all new memory, which only code that reads what it never wrote would notice
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]

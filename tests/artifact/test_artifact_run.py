@@ -75,6 +75,14 @@ def test_a_failed_run_says_why_and_is_not_done(tmp_path):
     assert read_done(tmp_path / "run") is None
 
 
+def test_what_becomes_known_of_the_machine_is_added(tmp_path):
+    with claim(tmp_path / "run") as run:
+        run.begin({"seed": 3}, [])
+        before = json.loads((tmp_path / "run/environment.json").read_text())
+        run.note(gpu="NVIDIA H200")
+    assert json.loads((tmp_path / "run/environment.json").read_text()) == before | {"gpu": "NVIDIA H200"}
+
+
 def test_done_is_written_last_and_metrics_are_finite(tmp_path):
     with claim(tmp_path / "run") as run:
         run.begin({"seed": 0}, ["a=1"])

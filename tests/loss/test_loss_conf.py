@@ -96,6 +96,15 @@ def on(device, built):
     return built if device == "cpu" else copy.deepcopy(built).to(device)
 
 
+def draws(term, student, teacher) -> bool:
+    """Whether two states of the random numbers give two values."""
+    values = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        values.append(copy.deepcopy(term)(student, teacher, 0.5))
+    return not torch.equal(*values)
+
+
 def mapped(term, chosen):
     """A term whose layers a layer map chooses."""
     extra = [f"+loss/term@loss.terms.extra={term}", f"loss.terms.extra.layer_map={chosen}"]
@@ -231,6 +240,10 @@ def test_every_layer_map_keeps_to_the_device_of_its_inputs(root, term, chosen):
 @pytest.mark.gpu
 @pytest.mark.parametrize("term", TERMS)
 def test_every_term_is_the_same_on_a_gpu(terms, term):
+    """But for what it draws, which every kind of device does in its own way."""
+    built = copy.deepcopy(terms(term)).double()
+    if draws(built.terms["extra"], *outputs(built, scale=3.0)):
+        pytest.skip("draws random numbers")
     found = []
     for device in ("cpu", "cuda"):
         built = copy.deepcopy(terms(term)).to(device).double()
