@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, JustifyMethod
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -18,6 +19,9 @@ from kdlab.file import lock, read_json
 from kdlab.report.read import Record, records
 from kdlab.report.table import COLOURS
 
+LOOKS: dict[str, JustifyMethod] = {  # the columns of the table, and where their values stand
+    "run": "left", "state": "left", "size": "right", "unwritten for": "right", "": "left",
+}  # fmt: skip
 WITHOUT_RESULT = ("failed", "interrupted")  # what is removed where nothing is chosen
 
 
@@ -112,20 +116,18 @@ def remove(folder: Path) -> bool:
 def show(fitting: Sequence[Record], sizes: dict[Path, int], taught: dict[str, list[str]]) -> None:
     """The runs that go, each with its size and whom it taught."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
-    for title, justify in (
-        ("run", "left"),
-        ("state", "left"),
-        ("size", "right"),
-        ("unwritten for", "right"),
-        ("", "left"),
-    ):
-        table.add_column(title, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for title, justify in LOOKS.items():
+        table.add_column(title, justify=justify, no_wrap=title != "", overflow="fold")
     for one in fitting:
         note = f"taught {_few(taught[one.id])}" if one.id in taught else ""
         state = Text(one.state, style=COLOURS.get(one.state, ""))
         age = f"{days_unwritten(one.folder):.0f} days"
         table.add_row(Text(one.id), state, _megabytes(sizes[one.folder]), age, Text(note, style="red"))
-    Console().print(table)
+    console = Console()
+    console.width = max(
+        console.width, Measurement.get(console, console.options.update(max_width=10_000), table).minimum
+    )
+    console.print(table)
 
 
 def _few(ids: Sequence[str]) -> str:

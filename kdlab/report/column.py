@@ -15,6 +15,7 @@ from kdlab.report.setting import flatten, short, swept
 
 FIELDS = ("id", "command", "state", "group", "job", "seed", "started", "seconds", "reason", "data")
 HEADINGS = {"run": "id", "time": "seconds"}
+TAKEN = {*FIELDS, *HEADINGS, "val", "test"}  # headings that no key may have
 METRICS = (
     "best/val/accuracy",
     "test/accuracy",
@@ -46,7 +47,7 @@ class Columns:
         self.flats = {record.folder: flatten(record.config) for record in records}
         self.measured = list(dict.fromkeys(name for record in records for name in record.metrics))
         self.keys = swept(records)
-        self.shown = short(self.keys)
+        self.shown = {key: key if name in TAKEN else name for key, name in short(self.keys).items()}
         self.problems = problems(records)
         self.test = tested(records)
         self.validation = validation(self.records, self.test, share=0.5)

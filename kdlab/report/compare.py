@@ -181,14 +181,14 @@ def problems(records: Sequence[Record]) -> dict[Path, str]:
     """What to call the data of each run, by its folder: another name where the test rows are others."""
     found = _test_sets(records)
     called = {record.folder: data_name(record.choice, record.config) or "" for record in records}
-    sets: dict[str, list[str]] = {}
-    for folder, identity in found.items():
-        if identity not in sets.setdefault(called[folder], []):
-            sets[called[folder]].append(identity)
+    sets: dict[str, set[str]] = {name: set() for name in called.values()}
+    for record in records:
+        if record.state == "finished":  # of what has no result, nobody knows what it would have been measured on
+            sets[called[record.folder]].add(found[record.folder])
 
     def name(record: Record) -> str:
         own, identity = called[record.folder], found[record.folder]
-        if len(sets[own]) == 1:
+        if len(sets[own]) <= 1 or identity not in sets[own]:
             return own
         rows = record.metrics.get("test/rows")
         size = f"{rows:.0f} test rows, " if rows else ""

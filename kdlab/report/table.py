@@ -66,7 +66,7 @@ def wide(there: Columns) -> list[str]:
 
 
 def ordered(records: Sequence[Record], by: str | None = None) -> list[Record]:
-    """Runs with different test rows apart, each with the best first by a metric; runs without it come last.
+    """Runs with different test rows apart, each with the best first by a metric; runs without it come last of all.
 
     Args:
         by: a metric (the largest first where it has no direction), or a field or config key, which puts the smallest
@@ -83,9 +83,9 @@ def ordered(records: Sequence[Record], by: str | None = None) -> list[Record]:
 
     def place(record: Record) -> tuple:
         value = there.value(record, key)
-        group = problems.index(there.problems[record.folder]) if metric else 0
         if value is None or value == "":
-            return group, 2, 0.0, ""
+            return len(problems), 2, 0.0, ""
+        group = problems.index(there.problems[record.folder]) if metric else 0
         return (group, 0, sign * value, "") if is_number(value) else (group, 1, 0.0, text(value))
 
     return sorted(records, key=place)

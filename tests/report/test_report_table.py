@@ -65,6 +65,44 @@ def test_the_best_run_is_that_of_validation(tmp_path):
     assert [run.id for run in ordered(records(tmp_path), "test")] == ["b", "a"]
 
 
+@pytest.mark.parametrize("by", ["test/accuracy", "test/ece", "val"])
+def test_runs_without_a_value_come_last_whichever_way_the_others_are_sorted(tmp_path, by):
+    for number in range(3):
+        measured = {"best/val/accuracy": 0.1 * number, "test/accuracy": 0.2 * number, "test/ece": 0.3 * number}
+        config = distill_config(1)
+        config["datamodule"] = {"path": "mine.csv", "text_column": "text"}
+        write_run(tmp_path, "distill", f"run{number}", config, measured)
+    config["datamodule"]["text_column"] = "nope"  # would be measured on other rows, if it were measured
+    write_run(tmp_path, "distill", "a_failed", config, state="failed")
+    write_run(tmp_path, "distill", "z_failed", config, state="failed")
+    found = ordered(records(tmp_path), by)
+    assert {run.id for run in found[-2:]} == {"a_failed", "z_failed"}
+
+
+def test_every_heading_is_shown_once(tmp_path):
+    for number, teacher in enumerate(("one", "two")):
+        config = distill_config(1, temperature=number)
+        config["teacher"]["run"] = teacher
+        config["datamodule"] = {"state": number, "path": "mine.csv"}
+        write_run(tmp_path, "distill", f"run{number}", config, {"test/accuracy": 0.5})
+    console = Console(file=io.StringIO(), width=200)
+    to_terminal(ordered(records(tmp_path)), console, "title")
+    heads = console.file.getvalue().splitlines()[2].split()
+    assert len(set(heads)) == len(heads)
+    assert {"run", "teacher.run", "state", "datamodule.state", "temperature"} <= set(heads)
+
+
+def test_what_has_no_result_is_on_no_test_set_of_its_own(tmp_path):
+    config = distill_config(1) | {"datamodule": {"path": "mine.csv", "text_column": "text"}}
+    write_run(tmp_path, "distill", "good", config, {"test/accuracy": 0.5})
+    write_run(
+        tmp_path, "distill", "bad", config | {"datamodule": {"path": "mine.csv", "text_column": "nope"}}, state="failed"
+    )
+    console = Console(file=io.StringIO(), width=200)
+    to_terminal(ordered(records(tmp_path)), console, "title")
+    assert "(set" not in console.file.getvalue()
+
+
 def test_runs_are_selected_by_a_part_of_their_id_a_state_or_a_sweep(sweep):
     every = records(sweep)
     assert [run.id for run in select(every, every[3].id[-8:])] == [every[3].id]
@@ -108,6 +146,14 @@ def test_pruning_only_says_what_it_would_free(kdlab, taught):
     assert "would free" in out
     assert "kept: teacher, which taught 1 run that stays (student)" in out
     assert folders(taught) == before
+
+
+def test_pruning_cuts_no_id_in_two(kdlab, taught, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    name = "a_rather_long_name_of_some_data-layers_of_teacher-kd-none-s0-1f990d75"
+    write_run(taught, "distill", name, distill_config(1), state="failed")
+    _, out, _ = kdlab("runs", "action=prune", f"outputs={taught}")
+    assert name in out
 
 
 def test_pruning_removes_what_has_no_result_and_teaches_nobody(kdlab, taught):
