@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from kdlab.datamodule.batch import Deck, within
 from kdlab.datamodule.rows import Rows
 from kdlab.datamodule.tokenizer import encode
+from kdlab.outcome import Bernoulli
 from kdlab.store.inference import say
 from kdlab.task.base import Task
 
@@ -48,6 +49,11 @@ class Predictor:
     tokenizer: Any
     labels: list[str]
     max_length: int
+
+    @property
+    def several(self) -> bool:
+        """Whether a text has any number of labels."""
+        return isinstance(self.task.outcome, Bernoulli)
 
     def logits(
         self, texts: Sequence[str], tell: Callable[[int], None] = lambda rows: None

@@ -117,16 +117,15 @@ def show(fitting: Sequence[Record], sizes: dict[Path, int], taught: dict[str, li
     """The runs that go, each with its size and whom it taught."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
     for title, justify in LOOKS.items():
-        table.add_column(title, justify=justify, no_wrap=title != "", overflow="fold")
+        table.add_column(title, justify=justify, no_wrap=True)
     for one in fitting:
         note = f"taught {_few(taught[one.id])}" if one.id in taught else ""
         state = Text(one.state, style=COLOURS.get(one.state, ""))
         age = f"{days_unwritten(one.folder):.0f} days"
         table.add_row(Text(one.id), state, _megabytes(sizes[one.folder]), age, Text(note, style="red"))
     console = Console()
-    console.width = max(
-        console.width, Measurement.get(console, console.options.update(max_width=10_000), table).minimum
-    )
+    whole = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+    console.width = max(console.width, whole)
     console.print(table)
 
 

@@ -18,9 +18,8 @@ from torch import nn
 
 from kdlab.artifact.run import read_done
 from kdlab.config import build
-from kdlab.config.identity import resolved, trained_folder
+from kdlab.config.located import located
 from kdlab.config.trust import Trust
-from kdlab.config.verb import training
 from kdlab.error import UserError
 from kdlab.file import read_json
 from kdlab.model.pretrained import classifier_name, readable
@@ -256,23 +255,7 @@ def named(name: str, outputs: Path, trust: Trust | None = None, key: str = "") -
     Raises:
         UserError: there is none, it is not finished, or a part of an id stands for several.
     """
-    trust, name = trust or Trust(), str(name)  # a hash of digits is a number on the command line
-    candidates = [Path(name)] + [outputs / command / name for command in training()]
-    if not any(place.exists() for place in candidates):
-        folders = [path.parent for verb in training() for path in outputs.glob(f"{verb}/*/config.yaml")]
-        whole = resolved(name, [folder.name for folder in folders])
-        candidates += [folder for folder in folders if folder.name == whole]
-    for candidate in candidates:
-        if (found := trained_folder(candidate)) is None:
-            continue
-        folder, weights = found
-        if weights != folder and read_done(folder) is None:
-            raise UserError(
-                f"run {folder} is not finished, so it cannot serve as a trained model; run its command again first"
-            )
-        return Trained(folder, weights, folder.name, trust)
-    where = ", ".join(str(folder) for folder in candidates)
-    raise UserError(
-        f"{key and f'{key}={name}: '}no trained model '{name}': none of {where} is a run or model directory, and no "
-        "run id begins or ends so; `kdlab runs` lists the runs"
-    )
+    folder, weights = located(str(name), outputs, key)  # a hash of digits is a number on the command line
+    if weights != folder:
+        read_done(folder)  # which refuses a damaged one
+    return Trained(folder, weights, folder.name, trust or Trust())

@@ -10,41 +10,38 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from kdlab.artifact.predictor import Predictor
-from kdlab.artifact.trained import Trained, named
 from kdlab.command.runs import writable
-from kdlab.config import build
+from kdlab.config.located import located
 from kdlab.config.trust import Trust
-from kdlab.datamodule import tokenizer
 from kdlab.datamodule.chunk import Chunk
+from kdlab.datamodule.columns import joined, text_columns
 from kdlab.datamodule.sink import Added, Sink, TextSink, check_kind, sink
 from kdlab.datamodule.source import Source, mark
 from kdlab.datamodule.stream import ROWS, Piped, Stream, stream
-from kdlab.datamodule.table import joined, text_columns
 from kdlab.error import UserError
 from kdlab.fetch import local
 from kdlab.file import read_json, write_json
 from kdlab.meter import Meter
-from kdlab.model.pretrained import kind
-from kdlab.outcome import Bernoulli, Categorical
-from kdlab.task.sequence_classification import SequenceClassification
 from kdlab.terminal import clock, tell
 
-LONGEST = 512  # tokens of a text, for a model of which no run says how it was trained
+if TYPE_CHECKING:
+    from kdlab.artifact.predictor import Predictor
+
 DIGITS = 6  # of a probability
 
 
 def main(cfg: DictConfig) -> None:
-    """Predict and write. Errors: UserError, before the model is loaded where the file cannot be read or written."""
+    """Predict and write. Errors: UserError, before torch is imported where the file cannot be read or written."""
     for key, told in (("run", "a run id or a run directory"), ("path", "a file of rows, or - for standard input")):
         if OmegaConf.is_missing(cfg, key):
             raise UserError(f"{key} has no value; give {told}: kdlab predict run=ID path=new.csv file=predicted.csv")
-    subject = named(str(cfg.run), Path(cfg.outputs), Trust.of(cfg))
-    stored = subject.stored
+    trust = Trust.of(cfg)
+    folder, _ = located(str(cfg.run), Path(cfg.outputs), "run")
+    stored = trust.read(folder) if (folder / "config.yaml").exists() else None
     column = _text_column(cfg.text_column, stored)
     path = None if cfg.path == "-" else Path(local(str(cfg.path), cfg.download))
     rows = (
@@ -65,7 +62,13 @@ def main(cfg: DictConfig) -> None:
             raise UserError(f"file={cfg.file} is the file that is read: name another")
     if rows.total == 0:
         raise UserError(f"{cfg.path} has no rows")
+    check_names(rows, ["predicted"], file)
     rows.check(numbers)
+
+    from kdlab.artifact.classifier import predictor_of  # which imports torch
+    from kdlab.artifact.trained import named
+
+    subject = named(str(folder), Path(cfg.outputs), trust)
     predictor = predictor_of(subject, cfg.max_length)
     new = columns(predictor)
     check_names(rows, new, file)
@@ -101,37 +104,15 @@ def load(run: str, outputs: str = "outputs", trust: Sequence[str] = ()) -> Predi
         outputs: where runs are kept.
         trust: what the run's config may name besides what installed options name.
     """
+    from kdlab.artifact.classifier import predictor_of
+    from kdlab.artifact.trained import named
+
     return predictor_of(named(run, Path(outputs), Trust(patterns=tuple(trust))))
-
-
-def predictor_of(subject: Trained, max_length: int | None = None) -> Predictor:
-    """The model of a run with the task and the tokens that it was trained with.
-
-    Raises:
-        UserError: it is no classifier.
-    """
-    stored = subject.stored
-    task = build.make(stored.task) if stored is not None else _task(subject)
-    if not task.uses_labels:
-        raise UserError(
-            f"run {subject.id} is a language model, which has no labels to predict; `kdlab evaluate run={subject.id}` "
-            "measures its perplexity"
-        )
-    labels = subject.labels or [f"LABEL_{index}" for index in range(subject.outputs or 0)]
-    if len(labels) < 2 and isinstance(task.outcome, Categorical):
-        raise UserError(f"{subject.weights} gives {len(labels) or 'no'} logit a row: predict needs a classifier")
-    task.prepare(labels, [1] * len(labels))
-    if max_length is not None and max_length < 1:
-        raise UserError(f"max_length is {max_length}, and must be 1 or more")
-    own = tokenizer.load(str(subject.weights), [])
-    if max_length is None:
-        max_length = stored.datamodule.max_length if stored is not None else _longest(subject.shape, own)
-    return Predictor(subject.model.eval(), task, own, labels, max_length)
 
 
 def columns(predictor: Predictor) -> dict[str, type]:
     """The new columns and the type of each."""
-    several = isinstance(predictor.task.outcome, Bernoulli)
+    several = predictor.several
     decided = {f"predicted_{label}": bool for label in predictor.labels} if several else {}
     return (
         {"predicted": list if several else str}
@@ -175,7 +156,7 @@ class Work:
             return [value if yes else None for value, yes in zip(values, real.tolist(), strict=True)]
 
         added = {"predicted": there(decided)}
-        if isinstance(predictor.task.outcome, Bernoulli):
+        if predictor.several:
             added |= {
                 f"predicted_{label}": there((logits[:, index] > 0).tolist())
                 for index, label in enumerate(predictor.labels)
@@ -248,22 +229,6 @@ def check_names(rows: Stream, new: Iterable[str], file: Path | None) -> None:
             f"{rows.where} has two columns named '{twice[0]}', which {file.suffix} cannot hold: rename one, or write "
             "to a .csv file"
         )
-
-
-def _task(subject: Trained) -> SequenceClassification:
-    """The task of a model from elsewhere."""
-    config = subject.shape
-    if config is None or kind(config) != "sequence_classification":
-        raise UserError(f"{subject.weights} is no classifier of texts: predict needs one")
-    return SequenceClassification(multi_label=config.problem_type == "multi_label_classification")
-
-
-def _longest(config: Any, own: Any) -> int:
-    """How many tokens a model from elsewhere can read, at most LONGEST."""
-    places = getattr(config, "max_position_embeddings", None) or LONGEST
-    if any(name in str(config.model_type) for name in ("roberta", "camembert", "mpnet")):
-        places -= (config.pad_token_id or 0) + 1  # their positions begin after that of the padding token
-    return min(LONGEST, own.model_max_length, places)
 
 
 def interrupted(words: list[str]) -> str:

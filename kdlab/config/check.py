@@ -32,6 +32,9 @@ SEQUENCES = ("Sequence", "Collection", "Iterable", "list", "List", "tuple", "Tup
 MAPPINGS = ("Mapping", "dict", "Dict")
 MANY = 20  # arguments that a sentence lists
 GROUPS = ("Augment", "Select", "Curriculum", "Head")  # classes that a config group makes
+SCHEDULED = {  # the range of a "float | Schedule" of a loss, by the name that all of them share
+    "alpha": "Fraction | Schedule", "temperature": "Positive | Schedule", "weight": "NonNegative | Schedule",
+}  # fmt: skip
 ANY = 2**63  # whole numbers beyond it fit in no tensor
 
 # what other libraries' signatures do not say, or say wrongly: target's last name -> argument -> annotation
@@ -106,6 +109,8 @@ def written(
     for name, value in values.items():
         if name in parameters or (open_ended and name in own):
             said = own.get(name) or parameters[name]
+            if said == "float | Schedule" and target.startswith("kdlab.loss."):
+                said = SCHEDULED.get(name, said)
             if must := fault(said, value):
                 if said.startswith("File") and isinstance(value, str) and value:
                     raise UserError(f"{where}.{name}: there is no file {value}")

@@ -17,6 +17,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from kdlab.config import present
 from kdlab.config.check import fault, shown, written
 from kdlab.config.identity import MODELS
 from kdlab.config.kind import ROOT
@@ -100,6 +101,7 @@ def check(
                 raise UserError(f"{key} is {shown(value)}, but must be {must}")
         for where, node in nodes(cfg):
             _arguments(where, node)
+        present.check(cfg)
 
 
 @lru_cache(4096)

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from kdlab.artifact import overlap, select
 from kdlab.artifact.find import unchanged
+from kdlab.artifact.prune import remove
 from kdlab.artifact.run import Run, claim
 from kdlab.artifact.trained import Trained
 from kdlab.callback.checkpoint import Checkpoint
@@ -38,6 +39,7 @@ from kdlab.fit import length, turn
 from kdlab.fit.display import Voice, telling
 from kdlab.fit.rank import Companions
 from kdlab.logger.base import Journal, RunInfo, Source, opened
+from kdlab.logger.history import FILE as HISTORY
 from kdlab.metric.confusion import confusion, row_count
 from kdlab.metric.cost import LENGTH, latency, macs, parameters
 from kdlab.metric.majority import majority
@@ -107,19 +109,25 @@ def carry_out(job: Job, prepare: Prepare) -> float | None:
     Returns:
         The best validation metric, which is what a sweep optimises.
     """
-    cfg = job.cfg
-    with claim(job.folder, rerun=cfg.rerun) as run, telling(job) as voice:
-        if job.sweep:
-            write_json(job.folder / "sweep.json", job.sweep | {"group": job.group})
-        unchanged(job, job.folder)
-        if run.done:
-            voice.already(run)
-            return run.done["value"]
-        if cfg.cluster.threads:
-            torch.set_num_threads(cfg.cluster.threads)
-        run.begin(job.config, job.overrides, job.sweep and job.sweep | {"group": job.group})
-        voice.begin(run)
-        known = _train(job, run, prepare, voice)
+    cfg, alone = job.cfg, False
+    try:
+        with claim(job.folder, rerun=cfg.rerun) as run, telling(job) as voice:
+            alone = not voice.quiet
+            if job.sweep:
+                write_json(job.folder / "sweep.json", job.sweep | {"group": job.group})
+            unchanged(job, job.folder)
+            if run.done:
+                voice.already(run)
+                return run.done["value"]
+            if cfg.cluster.threads:
+                torch.set_num_threads(cfg.cluster.threads)
+            run.begin(job.config, job.overrides, job.sweep and job.sweep | {"group": job.group})
+            voice.begin(run)
+            known = _train(job, run, prepare, voice)
+    except UserError:
+        if alone and not (job.folder / HISTORY).exists():  # nothing was trained, so there is nothing to go on with
+            remove(job.folder)
+        raise
     voice.finished(run, known)
     return run.done["value"] if run.done else None
 

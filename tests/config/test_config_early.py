@@ -113,6 +113,8 @@ def test_commands_that_ask_no_model_do_without_torch(tmp_path, monkeypatch):
 
 def test_hydras_flags_and_good_lines_pass(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "x").mkdir()
+    (tmp_path / "x" / "config.json").write_text("{}")  # a model from elsewhere
     for words in (
         [],
         ["+loss/term@loss.terms.hint=hint", "loss.terms.hint.weight=3"],

@@ -1,0 +1,57 @@
+"""From a trained model on disk to what predicts with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kdlab.artifact.predictor import Predictor
+from kdlab.artifact.trained import Trained
+from kdlab.config import build
+from kdlab.datamodule import tokenizer
+from kdlab.error import UserError
+from kdlab.model.pretrained import kind
+from kdlab.outcome import Categorical
+from kdlab.task.sequence_classification import SequenceClassification
+
+LONGEST = 512  # tokens of a text, for a model of which no run says how it was trained
+
+
+def predictor_of(subject: Trained, max_length: int | None = None) -> Predictor:
+    """The model of a run with the task and the tokens that it was trained with.
+
+    Raises:
+        UserError: it is no classifier.
+    """
+    stored = subject.stored
+    task = build.make(stored.task) if stored is not None else _task(subject)
+    if not task.uses_labels:
+        raise UserError(
+            f"run {subject.id} is a language model, which has no labels to predict; `kdlab evaluate run={subject.id}` "
+            "measures its perplexity"
+        )
+    labels = subject.labels or [f"LABEL_{index}" for index in range(subject.outputs or 0)]
+    if len(labels) < 2 and isinstance(task.outcome, Categorical):
+        raise UserError(f"{subject.weights} gives {len(labels) or 'no'} logit a row: predict needs a classifier")
+    task.prepare(labels, [1] * len(labels))
+    if max_length is not None and max_length < 1:
+        raise UserError(f"max_length is {max_length}, and must be 1 or more")
+    own = tokenizer.load(str(subject.weights), [])
+    if max_length is None:
+        max_length = stored.datamodule.max_length if stored is not None else _longest(subject.shape, own)
+    return Predictor(subject.model.eval(), task, own, labels, max_length)
+
+
+def _task(subject: Trained) -> SequenceClassification:
+    """The task of a model from elsewhere."""
+    config = subject.shape
+    if config is None or kind(config) != "sequence_classification":
+        raise UserError(f"{subject.weights} is no classifier of texts: predict needs one")
+    return SequenceClassification(multi_label=config.problem_type == "multi_label_classification")
+
+
+def _longest(config: Any, own: Any) -> int:
+    """How many tokens a model from elsewhere can read, at most LONGEST."""
+    places = getattr(config, "max_position_embeddings", None) or LONGEST
+    if any(name in str(config.model_type) for name in ("roberta", "camembert", "mpnet")):
+        places -= (config.pad_token_id or 0) + 1  # their positions begin after that of the padding token
+    return min(LONGEST, own.model_max_length, places)
