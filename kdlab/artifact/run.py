@@ -27,6 +27,7 @@ from kdlab.file import NEXT, lock, now, put, read_json, refuse_links, wanted, wr
 from kdlab.secret import masked
 
 OLD = 3600.0  # seconds, after which a half written file of another node counts as left behind
+MOST_SWEEPS = 100  # of which a run remembers that it was a job
 _held: list[Path] = []  # the locks of the runs that this process owns
 
 
@@ -57,7 +58,7 @@ class Run:
         write(self.folder / "overrides.yaml", masked(overrides))
         write_json(self.folder / "environment.json", environment() | {"seed": config.get("seed")})
         if sweep:
-            write_json(self.folder / "sweep.json", masked(dict(sweep)))
+            enroll(self.folder, sweep)
 
     def note(self, **known: Any) -> None:
         """Add what became known of the machine to ``environment.json``, such as ``gpu``, its name."""
@@ -90,6 +91,21 @@ class Run:
             if path.name in (".lock", ".lock.wanted", "run.log"):
                 continue
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def enroll(folder: Path, sweep: Mapping[str, Any]) -> None:
+    """Note of which sweep a run is a job now, beside the names of those that it was a job of before.
+
+    Args:
+        sweep: its name as ``sweep``, and what else is to be known of the job.
+    """
+    before: dict[str, Any] = {}
+    with suppress(UserError):
+        before = read_json(folder / "sweep.json", "", dict)
+    known = before.get("sweeps")
+    names = [sweep.get("sweep"), *(known if isinstance(known, list) else []), before.get("sweep")]
+    names = list(dict.fromkeys(name for name in names if isinstance(name, str) and name))
+    write_json(folder / "sweep.json", masked(dict(sweep)) | {"sweeps": names[:MOST_SWEEPS]})
 
 
 @contextmanager

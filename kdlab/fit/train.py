@@ -25,7 +25,7 @@ from torch import Tensor
 from kdlab.artifact import overlap, select
 from kdlab.artifact.find import unchanged
 from kdlab.artifact.prune import remove
-from kdlab.artifact.run import Run, claim
+from kdlab.artifact.run import Run, claim, enroll
 from kdlab.artifact.trained import Trained
 from kdlab.callback.checkpoint import Checkpoint
 from kdlab.callback.leave import Leave
@@ -114,7 +114,7 @@ def carry_out(job: Job, prepare: Prepare) -> float | None:
         with claim(job.folder, rerun=cfg.rerun) as run, telling(job) as voice:
             alone = not voice.quiet
             if job.sweep:
-                write_json(job.folder / "sweep.json", job.sweep | {"group": job.group})
+                enroll(job.folder, job.sweep | {"group": job.group})
             unchanged(job, job.folder)
             if run.done:
                 voice.already(run)

@@ -6,6 +6,7 @@ import fcntl
 import itertools
 import json
 import os
+import uuid
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
@@ -21,7 +22,7 @@ MOST = 10_000  # jobs that are written down one by one
 
 
 def write(config: DictConfig, name: str) -> IO[str]:
-    """Write ``<outputs>/<command>/.sweeps/<name>.json``; it counts as long as the returned file is open.
+    """Write a file of its own below ``<outputs>/<command>/.sweeps``; it counts as long as the returned file is open.
 
     Args:
         config: the sweep's config, as Hydra's callbacks get it.
@@ -37,7 +38,7 @@ def write(config: DictConfig, name: str) -> IO[str]:
     jobs: list[str] = []
     if not search and grid.jobs <= MOST:
         jobs = [", ".join(words) for words in itertools.product(*grid.swept.values())]
-    file = _locked(folder / f"{name}.json")
+    file = _locked(folder / f"{name}.{uuid.uuid4().hex[:8]}.json")  # two drivers may go through one sweep
     json.dump({"sweep": name, "group": str(group), "count": grid.jobs, "jobs": jobs}, file)
     file.flush()
     return file

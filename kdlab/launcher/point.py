@@ -11,10 +11,9 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from kdlab.artifact.run import read_done
+from kdlab.artifact.run import enroll, read_done
 from kdlab.config.job import Job, current
 from kdlab.error import JobError
-from kdlab.file import write_json
 from kdlab.launcher.sweep import Failed
 
 
@@ -49,7 +48,7 @@ class Point:
         """Make the run a member of this sweep, for the table that ends it."""
         if self.job.sweep:
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_json(self.folder / "sweep.json", self.job.sweep | {"group": self.job.group})
+            enroll(self.folder, self.job.sweep | {"group": self.job.group})
 
     def result(self, why: str) -> JobReturn:
         """What Hydra gets of the run: its value, or ``why`` it has none."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import sys
-import uuid
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -26,6 +28,7 @@ from kdlab.text import printable
 if TYPE_CHECKING:
     from kdlab.report.read import Record
 
+APART = ("rerun", "check", "download", "trust")  # keys that say nothing of what a sweep does
 _begun: list[Path] = []  # the folder of the sweep that this process drives
 _plans: list[IO[str]] = []  # and its plan, which counts as long as it is open
 
@@ -34,7 +37,7 @@ class Sweep(Callback):
     """Hydra's callback that gives a multirun its name, and its jobs theirs, before they start."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        os.environ[SWEEP] = uuid.uuid4().hex[:12]
+        os.environ[SWEEP] = name_of(config.hydra.job.config_name, config.hydra.overrides.task)
         words = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
         os.environ[SWEPT] = " ".join(word.get_key_element() for word in words if word.is_sweep_override())
         if config.check:
@@ -54,6 +57,17 @@ class Sweep(Callback):
             job_return.cfg = job_return.hydra_cfg = None
         if job_return.status is JobStatus.FAILED and isinstance(job_return._return_value, UserError):
             job_return.__class__ = Failed
+
+
+def name_of(verb: str, words: Iterable[str]) -> str:
+    """The name of a sweep: the same command, such as one that goes on with what was interrupted, has the same name.
+
+    Example:
+        >>> name_of("distill", ["seed=0,1", "loss=kd"]) == name_of("distill", ["loss=kd", "seed=0,1", "rerun=true"])
+        True
+    """
+    kept = sorted(word for word in map(str, words) if word.split("=")[0] not in APART)
+    return f"sweep-{hashlib.sha256(json.dumps([verb, kept]).encode()).hexdigest()[:8]}"
 
 
 def refuse(config: DictConfig) -> None:
@@ -112,15 +126,15 @@ def conclude() -> None:
 
 def members(folder: Path, name: str) -> list[Record]:
     """The runs of one sweep, by job number."""
-    from kdlab.report.read import record
+    from kdlab.report.read import record, sweeps_of
 
     found = []
     for path in folder.glob("*/sweep.json"):
         try:
-            mine = read_json(path, "", dict).get("sweep") == name
+            told = read_json(path, "", dict)
         except UserError:
-            mine = False
-        if mine:
+            continue
+        if name in sweeps_of(told):
             found.append(record(path.parent))
     return sorted(found, key=lambda one: (one.job is None, one.job))
 

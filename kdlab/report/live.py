@@ -96,7 +96,7 @@ class Sight:
             group, jobs, count = str(plan.get("group")), plan.get("jobs"), number(plan.get("count")) or 0
             if not held(path) or not (self.names is None or any(fnmatchcase(group, name) for name in self.names)):
                 continue
-            begun = {one.job for one, sweep in found if sweep == path.stem}
+            begun = {one.job for one, sweep in found if sweep == plan.get("sweep")}
             if isinstance(jobs, list) and jobs:
                 rows += [Row(one_line(words) or group, "queued") for job, words in enumerate(jobs) if job not in begun]
             elif count > len(begun):

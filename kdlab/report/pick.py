@@ -49,7 +49,7 @@ def select(
 def named(record: Record, pattern: str) -> bool:
     """Whether a name or glob means this record."""
     names = (
-        record.id, f"{record.command}/{record.id}", record.group, record.sweep, record.choice.get("experiment", ""),
+        record.id, f"{record.command}/{record.id}", record.group, *record.sweeps, record.choice.get("experiment", ""),
         record.state,
     )  # fmt: skip
     return any(name and (name == pattern or fnmatchcase(name, pattern)) for name in names)

@@ -28,7 +28,7 @@ class Record:
         config, choice: the resolved config, and the names of its selected options.
         metrics: finite numbers by name; history: columns of the log, None where a step did not log that name.
         done: done.json; test: test.json, which says what its test rows are; teacher: the id of its teacher, or "".
-        group: the comparison it belongs to; sweep: the multirun that it was last a job of; job: its number there.
+        group: the comparison it belongs to; sweeps: multiruns that it was a job of, the last first; job: its number.
         host: the machine it ran on.
         started: ISO 8601, or ""; seconds: how long it ran, None where that is not known.
     """
@@ -47,7 +47,7 @@ class Record:
     teacher: str = ""
     host: str = ""
     group: str = ""
-    sweep: str = ""
+    sweeps: tuple[str, ...] = ()
     job: int | None = None
     started: str = ""
     seconds: float | None = None
@@ -115,11 +115,18 @@ def record(folder: Path) -> Record:
         teacher=str(teacher.get("id") or ""),
         host=str(environment.get("host") or ""),
         group=str(sweep.get("group") or config.get("group") or ""),
-        sweep=str(sweep.get("sweep") or ""),
+        sweeps=sweeps_of(sweep),
         job=None if job is None else int(job),
         started=started,
         seconds=_seconds(state, done, failed, started),
     )
+
+
+def sweeps_of(told: dict[str, Any]) -> tuple[str, ...]:
+    """The names of the sweeps in a ``sweep.json``, the last first."""
+    several = told.get("sweeps")
+    names = [told.get("sweep"), *(several if isinstance(several, list) else [])]
+    return tuple(dict.fromkeys(name for name in names if isinstance(name, str) and name))
 
 
 def held(lock: Path) -> bool:
