@@ -35,7 +35,7 @@ UP: set[tuple[str, str]] = {
 }
 KNOWS_HYDRA: set[str] = {
     "artifact.chain", "artifact.find", "artifact.select", "artifact.trained", "doctor.examine",
-    "doctor.stand_in", "fit.display", "fit.length", "fit.precheck", "fit.rank", "fit.stage", "fit.train",
+    "doctor.stand_in", "fit.beside", "fit.length", "fit.precheck", "fit.rank", "fit.stage", "fit.train",
     "help.complete", "help.page",
 }  # fmt: skip
 TOGETHER: set[tuple[str, str]] = {("freeze.apply", "model.block")}

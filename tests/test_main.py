@@ -29,6 +29,7 @@ def test_the_list_of_verbs(kdlab):
         listed = re.findall(r"^  (\w+) +(\S.*)$", out, re.M)
         assert [verb for verb, _ in listed] == list(verbs())
         assert listed == [(name, verb.about) for name, verb in verbs().items()]
+        assert "help" in dict(listed) and "first: kdlab distill datamodule=table datamodule.path=FILE" in out
     assert kdlab("--version")[0] == 0
     code, _, err = kdlab("destill")
     assert code == 2

@@ -20,15 +20,17 @@ log = logging.getLogger(__name__)
 
 FILE = "progress.json"  # of a run directory: step, steps, epoch, epochs, seconds so far and left; null where not known
 QUIET = 60.0  # seconds of a long epoch without a line, where there is no terminal
+FIRST = 5.0  # seconds after which a line says how long the training will take
+STEPS = 3  # that say it
 
 
 class Progress(ProgressBar):
     """A bar with the last validation and the time left, which names training, validation and test.
 
-    Where standard error is no terminal each epoch is one line there, and a long one a line a minute; several jobs of a
-    sweep that share one (worker processes) write none. Either way each epoch is a line of run.log, and
-    ``progress.json`` in the run directory holds how far the run is, which ``kdlab runs live=true`` shows; where it
-    cannot be written, the run goes on without.
+    Where standard error is no terminal each epoch is one line there, a long one a line a minute, and the first steps of
+    a long training one that says how long it will take. The jobs of a sweep write none, but for a teacher's training.
+    Either way each epoch is a line of run.log, and ``progress.json`` in the run directory holds how far the run is,
+    which ``kdlab runs live=true`` shows; where it cannot be written, the run goes on without.
 
     Args:
         folder: the run directory.
@@ -49,6 +51,7 @@ class Progress(ProgressBar):
         self.began = (0.0, 0)  # the clock and the step when this process began to train
         self.total: int | None = None
         self.reached = ""  # the last validation
+        self.spoke = False  # whether any line was told since then
 
     def disable(self) -> None:
         self.enabled = False
@@ -58,7 +61,7 @@ class Progress(ProgressBar):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.began = (time.perf_counter(), trainer.global_step)
-        self.told = self.began[0]
+        self.told, self.spoke = self.began[0], False
         self.total = _total(trainer)
         self._write(trainer)
         self._open(trainer)
@@ -70,7 +73,8 @@ class Progress(ProgressBar):
         now = time.perf_counter()
         if now - self.drawn >= self.refresh_seconds:
             self._draw(trainer, pl_module)
-            if self.line is None and now - self.told >= QUIET:
+            first = now - self.began[0] >= FIRST and not self.spoke and trainer.global_step >= self.began[1] + STEPS
+            if self.line is None and (first or now - self.told >= QUIET):
                 self._tell(trainer, self._loss(pl_module))
         if now - self.written >= self.write_seconds:
             self._write(trainer)
@@ -153,15 +157,19 @@ class Progress(ProgressBar):
         """One line: to run.log, and to standard error where no bar is drawn."""
         if not self.enabled or not trainer.is_global_zero:
             return
-        self.told = time.perf_counter()
+        self.told, self.spoke = time.perf_counter(), True
         seconds, ahead = self._times(trainer)
         left = "" if ahead is None else f", {clock(ahead)} left"
         epochs = _epochs(trainer)
         text = f"epoch {trainer.current_epoch + 1}{f'/{epochs}' if epochs else ''}  step {trainer.global_step}"
         text += f"{f'/{self.total}' if self.total else ''}{values}  {clock(seconds)}{left}"
         log.info("%s", text)
-        if self.line is None:
-            terminal.tell(text)
+        if self.line is None and (terminal.speaks() or self._needed_first()):
+            terminal.note(text if terminal.speaks() else f"  {text}")
+
+    def _needed_first(self) -> bool:
+        """Whether this run is none that a sweep counts, but one that its jobs wait for, such as their teacher."""
+        return terminal.carried_out is not None and terminal.carried_out.absolute() != self.folder.absolute()
 
     def _times(self, trainer: pl.Trainer) -> tuple[float, float | None]:
         """Seconds that this process trained, and seconds left at its pace."""

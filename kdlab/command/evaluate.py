@@ -320,6 +320,8 @@ def _print(console: Console, title: str, results: dict[str, dict[str, Any]], lab
     for name, result in results.items():
         table.add_row(name, *[_number(result.get(key)) for key in shown])
     console.print(table)
+    if "untrained" in results:
+        console.print(Text("untrained: the same model before its training, with the weights that it begins with"))
     own = results.get("distilled") or results["trained"]
     if "class" in own:
         _print_classes(console, own, labels)

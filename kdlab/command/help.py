@@ -23,7 +23,8 @@ kdlab VERB --cfg job    the whole config, without running it
 kdlab VERB -m a=1,2     a sweep: one run a combination
 eval "$(kdlab --shell-completion install=bash)"    tab completion (also zsh; fish: kdlab ... install=fish | source)
 
-first: kdlab distill experiment=movie_reviews
+first: kdlab distill datamodule=table datamodule.path=FILE    a table of your own with the columns text and label
+or:    kdlab distill experiment=movie_reviews                 film reviews, which are fetched once
 """
 
 

@@ -8,22 +8,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
-from glob import escape
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Trainer
-from omegaconf import OmegaConf
 
 from kdlab import terminal
 from kdlab.artifact.find import places, wanted
 from kdlab.artifact.run import Run, read_done
 from kdlab.artifact.trained import Trained
-from kdlab.config.identity import identity
 from kdlab.config.job import Job
-from kdlab.config.stored import read_config
 from kdlab.error import UserError
+from kdlab.fit.beside import compared, distilled, shorter, teacher_test, without_teacher
 from kdlab.fit.stage import earlier
 from kdlab.model.save import size_bytes
 from kdlab.module.base import Learner
@@ -34,8 +31,8 @@ from kdlab.text import one_line
 log = logging.getLogger(__name__)
 _open: list[Voice] = []  # the runs that this process carries out, each for the one before it
 
-MANY = 30  # runs of the same words, of which one may be the same but for its length
-OTHERS = ("loss", "teacher", "module", "stages", "start", "reuse_frozen", "compile")  # what a student alone lacks
+SHARED = ("data", "teacher", "stage", "student", "model", "training")  # of a job's lines, what a sweep prints too, once
+_noted: set[str] = set()  # these lines of the jobs that this process did
 
 
 class Voice:
@@ -61,8 +58,6 @@ class Voice:
             return
         self.parent.trained.add(run.folder)
         place, runs = self.parent.place_of(run.folder)
-        if self.parent.quiet:
-            terminal.note(f"first the {self.role} {run.id} is trained")
         self._say(self.role, f"{near(run.folder)}, is trained first ({place} of {runs} runs)")
 
     def data(self, data: Any) -> None:
@@ -150,12 +145,16 @@ class Voice:
         log.info("%s", line)
         if not self.quiet:
             terminal.tell(line)
+        elif label in SHARED and line not in _noted:
+            _noted.add(line)
+            terminal.note(line)
 
     def _print(self, lines: list[str]) -> None:
         print("\n".join(lines), flush=True)
 
     def _block(self, run: Run, known: Mapping[str, float]) -> list[str]:
-        lines = compared(known, "student" if "student" in self.job.cfg else "model", self._alone(run.folder))
+        shown, beside = self._beside(run.folder, known)
+        lines = compared(shown, "student" if "student" in self.job.cfg else "model", beside)
         size, latency = size_bytes(run.folder / "model") / 1e6, known.get("perf/latency_ms")
         speed = "" if latency is None else f"{latency:.2g} ms a row, "
         outputs = "" if Path(self.job.cfg.outputs) == Path("outputs") else f" outputs={self.job.cfg.outputs}"
@@ -167,14 +166,19 @@ class Voice:
             *([] if by_token else [f"       kdlab predict run={run.id} path=new.csv file=labelled.csv{outputs}"]),
         ]
 
-    def _alone(self, folder: Path) -> Mapping[str, float]:
-        """What the same student reached without a teacher, if such a run is there."""
+    def _beside(self, folder: Path, known: Mapping[str, float]) -> tuple[Mapping[str, float], dict[str, Any]]:
+        """The run's metrics with those of its teacher, and, by what to call them, those of what it is compared with."""
         if self.job.command != "distill":
-            return {}
+            return known, {}
         try:
-            return without_teacher(folder)
+            if any(name.startswith("teacher/test/") for name in known):
+                alone = without_teacher(folder)
+                return known, {"without teacher": alone} if alone else {}
+            best = distilled(folder)
+            taught = {name: value for name, value in best.items() if name.startswith("teacher/test/")}
+            return dict(known) | (taught or teacher_test(folder)), {"best distilled": best} if best else {}
         except UserError:  # it is only something to compare with
-            return {}
+            return known, {}
 
 
 @contextmanager
@@ -193,93 +197,6 @@ def near(path: Path) -> str:
     """A path as one would type it here."""
     path = path.absolute()
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
-
-
-def compared(known: Mapping[str, float], own: str, alone: Mapping[str, float]) -> list[str]:
-    """A small table: the test metrics of a run beside its teacher, the student without one, and the majority.
-
-    Args:
-        known: metrics of the run, as in metrics.json.
-        own: what to call its model.
-        alone: metrics of the run without a teacher; {}: there is none.
-
-    Example:
-        >>> found = {"test/accuracy": 0.5, "teacher/test/accuracy": 0.75, "test/majority": 0.25}
-        >>> print("\\n".join(compared(found, "student", {})))
-                  test/accuracy
-        student           0.500
-        teacher           0.750
-        majority          0.250
-    """
-    names = [name for name in known if name.startswith("test/") and name.count("/") == 1]
-    names = sorted(
-        set(names) - {"test/majority", "test/loss", "test/rows"}, key=lambda name: (name != "test/accuracy", name)
-    )
-    if "test/fidelity/agreement" in known:
-        names.append("test/fidelity/agreement")
-    rows = {own: known}
-    if taught := {name: known[f"teacher/{name}"] for name in names if f"teacher/{name}" in known}:
-        rows["teacher"] = taught
-    if alone:
-        rows["without teacher"] = {name: value for name, value in alone.items() if not name.startswith("test/fid")}
-    if "test/majority" in known:
-        rows["majority"] = {"test/accuracy": known["test/majority"]}
-    heads = [name if name == "test/accuracy" else name.rpartition("/")[2] for name in names]
-    corner = terminal.counted(int(known["test/rows"]), "test row") if "test/rows" in known else ""
-    first = max(len(corner), *map(len, rows))
-    lines = [f"{corner:<{first}}" + "".join(f"  {head:>6}" for head in heads)]
-    for row, values in rows.items():
-        cells = (f"{values[name]:.3f}" if name in values else "" for name in names)
-        line = f"{row:<{first}}" + "".join(
-            f"  {cell:>{max(len(head), 6)}}" for cell, head in zip(cells, heads, strict=True)
-        )
-        lines.append(line.rstrip())
-    return lines
-
-
-def without_teacher(folder: Path) -> Mapping[str, float]:
-    """The metrics of the finished run that differs from this one only in having no teacher (``loss=ce``); or nothing.
-
-    Only runs whose id has the same words are looked into, with ``ce`` as the loss.
-    """
-    mine = read_config(folder)
-    words = folder.name.partition(f"-{mine.get('choice', {}).get('loss')}-")[0]
-    for done in sorted(folder.parent.glob(f"{escape(words)}-ce-*s{mine.get('seed')}-*/done.json")):
-        other = done.parent
-        try:
-            if other != folder and read_done(other) and _student(other) == _student(folder):
-                return record(other).metrics
-        except UserError:  # a damaged neighbour
-            continue
-    return {}
-
-
-def shorter(folder: Path) -> Path | None:
-    """A finished run that is this one but for fewer epochs or steps; None: there is none, or too many to look into."""
-    alike = [path for path in folder.parent.glob(f"{folder.name[:-8]}*/done.json") if path.parent != folder]
-    for path in alike if len(alike) <= MANY else ():
-        with suppress(UserError):
-            (rest, mine), (same, theirs) = _length(folder), _length(path.parent)
-            if rest == same and read_done(path.parent) and any(b < a for a, b in zip(mine, theirs, strict=True)):
-                return path.parent
-    return None
-
-
-def _length(folder: Path) -> tuple[str, list[float]]:
-    """A hash of all that a run does but for how long it trains, and the limits of that."""
-    plain: Any = OmegaConf.to_container(read_config(folder))
-    limits = [plain.get("trainer", {}).pop(name, None) for name in ("max_epochs", "max_steps")]
-    return identity(plain), [float("inf") if one in (None, -1) else float(one) for one in limits]
-
-
-def _student(folder: Path) -> str:
-    """A hash of all that can change what a student reaches without a teacher."""
-    config = read_config(folder)
-    kept = {key: value for key, value in config.items() if key not in OTHERS}
-    plain: Any = OmegaConf.to_container(OmegaConf.create(kept))
-    if isinstance(plain.get("datamodule"), dict):
-        plain["datamodule"].pop("unlabelled", None)  # rows without a label teach nothing without a teacher
-    return identity(plain)
 
 
 def _headline(done: Mapping[str, Any]) -> str:

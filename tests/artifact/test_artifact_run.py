@@ -246,3 +246,38 @@ def test_what_is_no_file_of_kdlabs_own_is_neither_written_nor_waited_for(tmp_pat
         OwnLog(path) if name == "run.log" else _own(path)
     assert outside.exists() == (kind == "link")
     assert kind != "link" or outside.read_text() == "mine"
+
+
+def test_a_run_is_found_by_every_sweep_that_it_was_a_job_of(tmp_path):
+    from kdlab.artifact.run import enroll
+    from kdlab.launcher.sweep import members
+    from kdlab.report.pick import select
+    from kdlab.report.read import record
+
+    folder = tmp_path / "distill" / "a"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text("seed: 0\n")
+    (folder / "sweep.json").write_text('{"sweep": "old", "job": 3, "group": "g"}')  # as it was written before
+    for name in ("one", "two", "one"):
+        enroll(folder, {"sweep": name, "job": 1, "swept": [], "group": "g"})
+    found = record(folder)
+    assert found.sweeps == ("one", "two", "old") and found.job == 1
+    for name in found.sweeps:
+        assert [one.id for one in members(tmp_path / "distill", name)] == ["a"]
+        assert [one.id for one in select([found], name)] == ["a"]
+    (folder / "sweep.json").write_text('{"sweep": 5, "sweeps": 7}')
+    assert record(folder).sweeps == () == tuple(members(tmp_path / "distill", "x"))
+
+
+def test_a_sweep_that_goes_on_has_the_name_that_was_printed(tmp_path):
+    from kdlab.launcher.sweep import name_of
+
+    words = ["datamodule=table", "datamodule.path=mine.csv", "loss.temperature=1,2"]
+    name = name_of("distill", words)
+    assert name == name_of("distill", [*words[::-1], "rerun=true", "check=false"])
+    others = {
+        name_of("finetune", words),
+        name_of("distill", words[:2]),
+        name_of("distill", [*words[:2], "loss.temperature=1"]),
+    }
+    assert name not in others and len(others) == 3

@@ -102,6 +102,25 @@ def test_a_long_epoch_has_a_line_now_and_then(monkeypatch, capsys):
     assert len(lines) == 18 + EPOCHS
 
 
+def test_the_first_steps_of_a_long_training_say_how_long_it_will_take(monkeypatch, capsys):
+    monkeypatch.setattr("kdlab.callback.progress.FIRST", 0.0)
+    run(refresh_seconds=0)
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("epoch")]
+    assert len(lines) == 1 + EPOCHS
+    assert re.match(r"epoch 1/3  step 3/18 .* 0:0\d left$", lines[0]), lines[0]
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_job_of_a_sweep_hands_on_how_far_its_teacher_is_and_is_silent_of_itself(monkeypatch, capsys, tmp_path, own):
+    handed = []
+    monkeypatch.setattr(terminal, "_deliver", lambda kind, text: handed.append((kind, text)))
+    monkeypatch.setattr(terminal, "carried_out", Path(ID) if own else tmp_path / "student")
+    run()
+    assert capsys.readouterr().err == ""
+    assert len(handed) == (0 if own else EPOCHS)
+    assert all(kind == "note" and text.startswith("  epoch ") and text.endswith("left") for kind, text in handed)
+
+
 def test_the_bar_is_drawn_rarely(monkeypatch):
     monkeypatch.setattr(sys, "stderr", drawn := Terminal())
     fit(trainer(False, [Progress(Path(ID), refresh_seconds=3600)], limit_val_batches=0), Module())

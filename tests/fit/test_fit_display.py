@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from kdlab.fit.display import compared
+from kdlab.fit.beside import compared
 
 ROOT = Path(__file__).parents[2]
 
@@ -118,6 +118,14 @@ def test_a_finished_run_shows_its_result_again_beside_the_run_without_a_teacher(
     begin = f"{own.name} already finished: val/accuracy {value:.3f}. Use rerun=true to train it again."
     assert code == 0 and again.splitlines() == [begin, *first.splitlines()[1:]]
     assert err == ""
+    code, other, _ = kdlab("distill", *tiny["distill"], "loss=ce", "optimizer.lr=0.01")
+    named = ("best distilled", "teacher")
+    rows = {
+        name: line.removeprefix(name).split() for line in other.splitlines() for name in named if line.startswith(name)
+    }
+    known = json.loads((own / "metrics.json").read_text())
+    assert rows["best distilled"] == [f"{known[f'test/{name}']:.3f}" for name in ("accuracy", "ece", "f1_macro")]
+    assert rows["teacher"] == [f"{known[f'teacher/test/{name}']:.3f}" for name in ("accuracy", "ece", "f1_macro")]
     code, _, err = kdlab("distill", *tiny["distill"], "optimizer.lr=0.01", "trainer.max_epochs=3")
     assert code == 0 and f"start={own.name} begins with its weights" in err
 
@@ -144,6 +152,9 @@ def test_a_sweep_counts_its_jobs_and_ends_with_a_ranked_table(tmp_path, tiny, jo
     assert code == 0, said
     for done in (1, 2):
         assert re.search(rf"^{done} of 2 done, {2 - done if jobs == 2 else 0} running, 0 failed", said, re.M), said
+    assert said.count("data      ") == said.count("training  3 epochs, 24 steps") == 1, (
+        "what all jobs share is said once"
+    )
     found = [json.loads(path.read_text()) for path in tmp_path.glob("outputs/finetune/*/metrics.json")]
     found.sort(key=lambda one: -one["best/val/accuracy"])
     assert found[0]["best/val/accuracy"] > found[1]["best/val/accuracy"]
@@ -160,7 +171,7 @@ def test_a_sweep_counts_its_jobs_and_ends_with_a_ranked_table(tmp_path, tiny, jo
 
 def test_the_comparison_has_what_is_known():
     known = {"test/accuracy": 0.5671, "test/loss": 1.0, "test/fidelity/agreement": 0.9, "test/majority": 0.417}
-    assert compared(known, "student", {"test/accuracy": 0.5, "test/fidelity/agreement": 0.1}) == [
+    assert compared(known, "student", {"without teacher": {"test/accuracy": 0.5, "test/fidelity/agreement": 0.1}}) == [
         "                 test/accuracy  agreement",
         "student                  0.567      0.900",
         "without teacher          0.500",
