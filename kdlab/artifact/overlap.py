@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from kdlab.error import UserError
 from kdlab.file import put, sync
 
 FILE = "trained_on.npy"  # of a run directory
+_digests: WeakKeyDictionary[Any, np.ndarray] = WeakKeyDictionary()  # by data module
 
 
 def digests(texts: Iterable[str]) -> np.ndarray:
@@ -33,6 +35,13 @@ def digests(texts: Iterable[str]) -> np.ndarray:
     return np.frombuffer(b"".join(found), np.uint64)
 
 
+def known_digests(data: Any) -> np.ndarray:
+    """``[N]`` uint64: the hash of each text of a data module; made once, by a sweep's driver for all its forks."""
+    if data not in _digests:
+        _digests[data] = digests(data.texts)
+    return _digests[data]
+
+
 def write(folder: Path, data: Any) -> None:
     """Leave the hashes of the texts that train in a run directory: 8 bytes a text."""
     part = folder / f".{FILE}.part"
@@ -44,7 +53,7 @@ def write(folder: Path, data: Any) -> None:
 
 def training(data: Any) -> np.ndarray:
     """The hashes of the texts that train, each once, sorted."""
-    return np.unique(digests(data.texts[row] for row in data.splits["train"]))
+    return np.unique(known_digests(data)[data.splits["train"]])
 
 
 def check_teachers(job: Job, data: Any) -> None:
@@ -75,7 +84,7 @@ def check(name: str, known: np.ndarray, data: Any) -> None:
     Raises:
         UserError: such rows.
     """
-    own = digests(data.texts)
+    own = known_digests(data)
     measured = np.concatenate([data.splits["val"], data.splits["test"]])
     others = np.delete(own, measured)
     seen = np.isin(own[measured], known) & ~np.isin(own[measured], others)

@@ -154,11 +154,12 @@ def data(cfg: DictConfig) -> Any:
 _ahead: dict[str, Any] = {}  # by its config, the data module that waits for the one job of a process that takes it
 
 
-def read_ahead(cfg: DictConfig) -> None:
+def read_ahead(cfg: DictConfig) -> Any:
     """Set up the datamodule now, for forks of this process: each finds it as if it had read it itself."""
     ready = data(cfg)
     _ahead.clear()  # a search launches many batches, each with data of its own
     _ahead[OmegaConf.to_yaml(cfg.datamodule, resolve=True)] = ready
+    return ready
 
 
 def task(cfg: DictConfig, data: Any) -> Task:

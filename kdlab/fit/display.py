@@ -54,7 +54,7 @@ class Voice:
         if self.parent is None:
             self._say("run", near(run.folder) + (", goes on from its checkpoint" if run.last_checkpoint else ""))
             if not self.quiet and run.last_checkpoint is None and (other := shorter(run.folder)) is not None:
-                self._say("note", f"{other.name} differs only in length; start={other.name} begins with its weights")
+                self._say("note", longer(other.name))
             return
         self.parent.trained.add(run.folder)
         place, runs = self.parent.place_of(run.folder)
@@ -164,6 +164,7 @@ class Voice:
             f"model  {near(run.folder / 'model')}  ({speed}{size:,.1f} MB)",
             f"next   kdlab evaluate run={run.id}{outputs}",
             *([] if by_token else [f"       kdlab predict run={run.id} path=new.csv file=labelled.csv{outputs}"]),
+            f"       to train it longer: the same command with {further(run.id)}",
         ]
 
     def _beside(self, folder: Path, known: Mapping[str, float]) -> tuple[Mapping[str, float], dict[str, Any]]:
@@ -179,6 +180,22 @@ class Voice:
             return dict(known) | (taught or teacher_test(folder)), {"best distilled": best} if best else {}
         except UserError:  # it is only something to compare with
             return known, {}
+
+
+def longer(name: str) -> str:
+    """What to know where a run differs from a finished one only in its length: it does not go on with that one."""
+    return (
+        f"{name} is the same but shorter; this run begins from the start, since its schedules have another length. "
+        f"To go on with the weights of that one instead: {further(name)}"
+    )
+
+
+def further(name: str) -> str:
+    """How a finished run is trained longer, and what that is."""
+    return (
+        f"start={name} trainer.max_epochs=2 (a run of its own: 2 more epochs from the best weights; optimizer and "
+        "schedules begin anew)"
+    )
 
 
 @contextmanager

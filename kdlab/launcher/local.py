@@ -27,6 +27,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from kdlab import terminal
+from kdlab.artifact import overlap
+from kdlab.artifact.chain import asks_a_teacher
 from kdlab.artifact.run import Run, read_done
 from kdlab.config import build
 from kdlab.config.verb import verbs
@@ -224,10 +226,19 @@ def warm(config: DictConfig) -> None:
 
 
 def ahead(point: Point) -> None:
-    """Read the data of a point, for all jobs that have the same; what is wrong with it is the job's to say."""
-    if point.job.cfg.rerun or not point.finished:
-        with suppress(Exception):
-            build.read_ahead(point.job.cfg)
+    """Read the data of a point, for all jobs that have the same; what is wrong with it is the job's to say.
+
+    Raises:
+        UserError: its teacher learned from rows that it is measured on; points are checked before the first one trains.
+    """
+    if not (point.job.cfg.rerun or not point.finished):
+        return
+    data = None
+    with suppress(Exception):
+        data = build.read_ahead(point.job.cfg)
+        overlap.known_digests(data)
+    if data is not None and point.job.cfg.check and asks_a_teacher(point.job):
+        overlap.check_teachers(point.job, data)
 
 
 def _targets(node: Any) -> Iterator[str]:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
 from kdlab.artifact import overlap
@@ -62,9 +63,12 @@ def test_a_teacher_that_learned_from_the_student_s_test_rows_is_refused(kdlab, f
     if how == "recipe":
         shutil.rmtree(run)
     code, _, err = kdlab("distill", *words)
-    data = build.data(
-        read_config(sorted(Path("outputs/distill").glob("*/config.yaml"), key=lambda p: p.stat().st_mtime)[-1].parent)
-    )
+    assert [path.name for path in Path("outputs/distill").iterdir() if path.is_dir()] == [folder.name]
+    asked = read_config(folder)
+    OmegaConf.update(asked, *change.split("="), merge=False)
+    asked.datamodule.split_seed = int(asked.datamodule.split_seed)
+    asked.datamodule.test_fraction = float(asked.datamodule.test_fraction)
+    data = build.data(asked)
     measured = digests(data.texts[row] for name in ("val", "test") for row in data.splits[name])
     count = int(np.isin(measured, np.load(folder / FILE)).sum())
     assert count and code == 2 and f"trained on {count} of the {len(measured)} rows" in err, err
@@ -72,6 +76,27 @@ def test_a_teacher_that_learned_from_the_student_s_test_rows_is_refused(kdlab, f
     assert how == "run" or not list(Path("outputs/finetune").glob("*/config.yaml")), "said before it is trained"
     code, _, err = kdlab("distill", *words, "allow_overlap=true", EPOCH)
     assert code == 0, err
+
+
+def test_a_sweep_asks_once_and_before_any_point_begins(kdlab, finished, monkeypatch):
+    words, folder = finished
+    run = next(Path("outputs/finetune").glob("*/done.json")).parent
+    words = [word for word in words if not word.startswith("teacher.recipe")] + [f"teacher.run={run.name}"]
+    monkeypatch.setenv("KDLAB_JOBS", "2")
+    monkeypatch.setattr(overlap, "digests", once := Once(overlap.digests))
+    code, out, err = kdlab("distill", "-m", *words, "datamodule.split_seed=1", "loss.temperature=1,2,4")
+    assert code == 2 and "rows that this run is validated and tested on" in err and not out, err
+    assert once.calls == 1
+    assert [path.name for path in Path("outputs/distill").glob("*-*")] == [folder.name]
+
+
+class Once:
+    def __init__(self, made):
+        self.made, self.calls = made, 0
+
+    def __call__(self, texts):
+        self.calls += 1
+        return self.made(texts)
 
 
 def test_the_teacher_of_a_teacher_is_looked_at_too(kdlab, finished):

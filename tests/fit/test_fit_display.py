@@ -99,6 +99,7 @@ def test_a_run_prints_its_plan_its_progress_and_its_result(tmp_path, tiny, size)
     assert table["majority"] == [f"{known['test/majority']:.3f}"] == ["0.500"]
     assert result[5].startswith(f"model  outputs/distill/{folder.name}/model  (")
     assert result[6] == f"next   kdlab evaluate run={folder.name}"
+    assert result[8].strip().startswith(f"to train it longer: the same command with start={folder.name}")
     log = (taught / "run.log").read_text()
     assert log.count("epoch ") == 2 and "trainable: " in log, "a teacher's log is its own"
     assert (folder / "run.log").read_text().count("epoch ") == 2
@@ -127,7 +128,8 @@ def test_a_finished_run_shows_its_result_again_beside_the_run_without_a_teacher(
     assert rows["best distilled"] == [f"{known[f'test/{name}']:.3f}" for name in ("accuracy", "ece", "f1_macro")]
     assert rows["teacher"] == [f"{known[f'teacher/test/{name}']:.3f}" for name in ("accuracy", "ece", "f1_macro")]
     code, _, err = kdlab("distill", *tiny["distill"], "optimizer.lr=0.01", "trainer.max_epochs=3")
-    assert code == 0 and f"start={own.name} begins with its weights" in err
+    assert code == 0 and f"{own.name} is the same but shorter; this run begins from the start" in err
+    assert f"start={own.name} trainer.max_epochs=2 (a run of its own: 2 more epochs from the best weights" in err
 
 
 def test_a_finished_run_can_be_trained_longer_and_its_checkpoint_is_small(kdlab, tiny):
