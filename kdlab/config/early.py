@@ -27,6 +27,7 @@ from kdlab.config.signature import signature
 from kdlab.error import UserError
 
 WHICH = ("run", "recipe", "model", "generations", "members", "peers")  # say which teacher; the rest, how it is read
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".xlsx", ".gz")  # extensions of files of rows
 NAMED = ("callback", "logger", "transform")  # mappings of nodes by name
 
 
@@ -116,7 +117,9 @@ def parse(word: str) -> Override:
     except HydraException as problem:
         key, equals, value = word.partition("=")
         if not equals:
-            raise UserError(f"'{word}' is no override: write KEY=VALUE, or GROUP=OPTION") from problem
+            table = Path(word).suffix.lower() in TABLES or Path(word).is_file()
+            hint = f"; for a table of your own: datamodule=table datamodule.path={word}" if table else ""
+            raise UserError(f"'{word}' is no override: write KEY=VALUE, or GROUP=OPTION{hint}") from problem
         quoted = _quoted(key, value)
         advice = f"write {_shell(quoted)}" if quoted else "close its brackets and quotes"
         raise UserError(f"{word} cannot be read ({' '.join(str(problem).split())}): {advice}") from problem

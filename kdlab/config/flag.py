@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser
 from hydra.types import RunMode
@@ -20,7 +21,7 @@ def answered(verb: str, words: list[str], conf: Path) -> bool:
     Raises:
         UserError: what is wrong with it.
     """
-    asked = get_args_parser().parse_args(words)
+    asked = parsed(words)
     if asked.hydra_help or asked.shell_completion or asked.config_path:
         return False
     name = asked.config_name or verb
@@ -33,6 +34,20 @@ def answered(verb: str, words: list[str], conf: Path) -> bool:
         raise UserError(f"{flag} shows one config, and -m asks for many: leave out -m, or use -m with --cfg job")
     print(_jobs(name, asked, conf, own))
     return True
+
+
+def parsed(words: list[str]) -> argparse.Namespace:
+    """Hydra's flags and the overrides. Errors: UserError where there is no such flag."""
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        raise UserError(
+            f"{message}: flags are Hydra's own, such as -m and --cfg job, and settings are written KEY=VALUE, without "
+            "dashes: datamodule.path=mine.csv"
+        )
+
+    parser.error = refuse  # type: ignore[method-assign]
+    return parser.parse_args(words)
 
 
 def _jobs(name: str, asked: argparse.Namespace, conf: Path, own: Path | None) -> str:

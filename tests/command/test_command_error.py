@@ -58,6 +58,22 @@ def sentence(err: str) -> str:
     return lines[-1]
 
 
+def test_a_mistake_that_is_found_before_the_training_leaves_no_run(kdlab, tiny):
+    code, _, err = kdlab("finetune", *tiny["finetune"], "logger=none", "model.heads=3")
+    assert code == 2 and "heads" in sentence(err)
+    assert not list(Path("outputs/finetune").glob("[!.]*"))
+
+
+def test_a_mistake_in_a_run_that_was_begun_before_leaves_it_there(kdlab, tiny):
+    assert kdlab("finetune", *tiny["finetune"], "logger=none")[0] == 0
+    (folder,) = Path("outputs/finetune").glob("[!.]*")
+    (folder / "done.json").unlink()
+    (folder / "checkpoints" / "last.ckpt").write_bytes(b"no checkpoint")
+    code, _, err = kdlab("finetune", *tiny["finetune"], "logger=none")
+    assert code == 2 and "cannot be read" in sentence(err)
+    assert (folder / "history.csv").exists() and (folder / "failed.json").exists()
+
+
 def test_a_sweep_ends_its_other_jobs_and_names_the_failed_one(kdlab, tiny, base):
     shutil.copytree(base / "outputs", "outputs")
     words = [*tiny["distill"], "logger=none", "check=false", "loss.alpha=0.5,1.5", "student.heads=2,3"]

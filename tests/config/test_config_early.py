@@ -66,6 +66,8 @@ MISTAKES = {  # a command line -> what must be said
     "evaluate split=exam run=x": ("split is 'exam'", "train, val, test"),
     "evaluate": ("run has no value", "kdlab help run"),
     "store action=drop": ("action is 'drop'", "list, verify, prune"),
+    "distill mine.csv": ("'mine.csv' is no override", "datamodule=table datamodule.path=mine.csv"),
+    "distill --data mine.csv": ("unrecognized arguments: --data", "settings are written KEY=VALUE, without dashes"),
     "distil": ("did you mean distill?", "doctor, help"),
 }
 
