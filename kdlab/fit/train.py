@@ -34,7 +34,7 @@ from kdlab.config import build, monitor
 from kdlab.config.direction import installed
 from kdlab.config.job import Job
 from kdlab.error import UserError
-from kdlab.file import sha256, write_json
+from kdlab.file import sha256, wanted, write_json
 from kdlab.fit import length, turn
 from kdlab.fit.display import Voice, telling
 from kdlab.fit.rank import Companions
@@ -125,7 +125,8 @@ def carry_out(job: Job, prepare: Prepare) -> float | None:
             voice.begin(run)
             known = _train(job, run, prepare, voice)
     except UserError:
-        if alone and not (job.folder / HISTORY).exists():  # nothing was trained, so there is nothing to go on with
+        begun = (job.folder / HISTORY).exists()
+        if alone and not begun and not wanted(job.folder / ".lock"):  # nothing was trained: there is no run to keep
             remove(job.folder)
         raise
     voice.finished(run, known)
