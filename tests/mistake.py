@@ -168,8 +168,8 @@ CASES: dict[str, dict[str, Case]] = {
             ("datamodule.multi_label=true",), ("loss.terms.kl", "multi-label", "loss=kd_binary")
         ),
         "a negative temperature": Case(("loss.temperature=-1",), ("temperature is -1", "above 0")),
-        "a share of more than all": Case(("loss.alpha=1.5",), ("loss.alpha is 1.5", ALLOWED)),
-        "a share of less than nothing": Case(("loss.alpha=-0.5",), ("loss.alpha is -0.5", ALLOWED)),
+        "a share of more than all": Case(("loss.alpha=1.5",), ("loss.alpha is 1.5", "a number from 0 to 1")),
+        "a share of less than nothing": Case(("loss.alpha=-0.5",), ("loss.alpha is -0.5", "a number from 0 to 1")),
         "a schedule that leaves its range": Case(
             ("+schedule@loss.alpha=linear", "loss.alpha.end=2"), ("loss.alpha goes from 0 to 2", ALLOWED)
         ),
