@@ -34,12 +34,13 @@ class Page:
     """An option.
 
     Attributes:
-        about: the first comment of its YAML.
+        about: the first comment of its YAML; of an experiment, the first sentence.
         family: for a term of a loss, the folder of its code, else "".
         parts: of the docstring, by name: ``what``, those of :data:`PARTS`, and ``Args``; those that are there.
         settings: the YAML without comments of its own and without its choices, as lines.
         chooses: the options of other groups that it chooses.
         notes: its further comments.
+        commands: for an experiment, the commands in its comments.
         terms: for a recipe of ``loss``, name -> option of ``loss/term``.
     """
 
@@ -51,6 +52,7 @@ class Page:
     settings: list[str] = field(default_factory=list)
     chooses: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    commands: list[str] = field(default_factory=list)
     terms: dict[str, str] = field(default_factory=dict)
 
 
@@ -131,8 +133,12 @@ def page(group: str, option: str, folders: Sequence[Path]) -> Page:
     ]
     target = str(node.get("_target_", ""))
     family = target.split(".")[-3] if group == "loss/term" else ""
-    about, *notes = comments or [""]
-    return Page(group, option, about, family, documented(target, folders), settings, chooses, notes, terms)
+    commands = [line for line in comments if line.startswith("kdlab ")]
+    about, *notes = [line for line in comments if line not in commands] or [""]
+    if commands:  # an experiment's comment is a text of several lines
+        about, stop, rest = " ".join([about, *notes]).partition(". ")
+        about, notes = about + stop.rstrip(), [rest] if rest else []
+    return Page(group, option, about, family, documented(target, folders), settings, chooses, notes, commands, terms)
 
 
 def documented(target: str, folders: Sequence[Path] = ()) -> dict[str, str]:
@@ -197,6 +203,7 @@ def _listed(pages: Sequence[Page]) -> str:
 def _shown(one: Page, folders: Sequence[Path]) -> str:
     lines = [textwrap.fill(f"{one.group}={one.option}: {one.about}", WIDTH)]
     lines += [textwrap.fill(note, WIDTH) for note in one.notes]
+    lines += ["", *(f"Run it:    {command}" for command in one.commands)] if one.commands else []
     if not one.terms:
         what = _more(one.about, one.parts.get("what", ""))
         lines += ["", *_wrapped("", what)] if what else []

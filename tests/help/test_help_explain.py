@@ -64,6 +64,16 @@ def test_a_recipe_explains_its_terms():
     assert "loss=tinybert" in explain(["+loss/term@loss.terms.mine=hidden"], conf())
 
 
+def test_an_experiment_is_described_before_its_command():
+    listed = explain(["experiment"], conf())
+    assert "movie_reviews_third" in listed and "All labels: a student of a third of the teacher's own layers" in listed
+    assert "seed=0,1,2,3,4" not in listed
+    text = explain(["experiment=movie_reviews_third"], conf())
+    assert text.startswith("experiment=movie_reviews_third: All labels: ")
+    assert "\nRun it:    kdlab distill -m experiment=movie_reviews_third seed=0,1,2,3,4\n" in text
+    assert "\nWhich two are kept matters most" in text
+
+
 def test_an_option_of_ones_own_is_found(tmp_path):
     (tmp_path / "own/loss/term").mkdir(parents=True)
     (tmp_path / "own/loss/term/mine.yaml").write_text("# Mine\n_target_: mylab.mine.Mine\nweight: 1.0\n")
