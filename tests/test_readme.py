@@ -116,6 +116,14 @@ def test_every_guide_page_is_reached_from_each_front_page(path):
     assert linked == {name(page) for page in GUIDE}
 
 
+def test_the_architecture_names_every_room():
+    text = (ROOT / "kdlab/guide/architecture.md").read_text("utf-8")
+    rooms = {
+        path.name for path in (ROOT / "kdlab").iterdir() if path.is_dir() and path.name not in ("conf", "__pycache__")
+    }
+    assert {room for room in rooms if f"{room}/" not in text} == set()
+
+
 def test_front_pages_have_the_same_commands_and_numbers():
     first, *others = FRONT
     for other in others:
