@@ -16,8 +16,8 @@ from tests.fuzz.watch import CHECKPOINT, LAST, MODEL, PHASES, RESULT, START, STO
 RESUME = "start-up of a command given again"
 SWEEPS = ("job", "driver", "tree")
 TARGETS = (*PHASES, RESUME, *SWEEPS)  # what a chain is after, in turn; of a sweep any phase
-AGAIN = 0.5  # chance that a command given again is killed as well
-MOST = 5  # kills of a chain
+AGAIN = 0.7  # chance that a command given again is killed as well
+MOST = 6  # kills of a chain
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def _command(target: str, draw: random.Random, commands: Sequence[Command]) -> C
 
 
 def _begin(target: str, command: Command, draw: random.Random) -> str:
-    later = target in (STORE, STUDENT, CHECKPOINT, MODEL, RESULT, LAST, RESUME)
+    later = target in (STORE, STUDENT, CHECKPOINT, MODEL, RESULT, LAST, RESUME, *SWEEPS)
     if later and "taught" in command.begins and draw.random() < 0.7:
         return "taught"
     return draw.choice(("empty", "ready", "ready", "ready"))

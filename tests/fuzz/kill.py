@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.fuzz.attempt import adopt
-from tests.fuzz.chain import RESUME, SWEEPS, Chain, chain
+from tests.fuzz.chain import MOST, RESUME, SWEEPS, Chain, chain
 from tests.fuzz.commands import commands
 from tests.fuzz.judge import KINDS
 from tests.fuzz.watch import PHASES
@@ -51,7 +51,7 @@ def fuzz(args: argparse.Namespace, folder: Path) -> list[Chain]:
         if time.monotonic() - begun > 60 * args.minutes or (args.only and number > max(args.only)):
             break
         if not args.only or number in args.only:
-            done.append(one := chain(number, args.seed, known, folder, min(left, 5)))
+            done.append(one := chain(number, args.seed, known, folder, min(left, MOST)))
             for fault in one.faults:
                 print(f"chain {number} ({one.command}, {one.begin}): {fault}\n  {'; '.join(one.strikes)}", flush=True)
             if args.only:
@@ -62,12 +62,13 @@ def fuzz(args: argparse.Namespace, folder: Path) -> list[Chain]:
 
 
 def table(chains: Sequence[Chain]) -> str:
-    """Kills by what was killed, and what became of the runs of the commands that had them."""
+    """Kills by what the process was doing, then those of sweeps by who was killed, and what became of the runs."""
     lines = ["| killed | kills | of these at a file operation | in a command given again |", "|---|---|---|---|"]
     kills = [kill for one in chains for kill in one.kills]
-    rows = [(phase, [k for k in kills if k.victim == "process" and k.phase == phase]) for phase in (*PHASES, RESUME)]
-    rows += [(NAMES[victim], [k for k in kills if k.victim == victim]) for victim in SWEEPS]
-    for name, some in [*rows, ("**all**", kills)]:
+    rows = [(phase, [kill for kill in kills if kill.phase == phase]) for phase in (*PHASES, RESUME)]
+    rows += [("**all**", kills)]
+    rows += [(f"of these {NAMES[victim]}", [kill for kill in kills if kill.victim == victim]) for victim in SWEEPS]
+    for name, some in rows:
         at, again = sum(bool(kill.moment) for kill in some), sum(kill.again for kill in some)
         lines.append(f"| {name} | {len(some)} | {at} | {again} |")
     faults = Counter(fault.kind for one in chains for fault in one.faults)

@@ -128,7 +128,7 @@ def test_the_table_counts_kills_and_faults():
         Kill(STORE, "job", "", True),
     ]
     told = table([Chain(0, "distill", "ready", kills=kills, runs=2)])
-    assert "| store build | 2 | 1 | 1 |" in told
-    assert "| a job of a sweep | 1 | 0 | 1 |" in told
+    assert "| store build | 3 | 1 | 2 |" in told
+    assert "| of these a job of a sweep | 1 | 0 | 1 |" in told
     assert "| **all** | 3 | 1 | 2 |" in told
     assert told.endswith("| 2 | 0 | 0 | 0 | 0 |")
