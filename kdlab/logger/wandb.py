@@ -66,19 +66,20 @@ class WandB(Recorder):
         mode = "disabled" if getattr(rank_zero_only, "rank", 0) else choose(mode, probe_seconds)
         there = known(root, info.id) if mode != "disabled" else None
         self.known = there if there and mode == "offline" else {}  # a server may lack what an online log has
-        self.run = start(
-            mode,
-            {"start": start_seconds, "finish": finish_seconds},
-            id=info.id,
-            dir=str(root.parent),
-            project=project,
-            entity=entity or os.environ.get("WANDB_ENTITY"),
-            group=_cut("group", info.group, LONGEST_NAME) or None,
-            job_type=info.command,
-            name=(info.name or info.id)[:LONGEST_NAME],
-            tags=[_cut("tag", tag, LONGEST_TAG) for tag in info.tags],
-            config=_config(info),
-        )
+        with self._temporary():
+            self.run = start(
+                mode,
+                {"start": start_seconds, "finish": finish_seconds},
+                id=info.id,
+                dir=str(root.parent),
+                project=project,
+                entity=entity or os.environ.get("WANDB_ENTITY"),
+                group=_cut("group", info.group, LONGEST_NAME) or None,
+                job_type=info.command,
+                name=(info.name or info.id)[:LONGEST_NAME],
+                tags=[_cut("tag", tag, LONGEST_TAG) for tag in info.tags],
+                config=_config(info),
+            )
         self.run.define_metric(STEP)
         self.run.define_metric("epoch")
         self.run.define_metric("*", step_metric=STEP)
