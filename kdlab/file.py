@@ -24,7 +24,6 @@ from kdlab.terminal import note
 LARGEST = 64 * 2**20  # bytes of a file that is read whole
 DEEPEST = 40  # levels of lists and mappings
 LONGEST = 100_000  # nodes of a YAML file
-NEXT = ".next"  # ends the name of a :func:`successor`
 
 
 def write_text(path: Path, text: str) -> None:
@@ -43,14 +42,12 @@ def put(part: Path, path: Path) -> None:
     sync(path.parent)
 
 
-def successor(path: Path) -> Path:
-    """Where a file is kept that takes the place of ``path`` once its run is done, or never.
-
-    Example:
-        >>> successor(Path("checkpoints/last.ckpt")).name
-        'last.ckpt.next'
-    """
-    return path.with_name(path.name + NEXT)
+def make_folder(path: Path) -> None:
+    """Make a folder and those that it is in, and see that their names stay."""
+    missing = [one for one in (path, *path.parents) if not one.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for one in missing:
+        sync(one.parent)
 
 
 def sync(path: Path) -> None:

@@ -20,7 +20,7 @@ from kdlab import file
 from kdlab.artifact.run import claim, sweep_up
 from kdlab.callback.checkpoint import Synced
 from kdlab.error import UserError
-from kdlab.file import full, lock, put, successor, write_json
+from kdlab.file import full, lock, put, write_json
 from kdlab.model import save as saving
 
 
@@ -140,19 +140,6 @@ def test_what_killed_processes_left_is_gone_when_the_run_is_claimed(tmp_path):
     mine = f".done.json.{host}.{os.getpid()}.part"
     assert left == sorted([mine, ".sweep.json.other-node.7.part", ".lock", "checkpoints/last.ckpt"])
     sweep_up(folder)
-
-
-@pytest.mark.parametrize("done", [False, True])
-def test_a_successor_takes_its_place_once_the_run_is_done(tmp_path, done):
-    last = tmp_path / "checkpoints" / "last.ckpt"
-    last.parent.mkdir()
-    last.write_text("with the optimizer")
-    successor(last).write_text("without it")
-    if done:
-        write_json(tmp_path / "done.json", {"value": None, "metric": "val/accuracy"})
-    with claim(tmp_path):
-        assert last.read_text() == ("without it" if done else "with the optimizer")
-        assert [path.name for path in last.parent.iterdir()] == ["last.ckpt"]
 
 
 def test_a_half_written_file_is_left_behind_though_its_process_number_is_used_again(tmp_path):

@@ -23,7 +23,7 @@ from typing import Any
 from kdlab.config.stored import write
 from kdlab.direction import RECORD, Directions
 from kdlab.error import UserError
-from kdlab.file import NEXT, lock, now, put, read_json, refuse_links, wanted, write_json
+from kdlab.file import lock, now, read_json, refuse_links, sync, wanted, write_json
 from kdlab.secret import masked
 
 OLD = 3600.0  # seconds, after which a half written file of another node counts as left behind
@@ -76,8 +76,11 @@ class Run:
         """
         finite = {name: float(number) for name, number in sorted(metrics.items()) if _finite(number)}
         write_json(self.folder / "metrics.json", finite)
+        for place in (self.folder, *(path for path in self.folder.iterdir() if path.is_dir())):
+            sync(place)  # the names of all that done.json stands for
         done = {"state": "finished", "value": value, "metric": metric, "seconds": round(seconds, 3)}
         write_json(self.folder / "done.json", done | {RECORD: dict(sorted(directions.items())), "finished_at": now()})
+        sync(self.folder)
 
     def fail(self, error: BaseException) -> None:
         """Leave the reason where readers of the directory look for it."""
@@ -119,6 +122,9 @@ def claim(folder: Path | str, rerun: bool = False) -> Iterator[Run]:
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     refuse_links(folder)
+    for parent in list(folder.absolute().parents)[:3]:  # that of the command, outputs, and where outputs is
+        with suppress(PermissionError):
+            sync(parent)
     with lock(folder / ".lock", f"run {folder.name}"):
         _held.append(folder / ".lock")
         run = Run(folder)
@@ -137,15 +143,7 @@ def claim(folder: Path | str, rerun: bool = False) -> Iterator[Run]:
 
 
 def sweep_up(folder: Path) -> None:
-    """Remove half written models, checkpoints and files, which killed processes left in a locked run directory.
-
-    What was written to take another file's place once the run is done takes it now, if the run is done.
-    """
-    for path in folder.glob(f"*/*{NEXT}"):
-        if (folder / "done.json").exists():
-            put(path, path.with_suffix(""))
-        else:
-            path.unlink()
+    """Remove half written models, checkpoints and files, which killed processes left in a locked run directory."""
     for path in [*folder.glob(".model.*"), *folder.glob("[!.]*.part"), *folder.glob("*/*.part")]:
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     for path in folder.glob(".*.part"):  # others write some files without the lock

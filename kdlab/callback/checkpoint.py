@@ -14,7 +14,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from kdlab.direction import mode
 from kdlab.error import UserError
-from kdlab.file import full, put, successor, sync
+from kdlab.file import full, make_folder, put, sync
 from kdlab.logger.history import FILE
 from kdlab.value import Direction, Whole
 
@@ -28,7 +28,7 @@ class Synced(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         try:
             with path.open("wb") as file:
                 torch.save(checkpoint, file)
@@ -53,7 +53,7 @@ class Checkpoint(LightningCheckpoint):
         monitor: the metric that decides; None: there is no best.ckpt.
         mode: ``max`` or ``min``: whether more or less is better; None: as the metric declares.
         every_n_steps: optimizer steps between two writes of last.ckpt within an epoch; 0: only after each epoch.
-        keep_optimizer: whether last.ckpt of a finished run keeps the state of the optimizer; see :meth:`lighten`.
+        keep_optimizer: whether last.ckpt of a finished run keeps the state of the optimizer; see :meth:`finish`.
     """
 
     higher_is_better: ClassVar[dict[str, bool | None]] = {"step": None}  # best/step
@@ -79,6 +79,7 @@ class Checkpoint(LightningCheckpoint):
         self.best_step: int | None = None
         self.written = 0  # the optimizer step of the newest last.ckpt
         self.pending = False  # it is not in its place yet
+        self.over = False  # the training that goes on had come to its end
 
     @property
     def last(self) -> Path:
@@ -130,9 +131,19 @@ class Checkpoint(LightningCheckpoint):
         if asked and not before_validation(trainer, batch_idx):
             self.keep(trainer)
 
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self.over = not checkpoint.get("optimizer_states", [None])
+
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
+        if self.over:
+            raise UserError(
+                f"{self.last} is of a training that was over and has no optimizer state, so no further step can go on "
+                "from it: add rerun=true to train the run again"
+            )
         self.place(trainer)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -155,25 +166,17 @@ class Checkpoint(LightningCheckpoint):
             put(self.last.with_suffix(".part"), self.last)
         self.pending = False
 
-    def lighten(self) -> None:
-        """Write last.ckpt once more without the optimizer's state, for :meth:`finish`, before done.json is written.
+    def finish(self) -> None:
+        """Leave the optimizer's state out of last.ckpt, for training is over; before done.json, so no kill keeps it.
 
-        The weights, the place in the data and what callbacks remember stay; the file loads as it did.
+        The weights, the place in the data and what callbacks remember stay, so the run goes on from it to its end.
         """
         if self.keep_optimizer or not self.last.exists():
             return
         content = torch.load(self.last, map_location="cpu", weights_only=True, mmap=True)
         temporary = self.last.with_suffix(".part")
         Synced().save_checkpoint(content | {"optimizer_states": []}, temporary)
-        put(temporary, successor(self.last))
-
-    def finish(self) -> None:
-        """Put what :meth:`lighten` wrote into its place, for the run is finished and will not go on from last.ckpt.
-
-        A kill before that leaves it to :func:`kdlab.artifact.run.claim`, when the finished run is asked for.
-        """
-        if successor(self.last).exists():
-            put(successor(self.last), self.last)
+        put(temporary, self.last)
 
     def _save(self, trainer: pl.Trainer) -> None:
         """Write best.ckpt."""

@@ -172,10 +172,8 @@ def _train(job: Job, run: Run, prepare: Prepare, voice: Voice) -> dict[str, floa
             weights = run.folder / "model" / "model.safetensors"
             journal.produce(Source(run.id, weights, sha256(weights)))
     if keeper is not None:
-        keeper.lighten()
-    run.finish(known.get(f"best/{metric}"), metric, time.perf_counter() - start, known, directions)
-    if keeper is not None:
         keeper.finish()
+    run.finish(known.get(f"best/{metric}"), metric, time.perf_counter() - start, known, directions)
     return known
 
 
