@@ -30,7 +30,7 @@ HOOKS = {  # the function of a phase; training and the last second are found by 
     "kdlab.callback.checkpoint.Checkpoint.place": CHECKPOINT,
     "kdlab.callback.checkpoint.Checkpoint.finish": CHECKPOINT,
     "kdlab.callback.checkpoint.Checkpoint._save": CHECKPOINT,
-    "kdlab.peft.save.save_tuned": MODEL,
+    "kdlab.transform.save.save_finished": MODEL,
     "kdlab.artifact.run.Run.finish": RESULT,
 }
 FIT = "lightning.pytorch.loops.fit_loop._FitLoop.run"  # from the first step to the last
