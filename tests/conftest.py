@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import shutil
 import sys
 from collections import defaultdict
 from collections.abc import Callable
@@ -97,6 +99,17 @@ def tiny(reviews) -> dict[str, list[str]]:
     student = ["model@student=bert_tiny", *[f"student.{word}" for word in TINY], "model@teacher.model=bert_tiny"]
     student += [f"teacher.model.{word}" for word in TINY]
     return {"finetune": teacher, "distill": [*shared, *student, f"teacher.recipe=[{recipe}]"]}
+
+
+@pytest.fixture
+def stored_run(tmp_path, monkeypatch, base) -> Path:
+    """A finished student, taught by a finished teacher, in ./outputs."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(base / "outputs", "outputs")
+    teacher = next(iter(Path("outputs/finetune").glob("*"))).absolute()
+    (found,) = Path("outputs/distill").glob("*")
+    (found / "teacher.json").write_text(json.dumps({"id": teacher.name, "folder": str(teacher)}))
+    return found
 
 
 @pytest.fixture

@@ -92,6 +92,10 @@ def sentences(verb: str) -> Iterator[None]:
         if os.environ.get("KDLAB_TRACEBACK"):
             raise
         raise UserError(_sentence(verb, mistake)) from mistake
+    except ValueError as problem:  # what logging makes of a handler's own error, such as of a run.log that is a link
+        if os.environ.get("KDLAB_TRACEBACK") or not isinstance(problem.__cause__, UserError):
+            raise
+        raise problem.__cause__ from None
 
 
 def _sentence(verb: str, mistake: Exception) -> str:

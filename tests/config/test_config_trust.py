@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import subprocess
 import sys
-import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
+from stored import change, put
 
 from kdlab.config.stored import read_config
 from kdlab.config.trust import Trust, allowed, targets
@@ -24,20 +21,8 @@ SECRET = "s3cr3t-of-the-environment"
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch, base) -> Path:
-    """A finished student, taught by a finished teacher, in ./outputs."""
-    monkeypatch.chdir(tmp_path)
-    shutil.copytree(base / "outputs", "outputs")
-    teacher = next(iter(Path("outputs/finetune").glob("*"))).absolute()
-    (found,) = Path("outputs/distill").glob("*")
-    (found / "teacher.json").write_text(json.dumps({"id": teacher.name, "folder": str(teacher)}))
-    return found
-
-
-def change(run: Path, edit: Callable[[dict], object]) -> None:
-    config = yaml.safe_load((run / "config.yaml").read_text())
-    edit(config)
-    (run / "config.yaml").write_text(yaml.safe_dump(config))
+def run(stored_run) -> Path:
+    return stored_run
 
 
 def test_an_untouched_run_is_evaluated(kdlab, run):
@@ -156,53 +141,6 @@ def test_a_model_may_stand_inside_of_the_model_that_has_a_place_for_it():
     assert "kdlab.model.bert.bert" not in allowed("model.outer", (conf(),))
 
 
-HF = {"_target_": "kdlab.model.hf.hf", "path": "sdist:evil==1.0/x", "download": True}
-LOGGER = {"_target_": "kdlab.logger.wandb.WandB", "mode": "offline", "info": {"id": "evil"}}
-MISPLACED = {
-    "a model as a head": ("task.head", HF),
-    "a model as a task": ("task", HF),
-    "a model in a list": ("datamodule.label_names", [HF]),
-    "a logger as an augmentation": ("datamodule.augment", LOGGER),
-    "a trainer as a task": ("task", {"_target_": "lightning.pytorch.Trainer"}),
-    "a launcher as a task": ("task", {"_target_": "hydra_plugins.kdlab.Local"}),
-    "a policy as a student": ("student", {"_target_": "kdlab.freeze.head.head"}),
-    "a head as a student": ("student", {"_target_": "kdlab.task.head.mlp_head"}),
-}
-
-
-def put(config: dict, place: str, node: object) -> None:
-    *path, last = place.split(".")
-    for name in path:
-        config = config[name]
-    config[last] = node
-
-
-@pytest.mark.parametrize("name", MISPLACED)
-def test_an_installed_option_is_refused_where_it_does_not_belong(kdlab, run, name):
-    place, node = MISPLACED[name]
-    change(run, lambda config: put(config, place, node))
-    code, _, err = kdlab("evaluate", f"run={run}", "repeats=1", "download=true")
-    assert code == 2
-    assert len(err.strip().splitlines()) == 1
-    assert place in err
-    assert not Path("wandb").exists()
-
-
-@pytest.mark.parametrize(
-    ("place", "value"),
-    [
-        ("seed", 2**70), ("seed", -1), ("student.hidden_size", 2**40), ("student.layers", 10**6),
-        ("task._partial_", True), ("datamodule._args_", ["x"]), ("student.hidden_size", float("inf")),
-    ],
-)  # fmt: skip
-def test_values_that_no_run_has_are_one_sentence(kdlab, run, place, value):
-    change(run, lambda config: put(config, place, value))
-    code, _, err = kdlab("evaluate", f"run={run}", "repeats=1")
-    assert code == 2, err
-    assert len(err.strip().splitlines()) == 1
-    assert place.split(".")[0] in err
-
-
 def test_only_what_a_model_and_its_data_need_is_read(run):
     change(run, lambda config: config.update(logger={"evil": {"_target_": "os.mkdir", "_args_": [MARK]}}))
     read = Trust().read(run)
@@ -301,30 +239,6 @@ def test_links_out_of_a_run_are_not_followed(kdlab, run, tmp_path, name, reads):
     assert code == (2 if reads == "evaluate" else 0)
 
 
-def test_a_lock_that_is_a_link_is_not_written_through(kdlab, run, tiny, tmp_path):
-    precious = tmp_path / "precious.txt"
-    precious.write_text("mine")
-    (run / ".lock").unlink(missing_ok=True)
-    (run / ".lock").symlink_to(precious)
-    code, _, err = kdlab("distill", *tiny["distill"], "logger=none")
-    assert precious.read_text() == "mine"
-    assert code == 2
-    assert ".lock is a link" in err
-
-
-def test_a_compressed_checkpoint_is_not_unpacked(kdlab, run, tiny):
-    """torch never compresses; what does may unpack to any size."""
-    (run / "done.json").unlink()
-    last = run / "checkpoints" / "last.ckpt"
-    with zipfile.ZipFile(last) as source, zipfile.ZipFile("packed", "w", zipfile.ZIP_DEFLATED) as packed:
-        for record in source.infolist():
-            packed.writestr(record.filename, source.read(record))
-    Path("packed").replace(last)
-    code, _, err = kdlab("distill", *tiny["distill"], "logger=none")
-    assert code == 2
-    assert "last.ckpt cannot be read" in err
-
-
 @pytest.mark.parametrize("part", ["global_step", "loops", "optimizer_states", "callbacks", "state_dict"])
 @pytest.mark.parametrize(
     "value", ["x", *(pytest.param(value, marks=pytest.mark.slow) for value in (None, {"a": 1}))], ids=str
@@ -341,31 +255,6 @@ def test_a_checkpoint_of_something_else_is_told(kdlab, run, tiny, part, value):
     assert code == 2, out
     assert "last.ckpt cannot be read" in err
     assert err.count("error: ") == 1 and "Traceback" not in err
-
-
-@pytest.mark.parametrize(("part", "value"), [("global_step", -5), ("global_step", 2**62), ("epoch", 10**9)])
-def test_a_checkpoint_beyond_the_end_of_training_is_told(kdlab, run, tiny, part, value):
-    """Training would be skipped, and the run be called finished."""
-    (run / "done.json").unlink()
-    last = run / "checkpoints" / "last.ckpt"
-    content = torch.load(last, weights_only=True)
-    content[part] = value
-    if part == "epoch":
-        content["loops"]["fit_loop"]["epoch_progress"]["current"] |= dict.fromkeys(("processed", "completed"), value)
-    torch.save(content, last)
-    code, out, err = kdlab("distill", *tiny["distill"], "logger=none")
-    assert code == 2, out
-    assert "last.ckpt cannot be read" in err
-
-
-@pytest.mark.parametrize("name", ["checkpoints/last.ckpt", "history.csv", "metrics.json"])
-def test_a_pipe_in_a_run_directory_is_not_waited_for(kdlab, run, tiny, name):
-    (run / "done.json").unlink()
-    (run / name).unlink()
-    os.mkfifo(run / name)
-    code, _, err = kdlab("distill", *tiny["distill"], "logger=none")
-    assert code == 2
-    assert "is no ordinary file" in err
 
 
 def test_the_run_of_this_command_line_loads_back(run):
