@@ -14,6 +14,7 @@ from kdlab.config.direction import higher_is_better, installed
 from kdlab.direction import declaration, declared, gathered, mode
 from kdlab.error import UserError
 from kdlab.metric.fidelity import fidelity
+from kdlab.outcome import Categorical
 from kdlab.task.causal_lm import CausalLM
 from kdlab.task.sequence_classification import SequenceClassification
 
@@ -66,7 +67,7 @@ def test_metrics_of_a_users_own_speak_for_themselves():
 
 
 def test_fidelity_declares_both():
-    assert declared(fidelity().clone(prefix="val/")) == {"fidelity/agreement": True, "fidelity/kl": False}
+    assert declared(fidelity(Categorical()).clone(prefix="val/")) == {"fidelity/agreement": True, "fidelity/kl": False}
 
 
 def test_records_are_gathered_and_contradictions_have_no_direction():
