@@ -14,12 +14,12 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from kdlab.artifact import select
-from kdlab.command import distill, finetune
 from kdlab.config import build, conf
 from kdlab.config.job import Job, composed
 from kdlab.model.bert import bert
 from kdlab.model.save import save
 from kdlab.module.base import Learner
+from kdlab.plan import distill, finetune
 
 TOKENIZER = "train:wordpiece:200"
 SIZE = {

@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 from small import crossed, nodes, options, shrink, small, tiny_teacher
 
 from kdlab.artifact.trained import named
-from kdlab.command import distill
 from kdlab.config import build, conf
 from kdlab.model.save import save
 from kdlab.outcome import Bernoulli
+from kdlab.plan import distill
 
 
 def saved(folder: Path) -> set[str]:

@@ -33,7 +33,7 @@ from kdlab.task.base import Task
 from kdlab.teacher.base import Teacher
 from kdlab.teacher.retokenized import Retokenized, by_row
 
-Train = Mapping[str, Callable[[Job], Any]]  # what carries out a job, by verb
+Train = Callable[[Job], object]  # does a job that is not done
 
 
 def places(node: DictConfig, path: str = "teacher") -> dict[str, DictConfig]:
@@ -58,7 +58,7 @@ def resolve(job: Job, place: str, node: DictConfig, train: Train) -> Trained:
     if isinstance(found, Trained):
         return found
     if read_done(found.folder) is None:
-        train[found.command](found)
+        train(found)
     else:
         unchanged(found, found.folder)
     return Trained(found.folder, found.folder / "model", found.folder.name, Trust.of(found.cfg))

@@ -85,7 +85,7 @@ def look(grid: Grid) -> None:
     points = grid.points(MANY, tell)
     page.jobs(grid.jobs, *_states(points), len(folders(points)))
     if not (found := quick(points)):
-        from kdlab.fit.precheck import problems  # which imports torch
+        from kdlab.plan.precheck import problems  # which imports torch
 
         found = problems(points, tell)
     wrong = [sentence(found, len(points))] if found else []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import itertools
 import json
 import os
@@ -23,7 +22,6 @@ from kdlab.artifact.chain import asks_a_teacher
 from kdlab.artifact.find import places
 from kdlab.artifact.run import read_done
 from kdlab.artifact.trained import Trained, named
-from kdlab.command import distill
 from kdlab.config import build
 from kdlab.config.job import Job
 from kdlab.config.point import Point, folders, outline
@@ -35,10 +33,11 @@ from kdlab.doctor.stand_in import StandIn
 from kdlab.doctor.table import Page, free, size
 from kdlab.doctor.trial import ROWS, Trace, data_trace, few, rows_trace, trial, written
 from kdlab.error import UserError
-from kdlab.fit.length import epochs
-from kdlab.fit.stage import earlier
-from kdlab.fit.train import Prepared
 from kdlab.module.base import Learner
+from kdlab.plan import distill
+from kdlab.plan.base import Plan, planner
+from kdlab.plan.length import epochs
+from kdlab.plan.stage import earlier
 from kdlab.precision import computing
 
 ALONE = {  # of the trainer: where and with what is watched, and what a trial sets itself
@@ -215,7 +214,7 @@ class Examination:
             "what is measured": written([plain["metric"], plain["callback"]]),
         }
 
-    def _prepared(self, job: Job, data: Any, outputs: Path) -> Prepared:
+    def _prepared(self, job: Job, data: Any, outputs: Path) -> Plan:
         """The learner as its command makes it, for this data, with a stand-in for a teacher that is not trained."""
         cfg = job.cfg.copy()
         cfg.outputs = str(outputs)
@@ -231,7 +230,7 @@ class Examination:
         torch.manual_seed(cfg.seed)
         probe = Job(job.command, outputs / job.command / job.folder.name, cfg, job.choices, job.overrides)
         if job.command != "distill":
-            return importlib.import_module(f"kdlab.command.{job.command}").prepare(probe, data)
+            return planner(job.command)(probe, data)
         key = _teaching_key(probe, data)
         if (base := self.teaching.get(key)) is not None:
             return distill.varied(probe, data, base)

@@ -21,9 +21,9 @@ from kdlab.artifact.trained import Trained
 from kdlab.config.job import Job
 from kdlab.error import UserError
 from kdlab.fit.beside import compared, distilled, shorter, teacher_test, without_teacher
-from kdlab.fit.stage import earlier
 from kdlab.model.save import size_bytes
 from kdlab.module.base import Learner
+from kdlab.plan.stage import earlier
 from kdlab.report.read import record
 from kdlab.terminal import clock
 from kdlab.text import one_line

@@ -12,13 +12,11 @@ import os
 import socket
 import subprocess
 import sys
-import time
-from importlib import import_module
 from pathlib import Path
 from typing import final
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from kdlab.config import build
 from kdlab.error import UserError
@@ -70,7 +68,7 @@ class Companions:
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_port()), "NODE_RANK": "0", "LOCAL_RANK": "0"}
         os.environ["LOCAL_WORLD_SIZE"] = str(devices)
         for rank in range(1, devices):
-            command = [sys.executable, "-m", "kdlab.fit.rank", str(self.folder)]
+            command = [sys.executable, "-m", "kdlab.fit.follow", str(self.folder)]
             environment = os.environ | {"LOCAL_RANK": str(rank)}
             with (self.folder / f"rank-{rank}.log").open("w") as log:
                 self.processes.append(
@@ -140,50 +138,6 @@ def tell(folder: Path | None) -> None:
     write_json(path, [*said, {"folder": str(folder.absolute())} | place if folder else {}])
 
 
-def follow_all(shared: Path) -> None:
-    """Train as one process of each run that the first process tells of in ``shared``, until there is none any more."""
-    place = 0
-    while True:
-        list(shared.parent.iterdir())  # a network file system looks again
-        said = json.loads(shared.read_text()) if shared.exists() else []
-        if place == len(said):
-            time.sleep(0.2)
-            continue
-        told = said[place]
-        if not told:
-            return
-        os.environ |= {name: told[name] for name in ("MASTER_ADDR", "MASTER_PORT")}
-        follow(Path(told["folder"]))
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
-        place += 1
-
-
-def follow(folder: Path) -> None:
-    """Train as one process of the run in ``folder``, whose teachers are there; and help to ask them."""
-    from kdlab.artifact import select
-    from kdlab.artifact.run import Run
-    from kdlab.artifact.trained import teachers_of
-    from kdlab.config.job import Job
-    from kdlab.config.stored import read_config
-    from kdlab.fit import train
-    from kdlab.logger.base import opened
-
-    told, sys.stdout = sys.stdout, sys.stderr
-    cfg = read_config(folder)
-    for place, found in teachers_of(folder).items():
-        OmegaConf.update(cfg, place, {"run": found, "generations": 0})
-    job, run = Job(cfg.command, folder, cfg, {}, []), Run(folder)
-    if cfg.cluster.threads:
-        torch.set_num_threads(cfg.cluster.threads)
-    torch.manual_seed(cfg.seed)
-    data = select.data(cfg)
-    prepared = import_module(f"kdlab.command.{cfg.command}").prepare(job, data)
-    with opened(train.info(job, run, prepared.teachers), {}) as journal, Companions(cfg.trainer, folder) as others:
-        print(READY, end="", file=told, flush=True)
-        train.fit(job, run, prepared.learner, data, journal, others)
-
-
 def _failed(folder: Path, rank: int) -> UserError:
     lines = (folder / f"rank-{rank}.log").read_text().strip().splitlines()
     reason = lines[-1] if lines else "it said nothing"
@@ -194,7 +148,3 @@ def _port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
-
-
-if __name__ == "__main__":
-    follow(Path(sys.argv[1]))

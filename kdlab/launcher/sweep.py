@@ -78,7 +78,7 @@ def refuse(config: DictConfig) -> None:
         points = of_sweep(config)
         found = quick(points)
         if not found:
-            from kdlab.fit.precheck import problems  # which imports torch
+            from kdlab.plan.precheck import problems  # which imports torch
 
             found = problems(points)
         if found:

@@ -16,7 +16,8 @@ from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmitit
 
 from kdlab import queue
 from kdlab.callback.leave import Leaving, notice
-from kdlab.fit.rank import SHARED, follow_all, tell
+from kdlab.fit.follow import follow_all
+from kdlab.fit.rank import SHARED, tell
 from kdlab.launcher.start import ASKING
 
 

@@ -18,7 +18,7 @@ from kdlab.config import build, conf
 from kdlab.config.job import composed
 from kdlab.config.stored import read_config
 from kdlab.error import UserError
-from kdlab.fit.train import one_class
+from kdlab.fit.job import one_class
 
 EPOCH = "trainer.max_epochs=1"
 

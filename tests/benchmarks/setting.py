@@ -87,7 +87,7 @@ def prepared(*words: str, command: str = "distill") -> tuple[Any, Any, Any]:
     import torch
 
     from kdlab.artifact import select
-    from kdlab.command import distill, finetune
+    from kdlab.plan import distill, finetune
 
     made = job(*words, command=command)
     torch.manual_seed(made.cfg.seed)

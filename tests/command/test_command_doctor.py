@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from kdlab.fit import precheck
+from kdlab.plan import precheck
 
 
 def doctor(kdlab, tiny, *words: str, verb: str = "distill", flags: tuple[str, ...] = ("-m",)) -> tuple[int, str, str]:

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from kdlab.command import distill, doctor
+from kdlab.command import doctor
 from kdlab.config import conf, point
 from kdlab.doctor import stand_in
 from kdlab.doctor.examine import Examination
 from kdlab.doctor.knob import turn
 from kdlab.doctor.table import Page
+from kdlab.plan import distill
 
 
 @pytest.fixture

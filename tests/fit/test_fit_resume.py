@@ -30,7 +30,7 @@ MORE = {
     "just before the teacher's done.json": ("kdlab.artifact.run.Run.finish", 1),
     "before the store is begun": ("kdlab.teacher.cached.ensure", 1),
     "in the test": (f"{BOTH}.test_step", 2),
-    "while the model is saved": ("kdlab.fit.train.save_finished", 2),
+    "while the model is saved": ("kdlab.fit.job.save_finished", 2),
     "as the first checkpoint is written": ("kdlab.callback.checkpoint.Checkpoint._save", 1),
 }
 

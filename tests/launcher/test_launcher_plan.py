@@ -17,7 +17,7 @@ def test_a_sweep_s_plan_is_there_while_it_goes_and_gone_after(kdlab, tiny, monke
         seen.append([(row.state, row.name) for row in Sight(Path("outputs")).look()])
         raise RuntimeError("no training today")
 
-    monkeypatch.setattr("kdlab.fit.train._train", look)
+    monkeypatch.setattr("kdlab.fit.job._train", look)
     words = [*tiny["finetune"], "optimizer.lr=1e-3,1e-4", "freeze=none,head", "group=pilot", "hydra.launcher.jobs=1"]
     with pytest.raises(RuntimeError, match="no training today"):
         kdlab("finetune", "-m", *words)

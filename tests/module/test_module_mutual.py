@@ -8,9 +8,9 @@ from hydra import initialize_config_dir
 from small import SIZE, small, tiny_teacher, train
 from torch.nn.functional import cross_entropy, kl_div
 
-from kdlab.command import distill
 from kdlab.config import build, conf
 from kdlab.error import UserError
+from kdlab.plan import distill
 
 TINY = [
     f"student.{key}={SIZE[key]}"

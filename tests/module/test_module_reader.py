@@ -7,9 +7,9 @@ import torch
 from hydra import initialize_config_dir
 from small import crossed, knob, nodes, shrink, small, tiny_teacher, train
 
-from kdlab.command import distill
 from kdlab.config import build, conf
 from kdlab.module.reader import Recall, Whole, reader
+from kdlab.plan import distill
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ from hydra import initialize_config_dir
 from small import SIZE, same, small, train
 from torch.nn.functional import cross_entropy, kl_div
 
-from kdlab.command import distill
 from kdlab.config import build, conf
 from kdlab.error import UserError
 from kdlab.module.vat import moved
+from kdlab.plan import distill
 
 TINY = [f"student.{key}={SIZE[key]}" for key in ("hidden_size", "layers", "heads", "intermediate_size", "tokenizer")]
 

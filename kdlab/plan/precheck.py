@@ -16,8 +16,8 @@ from kdlab.config import build, monitor
 from kdlab.config.job import Job
 from kdlab.config.point import Point
 from kdlab.error import UserError
-from kdlab.fit.stage import earlier
 from kdlab.loss.objective import Objective
+from kdlab.plan.stage import earlier
 from kdlab.task.base import Task
 
 MADE = ("task", "datamodule", "freeze")  # cheap to make, and making them checks their values

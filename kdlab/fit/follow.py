@@ -1,0 +1,63 @@
+"""What the other processes of a run on several devices do: they read its directory, and train with the first one."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import torch
+from omegaconf import OmegaConf
+
+from kdlab.artifact import select
+from kdlab.artifact.run import Run
+from kdlab.artifact.trained import teachers_of
+from kdlab.config.job import Job
+from kdlab.config.stored import read_config
+from kdlab.fit.job import info
+from kdlab.fit.rank import READY, Companions
+from kdlab.fit.train import fit
+from kdlab.logger.base import opened
+from kdlab.plan.base import planner
+
+
+def follow_all(shared: Path) -> None:
+    """Train as one process of each run that the first process tells of in ``shared``, until there is none any more."""
+    place = 0
+    while True:
+        list(shared.parent.iterdir())  # a network file system looks again
+        said = json.loads(shared.read_text()) if shared.exists() else []
+        if place == len(said):
+            time.sleep(0.2)
+            continue
+        told = said[place]
+        if not told:
+            return
+        os.environ |= {name: told[name] for name in ("MASTER_ADDR", "MASTER_PORT")}
+        follow(Path(told["folder"]))
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+        place += 1
+
+
+def follow(folder: Path) -> None:
+    """Train as one process of the run in ``folder``, whose teachers are there; and help to ask them."""
+    told, sys.stdout = sys.stdout, sys.stderr
+    cfg = read_config(folder)
+    for place, found in teachers_of(folder).items():
+        OmegaConf.update(cfg, place, {"run": found, "generations": 0})
+    job, run = Job(cfg.command, folder, cfg, {}, []), Run(folder)
+    if cfg.cluster.threads:
+        torch.set_num_threads(cfg.cluster.threads)
+    torch.manual_seed(cfg.seed)
+    data = select.data(cfg)
+    plan = planner(cfg.command)(job, data)
+    with opened(info(job, run, plan.teachers), {}) as journal, Companions(cfg.trainer, folder) as others:
+        print(READY, end="", file=told, flush=True)
+        fit(job, run, plan.learner, data, journal, others)
+
+
+if __name__ == "__main__":
+    follow(Path(sys.argv[1]))

@@ -1,0 +1,223 @@
+"""From a job to a finished run directory: claim, begin or resume, fit, test, save, done."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+from kdlab.artifact import overlap, select
+from kdlab.artifact.find import unchanged
+from kdlab.artifact.prune import remove
+from kdlab.artifact.run import Run, claim, enroll
+from kdlab.artifact.trained import Trained
+from kdlab.config import build, monitor
+from kdlab.config.direction import installed
+from kdlab.config.job import Job
+from kdlab.error import UserError
+from kdlab.file import sha256, wanted, write_json
+from kdlab.fit import turn
+from kdlab.fit.display import Voice, telling
+from kdlab.fit.rank import Companions
+from kdlab.fit.resume import RESUMED, read_checkpoint
+from kdlab.fit.train import fit
+from kdlab.logger.base import Journal, RunInfo, Source, opened
+from kdlab.logger.history import FILE as HISTORY
+from kdlab.metric.confusion import row_count
+from kdlab.metric.cost import LENGTH, latency, macs, parameters
+from kdlab.metric.majority import majority
+from kdlab.model.save import size_bytes
+from kdlab.module.base import Learner
+from kdlab.plan.base import planner
+from kdlab.transform.save import save_finished
+
+log = logging.getLogger(__name__)
+
+NEARLY_ALL = 0.99  # of a split's rows
+
+
+def run_job(job: Job) -> float | None:
+    """Do a job once: a finished run is returned as it is, an unfinished one goes on.
+
+    Returns:
+        The best validation metric, which is what a sweep optimises.
+    """
+    cfg, alone = job.cfg, False
+    try:
+        with claim(job.folder, rerun=cfg.rerun) as run, telling(job) as voice:
+            alone = not voice.quiet
+            if job.sweep:
+                enroll(job.folder, job.sweep | {"group": job.group})
+            unchanged(job, job.folder)
+            if run.done:
+                voice.already(run)
+                return run.done["value"]
+            if cfg.cluster.threads:
+                torch.set_num_threads(cfg.cluster.threads)
+            run.begin(job.config, job.overrides, job.sweep and job.sweep | {"group": job.group})
+            voice.begin(run)
+            known = _train(job, run, voice)
+    except UserError:
+        begun = (job.folder / HISTORY).exists()
+        if alone and not begun and not wanted(job.folder / ".lock"):  # nothing was trained: there is no run to keep
+            remove(job.folder)
+        raise
+    voice.finished(run, known)
+    return run.done["value"] if run.done else None
+
+
+def _train(job: Job, run: Run, voice: Voice) -> dict[str, float]:
+    cfg, start = job.cfg, time.perf_counter()
+    monitor.check(cfg)
+    build.accelerated(cfg.trainer)
+    torch.manual_seed(cfg.seed)
+    data = select.data(cfg)
+    voice.data(data)
+    # told before a teacher is trained
+    data.check_steps(_devices(cfg.trainer), cfg.trainer.get("accumulate_grad_batches", 1))
+    overlap.write(run.folder, data)
+    with Companions(cfg.trainer, run.folder) as others:
+
+        def taught(found: Mapping[str, Trained]) -> None:
+            _tell_teachers(run, found)
+            voice.teachers(found)
+            others.start()
+
+        plan = planner(job.command)(job, data, run_job, taught)
+        if plan.start is not None:
+            write_json(run.folder / "start.json", {"id": plan.start.id, "folder": str(plan.start.folder)})
+        learner = plan.learner
+        voice.learner(learner, plan.start)
+        loggers = {name: partial(build.make, node) for name, node in (cfg.logger or {}).items()}
+        with opened(info(job, run, plan.teachers, plan.start), loggers) as journal:
+            _tell_trainable(learner, journal)
+            start += turn.wait()
+            measured, metric, keeper = fit(job, run, learner, data, journal, others, voice)
+            directions = _directions(learner)
+            learner.model = save_finished(learner.transforms, learner.model, data.tokenizer, run.folder / "model")
+            if learner.task.uses_labels:
+                write_json(run.folder / "model" / "labels.json", list(data.labels))
+            known = measured | plan.metrics | _cost(run, learner, data) | _majority(learner, data)
+            known |= _tell_test(run, learner, data)
+            journal.summary(known)
+            if told := one_class(learner.test_confusion, data.labels):
+                print(f"warning: {told}", file=sys.stderr, flush=True)
+            weights = run.folder / "model" / "model.safetensors"
+            journal.produce(Source(run.id, weights, sha256(weights)))
+    if keeper is not None:
+        keeper.finish()
+    run.finish(known.get(f"best/{metric}"), metric, time.perf_counter() - start, known, directions)
+    return known
+
+
+def _directions(learner: Learner) -> dict[str, bool | None]:
+    """Whether more is better of everything that the run may have measured, as the owner of each declares it."""
+    found = dict(installed())
+    for callback in learner.trainer.callbacks:  # type: ignore[attr-defined]
+        found |= getattr(callback, "higher_is_better", {})
+    return found | learner.directions
+
+
+def one_class(counts: Tensor | None, labels: Sequence[str]) -> str:
+    """A sentence about a model that predicts one class for nearly all rows of the test; "" about any other.
+
+    Args:
+        counts: ``[C, C]``, rows by their label and by what was predicted; None or ``[C, 2, 2]``: nothing to say.
+
+    Example:
+        >>> one_class(torch.tensor([[5, 5], [0, 90]]), ["no", "yes"]), one_class(None, [])
+        ('', '')
+    """
+    if counts is None or counts.ndim != 2 or not counts.sum():
+        return ""
+    predicted, have = counts.sum(0) / counts.sum(), counts.sum(1) / counts.sum()
+    first = int(predicted.argmax())
+    if not predicted[first] > NEARLY_ALL >= have[first]:
+        return ""
+    return (
+        f"the model predicts '{labels[first]}' for {predicted[first]:.1%} of the test rows, of which {have[first]:.1%} "
+        "have that label, so it has not learned to tell the classes apart: train longer (trainer.max_epochs), try "
+        "another optimizer.lr, or another model"
+    )
+
+
+def _devices(node: DictConfig) -> int:
+    """How many devices a trainer says that it has; 1 where the machine decides."""
+    devices = node.get("devices", 1)
+    return devices * node.get("num_nodes", 1) if isinstance(devices, int) and devices > 0 else 1
+
+
+def _tell_teachers(run: Run, found: Mapping[str, Trained]) -> None:
+    """Write down who teaches the run."""
+    told: dict[str, Any] = {"places": {place: str(one.folder) for place, one in found.items()}}
+    told["weights"] = {place: one.fingerprint for place, one in found.items()}
+    if (single := found.get("teacher")) is not None:
+        told |= {"id": single.id, "folder": str(single.folder)}
+    write_json(run.folder / "teacher.json", told)
+
+
+def _tell_trainable(learner: Learner, journal: Journal) -> None:
+    """Which blocks learn, and how fast: to the run's log and to the loggers."""
+    rows = learner.table()
+    columns = list(rows[0])
+    for row in rows:
+        log.info("trainable: %s", ", ".join(f"{name} {value}" for name, value in row.items()))
+    journal.table("model/trainable", columns, [[row[name] for name in columns] for row in rows])
+
+
+def _cost(run: Run, learner: Learner, data: Any) -> dict[str, float]:
+    model, length = learner.model.eval(), min(data.max_length, LENGTH)
+    times = {f"perf/{name}": value for name, value in latency(model, length).items()}
+    return times | {
+        "model/parameters": parameters(model)["parameters"],
+        "model/trainable_parameters": sum(row["trainable"] for row in learner.table()),
+        "model/macs": macs(model, length),
+        "model/size_mb": size_bytes(run.folder / "model") / 1e6,
+        "perf/padding": data.train_dataloader().padding(),
+    }
+
+
+def _majority(learner: Learner, data: Any) -> dict[str, float]:
+    """The accuracy of always giving the commonest class, beside the model's own."""
+    if not learner.task.uses_labels:
+        return {}
+    codes = data.codes
+    found = {name: majority(codes[data.splits["train"]], codes[data.splits[name]]) for name in ("val", "test")}
+    return {f"{name}/majority": value for name, value in found.items() if value is not None}
+
+
+def _tell_test(run: Run, learner: Learner, data: Any) -> dict[str, float]:
+    """Write down which test rows there were and what was predicted of them, by class, for those who compare runs."""
+    told: dict[str, Any] = {"set": data.test_set}
+    found = {"test/rows": float(len(data.splits["test"]))}
+    counts = learner.test_confusion
+    if counts is not None and counts.sum():
+        found = {"test/rows": float(row_count(counts))}
+        if counts.ndim > 1:
+            told |= {"labels": list(data.labels), "confusion": counts.tolist()}
+    write_json(run.folder / "test.json", told)
+    return found
+
+
+def info(job: Job, run: Run, teachers: Mapping[str, Trained], start: Trained | None = None) -> RunInfo:
+    config, sources = job.config, {}
+    if start is not None:
+        config["start_run"] = {"id": start.id, "sha256": sha256(start.weights / "model.safetensors")}
+    for place, teacher in teachers.items():
+        weights = teacher.weights / "model.safetensors"
+        sources[place] = Source(teacher.id, weights, sha256(weights))
+        config[f"{place.replace('.', '_')}_run"] = {"id": teacher.id, "sha256": sources[place].sha256}
+    resumed = 0 if run.last_checkpoint is None else read_checkpoint(run.last_checkpoint, RESUMED)["global_step"]
+    return RunInfo(
+        id=run.id, folder=run.folder, outputs=Path(job.cfg.outputs), command=job.command, group=job.group,
+        name=job.name or run.id, tags=job.tags, config=config, resumed_step=resumed,
+        teacher=next(iter(sources.values()), None),
+    )  # fmt: skip

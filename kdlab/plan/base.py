@@ -1,0 +1,82 @@
+"""The plan of a run: everything that it trains, built from its config, and nothing of it begun.
+
+Each command that trains has a file here, with a function ``prepare(job, data, train, tell) -> Plan``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from typing import Any
+
+from kdlab.artifact.trained import Trained
+from kdlab.config import build
+from kdlab.config.job import Job
+from kdlab.error import UserError
+from kdlab.module.base import Learner
+from kdlab.transform.sequence import Transforms
+
+ROOM = "kdlab.plan"
+
+
+@dataclass
+class Plan:
+    """What a run trains, built and not begun.
+
+    Attributes:
+        learner: what is trained.
+        metrics: what is known of its teachers.
+        teachers: these by place in the config.
+        start: whose weights the student begins with, if not with its own.
+        transforms: what the model that learns was changed by.
+    """
+
+    learner: Learner
+    metrics: dict[str, float] = field(default_factory=dict)
+    teachers: dict[str, Trained] = field(default_factory=dict)
+    start: Trained | None = None
+    transforms: Transforms = field(default_factory=Transforms)
+
+
+Train = Callable[[Job], object]
+Tell = Callable[[Mapping[str, Trained]], None]
+Prepare = Callable[..., Plan]  # (job, data, train, tell)
+
+
+def refuse(job: Job) -> None:
+    """Train nothing that is missing.
+
+    Raises:
+        UserError: always; it names the run.
+    """
+    raise UserError(f"run {job.folder} is not finished: run its command first")
+
+
+def alone(found: Mapping[str, Trained]) -> None:
+    """There is nobody to tell that the teachers are trained."""
+
+
+def planner(command: str) -> Prepare:
+    """What prepares the runs of a command that trains."""
+    prepare: Prepare = import_module(f"{ROOM}.{command}").prepare
+    return prepare
+
+
+def penalised(job: Job, plan: Plan) -> Plan:
+    """The same, with its transforms, and the penalty on the weights, which are still those of the start."""
+    plan.learner.transforms = plan.transforms
+    plan.learner.penalty = build.make(job.cfg.penalty, model=plan.learner.model)
+    return plan
+
+
+def shared(job: Job, data: Any, task: Any) -> Mapping[str, Any]:
+    """The arguments that every training rule takes."""
+    cfg = job.cfg
+    return {
+        "task": task,
+        "optimizer": build.optimizer(cfg.optimizer),
+        "scheduler": build.scheduler(cfg.scheduler),
+        "freeze": build.make(cfg.freeze),
+        "metric": build.metric(cfg.metric, task, data.labels),
+    }

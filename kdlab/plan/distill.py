@@ -1,0 +1,183 @@
+"""The plan of `kdlab distill`: a teacher and a student."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig
+from torch import nn
+
+from kdlab.artifact import overlap
+from kdlab.artifact.chain import key, verify
+from kdlab.artifact.find import adopt, assemble, check, check_kept, find, layers, places, resolve
+from kdlab.artifact.select import taught
+from kdlab.artifact.trained import Trained
+from kdlab.config import build
+from kdlab.config.check import reading
+from kdlab.config.job import Job
+from kdlab.error import UserError
+from kdlab.loss.objective import Objective
+from kdlab.loss.term import Side
+from kdlab.model.tap import classifier, depth, heads
+from kdlab.module.finetune import Finetune
+from kdlab.module.taught import Taught
+from kdlab.module.teacher_free import TeacherFree
+from kdlab.plan.base import Plan, Tell, Train, alone, penalised, refuse, shared
+from kdlab.plan.length import epochs
+from kdlab.plan.stage import begin
+from kdlab.precision import computing
+from kdlab.schedule.base import bounds
+from kdlab.task.base import Task
+from kdlab.teacher.base import Teacher
+
+
+def prepare(job: Job, data: Any, train: Train = refuse, tell: Tell = alone) -> Plan:
+    """Build what the run trains.
+
+    Args:
+        data: the datamodule after ``setup``.
+        train: trains a run that this one needs and that is missing.
+        tell: is called with the teachers once they are there.
+    """
+    return penalised(job, _prepare(job, data, train, tell))
+
+
+def varied(job: Job, data: Any, base: Teaching) -> Plan:
+    """What :func:`prepare` makes, to the bit, with the teacher of another job whose teacher is the same.
+
+    Args:
+        data: has the rows, labels and tokens of the other job's.
+        base: found by the other job; it must not learn, nor follow a student.
+    """
+    return penalised(job, _prepare(job, data, refuse, alone, base))
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """Who teaches: what several jobs can have in common.
+
+    Attributes:
+        found: the trained models, by place.
+        teacher: made of these; None where the loss asks none.
+    """
+
+    found: dict[str, Trained]
+    teacher: Teacher | None
+
+    @staticmethod
+    def of(plan: Plan) -> Teaching | None:
+        """That of a plan; None where it changes with the student."""
+        learner = plan.learner
+        teacher = learner.teacher if isinstance(learner, Taught) else None
+        if isinstance(learner, Taught) and (
+            learner.trains_teacher or learner.teacher.learns or learner.teacher.follows
+        ):
+            return None
+        return Teaching(dict(plan.teachers), teacher)
+
+
+def _prepare(job: Job, data: Any, train: Train, tell: Tell, base: Teaching | None = None) -> Plan:
+    cfg = job.cfg
+    adopt(job, data, build.make(cfg.task), lambda place, node: resolve(job, place, node, train).labels)
+    task = build.task(cfg, data)
+    loss: Objective = build.make(cfg.loss)
+    loss.check(task.outcome, task.unit, task.chunk)
+    check_kept(loss, cfg.teacher)
+    alone = not any(data.label_counts) and task.uses_labels
+    if alone and bounds(loss.alpha, "loss.alpha", by_row=True)[0] < 1:
+        raise UserError(
+            "no training row has a label, so the teacher alone can teach: set loss.alpha=1 (with loss=kd, or another "
+            "with a teacher), or keep labels (datamodule.per_class or budget above 0, where one of them is set)"
+        )
+    settings, transforms = shared(job, data, task), build.transforms(cfg)
+    kind = build.teacher_kind(cfg.teacher)
+    with reading(loss, "teacher"):
+        kind.accept(loss.taps["teacher"])
+    rows = data.every_row(256)[0]
+    layered = build.needs_teacher(cfg.student) and "teacher" in places(cfg.teacher)
+    early = layered or (loss.maps_layers and loss.needs_teacher)
+    found = {} if base is None else base.found
+    if early and base is None:
+        found = find_teachers(job, data, task, train, tell)
+    torch.manual_seed(first_seed(cfg))
+    student = build.student(cfg, task, data, found["teacher"].model if "teacher" in found else None)
+    student = build.transformed(cfg, transforms, student, data)
+    if loss.maps_layers:
+        loss.place(depth(student) or 0, layers(cfg.teacher, found, student))
+        with reading(loss, "teacher"):
+            kind.accept(loss.taps["teacher"])
+    taps = loss.taps
+    computes = (cfg.trainer.precision, cfg.trainer.accelerator)
+    with reading(loss, "student"), torch.no_grad(), computing(*computes):  # before a teacher is trained
+        probe = task.read(student.eval(), rows, taps["student"])
+    student.train()
+    if probe.head is not None:
+        probe = probe.at(probe.places)
+    classes = probe.logits.shape[-1]
+    widths = {name: tap.shape[-1] for name, tap in probe.taps.items()}
+    own = Side(widths, depth(student) or 0, classes, heads(student), lambda: classifier(student))
+    start = begin(job, student, data, train)
+    if start is not None and not cfg.allow_overlap and (seen := overlap.of_run(start)) is not None:
+        overlap.check(f"start={start.id}", seen, data)
+    if not loss.terms:
+        return Plan(Finetune(model=student, seed=cfg.seed, **settings), {}, found, start, transforms)
+    if not loss.needs_teacher:
+        loss.connect(own, Side(), rows=len(data.lengths))
+        learner = TeacherFree(model=student, loss=loss, seed=cfg.seed, **settings)
+        return Plan(learner, {}, found, start, transforms)
+    with torch.random.fork_rng(devices=[]):  # found or trained, the teacher leaves the adapters' first weights alone
+        found = found or find_teachers(job, data, task, train, tell)
+        with reading(loss, "teacher"), computing(*computes):
+            given = {"task": task, "store": Path(cfg.outputs) / "store", "student": student}
+            given["epochs"] = epochs(cfg.trainer, data)
+            shared_teacher = None if base is None else base.teacher
+            teacher = shared_teacher or assemble(cfg.teacher, found, data, taps["teacher"], given)
+            taught(data, task, teacher)
+    there = Side(teacher.widths(), layers(cfg.teacher, found, student), classes, *_attention_and_head(found))
+    loss.connect(own, there, rows=len(data.lengths))
+    # what does not fit together is told before training
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), computing(*computes):
+        said = teacher.read(task, rows)
+        said = said if task.chunk is None else said.at(said.places)
+        loss.eval()(task.supervised(probe, rows), probe, said, 0.0)
+    loss.train()
+    learner = build.make(cfg.module, model=student, loss=loss, teacher=teacher, **settings)
+    return Plan(learner, known_of(found) | {"perf/teacher_seconds": teacher.seconds}, found, start, transforms)
+
+
+def _attention_and_head(found: Mapping[str, Trained]) -> tuple[int, Callable[[], nn.Linear | None]]:
+    """How many attention heads a single teacher has, and what gives its final linear layer."""
+    if "teacher" not in found:
+        return 0, lambda: None
+    return found["teacher"].heads, lambda: classifier(found["teacher"].model)
+
+
+def find_teachers(job: Job, data: Any, task: Task, train: Train, tell: Tell) -> dict[str, Trained]:
+    """The models that the config names, trained where they are missing, and fit for this data."""
+    verify(job, {key(job.cfg): list(data.labels)})
+    overlap.check_teachers(job, data)
+    found = find(job, train)
+    for trained in found.values():
+        check(trained, data, task)
+    if found:
+        tell(found)
+    return found
+
+
+def known_of(found: Mapping[str, Trained]) -> dict[str, float]:
+    """What is good to know of each teacher beside its student: sizes and latency."""
+    return {
+        f"{place.replace('.', '/')}/{name}": value
+        for place, trained in found.items()
+        for name, value in trained.metrics.items()
+        if name.startswith(("model/", "perf/latency"))
+    }
+
+
+def first_seed(cfg: DictConfig) -> int:
+    """The seed of the student's first weights: each generation of a born-again student begins anew."""
+    return cfg.seed + 1_000_000 * (cfg.teacher.generations if "generations" in cfg.teacher else 0)

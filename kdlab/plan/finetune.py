@@ -1,0 +1,36 @@
+"""The plan of `kdlab finetune`: one model on one task."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kdlab.config import build
+from kdlab.config.job import Job
+from kdlab.error import UserError
+from kdlab.plan.base import Plan, Tell, Train, alone, penalised, refuse, shared
+from kdlab.plan.stage import begin
+
+
+def prepare(job: Job, data: Any, train: Train = refuse, tell: Tell = alone) -> Plan:
+    """Build what the run trains.
+
+    Args:
+        data: the datamodule after ``setup``.
+        train: trains a run that this one needs and that is missing.
+        tell: is called with the teachers once they are there.
+    """
+    if build.make(job.cfg.task).uses_labels and not any(data.label_counts):
+        raise UserError(
+            f"{data.source}: no training row has a label to learn from; "
+            + (
+                "raise datamodule.per_class or budget"
+                if 0 in (job.cfg.datamodule.get("per_class"), job.cfg.datamodule.get("budget"))
+                else "a teacher can label them: kdlab distill teacher.run=ID loss.alpha=1, with the same datamodule"
+            )
+        )
+    task = build.task(job.cfg, data)
+    transforms = build.transforms(job.cfg)
+    model = build.transformed(job.cfg, transforms, build.model(job.cfg.model, task, data), data)
+    start = begin(job, model, data, train)
+    learner = build.make(job.cfg.module, model=model, **shared(job, data, task))
+    return penalised(job, Plan(learner, start=start, transforms=transforms))
