@@ -6,13 +6,12 @@ import json
 from collections.abc import MutableMapping
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
-
 from kdlab.artifact.find import LEARNER, places, suit, wanted
 from kdlab.artifact.run import read_done
 from kdlab.artifact.trained import Trained
 from kdlab.config import build
 from kdlab.config.job import Job
+from kdlab.config.node import Node, as_plain, given
 from kdlab.datamodule import tokenizer
 from kdlab.error import UserError
 from kdlab.model.pretrained import read_config, resolve
@@ -74,21 +73,21 @@ def asks_a_teacher(job: Job) -> bool:
     return "teacher" in cfg and (build.make(cfg.loss).needs_teacher or build.needs_teacher(cfg.student))
 
 
-def key(cfg: DictConfig) -> str:
+def key(cfg: Node) -> str:
     """What decides the labels of a config's data."""
-    plain: dict[Any, Any] = OmegaConf.to_container(cfg.datamodule, resolve=True)  # type: ignore[assignment]
+    plain: dict[Any, Any] = as_plain(cfg.datamodule)
     kept = {str(name): value for name, value in plain.items() if name not in (*LEARNER, *CUT)}
     return json.dumps(["labels", kept], sort_keys=True, default=str)
 
 
-def splits_key(cfg: DictConfig) -> str:
+def splits_key(cfg: Node) -> str:
     """What decides which rows of a config's data train, but for caps, which only take some away."""
     decide = ("val_fraction", "test_fraction", "split_seed")
     plain = {name: cfg.datamodule[name] for name in decide if name in cfg.datamodule}
     return json.dumps([key(cfg), plain], default=str)
 
 
-def labels(cfg: DictConfig, known: Known) -> list[str]:
+def labels(cfg: Node, known: Known) -> list[str]:
     """The labels of a config's data, in the order of the logits."""
     asked = key(cfg)
     if asked not in known:
@@ -98,15 +97,15 @@ def labels(cfg: DictConfig, known: Known) -> list[str]:
     return known[asked]
 
 
-def _tokenizer(cfg: DictConfig, known: Known) -> None:
+def _tokenizer(cfg: Node, known: Known) -> None:
     spec = str(cfg.datamodule.tokenizer)
     if not spec.startswith("train:") and f"tokenizer {spec}" not in known:
         known[f"tokenizer {spec}"] = len(tokenizer.load(spec, (), bool(cfg.download)))
 
 
-def _pretrained(node: DictConfig, cfg: DictConfig, known: Known) -> None:
+def _pretrained(node: Node, cfg: Node, known: Known) -> None:
     """Look for the files of a pretrained model."""
-    path = node.get("path") if "path" in node and not OmegaConf.is_missing(node, "path") else None
+    path = node.get("path") if given(node, "path") else None
     if isinstance(path, str) and f"model {path}" not in known:
         read_config(resolve(path, bool(cfg.download)), bool(cfg.download))
         known[f"model {path}"] = True

@@ -5,15 +5,10 @@ A model is trained once for a whole sweep, however many jobs ask at the same tim
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from hydra.errors import HydraException
-from hydra.utils import get_object
-from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
 from torch import nn
 
 from kdlab.artifact.run import read_done
@@ -22,6 +17,7 @@ from kdlab.config import build
 from kdlab.config.early import WHICH
 from kdlab.config.identity import named as run_name
 from kdlab.config.job import Job, composed
+from kdlab.config.node import Node, Unfit, arguments, as_plain, without
 from kdlab.config.trust import Trust
 from kdlab.config.verb import training
 from kdlab.error import UserError
@@ -36,7 +32,7 @@ from kdlab.teacher.retokenized import Retokenized, by_row
 Train = Callable[[Job], object]  # does a job that is not done
 
 
-def places(node: DictConfig, path: str = "teacher") -> dict[str, DictConfig]:
+def places(node: Node, path: str = "teacher") -> dict[str, Node]:
     """The nodes that name a trained model, by their places in the config: one, or those of an ensemble's members."""
     if "members" in node:
         return {
@@ -52,7 +48,7 @@ def find(job: Job, train: Train) -> dict[str, Trained]:
     return {place: resolve(job, place, node, train) for place, node in places(job.cfg.teacher).items()}
 
 
-def resolve(job: Job, place: str, node: DictConfig, train: Train) -> Trained:
+def resolve(job: Job, place: str, node: Node, train: Train) -> Trained:
     """The trained model that a node names."""
     found = wanted(job, place, node)
     if isinstance(found, Trained):
@@ -64,7 +60,7 @@ def resolve(job: Job, place: str, node: DictConfig, train: Train) -> Trained:
     return Trained(found.folder, found.folder / "model", found.folder.name, Trust.of(found.cfg))
 
 
-def adopt(job: Job, data: Any, task: Task, known: Callable[[str, DictConfig], Sequence[str] | None]) -> None:
+def adopt(job: Job, data: Any, task: Task, known: Callable[[str, Node], Sequence[str] | None]) -> None:
     """Give texts of which none has a label, and for which none are named, the labels of the teacher.
 
     Args:
@@ -86,7 +82,7 @@ def adopt(job: Job, data: Any, task: Task, known: Callable[[str, DictConfig], Se
         return
 
 
-def wanted(job: Job, place: str, node: DictConfig) -> Trained | Job:
+def wanted(job: Job, place: str, node: Node) -> Trained | Job:
     """The trained model that a node names, or the job that would train it, done or not."""
     if "generations" in node and node.generations:
         return generation(job, place, node.generations - 1)
@@ -144,13 +140,13 @@ def generation(job: Job, place: str, number: int) -> Job:
         )
     cfg = job.cfg.copy()
     cfg.teacher.generations, cfg.rerun = number, False
-    plain: Any = OmegaConf.to_container(cfg, resolve=True)
+    plain: Any = as_plain(cfg)
     overrides = [word for word in job.overrides if not word.startswith(("teacher.generations=", "rerun="))]
     folder = Path(cfg.outputs) / job.command / run_name(job.choices, plain)
     return Job(job.command, folder, cfg, job.choices, [*overrides, f"teacher.generations={number}"])
 
 
-def recipe(job: Job, place: str, node: DictConfig) -> Job:
+def recipe(job: Job, place: str, node: Node) -> Job:
     """The job that a recipe describes, with this job's outputs, logger and permission to download.
 
     A recipe is a command line: a verb, ``finetune`` where there is none, and its overrides. What it leaves open of a
@@ -179,14 +175,14 @@ def recipe(job: Job, place: str, node: DictConfig) -> Job:
         nodes |= inherited(cfg, named_keys, drop=command == "finetune")
     try:
         found = composed(command, [*before, *words, *after], **nodes)
-    except (HydraException, OmegaConfBaseException) as problem:
+    except Unfit as problem:
         raise UserError(f"{place}.recipe: {' '.join(str(problem).split())}") from problem
     if found.cfg.task._target_ != cfg.task._target_:
         raise UserError(f"{place}.recipe trains another task than the student's; choose the same task option in both")
     return found
 
 
-def _where(cfg: DictConfig, named_keys: Collection[str]) -> list[str]:
+def _where(cfg: Node, named_keys: Collection[str]) -> list[str]:
     """The overrides that let a recipe compute on the student's kind of device, on one of them, where it names none."""
     accelerator = str(cfg.trainer.get("accelerator", "cpu"))
     if accelerator == "cpu" or {"trainer", "trainer.accelerator"} & set(named_keys):
@@ -200,7 +196,7 @@ LEARNER = (  # keys of a datamodule or a task that belong to who learns, and not
 )  # fmt: skip
 
 
-def inherited(cfg: DictConfig, named_keys: Collection[str], drop: bool) -> dict[str, Mapping[str, Any]]:
+def inherited(cfg: Node, named_keys: Collection[str], drop: bool) -> dict[str, Mapping[str, Any]]:
     """The values of task and data that a recipe without data of its own takes over, by node.
 
     Rows, columns, labels, splits, their caps, the rows that keep a label, and the length of a text are the student's.
@@ -221,11 +217,11 @@ def inherited(cfg: DictConfig, named_keys: Collection[str], drop: bool) -> dict[
     return {"datamodule": kept, "task": task}
 
 
-def _open(node: DictConfig, place: str, named_keys: Collection[str], resolve: bool = True) -> dict[str, Any]:
+def _open(node: Node, place: str, named_keys: Collection[str], resolve: bool = True) -> dict[str, Any]:
     """The values of a node that no key names, at ``place`` or inside of it."""
     own = {key.replace("/", ".").split("@")[0] for key in named_keys}
     own = {key.removeprefix(f"{place}.").split(".")[0] for key in own if key.startswith(f"{place}.")}
-    plain: dict[Any, Any] = OmegaConf.to_container(node, resolve=resolve)  # type: ignore[assignment]
+    plain: dict[Any, Any] = as_plain(node, resolve=resolve)
     return {str(name): value for name, value in plain.items() if name not in own}
 
 
@@ -240,7 +236,7 @@ def key_of(word: str) -> str:
 
 
 def assemble(
-    node: DictConfig, found: Mapping[str, Trained], data: Any, taps: Collection[str], given: Mapping[str, Any],
+    node: Node, found: Mapping[str, Trained], data: Any, taps: Collection[str], given: Mapping[str, Any],
     path: str = "teacher",
 ) -> Teacher:  # fmt: skip
     """The teacher of a node; its class is given what its signature asks for.
@@ -251,7 +247,7 @@ def assemble(
         given: what any teacher may ask for.
         path: the node's place.
     """
-    asked = inspect.signature(get_object(node._target_)).parameters
+    asked = arguments(node)
     offers = dict(given) | {"data": data, "taps": taps}
     if "members" in node:
         offers["members"] = {
@@ -269,23 +265,19 @@ def assemble(
     return teacher if offers["data"] is data else Retokenized(teacher, offers["data"])
 
 
-def how(node: DictConfig) -> DictConfig:
+def how(node: Node) -> Node:
     """How the teacher is read: its node, at its place in the config, without the keys that say which teacher it is."""
-    copied = node.copy()
-    with open_dict(copied):
-        for key in WHICH:
-            copied.pop(key, None)
-    return copied
+    return without(node, WHICH)
 
 
-def layers(node: DictConfig, found: Mapping[str, Trained], student: nn.Module) -> int:
+def layers(node: Node, found: Mapping[str, Trained], student: nn.Module) -> int:
     """How many layers the teacher has; 0 where it is no stack of layers, or several."""
     if "teacher" in found:
         return found["teacher"].depth
-    return depth(student) or 0 if "student" in inspect.signature(get_object(node._target_)).parameters else 0
+    return depth(student) or 0 if "student" in arguments(node) else 0
 
 
-def check_kept(loss: Objective, node: DictConfig) -> None:
+def check_kept(loss: Objective, node: Node) -> None:
     """Refuse terms that need more of the teacher's logits than a node says are kept.
 
     Raises:

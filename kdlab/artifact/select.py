@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from omegaconf import DictConfig
 
 from kdlab.artifact.find import check, read_by
 from kdlab.artifact.trained import named
 from kdlab.config import build
+from kdlab.config.node import Node
 from kdlab.error import UserError
 from kdlab.task.base import Task
 from kdlab.teacher.base import Teacher
 from kdlab.teacher.cached import Cached
 
 
-def data(cfg: DictConfig) -> Any:
+def data(cfg: Node) -> Any:
     """The datamodule, set up; the models that its selection and its curriculum name were asked, once for all runs."""
     module = build.data(cfg)
     by_model = module.curriculum is not None and (module.curriculum.runs or module.curriculum.asks_teacher)
@@ -36,7 +36,7 @@ def data(cfg: DictConfig) -> Any:
     return module
 
 
-def _said(cfg: DictConfig, module: Any, runs: Sequence[str]) -> list[np.ndarray]:
+def _said(cfg: Node, module: Any, runs: Sequence[str]) -> list[np.ndarray]:
     """The logits ``[M, C]`` of each of the rows that are used, by each of the models."""
     task, outputs = build.task(cfg, module), Path(cfg.outputs)
     said = []

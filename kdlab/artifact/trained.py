@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import get_object
-from omegaconf import DictConfig
 from torch import nn
 
 from kdlab.artifact.run import read_done
 from kdlab.config import build
 from kdlab.config.located import located
+from kdlab.config.node import Node, arguments
 from kdlab.config.trust import Trust
 from kdlab.error import UserError
 from kdlab.file import read_json
@@ -162,7 +160,7 @@ class Trained:
             raise UserError(f"{problem} Or {AGAIN.replace('its run', str(self.folder))}") from problem
 
     @property
-    def stored(self) -> DictConfig | None:
+    def stored(self) -> Node | None:
         """The run's config, where the model comes from a run.
 
         Raises:
@@ -186,7 +184,7 @@ class Trained:
                 )
             given["teacher"] = teacher.model
         task.prepare(labels, [1] * len(labels))
-        if "task" in inspect.signature(get_object(node._target_)).parameters:
+        if "task" in arguments(node):
             given["task"] = task.kind
         model = task.attach(build.make_a(nn.Module, build.factory(node), **given))
         return build.transforms(cfg).attach(model, None) if needs_kdlab(self.weights) else model

@@ -17,7 +17,7 @@ from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,12 @@ class Menu:
     def of(self, key: str) -> list[str]:
         """The options that the key of a group can be given."""
         return self.options.get(key.split("@")[0], [])
+
+    def text(self, resolve: bool = False) -> str:
+        """The config as YAML, without Hydra's own node; from now on it is the one that resolvers see."""
+        HydraConfig.instance().set_config(self.cfg)
+        shown = OmegaConf.masked_copy(self.cfg, [str(key) for key in self.cfg if key != "hydra"])
+        return OmegaConf.to_yaml(shown, resolve=resolve).rstrip()
 
 
 @contextmanager

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import Trainer
-from omegaconf import OmegaConf
 from torch import nn
 
 from kdlab.artifact.chain import asks_a_teacher
@@ -24,7 +23,9 @@ from kdlab.artifact.run import read_done
 from kdlab.artifact.trained import Trained, named
 from kdlab.config import build
 from kdlab.config.job import Job
+from kdlab.config.node import as_plain
 from kdlab.config.point import Point, folders, outline
+from kdlab.config.stage import earlier
 from kdlab.config.trust import Trust
 from kdlab.doctor import cost
 from kdlab.doctor.anatomy import anatomy, trainable
@@ -37,7 +38,6 @@ from kdlab.module.base import Learner
 from kdlab.plan import distill
 from kdlab.plan.base import Plan, planner
 from kdlab.plan.length import epochs
-from kdlab.plan.stage import earlier
 from kdlab.precision import computing
 
 ALONE = {  # of the trainer: where and with what is watched, and what a trial sets itself
@@ -199,7 +199,7 @@ class Examination:
         small = few(data, max(ROWS, 2 * job.cfg.trainer.accumulate_grad_batches))
         prepared = self._prepared(job, small, self.folder)
         seen = trial(prepared.learner, small, partial(_trainer, job))
-        plain: Any = OmegaConf.to_container(job.cfg, resolve=True)
+        plain: Any = as_plain(job.cfg)
         plain["trainer"]["max_epochs"] = epochs(job.cfg.trainer, data)
         trainer = {key: value for key, value in plain["trainer"].items() if key not in LENGTH}
         batches = len(data.train_dataloader()) * job.cfg.trainer.accumulate_grad_batches
@@ -261,7 +261,7 @@ class Examination:
                 continue
             seen.add(found.folder)
             theirs = self.models.data(found)
-            plain: Any = OmegaConf.to_container(found.cfg.trainer, resolve=True)
+            plain: Any = as_plain(found.cfg.trainer)
             plain["max_epochs"] = epochs(found.cfg.trainer, theirs)
             micro = len(theirs.train_dataloader()) * found.cfg.trainer.accumulate_grad_batches
             steps = cost.planned(micro, plain)
@@ -280,7 +280,7 @@ class Examination:
         """Measure some whole steps of the first point, and add up what all jobs take; what there is no room for."""
         job = _job(point)
         data = self.models.data(job)
-        plain: Any = OmegaConf.to_container(job.cfg.trainer, resolve=True)
+        plain: Any = as_plain(job.cfg.trainer)
         plain["max_epochs"] = epochs(job.cfg.trainer, data)
         batches = len(data.train_dataloader()) * job.cfg.trainer.accumulate_grad_batches
         steps = cost.planned(batches, plain)
@@ -320,7 +320,7 @@ def _teaching_key(job: Job, data: Any) -> str:
     """Equal where two distillations have the same teacher for the same rows; values of the loss do not matter."""
     cfg, loss = job.cfg, build.make(job.cfg.loss)
     parts = [cfg[name] for name in ("teacher", "task")] + [cfg.datamodule.get("augment")]
-    plain = [OmegaConf.to_container(one, resolve=True) if OmegaConf.is_config(one) else one for one in parts]
+    plain = [as_plain(one) for one in parts]
     reads = [loss.needs_teacher, loss.maps_layers, sorted(loss.taps["teacher"]), build.needs_teacher(cfg.student)]
     how = [cfg.outputs, cfg.allow_overlap, str(cfg.trainer.precision), epochs(cfg.trainer, data)]
     return written([*plain, *reads, *how, rows_trace(data)])

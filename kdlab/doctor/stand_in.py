@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
 
 from kdlab.artifact import overlap, select
 from kdlab.artifact.find import adopt, places, wanted
@@ -16,6 +15,7 @@ from kdlab.artifact.run import Run, read_done
 from kdlab.artifact.trained import Trained, named
 from kdlab.config import build
 from kdlab.config.job import Job
+from kdlab.config.node import Node, as_plain, made
 from kdlab.config.trust import Trust
 from kdlab.datamodule.rows import sampled
 from kdlab.doctor.anatomy import weightless
@@ -52,11 +52,11 @@ class StandIn:
                 teacher = _weightless(job.cfg.teacher.model, task, data)
         return _weightless(node, task, data, teacher)
 
-    def bare_teacher(self, job: Job, place: str, node: DictConfig, task: Any, data: Any) -> tuple[Any, str]:
+    def bare_teacher(self, job: Job, place: str, node: Node, task: Any, data: Any) -> tuple[Any, str]:
         """A teacher's model, likewise, and what is known of its run."""
         found = self.wanted(job, place, node)
         if isinstance(found, Trained):
-            shape = OmegaConf.create({"_target_": "kdlab.model.hf.hf", "path": str(found.weights), "pretrained": True})
+            shape = made({"_target_": "kdlab.model.hf.hf", "path": str(found.weights), "pretrained": True})
             plain = (found.weights / "config.json").exists()
             given = data if tokenizer_fingerprint(found.tokenizer) == tokenizer_fingerprint(data.tokenizer) else None
             model = _weightless(shape, task, given) if plain and given is not None else found.model
@@ -66,14 +66,14 @@ class StandIn:
             f"{found.folder.name} is trained first, once; an untrained model of its config stands in for it here"
         )
 
-    def wanted(self, job: Job, place: str, node: DictConfig) -> Trained | Job:
+    def wanted(self, job: Job, place: str, node: Node) -> Trained | Job:
         """The trained model that a node names, or the job that has to train it."""
         found = wanted(job, place, node)
         if isinstance(found, Trained) or read_done(found.folder) is None:
             return found
         return Trained(found.folder, found.folder / "model", found.folder.name, Trust.of(found.cfg))
 
-    def taught(self, job: Job, place: str, node: DictConfig) -> Path:
+    def taught(self, job: Job, place: str, node: Node) -> Path:
         """Where a teacher lies: its own run, or one that was never trained."""
         found = self.wanted(job, place, node)
         if isinstance(found, Trained):
@@ -106,13 +106,13 @@ class StandIn:
         run.finish(None, "", 0.0, {}, {})
         return run.folder
 
-    def _labels(self, job: Job, place: str, node: DictConfig) -> list[str] | None:
+    def _labels(self, job: Job, place: str, node: Node) -> list[str] | None:
         found = self.wanted(job, place, node)
         return found.labels if isinstance(found, Trained) else list(self.data(found).labels)
 
     def data(self, job: Job) -> Any:
         """The data of a job, set up; what several jobs share is read once."""
-        plain: dict[Any, Any] = OmegaConf.to_container(job.cfg.datamodule, resolve=True)  # type: ignore[assignment]
+        plain: dict[Any, Any] = as_plain(job.cfg.datamodule)
         drawn = any(plain.get(name) is not None for name in ("per_class", "budget", "select"))
         dealt = {name: plain.pop(name) for name in DEALT if name in plain and not drawn}
         key = json.dumps(plain, sort_keys=True, default=str)
@@ -128,7 +128,7 @@ class StandIn:
         return data
 
 
-def _weightless(node: DictConfig, task: Any, data: Any, teacher: Any = None) -> Any:
+def _weightless(node: Node, task: Any, data: Any, teacher: Any = None) -> Any:
     """The model on the meta device; pretrained weights are not read for it."""
     bare = node.copy()
     if "pretrained" in bare:

@@ -8,13 +8,12 @@ from glob import escape
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from kdlab import terminal
 from kdlab.artifact.run import read_done
 from kdlab.artifact.trained import teachers_of
 from kdlab.config.direction import higher_is_better
 from kdlab.config.identity import identity
+from kdlab.config.node import as_plain, made
 from kdlab.config.stored import read_config
 from kdlab.direction import gathered
 from kdlab.error import UserError
@@ -129,7 +128,7 @@ def shorter(folder: Path) -> Path | None:
 
 def _length(folder: Path) -> tuple[str, list[float]]:
     """A hash of all that a run does but for how long it trains, and the limits of that."""
-    plain: Any = OmegaConf.to_container(read_config(folder))
+    plain: Any = as_plain(read_config(folder))
     limits = [plain.get("trainer", {}).pop(name, None) for name in ("max_epochs", "max_steps")]
     return identity(plain), [float("inf") if one in (None, -1) else float(one) for one in limits]
 
@@ -138,7 +137,7 @@ def _student(folder: Path) -> str:
     """A hash of all that can change what a student reaches without a teacher."""
     config = read_config(folder)
     kept = {key: value for key, value in config.items() if key not in OTHERS}
-    plain: Any = OmegaConf.to_container(OmegaConf.create(kept))
+    plain: Any = as_plain(made(kept))
     if isinstance(plain.get("datamodule"), dict):
         plain["datamodule"].pop("unlabelled", None)  # rows without a label teach nothing without a teacher
     return identity(plain)

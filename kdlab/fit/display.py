@@ -19,11 +19,11 @@ from kdlab.artifact.find import places, wanted
 from kdlab.artifact.run import Run, read_done
 from kdlab.artifact.trained import Trained
 from kdlab.config.job import Job
+from kdlab.config.stage import earlier
 from kdlab.error import UserError
 from kdlab.fit.beside import compared, distilled, shorter, teacher_test, without_teacher
 from kdlab.model.save import size_bytes
 from kdlab.module.base import Learner
-from kdlab.plan.stage import earlier
 from kdlab.report.read import record
 from kdlab.terminal import clock
 from kdlab.text import one_line

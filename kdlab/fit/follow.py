@@ -9,12 +9,12 @@ import time
 from pathlib import Path
 
 import torch
-from omegaconf import OmegaConf
 
 from kdlab.artifact import select
 from kdlab.artifact.run import Run
 from kdlab.artifact.trained import teachers_of
 from kdlab.config.job import Job
+from kdlab.config.node import replace
 from kdlab.config.stored import read_config
 from kdlab.fit.job import info
 from kdlab.fit.rank import READY, Companions
@@ -47,7 +47,7 @@ def follow(folder: Path) -> None:
     told, sys.stdout = sys.stdout, sys.stderr
     cfg = read_config(folder)
     for place, found in teachers_of(folder).items():
-        OmegaConf.update(cfg, place, {"run": found, "generations": 0})
+        replace(cfg, place, {"run": found, "generations": 0})
     job, run = Job(cfg.command, folder, cfg, {}, []), Run(folder)
     if cfg.cluster.threads:
         torch.set_num_threads(cfg.cluster.threads)

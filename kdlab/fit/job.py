@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
 from torch import Tensor
 
 from kdlab.artifact import overlap, select
@@ -22,6 +21,7 @@ from kdlab.artifact.trained import Trained
 from kdlab.config import build, monitor
 from kdlab.config.direction import installed
 from kdlab.config.job import Job
+from kdlab.config.node import Node
 from kdlab.error import UserError
 from kdlab.file import sha256, wanted, write_json
 from kdlab.fit import turn
@@ -149,7 +149,7 @@ def one_class(counts: Tensor | None, labels: Sequence[str]) -> str:
     )
 
 
-def _devices(node: DictConfig) -> int:
+def _devices(node: Node) -> int:
     """How many devices a trainer says that it has; 1 where the machine decides."""
     devices = node.get("devices", 1)
     return devices * node.get("num_nodes", 1) if isinstance(devices, int) and devices > 0 else 1

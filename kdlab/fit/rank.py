@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import final
 
 import torch
-from omegaconf import DictConfig
 
 from kdlab.config import build
+from kdlab.config.node import Node
 from kdlab.error import UserError
 from kdlab.file import write_json
 
@@ -39,7 +39,7 @@ class Companions:
         folder: the run directory.
     """
 
-    def __init__(self, node: DictConfig, folder: Path) -> None:
+    def __init__(self, node: Node, folder: Path) -> None:
         self.node, self.folder = node, folder
         self.processes: list[subprocess.Popen[str]] = []
         self.begun = False

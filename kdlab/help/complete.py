@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from kdlab.config.verb import Verb
 from kdlab.error import UserError
@@ -81,75 +80,26 @@ def answer(line: str, verbs: Mapping[str, Verb], conf: Path) -> list[str]:
 
 
 def _overrides(verb: str, words: list[str], word: str, conf: Path) -> list[str]:
-    offer = _menu(verb, words, conf)
+    from kdlab.config.cursor import keys_at, menu_so_far, value_at
+
+    offer = menu_so_far(verb, words, conf)
     sign = word[:1] if word[:1] in ("+", "~") else ""
     key, equals, value = word[len(sign) :].partition("=")
     if equals:
         if offer.of(key):  # also the last of a sweep's options: freeze=none,he
             before, comma, last = value.rpartition(",")
             return [f"{sign}{key}={before}{comma}{name}" for name in offer.of(key) if name.startswith(last)]
-        return [f"{sign}{key}={found}" for found in [*_value(offer.cfg, key, value), *_paths(value)]]
+        return [f"{sign}{key}={found}" for found in [*value_at(offer.cfg, key, value), *_paths(value)]]
     group, at, place = key.partition("@")
     if sign and at and group in offer.more:
-        return [f"{sign}{group}@{name}" for name in _keys(offer.cfg, place)]
+        return [f"{sign}{group}@{name}" for name in keys_at(offer.cfg, place)]
     keys = (
         list(offer.chosen) if sign != "+" else [*offer.more, *(key for key, name in offer.chosen.items() if not name)]
     )
     found = [
         f"{sign}{group}" + ("@" if group in offer.more and sign else "=") for group in keys if group.startswith(key)
     ]
-    return found + ([f"{sign}{name}" for name in _keys(offer.cfg, key)] if sign != "+" else [])
-
-
-def _menu(verb: str, words: list[str], conf: Path) -> Any:
-    """The verb's menu with what is on the command line so far, as far as that can be composed."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    from kdlab.config.option import menu
-
-    parser, single, own = OverridesParser.create(), [], None
-    for before, word in zip([verb, *words], words, strict=False):
-        if before in ("--config-dir", "-cd"):
-            own = Path(word).expanduser()
-        elif not word.startswith("-"):
-            try:
-                single += [word] if not parser.parse_override(word).is_sweep_override() else []
-            except Exception:
-                continue  # such as an open quote
-    try:
-        return menu(conf, verb, single, own)
-    except Exception:
-        return menu(conf, verb, [])
-
-
-def _keys(cfg: Any, word: str) -> list[str]:
-    """The keys that begin with a word; one level of the config, with a dot where there are more below."""
-    from omegaconf import DictConfig, OmegaConf
-
-    parent, dot, last = word.rpartition(".")
-    try:
-        node = OmegaConf.select(cfg, parent) if parent else cfg
-    except Exception:
-        return []
-    if not isinstance(node, DictConfig):
-        return []
-    names = [str(name) for name in node if str(name).startswith(last) and (parent or name != "hydra" or last)]
-    return [f"{parent}{dot}{name}" + ("." if isinstance(node._get_node(name), DictConfig) else "=") for name in names]
-
-
-def _value(cfg: Any, key: str, value: str) -> list[str]:
-    """The present value of a key, for who wants to change only a part of it."""
-    from omegaconf import OmegaConf
-
-    try:
-        found = OmegaConf.select(cfg, key)
-    except Exception:
-        return []
-    if found is None or OmegaConf.is_config(found):
-        return ["null"] if found is None and not value else []
-    text = str(found).lower() if isinstance(found, bool) else str(found)
-    choices = ("true", "false") if isinstance(found, bool) else (text,)
-    return [choice for choice in choices if choice.startswith(value)]
+    return found + ([f"{sign}{name}" for name in keys_at(offer.cfg, key)] if sign != "+" else [])
 
 
 def _paths(word: str) -> list[str]:

@@ -12,9 +12,6 @@ import textwrap
 from pathlib import Path
 from typing import NoReturn
 
-from hydra.core.hydra_config import HydraConfig
-from omegaconf import OmegaConf
-
 from kdlab.config.option import Menu, menu
 from kdlab.help.comment import Comments, annotated
 
@@ -45,13 +42,11 @@ def page(verb: str, conf: Path, arguments: list[str]) -> str | None:
     if asked.config_dir and (searched or not asked.config_dir.is_dir()):
         return None
     offer = menu(conf, asked.config_name, asked.overrides, asked.config_dir)
-    HydraConfig.instance().set_config(offer.cfg)
     folders = [folder for folder in (asked.config_dir, conf) if folder]
     comments = Comments(asked.config_name, offer.chosen, folders)
-    shown = OmegaConf.masked_copy(offer.cfg, [str(key) for key in offer.cfg if key != "hydra"])
     return string.Template(offer.cfg.hydra.help.template).safe_substitute(
         APP_CONFIG_GROUPS=_listed(offer),
-        CONFIG=annotated(OmegaConf.to_yaml(shown, resolve=asked.resolve).rstrip(), comments.of),
+        CONFIG=annotated(offer.text(asked.resolve), comments.of),
     )
 
 

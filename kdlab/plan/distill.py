@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig
 from torch import nn
 
 from kdlab.artifact import overlap
@@ -19,6 +18,7 @@ from kdlab.artifact.trained import Trained
 from kdlab.config import build
 from kdlab.config.check import reading
 from kdlab.config.job import Job
+from kdlab.config.node import Node
 from kdlab.error import UserError
 from kdlab.loss.objective import Objective
 from kdlab.loss.term import Side
@@ -178,6 +178,6 @@ def known_of(found: Mapping[str, Trained]) -> dict[str, float]:
     }
 
 
-def first_seed(cfg: DictConfig) -> int:
+def first_seed(cfg: Node) -> int:
     """The seed of the student's first weights: each generation of a born-again student begins anew."""
     return cfg.seed + 1_000_000 * (cfg.teacher.generations if "generations" in cfg.teacher else 0)

@@ -6,18 +6,15 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
 from kdlab.artifact.chain import asks_a_teacher, verify
 from kdlab.artifact.find import check_kept, generation, how, places, recipe
 from kdlab.config import build, monitor
 from kdlab.config.job import Job
+from kdlab.config.node import Node, Unfit, as_plain, given, made
 from kdlab.config.point import Point
+from kdlab.config.stage import earlier
 from kdlab.error import UserError
 from kdlab.loss.objective import Objective
-from kdlab.plan.stage import earlier
 from kdlab.task.base import Task
 
 MADE = ("task", "datamodule", "freeze")  # cheap to make, and making them checks their values
@@ -64,12 +61,12 @@ class Precheck:
             for number, stage in enumerate(earlier(job)):
                 if problem := self(stage):
                     raise UserError(f"stages.earlier.{number}: {problem}")
-        except (UserError, HydraException, OmegaConfBaseException) as problem:
+        except (UserError, *Unfit) as problem:
             return " ".join(str(problem).split())
         return ""
 
-    def _once(self, where: str, node: DictConfig, **more: DictConfig) -> None:
-        plain = [OmegaConf.to_container(one, resolve=True) for one in (node, *more.values())]
+    def _once(self, where: str, node: Node, **more: Node) -> None:
+        plain = [as_plain(one) for one in (node, *more.values())]
         key = json.dumps([where, *plain], default=str)
         if key not in self.known:
             try:
@@ -80,9 +77,7 @@ class Precheck:
         if self.known[key]:
             raise UserError(self.known[key])
 
-    def _look(
-        self, where: str, node: DictConfig, task: DictConfig | None = None, teacher: DictConfig | None = None
-    ) -> None:
+    def _look(self, where: str, node: Node, task: Node | None = None, teacher: Node | None = None) -> None:
         if where == "optimizer":
             build.optimizer(node)
         elif where == "scheduler":
@@ -102,7 +97,7 @@ class Precheck:
     def _transforms(self, job: Job) -> None:
         """Make the transforms, and check that the trainer suits them."""
         nodes = [*build.transform_nodes(job.cfg).values(), job.cfg.trainer]
-        key = json.dumps(["transforms", *[OmegaConf.to_container(node, resolve=True) for node in nodes]], default=str)
+        key = json.dumps(["transforms", *[as_plain(node) for node in nodes]], default=str)
         key += str(job.cfg.compile)
         if key not in self.known:
             self.known[key] = ""
@@ -116,8 +111,8 @@ class Precheck:
     def _verify(self, job: Job) -> None:
         """Check the chain of teachers; points that differ in nothing that it depends on are asked once."""
         cfg = job.cfg
-        plain = [OmegaConf.to_container(cfg[key], resolve=True) for key in ("student", "teacher", "task", "datamodule")]
-        plain[3] = {name: value for name, value in plain[3].items() if name != "seed"}  # type: ignore[union-attr]
+        plain = [as_plain(cfg[key]) for key in ("student", "teacher", "task", "datamodule")]
+        plain[3] = {name: value for name, value in plain[3].items() if name != "seed"}
         key = json.dumps(["chain", job.choices, *plain], default=str)
         if key not in self.known:
             self.known[key] = ""
@@ -133,7 +128,7 @@ class Precheck:
         cfg = job.cfg
         parts = [node for _, node in monitor.watching(cfg)]
         parts += [cfg[key] for key in ("metric", "task", "loss", "module", "teacher") if key in cfg]
-        plain = [OmegaConf.to_container(node, resolve=True, throw_on_missing=False) for node in parts]
+        plain = [as_plain(node) for node in parts]
         key = json.dumps(["monitor", *plain], default=str)
         if key not in self.known:
             self.known[key] = ""
@@ -144,13 +139,13 @@ class Precheck:
         if self.known[key]:
             raise UserError(self.known[key])
 
-    def _recipe(self, job: Job, place: str, node: DictConfig) -> None:
+    def _recipe(self, job: Job, place: str, node: Node) -> None:
         """Check the command that a teacher is trained by, where it is not named by its run."""
         if "generations" in node and node.generations:
             generation(job, place, node.generations - 1)  # what it is taught by is this job's own recipe
         if node.run is not None:
             return
-        asked = json.dumps([place, OmegaConf.to_container(node, resolve=True), job.choices], default=str)
+        asked = json.dumps([place, as_plain(node), job.choices], default=str)
         if asked not in self.known:
             self.known[asked] = ""
             try:
@@ -163,18 +158,18 @@ class Precheck:
             raise UserError(problem)
 
 
-def _task(cfg: DictConfig) -> DictConfig:
+def _task(cfg: Node) -> Node:
     """The task's node, which follows the data where several label columns are named."""
-    if OmegaConf.is_list(cfg.datamodule.get("label_column")) and "multi_label" in cfg.task:
-        return DictConfig(OmegaConf.to_container(cfg.task, resolve=True) | {"multi_label": True})  # type: ignore[operator]
+    if isinstance(as_plain(cfg.datamodule.get("label_column")), list) and "multi_label" in cfg.task:
+        return made(as_plain(cfg.task) | {"multi_label": True})
     return cfg.task
 
 
-def nodes(cfg: DictConfig) -> Iterator[tuple[str, DictConfig]]:
+def nodes(cfg: Node) -> Iterator[tuple[str, Node]]:
     """The nodes of a job that configure something, by key; the teacher's without the keys that say who teaches."""
     for key in cfg:
-        node = None if OmegaConf.is_missing(cfg, key) else cfg[key]
-        if not isinstance(node, DictConfig):
+        node = cfg[key] if given(cfg, key) else None
+        if not isinstance(node, Node):
             continue
         if key == "teacher":
             yield from _teachers(node, "teacher")
@@ -182,11 +177,11 @@ def nodes(cfg: DictConfig) -> Iterator[tuple[str, DictConfig]]:
             yield str(key), build.factory(node) if key in ("model", "student") else node
         else:
             for name in node:
-                if isinstance(node[name], DictConfig) and "_target_" in node[name]:
+                if isinstance(node[name], Node) and "_target_" in node[name]:
                     yield f"{key!s}.{name!s}", node[name]
 
 
-def _teachers(node: DictConfig, where: str) -> Iterator[tuple[str, DictConfig]]:
+def _teachers(node: Node, where: str) -> Iterator[tuple[str, Node]]:
     """A teacher's node without the keys that say who teaches, and those of the teachers that it is made of."""
     yield where, how(node)
     for name, member in (node.members if "members" in node else {}).items():
