@@ -24,7 +24,7 @@ from kdlab.config.job import Job
 from kdlab.config.node import Node
 from kdlab.error import UserError
 from kdlab.file import sha256, wanted, write_json
-from kdlab.fit import turn
+from kdlab.fit import slot
 from kdlab.fit.display import Voice, telling
 from kdlab.fit.rank import Companions
 from kdlab.fit.resume import RESUMED, read_checkpoint
@@ -99,7 +99,7 @@ def _train(job: Job, run: Run, voice: Voice) -> dict[str, float]:
         loggers = {name: partial(build.make, node) for name, node in (cfg.logger or {}).items()}
         with opened(info(job, run, plan.teachers, plan.start), loggers) as journal:
             _tell_trainable(learner, journal)
-            start += turn.wait()
+            start += slot.wait()
             measured, metric, keeper = fit(job, run, learner, data, journal, others, voice)
             directions = _directions(learner)
             learner.model = save_finished(learner.transforms, learner.model, data.tokenizer, run.folder / "model")

@@ -33,7 +33,7 @@ from kdlab.artifact.run import Run, read_done
 from kdlab.config import build
 from kdlab.config.verb import verbs
 from kdlab.error import JobError
-from kdlab.fit import turn
+from kdlab.fit import slot
 from kdlab.launcher.point import Point, composed
 from kdlab.launcher.share import cores, visible
 from kdlab.launcher.status import EVERY, Status
@@ -268,7 +268,7 @@ def _child(result: Connection, sign: Connection, threads: int, job: tuple, drive
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     forked()
     _end_with(driver)
-    turn.early(sign)
+    slot.reserve(sign)
     terminal.hand_over(partial(_hand_over, result))
     torch.set_num_threads(threads)
     try:

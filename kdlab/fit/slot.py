@@ -14,7 +14,7 @@ PATIENCE = 0.1  # seconds between two looks at who waits for this process's runs
 _signs: list[Connection] = []  # where this process will hear that its turn has come
 
 
-def early(sign: Connection) -> None:
+def reserve(sign: Connection) -> None:
     """This process has begun before its turn: ``sign`` will bring True when it comes, or False if it never will."""
     _signs.append(sign)
 

@@ -11,38 +11,38 @@ import time
 import pytest
 
 from kdlab.artifact.run import awaited, claim
-from kdlab.fit import turn
+from kdlab.fit import slot
 
 
 @pytest.fixture
 def sign(monkeypatch):
     mine, theirs = multiprocessing.Pipe(duplex=False)
-    monkeypatch.setattr(turn, "_signs", [])
-    turn.early(mine)
+    monkeypatch.setattr(slot, "_signs", [])
+    slot.reserve(mine)
     return theirs
 
 
 def test_whose_turn_it_is_does_not_wait(monkeypatch):
-    monkeypatch.setattr(turn, "_signs", [])
-    assert turn.wait() < 0.05
+    monkeypatch.setattr(slot, "_signs", [])
+    assert slot.wait() < 0.05
 
 
 def test_it_waits_until_its_turn_comes_and_then_never_again(sign):
     threading.Timer(0.3, sign.send, [True]).start()
-    assert turn.wait() > 0.2
-    assert turn.wait() < 0.05
+    assert slot.wait() > 0.2
+    assert slot.wait() < 0.05
 
 
 def test_it_ends_where_its_turn_will_never_come(sign):
     sign.send(False)
     with pytest.raises(KeyboardInterrupt):
-        turn.wait()
+        slot.wait()
 
 
 def test_it_ends_with_who_would_have_told(sign):
     sign.close()
     with pytest.raises(KeyboardInterrupt):
-        turn.wait()
+        slot.wait()
 
 
 def test_who_is_waited_for_does_not_wait(sign, tmp_path):
@@ -51,7 +51,7 @@ def test_who_is_waited_for_does_not_wait(sign, tmp_path):
     with claim(tmp_path / "run"), claim(tmp_path / "other"):
         assert not awaited()
         other = subprocess.Popen([sys.executable, "-c", asks], stdout=subprocess.PIPE, text=True)
-        assert turn.wait() < 60, "nothing was told"
+        assert slot.wait() < 60, "nothing was told"
         assert awaited()
     assert "mine" in other.communicate(timeout=60)[0]
     with claim(tmp_path / "run"):
