@@ -35,7 +35,7 @@ from kdlab.config.verb import verbs
 from kdlab.error import JobError
 from kdlab.fit import slot
 from kdlab.launcher.point import Point, composed
-from kdlab.launcher.share import cores, visible
+from kdlab.launcher.resources import cores, visible
 from kdlab.launcher.status import EVERY, Status
 from kdlab.launcher.sweep import Failed, forked
 from kdlab.terminal import tell

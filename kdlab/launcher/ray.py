@@ -21,7 +21,7 @@ from omegaconf import DictConfig, open_dict
 from kdlab.artifact.run import Run
 from kdlab.error import JobError, UserError
 from kdlab.launcher.point import Point, composed
-from kdlab.launcher.share import cores, visible
+from kdlab.launcher.resources import cores, visible
 
 TOLD = ("KDLAB_", "HF_HUB_", "TOKENIZERS_", "WANDB_MODE", "PYTHONPATH")  # of the environment; no keys: Ray shows it
 STORE_BYTES = 100 * 2**20  # of Ray's own memory for objects: what passes through it is small

@@ -22,7 +22,7 @@ from kdlab.config.job import SWEEP, SWEPT
 from kdlab.error import UserError
 from kdlab.file import read_json
 from kdlab.launcher import plan
-from kdlab.launcher.share import take_gpus
+from kdlab.launcher.resources import take_gpus
 from kdlab.text import printable
 
 if TYPE_CHECKING:

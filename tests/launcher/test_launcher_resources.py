@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kdlab.launcher import share
+from kdlab.launcher import resources
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,25 +19,25 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.parametrize(("jobs", "each"), [(1, 8), (2, 4), (3, 2), (8, 1), (20, 1), (-1, 1), (-2, 1), (-5, 2)])
 def test_cores_are_divided(monkeypatch, jobs, each):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
-    assert share.cores(jobs) == each
+    assert resources.cores(jobs) == each
 
 
 @pytest.mark.parametrize(("told", "seen"), [("", []), ("-1", []), ("0", ["0"]), ("3, GPU-ab", ["3", "GPU-ab"])])
 def test_which_gpus_are_there(monkeypatch, told, seen):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", told)
-    assert share.visible() == seen
+    assert resources.visible() == seen
 
 
 def test_the_driver_itself_keeps_all(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    share.take_gpus(1)
+    resources.take_gpus(1)
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
 
 
 def _job(folder: str, devices: int, pipe) -> None:
     os.environ |= {"CUDA_VISIBLE_DEVICES": "4,7", "TMPDIR": folder}
-    share.take_gpus(devices)
-    share.take_gpus(devices)  # a second job in the same process
+    resources.take_gpus(devices)
+    resources.take_gpus(devices)  # a second job in the same process
     pipe.send(os.environ["CUDA_VISIBLE_DEVICES"])
     pipe.recv()
 
