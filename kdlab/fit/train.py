@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import Callback, ProgressBar
 
 from kdlab.artifact.run import Run
 from kdlab.callback.checkpoint import Checkpoint
-from kdlab.callback.leave import Leave
+from kdlab.callback.preemption import Preemption
 from kdlab.callback.prune import STORAGE, TRIAL, Prune
 from kdlab.config import build
 from kdlab.config.job import Job
@@ -59,7 +59,7 @@ def fit(
     if not data.scored and learner.task.uses_labels:
         _by_agreement(callbacks)
     keeper = next((callback for callback in callbacks if isinstance(callback, Checkpoint)), None)
-    callbacks.append(Leave(keeper))
+    callbacks.append(Preemption(keeper))
     callbacks += [Prune(run.folder)] if (run.folder / TRIAL).exists() and STORAGE in os.environ else []
     restored = _Restored(voice, data)
     trainer: Trainer = build.make(

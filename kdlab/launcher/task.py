@@ -15,7 +15,7 @@ from hydra.core.singleton import Singleton
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmititLauncher
 
 from kdlab import queue
-from kdlab.callback.leave import Leaving, notice
+from kdlab.callback.preemption import Preempted, notice
 from kdlab.fit.follow import follow_all
 from kdlab.fit.rank import SHARED, tell
 from kdlab.launcher.start import ASKING
@@ -48,7 +48,7 @@ class Task:
             done = self.work(overrides, "hydra.sweep.dir", number, job, state)
             tell(None)
             done.return_value  # noqa: B018  raises what the run raised, so that SLURM calls the job failed
-        except Leaving:
+        except Preempted:
             if int(os.environ.get("SLURM_PROCID", "0")) > 0:
                 return
             _leave(requeue)

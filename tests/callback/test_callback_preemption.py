@@ -13,7 +13,7 @@ import torch
 from toy import EPOCHS, Module, fit, trainer
 
 from kdlab.callback.checkpoint import Checkpoint
-from kdlab.callback.leave import Leave, Leaving, notice
+from kdlab.callback.preemption import Preempted, Preemption, notice
 
 STEPS = 6  # an epoch
 
@@ -44,7 +44,7 @@ def handlers():
 def run(folder: Path, *callbacks: pl.Callback, **options) -> pl.Trainer:
     keeper = Checkpoint(folder)
     last = keeper.last if keeper.last.exists() else None
-    return fit(trainer(False, [*callbacks, Leave(keeper), keeper], **options), Module(), ckpt_path=last)
+    return fit(trainer(False, [*callbacks, Preemption(keeper), keeper], **options), Module(), ckpt_path=last)
 
 
 def content(folder: Path) -> dict:
@@ -62,7 +62,7 @@ def undisturbed(tmp_path_factory) -> dict:
 @pytest.mark.parametrize(("step", "left"), [(0, 1), (3, 4), (5, 7), (9, 10)])
 @pytest.mark.parametrize("number", [signal.SIGUSR2, signal.SIGTERM], ids=["USR2", "TERM"])
 def test_it_leaves_at_the_end_of_a_step_and_goes_on_from_there(tmp_path, undisturbed, step, left, number):
-    with pytest.raises(Leaving):
+    with pytest.raises(Preempted):
         run(tmp_path, Ask("on_train_batch_start", step, number))
     assert content(tmp_path)["global_step"] == left
     notice.asked = False
@@ -72,7 +72,7 @@ def test_it_leaves_at_the_end_of_a_step_and_goes_on_from_there(tmp_path, undistu
 
 
 def test_it_does_not_leave_between_the_micro_batches_of_a_step(tmp_path):
-    with pytest.raises(Leaving):
+    with pytest.raises(Preempted):
         run(tmp_path, Ask("on_train_batch_start", 0, signal.SIGUSR2), accumulate_grad_batches=2)
     assert content(tmp_path)["global_step"] == 1
 
@@ -83,7 +83,7 @@ def test_it_does_not_leave_the_last_step_which_has_nothing_to_go_on_to(tmp_path)
 
 
 def test_outside_of_training_it_leaves_at_once():
-    with pytest.raises(Leaving):
+    with pytest.raises(Preempted):
         os.kill(os.getpid(), signal.SIGUSR2)
 
 
@@ -96,6 +96,6 @@ class Slow(pl.Callback):
 def test_a_step_that_does_not_end_is_left_in_the_middle(tmp_path):
     notice.patience = 0.2
     begin = time.monotonic()
-    with pytest.raises(Leaving):
+    with pytest.raises(Preempted):
         run(tmp_path, Ask("on_train_batch_start", 1, signal.SIGUSR2), Slow())
     assert time.monotonic() - begin < 30

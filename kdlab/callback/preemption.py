@@ -16,7 +16,7 @@ from kdlab.callback.checkpoint import Checkpoint, before_validation
 TOGETHER = 4  # batches between two questions to all ranks, each of which is a collective
 
 
-class Leaving(BaseException):
+class Preempted(BaseException):
     """The process was asked to leave; what it had done is on disk, and the same command goes on from there."""
 
 
@@ -26,7 +26,7 @@ class Notice:
 
     Attributes:
         asked: it was.
-        heeded: training looks at ``asked`` after every step; at any other time :class:`Leaving` is raised at once.
+        heeded: training looks at ``asked`` after every step; at any other time :class:`Preempted` is raised at once.
         patience: seconds that training has to come to the end of a step; None: nobody listens for signals.
     """
 
@@ -51,11 +51,11 @@ class Notice:
             return
         self.asked = True
         if not self.heeded:
-            raise Leaving
+            raise Preempted
         signal.setitimer(signal.ITIMER_REAL, self.patience or 0.0)
 
     def _hurry(self, number: int, frame: FrameType | None) -> None:
-        raise Leaving
+        raise Preempted
 
     def obeyed(self) -> None:
         """No more hurry: the process is on its way."""
@@ -67,8 +67,8 @@ notice = Notice()
 
 
 @final
-class Leave(pl.Callback):
-    """Looks at :data:`notice` where a step ends; writes ``last.ckpt``, and raises :class:`Leaving` before the next.
+class Preemption(pl.Callback):
+    """Looks at :data:`notice` where a step ends; writes ``last.ckpt``, and raises :class:`Preempted` before the next.
 
     Not at a step after which a validation is due, see :func:`before_validation`.
 
@@ -93,7 +93,7 @@ class Leave(pl.Callback):
             if self.keeper is not None:
                 self.keeper.place(trainer)
             notice.obeyed()
-            raise Leaving
+            raise Preempted
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
