@@ -1,4 +1,4 @@
-"""The probes of `kdlab doctor` that need data and models: what fits together, what each knob does, what it takes."""
+"""The probes of `kdlab doctor` that need data and models: what fits together, what each key does, what it takes."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from kdlab.config.point import Point, folders, outline
 from kdlab.config.stage import earlier
 from kdlab.config.trust import Trust
 from kdlab.doctor import cost
-from kdlab.doctor.anatomy import anatomy, trainable
-from kdlab.doctor.knob import turn
-from kdlab.doctor.stand_in import StandIn
+from kdlab.doctor.dry_run import ROWS, Trace, data_trace, dry_run, few, rows_trace, written
+from kdlab.doctor.model_summary import model_summary, trainable
+from kdlab.doctor.swept_key import vary
 from kdlab.doctor.table import Page, free, size
-from kdlab.doctor.trial import ROWS, Trace, data_trace, few, rows_trace, trial, written
+from kdlab.doctor.untrained import UntrainedModels
 from kdlab.error import UserError
 from kdlab.module.base import Learner
 from kdlab.plan import distill
@@ -75,7 +75,7 @@ class Examination:
         self.beyond = 0 if jobs is None or len(points) >= jobs else jobs - runs
         self.swept, self.points, self.folder, self.page, self.tell = swept, points, folder, page, tell
         self.by_words = {json.dumps(point.swept, sort_keys=True): point for point in points}
-        self.models = StandIn(folder)
+        self.models = UntrainedModels(folder)
         self.traces: dict[Path, Trace | None] = {}
         self.teaching: dict[str, distill.Teaching] = {}
         self.wrong: dict[str, Point] = {}
@@ -97,19 +97,19 @@ class Examination:
         if parameters > LARGEST:
             self.page.note(f"no batch was tried: {parameters / 1e9:.1f} billion parameters would take too long here")
             return []
-        knobs = turn(self.swept, self._by_words, seconds, outline)
+        keys = vary(self.swept, self._by_words, seconds, outline)
         if not self.swept:
             self._trace(first)
         self._others()
         self._notices()
-        self.page.knobs(knobs)
+        self.page.keys(keys)
         full = self._cost(first) if self.traces[_job(first).folder] is not None else []
         told = full + [f"{_where(point, len(self.points))}{problem}" for problem, point in self.wrong.items()]
         return told + [
-            f"{knob.key} does nothing: {' and '.join(knob.words)} gave the same data, weights, loss, gradients and "
+            f"{key.key} does nothing: {' and '.join(key.words)} gave the same data, weights, loss, gradients and "
             "optimizer in every setting that was tried; leave it out of the sweep, or find out what it was meant to do"
-            for knob in knobs
-            if knob.dead
+            for key in keys
+            if key.dead
         ]
 
     def _shape(self, point: Point) -> int:
@@ -120,10 +120,10 @@ class Examination:
         self._notices()
         task = build.task(job.cfg, data)
         student = self.models.bare(job, task, data)
-        shapes = {"student" if "student" in job.cfg else "model": anatomy(student)}
+        shapes = {"student" if "student" in job.cfg else "model": model_summary(student)}
         for place, node in (places(job.cfg.teacher) if asks_a_teacher(job) else {}).items():
             model, told = self.models.bare_teacher(job, place, node, task, data)
-            shapes[place] = anatomy(model)
+            shapes[place] = model_summary(model)
             self.page.teacher(told)
         for stage in earlier(job):
             self.page.note(f"{stage.folder.name} is a stage that comes first, once; its time is not counted here")
@@ -198,7 +198,7 @@ class Examination:
         data = self.models.data(job)
         small = few(data, max(ROWS, 2 * job.cfg.trainer.accumulate_grad_batches))
         prepared = self._prepared(job, small, self.folder)
-        seen = trial(prepared.learner, small, partial(_trainer, job))
+        seen = dry_run(prepared.learner, small, partial(_trainer, job))
         plain: Any = as_plain(job.cfg)
         plain["trainer"]["max_epochs"] = epochs(job.cfg.trainer, data)
         trainer = {key: value for key, value in plain["trainer"].items() if key not in LENGTH}

@@ -17,9 +17,9 @@ from rich.text import Text
 from kdlab.text import printable
 
 if TYPE_CHECKING:  # they import torch
-    from kdlab.doctor.anatomy import Anatomy
     from kdlab.doctor.cost import Cost
-    from kdlab.doctor.knob import Knob
+    from kdlab.doctor.model_summary import ModelSummary
+    from kdlab.doctor.swept_key import SweptKey
 
 
 EVERY = 10.0  # seconds between two lines of progress where standard error is no terminal
@@ -55,7 +55,7 @@ class Page:
     def teacher(self, told: str) -> None:
         self._line("teacher", told)
 
-    def shapes(self, shapes: Mapping[str, Anatomy]) -> None:
+    def shapes(self, shapes: Mapping[str, ModelSummary]) -> None:
         """The blocks of all models side by side, from the bottom, and the taps that can be read."""
         table = _table("models", *(f"{role}: {shape.name}" for role, shape in shapes.items()))
         for place in range(max(len(shape.blocks) for shape in shapes.values())):
@@ -74,19 +74,19 @@ class Page:
     def adapters(self, names: Sequence[str]) -> None:
         self._line("adapters", ", ".join(names) or "none")
 
-    def knobs(self, knobs: Sequence[Knob]) -> None:
-        if not knobs:
+    def keys(self, keys: Sequence[SweptKey]) -> None:
+        if not keys:
             return
         table = _table("swept key", "values", "what it changes", numbers=False)
-        for knob in knobs:
-            told = ", ".join(knob.changes) or ("nothing" if knob.tried else "not tried: it could not be run")
-            values = [word.partition("=")[2] for word in knob.words]
-            table.add_row(Text(knob.key), Text(_short(values)), Text(told, style="bold red" if knob.dead else ""))
+        for key in keys:
+            told = ", ".join(key.changes) or ("nothing" if key.tried else "not tried: it could not be run")
+            values = [word.partition("=")[2] for word in key.words]
+            table.add_row(Text(key.key), Text(_short(values)), Text(told, style="bold red" if key.dead else ""))
         self.console.print(table)
-        for knob in knobs:
-            if knob.silent and not knob.dead:
-                self.note(f"{knob.key} does nothing under {'; '.join(knob.silent[:4])}")
-            for words in knob.equal:
+        for key in keys:
+            if key.silent and not key.dead:
+                self.note(f"{key.key} does nothing under {'; '.join(key.silent[:4])}")
+            for words in key.equal:
                 self.note(f"{' and '.join(words)} are the same")
 
     def cost(
@@ -142,7 +142,7 @@ def _table(*columns: str, numbers: bool = True) -> Table:
     return table
 
 
-def _block(shape: Anatomy, place: int) -> str:
+def _block(shape: ModelSummary, place: int) -> str:
     return f"{shape.blocks[place][0]} {shape.blocks[place][1]:>12,}" if place < len(shape.blocks) else ""
 
 

@@ -11,9 +11,9 @@ from rich.console import Console
 
 from kdlab.command import doctor
 from kdlab.config import conf, point
-from kdlab.doctor import stand_in
+from kdlab.doctor import untrained
 from kdlab.doctor.examine import Examination
-from kdlab.doctor.knob import turn
+from kdlab.doctor.swept_key import vary
 from kdlab.doctor.table import Page
 from kdlab.plan import distill
 
@@ -50,8 +50,8 @@ def test_a_grid_has_the_findings_of_each_of_its_points_alone(examine, tiny):
     assert len(whole.traces) < len(points)
     assert all(traces[folder] == trace for folder, trace in whole.traces.items())
     by_words = {tuple(one.swept.values()): traces[one.job.folder] for one in points}
-    knobs = turn(grid.swept, lambda given: by_words[tuple(given[key] for key in grid.swept)], 60)
-    assert [knob.key for knob in knobs if knob.dead] == ["task.label_smoothing"]
+    keys = vary(grid.swept, lambda given: by_words[tuple(given[key] for key in grid.swept)], 60)
+    assert [key.key for key in keys if key.dead] == ["task.label_smoothing"]
     assert [one.split(" does nothing")[0] for one in told if "does nothing" in one] == ["task.label_smoothing"]
 
 
@@ -82,12 +82,12 @@ def test_forty_points_that_differ_in_values_are_prepared_once(examine, tiny, mon
 
 
 def test_of_many_rows_a_sample_is_tokenised_and_stands_for_all(kdlab, tiny, monkeypatch):
-    monkeypatch.setattr(stand_in, "SAMPLE", 40)
+    monkeypatch.setattr(untrained, "SAMPLE", 40)
     words = [*tiny["finetune"], "logger=none", "datamodule.max_length=97"]
     code, out, err = kdlab("doctor", "finetune", *words)
     assert code == 0, err
     assert re.search(r"40 of the \d+ rows were tokenised as a sample", out)
-    monkeypatch.setattr(stand_in, "SAMPLE", 100_000)
+    monkeypatch.setattr(untrained, "SAMPLE", 100_000)
     assert "as a sample" not in kdlab("doctor", "finetune", *words)[1], "nothing of it was kept as the rows"
 
 

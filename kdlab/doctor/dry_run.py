@@ -36,7 +36,7 @@ def few(data: Any, rows: int = ROWS) -> Any:
     return small
 
 
-def trial(learner: Learner, data: Any, fit: Callable[..., Trainer]) -> Trace:
+def dry_run(learner: Learner, data: Any, fit: Callable[..., Trainer]) -> Trace:
     """Train a little, and fingerprint the weights before it, the losses, gradients, what learned and the optimizer.
 
     Args:

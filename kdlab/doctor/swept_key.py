@@ -1,4 +1,4 @@
-"""Which keys of a sweep change anything: a knob that does nothing is a comparison of a run with itself."""
+"""Which keys of a sweep change anything: a key that does nothing is a comparison of a run with itself."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from kdlab.doctor.trial import Trace
+from kdlab.doctor.dry_run import Trace
 
 
 @dataclass
-class Knob:
+class SweptKey:
     """What turning one key did.
 
     Attributes:
@@ -39,12 +39,12 @@ def _itself(words: Mapping[str, str]) -> Hashable:
     return tuple(words.values())
 
 
-def turn(
+def vary(
     swept: Mapping[str, Sequence[str]],
     trace: Callable[[Mapping[str, str]], Trace | None],
     seconds: float,
     alike: Callable[[Mapping[str, str]], Hashable] = _itself,
-) -> list[Knob]:
+) -> list[SweptKey]:
     """Turn each key through its values, the others held.
 
     Every key is turned under the first setting of the others, then, while there is time, under further ones; one that
@@ -57,44 +57,44 @@ def turn(
         alike: settings for which it is equal differ in nothing that another key could depend on to do something.
     """
     began = time.monotonic()
-    knobs = [Knob(key, words) for key, words in swept.items()]
-    settings = {knob.key: iter(_others(swept, knob.key, alike)) for knob in knobs}
-    open_knobs = list(knobs)
-    while open_knobs:
-        for knob in list(open_knobs):
-            others = next(settings[knob.key], None)
-            late = time.monotonic() - began > seconds and knob.tried > 0
-            if others is None or (late and knob.changes):
-                open_knobs.remove(knob)
+    keys = [SweptKey(key, words) for key, words in swept.items()]
+    settings = {key.key: iter(_others(swept, key.key, alike)) for key in keys}
+    open_keys = list(keys)
+    while open_keys:
+        for key in list(open_keys):
+            others = next(settings[key.key], None)
+            late = time.monotonic() - began > seconds and key.tried > 0
+            if others is None or (late and key.changes):
+                open_keys.remove(key)
             else:
-                _turn(knob, others, trace, hurry=time.monotonic() - began > seconds)
-    return knobs
+                _vary(key, others, trace, hurry=time.monotonic() - began > seconds)
+    return keys
 
 
-def _turn(
-    knob: Knob, others: Mapping[str, str], trace: Callable[[Mapping[str, str]], Trace | None], hurry: bool
+def _vary(
+    key: SweptKey, others: Mapping[str, str], trace: Callable[[Mapping[str, str]], Trace | None], hurry: bool
 ) -> None:
     """Turn a key through its values; in a hurry, until two of them differ."""
     seen: dict[str, Trace] = {}
-    for word in knob.words:
-        one = trace({**others, knob.key: word})
+    for word in key.words:
+        one = trace({**others, key.key: word})
         if one is not None:
             seen[word] = one
         if hurry and len({tuple(sorted(known.items())) for known in seen.values()}) > 1:
             break
     if len(seen) < 2:
         return
-    knob.tried += 1
+    key.tried += 1
     parts = list(dict.fromkeys(part for one in seen.values() for part in one))
     changed = [part for part in parts if len({one.get(part) for one in seen.values()}) > 1]
-    knob.changes += [part for part in changed if part not in knob.changes]
+    key.changes += [part for part in changed if part not in key.changes]
     if not changed:
-        knob.silent.append(", ".join(others.values()))
+        key.silent.append(", ".join(others.values()))
         return
     same: dict[tuple, list[str]] = {}
     for word, one in seen.items():
         same.setdefault(tuple(sorted(one.items())), []).append(word)
-    knob.equal += [words for words in same.values() if len(words) > 1 and words not in knob.equal]
+    key.equal += [words for words in same.values() if len(words) > 1 and words not in key.equal]
 
 
 def _others(

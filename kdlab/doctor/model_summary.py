@@ -16,7 +16,7 @@ from kdlab.model.tap import available
 
 
 @dataclass(frozen=True)
-class Anatomy:
+class ModelSummary:
     """What is seen of a model before it has weights.
 
     Attributes:
@@ -36,11 +36,11 @@ class Anatomy:
         return sum(count for _, count in self.blocks)
 
 
-def anatomy(model: nn.Module) -> Anatomy:
+def model_summary(model: nn.Module) -> ModelSummary:
     cut = [(block.name, sum(one.numel() for one in block.parameters)) for block in blocks(model)]
     table = getattr(model, "get_input_embeddings", lambda: None)()
     rows = int(table.weight.shape[0]) if isinstance(table, nn.Embedding) else 0
-    return Anatomy(type(model).__name__, cut, available(model), rows)
+    return ModelSummary(type(model).__name__, cut, available(model), rows)
 
 
 def weightless(build: Callable[[], nn.Module], otherwise: Callable[[], nn.Module]) -> nn.Module:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdlab.doctor.knob import turn
-from kdlab.doctor.trial import _course
+from kdlab.doctor.dry_run import _course
+from kdlab.doctor.swept_key import vary
 from kdlab.schedule.plateau import Plateau
 
 KEYS = ("a", "b", "c")
@@ -29,25 +29,25 @@ def test_dead_is_what_no_point_depends_on(sizes, data, seconds):
     def trace(point):
         return {"the loss": table[tuple(point[key] for key in KEYS)], "a gradient": "always this"}
 
-    for place, knob in enumerate(turn(swept, trace, seconds)):
+    for place, key in enumerate(vary(swept, trace, seconds)):
         groups: dict[tuple, set[str]] = {}
         for point in points:
             groups.setdefault(point[:place] + point[place + 1 :], set()).add(table[point])
         alive = any(len(group) > 1 for group in groups.values())
-        assert knob.dead is not alive
-        assert knob.changes == (["the loss"] if alive else [])
+        assert key.dead is not alive
+        assert key.changes == (["the loss"] if alive else [])
         if seconds:
-            assert len(knob.silent) == sum(len(group) == 1 for group in groups.values())
-            assert knob.tried == len(groups)
+            assert len(key.silent) == sum(len(group) == 1 for group in groups.values())
+            assert key.tried == len(groups)
 
 
 def test_values_that_are_equal_where_others_are_not_are_named():
     def trace(point):
         return {"the loss": str(min(int(point["a"][2:]), 1))}
 
-    (knob,) = turn({"a": ["a=0", "a=1", "a=2"]}, trace, 60)
-    assert not knob.dead
-    assert knob.equal == [["a=1", "a=2"]]
+    (key,) = vary({"a": ["a=0", "a=1", "a=2"]}, trace, 60)
+    assert not key.dead
+    assert key.equal == [["a=1", "a=2"]]
 
 
 def test_in_a_hurry_no_more_values_are_tried_than_show_that_a_key_does_something():
@@ -57,15 +57,15 @@ def test_in_a_hurry_no_more_values_are_tried_than_show_that_a_key_does_something
         tried.append(point["a"])
         return {"the loss": "same" if point["a"] in ("a=0", "a=1") else point["a"]}
 
-    (knob,) = turn({"a": [f"a={value}" for value in range(9)]}, trace, -1)
+    (key,) = vary({"a": [f"a={value}" for value in range(9)]}, trace, -1)
     assert tried == ["a=0", "a=1", "a=2"]
-    assert knob.changes == ["the loss"]
+    assert key.changes == ["the loss"]
 
 
 def test_a_point_that_cannot_run_is_no_evidence():
-    (knob,) = turn({"a": ["a=0", "a=1"]}, lambda point: None if point["a"] == "a=1" else {"the loss": "1"}, 60)
-    assert not knob.dead
-    assert knob.tried == 0
+    (key,) = vary({"a": ["a=0", "a=1"]}, lambda point: None if point["a"] == "a=1" else {"the loss": "1"}, 60)
+    assert not key.dead
+    assert key.tried == 0
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from kdlab.config.job import Job
 from kdlab.config.node import Node, as_plain, made
 from kdlab.config.trust import Trust
 from kdlab.datamodule.rows import sampled
-from kdlab.doctor.anatomy import weightless
+from kdlab.doctor.model_summary import weightless
 from kdlab.file import write_json
 from kdlab.model.save import save, tokenizer_fingerprint
 from kdlab.model.tap import classifier
@@ -29,7 +29,7 @@ LOUD = 10.0  # how much larger a stand-in's logits are than an untrained model's
 SAMPLE = 20_000  # rows that are tokenised
 
 
-class StandIn:
+class UntrainedModels:
     """Data and models of jobs; each is made once.
 
     Args:
