@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from kdlab.store.build import Part
+from kdlab.store.build import TargetChunk
 from kdlab.task.base import Task
 from kdlab.teacher import cached
 from kdlab.teacher.base import Saved
@@ -18,7 +18,7 @@ class Slow(cached.Cached):  # type: ignore[misc]  # final, but for a test
     def __init__(self, trained: Saved, task: Task, data: Any, taps: Collection[str], store: Path, **how: Any) -> None:
         fast = cached.say
 
-        def say(*asked: Any) -> Iterator[Part]:
+        def say(*asked: Any) -> Iterator[TargetChunk]:
             for part in fast(*asked):
                 time.sleep(0.1)
                 with Path("asked.log").open("a") as log:

@@ -14,7 +14,7 @@ from kdlab.datamodule.batch import Deck, within
 from kdlab.datamodule.rows import Rows
 from kdlab.datamodule.tokenizer import encode
 from kdlab.outcome import Bernoulli
-from kdlab.store.inference import say
+from kdlab.store.inference import run_inference
 from kdlab.task.base import Task
 
 TOKENS = {"cpu": 4096, "cuda": 32768}  # of a batch, padding included: what fills a core, and what fills a GPU
@@ -74,7 +74,7 @@ class Predictor:
         batches = within(deck, np.flatnonzero(lengths), TOKENS["cuda" if torch.cuda.is_available() else "cpu"])
         found = torch.full((len(texts), len(self.labels)), torch.nan)
         with torch.inference_mode():
-            for part in say(
+            for part in run_inference(
                 self.model, self.task, lengths, batches, iter(range(len(batches))), (), "float32", name=None
             ):
                 found[torch.from_numpy(part.rows)] = torch.from_numpy(part.values["logits"][1])

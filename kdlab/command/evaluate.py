@@ -34,7 +34,7 @@ from kdlab.metric.causal_lm import causal_lm
 from kdlab.metric.cost import LENGTH, latency, macs, parameters, throughput
 from kdlab.metric.report import report
 from kdlab.module.chunk import parts
-from kdlab.store.inference import say, tensor
+from kdlab.store.inference import run_inference, tensor
 from kdlab.store.store import Store, opened
 from kdlab.task.base import Task
 from kdlab.text import one_line
@@ -180,7 +180,7 @@ def predict(
     """
     found = []
     with Meter(name, _rows(batches)) as meter:
-        for part in say(model, task, lengths, batches, iter(range(len(batches))), (), "float32", name=None):
+        for part in run_inference(model, task, lengths, batches, iter(range(len(batches))), (), "float32", name=None):
             found.append(torch.from_numpy(part.values["logits"][1]))
             meter.more(len(part.rows))
     return torch.cat(found)

@@ -25,8 +25,8 @@ from kdlab.model.block import blocks, layers_path
 from kdlab.model.save import weights_sha256
 from kdlab.output import Output
 from kdlab.precision import current
-from kdlab.store.build import ensure
-from kdlab.store.inference import rows_digest, say, tensor
+from kdlab.store.build import open_or_build
+from kdlab.store.inference import rows_digest, run_inference, tensor
 from kdlab.store.store import Store, key
 from kdlab.task.base import Task
 
@@ -178,10 +178,10 @@ def _recall(model: nn.Module, layers: int, task: Task, data: Any, taps: Collecti
                 "rows": rows_digest(data), "precision": current(), "dtype": dtype,
             }  # fmt: skip
             batches = data.every_row(TOKENS)
-            store = ensure(
+            store = open_or_build(
                 folder, key(**content), content | {"of": f"the {layers} lowest layers of a student"}, data.lengths,
                 batches.groups,
-                lambda numbers: say(
+                lambda numbers: run_inference(
                     model, task, data.lengths, batches, numbers, [name], dtype, name="pass through frozen layers"
                 ),
             )  # fmt: skip

@@ -30,7 +30,7 @@ MOST_SHARDS = 256
 
 
 @dataclass(frozen=True)
-class Part:
+class TargetChunk:
     """What was said of some rows.
 
     Attributes:
@@ -42,10 +42,10 @@ class Part:
     values: dict[str, tuple[str, np.ndarray]]
 
 
-Build = Callable[[Iterator[int]], Iterator[Part]]
+Build = Callable[[Iterator[int]], Iterator[TargetChunk]]
 
 
-def ensure(
+def open_or_build(
     root: Path, address: str, describe: dict, lengths: np.ndarray, groups: Sequence[np.ndarray], build: Build
 ) -> Store:
     """Open the store; where it is missing or damaged, build it, together with all others who ask for it meanwhile.
@@ -62,17 +62,17 @@ def ensure(
     root.mkdir(parents=True, exist_ok=True)
     folder = root.absolute() / address
     guard, what = root / f".{address}.lock", f"teacher targets {address}"
-    draft = Draft(folder.with_name(f".{address}.part"), what, lengths, groups)
+    builder = StoreBuilder(folder.with_name(f".{address}.part"), what, lengths, groups)
     while True:
         with lock(guard, what, shared=True):
             if not (folder / "meta.json").exists():
-                draft.help(build)
+                builder.contribute(build)
             else:
                 with suppress(UserError):
                     return _used(opened(folder))
         with lock(guard, what):  # nobody else opens or builds it now
             if not (folder / "meta.json").exists():
-                if draft.finish(folder, describe):
+                if builder.finish(folder, describe):
                     return _used(opened(folder))
                 continue
             try:
@@ -88,7 +88,7 @@ def _used(store: Store) -> Store:
     return store
 
 
-def afford(store: Store, lengths: np.ndarray, times: int) -> None:
+def check_space(store: Store, lengths: np.ndarray, times: int) -> None:
     """Say what so many stores more take, of rows of these lengths, before the first is built.
 
     Raises:
@@ -114,13 +114,13 @@ def _room(needed: int, folder: Path, what: str, each: str = "") -> None:
         print(f"{what}: {needed / 1e6:,.1f} MB in {folder}{each}", flush=True)
 
 
-class Draft:
+class StoreBuilder:
     """A store that is being built: a folder of finished shards.
 
     Args:
         folder: ``outputs/store/.<key>.part``.
         what: what to call it.
-        lengths, groups: as for :func:`ensure`.
+        lengths, groups: as for :func:`open_or_build`.
     """
 
     def __init__(self, folder: Path, what: str, lengths: np.ndarray, groups: Sequence[np.ndarray]) -> None:
@@ -133,7 +133,7 @@ class Draft:
             known.update(np.asarray(group, np.int64).tobytes())
         self.layout = known.hexdigest()[:8]
 
-    def help(self, build: Build) -> None:
+    def contribute(self, build: Build) -> None:
         """Do what no other process is doing, until all shards are there."""
         self.folder.mkdir(exist_ok=True)
         with ExitStack() as mine:
@@ -207,7 +207,7 @@ class Draft:
                 drawn.append(shard)
                 yield from self.shards[shard]
 
-        parts: list[Part] = []
+        parts: list[TargetChunk] = []
         begun = time.perf_counter()
         for part in build(numbers()):
             if not parts and len(self.missing()) == len(self.shards):
@@ -217,7 +217,7 @@ class Draft:
                 self._save(drawn.popleft(), parts, time.perf_counter() - begun)
                 parts, begun = [], time.perf_counter()
 
-    def _save(self, shard: int, parts: Sequence[Part], seconds: float) -> None:
+    def _save(self, shard: int, parts: Sequence[TargetChunk], seconds: float) -> None:
         path = self._path(shard, "npz")
         scratch = path.with_name(f"{path.name}.{socket.gethostname()}.{os.getpid()}")
         values: dict[str, Any] = {
@@ -230,17 +230,17 @@ class Draft:
             os.fsync(file.fileno())
         scratch.replace(path)
 
-    def _read(self, shard: int) -> tuple[Part, float]:
+    def _read(self, shard: int) -> tuple[TargetChunk, float]:
         """A shard, and how long it took; what zip files hold is compared with its checksum as it is read."""
         with np.load(self._path(shard, "npz"), allow_pickle=False) as content:
             names = [name for name in content.files if ":" in name]
             values = {name.partition(":")[2]: (name.partition(":")[0], content[name]) for name in names}
-            return Part(content["rows"], values), float(content["seconds"])
+            return TargetChunk(content["rows"], values), float(content["seconds"])
 
     def _path(self, shard: int, suffix: str) -> Path:
         return self.folder / f"{self.layout}-{shard:04d}.{suffix}"
 
-    def _room(self, part: Part) -> None:
+    def _room(self, part: TargetChunk) -> None:
         offsets = lines(self.lengths)
         needed = sum(
             int(offsets[kind][-1]) * int(np.prod(value.shape[1:])) * value.itemsize
@@ -255,7 +255,7 @@ def _places(rows: np.ndarray, kind: str, offsets: dict[str, np.ndarray]) -> np.n
     return rows if kind == "row" else np.concatenate([np.arange(where[row], where[row + 1]) for row in rows])
 
 
-def _each(part: Part) -> str:
+def _each(part: TargetChunk) -> str:
     """What is kept of each position, where it is the largest logits."""
     if "index" not in part.values:
         return ""

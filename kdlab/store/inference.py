@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from kdlab.batch import Batch
 from kdlab.output import Output, widen
 from kdlab.precision import computing, current, may_use_gpus
-from kdlab.store.build import Part
+from kdlab.store.build import TargetChunk
 from kdlab.task.base import Task
 from kdlab.terminal import Bar
 from kdlab.top_k import TopK
@@ -28,11 +28,11 @@ from kdlab.top_k import TopK
 TYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
-def say(
+def run_inference(
     model: nn.Module, task: Task, lengths: np.ndarray, batches: Sequence[Batch], numbers: Iterator[int],
     taps: Collection[str], dtype: str, top_k: int | None = None, temperatures: Sequence[float] = (),
     name: str | None = "teacher pass",
-) -> Iterator[Part]:  # fmt: skip
+) -> Iterator[TargetChunk]:  # fmt: skip
     """What ``model`` says of some batches: its logits in float32 or the largest of them, and its taps.
 
     Every GPU reads with a copy of the model; without one every core reads by itself, which is faster than all of them
@@ -52,7 +52,7 @@ def say(
     for device in own:
         readers.put((replica(model.eval(), device), device))
 
-    def read(batch: Batch) -> Part:
+    def read(batch: Batch) -> TargetChunk:
         torch.set_num_threads(1)
         reader, device = readers.get()
         try:
@@ -71,7 +71,7 @@ def say(
                     top = largest(output, task.chunk, top_k, temperatures).top
                     assert top is not None
                     values |= {"logits": top.value.to(TYPES[dtype]), "index": top.index.int(), "tail": top.tail}
-                return Part(batch.row.numpy(), {name: lines(value, real) for name, value in values.items()})
+                return TargetChunk(batch.row.numpy(), {name: lines(value, real) for name, value in values.items()})
         finally:
             readers.put((reader, device))
 
@@ -79,7 +79,7 @@ def say(
     try:
         with ThreadPoolExecutor(len(own)) as pool:
 
-            def begun(count: int) -> Iterator[tuple[int, Future[Part]]]:
+            def begun(count: int) -> Iterator[tuple[int, Future[TargetChunk]]]:
                 return ((number, pool.submit(read, batches[number])) for number in islice(numbers, count))
 
             coming = deque(begun(2 * len(own)))

@@ -14,8 +14,8 @@ from kdlab.datamodule.seen import Seen
 from kdlab.error import UserError
 from kdlab.output import Output
 from kdlab.precision import current
-from kdlab.store.build import Part, afford, ensure
-from kdlab.store.inference import TYPES, rows_digest, say, tensor
+from kdlab.store.build import TargetChunk, check_space, open_or_build
+from kdlab.store.inference import TYPES, rows_digest, run_inference, tensor
 from kdlab.store.store import Store, key
 from kdlab.task.base import Task
 from kdlab.teacher.base import Saved, Teacher
@@ -87,18 +87,20 @@ class Cached(Teacher):
         def stored(seen: Any) -> Store:
             batches, lengths = seen.every_row(tokens_per_batch), seen.lengths
 
-            def build(numbers: Iterator[int]) -> Iterator[Part]:
-                return say(trained.model, task, lengths, batches, numbers, self.taps, dtype, top_k, self.temperatures)
+            def build(numbers: Iterator[int]) -> Iterator[TargetChunk]:
+                return run_inference(
+                    trained.model, task, lengths, batches, numbers, self.taps, dtype, top_k, self.temperatures
+                )
 
             known = content(seen)
             told = {"of": trained.id} | ({"epoch": seen.epoch} if isinstance(seen, Seen) else {})
-            return ensure(store, key(**known), known | told, lengths, batches.groups, build)
+            return open_or_build(store, key(**known), known | told, lengths, batches.groups, build)
 
         self.store = stored(data)
         views = [data.seen(epoch) for epoch in range(epochs or 0)] if data.augmented else []
         missing = [seen for seen in views if not (store / key(**content(seen))).exists()]
         if missing:
-            afford(self.store, missing[0].lengths, len(missing))
+            check_space(self.store, missing[0].lengths, len(missing))
         self.stores = {None: self.store} | {seen.epoch: stored(seen) for seen in views}
         self.seconds = sum(one.seconds for one in self.stores.values())
 

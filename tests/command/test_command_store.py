@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kdlab.store.build import Part, ensure
+from kdlab.store.build import TargetChunk, open_or_build
 
 
 @pytest.fixture
@@ -17,8 +17,8 @@ def kept(kdlab):
     """Two stores, of which one was last used three days ago, and one that was left unfinished."""
     root = Path("outputs/store")
     for key in ("fresh", "stale"):
-        part = Part(np.arange(4), {"logits": ("row", np.zeros((4, 2), np.float32))})
-        ensure(
+        part = TargetChunk(np.arange(4), {"logits": ("row", np.zeros((4, 2), np.float32))})
+        open_or_build(
             root,
             key,
             {"of": f"teacher-of-{key}"},

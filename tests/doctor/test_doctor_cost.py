@@ -13,7 +13,7 @@ from lightning.pytorch.demos.boring_classes import BoringModel, RandomDataset
 from torch.utils.data import DataLoader
 
 from kdlab.doctor.cost import planned, reading, stored, unmeasured, validations, wall
-from kdlab.store.build import Part, ensure
+from kdlab.store.build import TargetChunk, open_or_build
 
 
 class Counting(BoringModel):
@@ -65,8 +65,13 @@ def test_stores_of_a_few_rows_tell_the_size_of_those_of_all(tmp_path):
             "attention.0": ("pair", np.zeros((pairs, 2), np.float32)),
         }
         held = np.where(np.isin(np.arange(50), rows), lengths, 0)
-        store = ensure(
-            tmp_path / folder, str(told), told, held, [rows], lambda numbers: (Part(rows, values) for _ in numbers)
+        store = open_or_build(
+            tmp_path / folder,
+            str(told),
+            told,
+            held,
+            [rows],
+            lambda numbers: (TargetChunk(rows, values) for _ in numbers),
         )
         return sum(array.nbytes for array in store.arrays.values())
 

@@ -14,25 +14,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdlab.store import build as store_build
-from kdlab.store.build import Part, ensure
+from kdlab.store.build import TargetChunk, open_or_build
 from kdlab.store.store import Store, remove
 
 LENGTHS = np.arange(1, 13, dtype=np.int64)
 GROUPS = [np.array(rows) for rows in ([11, 0], [10], [1, 9], [8], [7, 2], [6], [5], [4, 3])]
 
 
-def said(rows: np.ndarray) -> Part:
+def said(rows: np.ndarray) -> TargetChunk:
     """Numbers that tell of which row and token they are."""
     tokens = np.concatenate([[[row, place] for place in range(LENGTHS[row])] for row in rows]).astype(np.float16)
-    return Part(rows, {"logits": ("row", rows[:, None].astype(np.float32)), "hidden.0": ("token", tokens)})
+    return TargetChunk(rows, {"logits": ("row", rows[:, None].astype(np.float32)), "hidden.0": ("token", tokens)})
 
 
-def build(numbers: Iterator[int]) -> Iterator[Part]:
+def build(numbers: Iterator[int]) -> Iterator[TargetChunk]:
     return (said(GROUPS[number]) for number in numbers)
 
 
-def made(root: Path, how: Callable[[Iterator[int]], Iterator[Part]] = build, groups: list = GROUPS) -> Store:
-    return ensure(root, "k", {}, LENGTHS, groups, how)
+def made(root: Path, how: Callable[[Iterator[int]], Iterator[TargetChunk]] = build, groups: list = GROUPS) -> Store:
+    return open_or_build(root, "k", {}, LENGTHS, groups, how)
 
 
 @pytest.fixture(autouse=True)
@@ -57,10 +57,10 @@ def forked(work: Callable[[], object]) -> int:
         os._exit(1)
 
 
-def logged(path: Path, seconds: float = 0.0, die: int = -1) -> Callable[[Iterator[int]], Iterator[Part]]:
+def logged(path: Path, seconds: float = 0.0, die: int = -1) -> Callable[[Iterator[int]], Iterator[TargetChunk]]:
     """Builds slowly, writes down each part that it built, and dies in one."""
 
-    def how(numbers: Iterator[int]) -> Iterator[Part]:
+    def how(numbers: Iterator[int]) -> Iterator[TargetChunk]:
         for number in numbers:
             if number == die:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -101,7 +101,7 @@ def test_what_a_dead_process_was_doing_is_done_by_those_who_wait_for_it(tmp_path
 def test_an_interrupted_build_goes_on_and_ends_with_the_same_bytes(tmp_path_factory, stops):
     root, asked = tmp_path_factory.mktemp("torn"), []
 
-    def dying(numbers: Iterator[int]) -> Iterator[Part]:
+    def dying(numbers: Iterator[int]) -> Iterator[TargetChunk]:
         for count, number in enumerate(numbers, 1):
             asked.append(number)
             yield said(GROUPS[number])
@@ -124,7 +124,7 @@ def test_an_interrupted_build_goes_on_and_ends_with_the_same_bytes(tmp_path_fact
 
 @pytest.mark.parametrize("harm", ["cut", "alter", "empty"])
 def test_a_damaged_shard_is_built_again(tmp_path, whole, harm):
-    def stopped(numbers: Iterator[int]) -> Iterator[Part]:
+    def stopped(numbers: Iterator[int]) -> Iterator[TargetChunk]:
         yield from build(iter([next(numbers), next(numbers), next(numbers)]))
         raise KeyboardInterrupt
 
@@ -136,7 +136,7 @@ def test_a_damaged_shard_is_built_again(tmp_path, whole, harm):
     shard.write_bytes({"cut": content[:-30], "alter": content, "empty": b""}[harm])
     asked: list[int] = []
 
-    def told(numbers: Iterator[int]) -> Iterator[Part]:
+    def told(numbers: Iterator[int]) -> Iterator[TargetChunk]:
         for number in numbers:
             asked.append(number)
             yield said(GROUPS[number])
@@ -148,7 +148,7 @@ def test_a_damaged_shard_is_built_again(tmp_path, whole, harm):
 def test_whoever_cuts_the_rows_in_other_parts_mixes_nothing_up(tmp_path, whole):
     others = [np.array([row]) for row in range(12)]
 
-    def stopped(numbers: Iterator[int]) -> Iterator[Part]:
+    def stopped(numbers: Iterator[int]) -> Iterator[TargetChunk]:
         for count, number in enumerate(numbers):
             if count == 5:
                 raise KeyboardInterrupt
@@ -178,15 +178,15 @@ def test_the_time_that_a_store_took_is_that_of_all_its_builders(tmp_path):
 
 
 def test_a_finished_store_has_only_its_arrays_whatever_waited_or_died_while_it_was_built(tmp_path, whole):
-    draft = tmp_path / ".k.part"
-    draft.mkdir()
+    builder = tmp_path / ".k.part"
+    builder.mkdir()
     for name in (
         ".meta.json.host.1.part",
         "12345678-0001.npz.host.1",
         "12345678-0000.lock",
         "12345678-0000.lock.wanted",
     ):
-        (draft / name).write_text("left")
+        (builder / name).write_text("left")
     store = made(tmp_path)
     assert store.meta["files"] == whole
     assert {path.name for path in store.folder.iterdir()} == {*whole, "meta.json", "used"}

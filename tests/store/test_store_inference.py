@@ -12,7 +12,7 @@ from kdlab.artifact.trained import named
 from kdlab.config import build, conf
 from kdlab.precision import computing
 from kdlab.store import inference
-from kdlab.store.inference import say
+from kdlab.store.inference import run_inference
 
 TAPS = ["hidden.-1", "attention.0", "pooled"]
 
@@ -33,7 +33,7 @@ def everything(asked, taps, dtype="float32", begin=0, tokens=256):
     """What the model says of all batches, or of those from one on."""
     model, task, data = asked
     batches = data.every_row(tokens)
-    return list(say(model, task, data.lengths, batches, iter(range(begin, len(batches))), taps, dtype))
+    return list(run_inference(model, task, data.lengths, batches, iter(range(begin, len(batches))), taps, dtype))
 
 
 def test_every_row_is_said_once_and_as_it_is_read_alone(asked):

@@ -15,36 +15,36 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdlab.error import UserError
-from kdlab.store.build import Part, ensure
+from kdlab.store.build import TargetChunk, open_or_build
 from kdlab.store.inference import lines, plain, tensor
 from kdlab.store.store import key, opened, remove, unused_days
 
 LENGTHS = np.array([3, 1, 4, 2, 5], np.int64)
 
 
-def said(rows: np.ndarray) -> Part:
+def said(rows: np.ndarray) -> TargetChunk:
     """Numbers that tell of which row, token and pair they are."""
     tokens = np.concatenate([[[row, place] for place in range(LENGTHS[row])] for row in rows]).astype(np.float32)
     pairs = [[row, i, j] for row in rows for i in range(LENGTHS[row]) for j in range(LENGTHS[row])]
     values = {"logits": ("row", np.stack([rows, rows**2], -1).astype(np.float32)), "hidden.0": ("token", tokens)}
-    return Part(rows, values | {"attention.0": ("pair", np.array(pairs, np.float32))})
+    return TargetChunk(rows, values | {"attention.0": ("pair", np.array(pairs, np.float32))})
 
 
 ORDER = [np.array([4, 2]), np.array([0]), np.array([3, 1])]
 
 
-def build(numbers: Iterator[int]) -> Iterator[Part]:
+def build(numbers: Iterator[int]) -> Iterator[TargetChunk]:
     return (said(ORDER[number]) for number in numbers)
 
 
-def refused(numbers: Iterator[int]) -> Iterator[Part]:
+def refused(numbers: Iterator[int]) -> Iterator[TargetChunk]:
     pytest.fail("built again")
 
 
 @settings(max_examples=20)
 @given(rows=st.lists(st.integers(0, 4), min_size=1, max_size=6))
 def test_any_rows_come_back_padded(tmp_path_factory, rows):
-    whole = ensure(tmp_path_factory.getbasetemp() / "store", "any", {"of": "a test"}, LENGTHS, ORDER, build)
+    whole = open_or_build(tmp_path_factory.getbasetemp() / "store", "any", {"of": "a test"}, LENGTHS, ORDER, build)
     rows = np.array(rows)
     length = int(LENGTHS[rows].max())
     np.testing.assert_array_equal(whole.gather("logits", rows, length), np.stack([rows, rows**2], -1))
@@ -61,21 +61,24 @@ def test_any_rows_come_back_padded(tmp_path_factory, rows):
 
 
 def test_a_finished_store_is_not_built_again_and_an_altered_one_is(tmp_path):
-    ensure(tmp_path, "k", {}, LENGTHS, ORDER, build)
-    ensure(tmp_path, "k", {}, LENGTHS, ORDER, refused)
+    open_or_build(tmp_path, "k", {}, LENGTHS, ORDER, build)
+    open_or_build(tmp_path, "k", {}, LENGTHS, ORDER, refused)
     path = tmp_path / "k/logits.npy"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
     with pytest.raises(UserError, match="was altered"):
         opened(tmp_path / "k")
-    assert opened(ensure(tmp_path, "k", {}, LENGTHS, ORDER, build).folder).gather("logits", np.array([2]), 1)[0, 1] == 4
+    assert (
+        opened(open_or_build(tmp_path, "k", {}, LENGTHS, ORDER, build).folder).gather("logits", np.array([2]), 1)[0, 1]
+        == 4
+    )
 
 
 def test_a_disk_that_is_too_small_is_told_before_anything_is_written(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: type("Usage", (), {"free": 8}))
     with pytest.raises(UserError, match=r"need 0 MB.*0 MB are free.*teacher\.dtype=bfloat16"):
-        ensure(tmp_path, "k", {}, LENGTHS, ORDER, build)
+        open_or_build(tmp_path, "k", {}, LENGTHS, ORDER, build)
 
 
 def test_the_address_is_a_matter_of_content_alone():
@@ -83,12 +86,12 @@ def test_the_address_is_a_matter_of_content_alone():
 
 
 def test_an_unused_store_is_known_by_its_last_use_and_can_be_removed(tmp_path):
-    folder = ensure(tmp_path, "k", {}, LENGTHS, ORDER, build).folder
+    folder = open_or_build(tmp_path, "k", {}, LENGTHS, ORDER, build).folder
     os.utime(folder / "used", (time.time() - 3 * 86400,) * 2)
     assert 2.9 < unused_days(folder) < 3.1
     opened(folder)
     assert unused_days(folder) > 2.9, "looking is not using"
-    ensure(tmp_path, "k", {}, LENGTHS, ORDER, build)
+    open_or_build(tmp_path, "k", {}, LENGTHS, ORDER, build)
     assert unused_days(folder) < 0.1
     remove(folder)
     assert not folder.exists()
@@ -114,7 +117,7 @@ def test_taps_are_told_apart_by_their_shape():
 
 
 def test_what_a_store_is_of_stands_in_it(tmp_path):
-    folder = ensure(tmp_path, "k", {"teacher": "abc"}, LENGTHS, ORDER, build).folder
+    folder = open_or_build(tmp_path, "k", {"teacher": "abc"}, LENGTHS, ORDER, build).folder
     meta = json.loads((folder / "meta.json").read_text())
     assert (
         meta["teacher"] == "abc" and meta["rows"] == 5 and set(meta["arrays"]) == {"logits", "hidden.0", "attention.0"}
