@@ -32,8 +32,8 @@ def run(
 ) -> bool:  # fmt: skip
     """The same with plain arguments, which are explained in conf/sync.yaml; whether nothing is left to send."""
     from kdlab.logger import server as wandb_server
-    from kdlab.logger.parcel import Parcel, parcels
     from kdlab.logger.sync import Sync
+    from kdlab.logger.sync_plan import SyncPlan, sync_plans
     from kdlab.logger.wandb import place
 
     if missing not in MISSING:
@@ -45,10 +45,10 @@ def run(
         raise UserError(f"There is no folder {root.absolute()}: name the one that holds wandb/ with outputs=FOLDER.")
     known = {record.id: record for record in records(outputs)}
     steps = {name: _steps(record) for name, record in known.items() if record.history}
-    found = parcels(Path(outputs), steps)
-    standing = {parcel.id: known.get(parcel.id) or _unknown(parcel) for parcel in found}
+    found = sync_plans(Path(outputs), steps)
+    standing = {plan.id: known.get(plan.id) or _unknown(plan) for plan in found}
     wanted = {record.id for record in pick(standing.values(), select)}
-    found = [parcel for parcel in found if parcel.id in wanted]
+    found = [plan for plan in found if plan.id in wanted]
     if not found:
         raise UserError(f"select={select} fits none of the {len(standing)} runs with a W&B log in {root.absolute()}.")
     url = wandb_server.address()
@@ -57,10 +57,10 @@ def run(
 
     tally: Counter[str] = Counter()
 
-    def tell(parcel: Parcel, left: str) -> None:
+    def tell(plan: SyncPlan, left: str) -> None:
         tally["left" if left else "sent"] += 1
-        rows = "1 row" if parcel.rows == 1 else f"{parcel.rows} rows"
-        line = f"left  {parcel.id}: {left}" if left else f"sent  {parcel.id}: {rows} to {sync.where(parcel)}"
+        rows = "1 row" if plan.rows == 1 else f"{plan.rows} rows"
+        line = f"left  {plan.id}: {left}" if left else f"sent  {plan.id}: {rows} to {sync.where(plan)}"
         print(clean(line.replace("\n", " ")), flush=True)
 
     place(Path(outputs))
@@ -71,21 +71,21 @@ def run(
         try:
             sync.begin()
             queue = []
-            for parcel in found:
-                if against := sync.refuses(parcel):
-                    tell(parcel, against)
+            for plan in found:
+                if against := sync.refuses(plan):
+                    tell(plan, against)
                     continue
-                status = sync.there(parcel)
-                if not (lacking := parcel.lacks(status)):
+                status = sync.there(plan)
+                if not (lacking := plan.lacks(status)):
                     tally["there"] += 1
-                elif standing[parcel.id].state == "running":
-                    tell(parcel, "it still runs")
-                elif parcel.faults and missing == "refuse":
-                    tell(parcel, f"{'; '.join(parcel.faults)} (missing=send sends what there is)")
+                elif standing[plan.id].state == "running":
+                    tell(plan, "it still runs")
+                elif plan.faults and missing == "refuse":
+                    tell(plan, f"{'; '.join(plan.faults)} (missing=send sends what there is)")
                 elif check:
-                    tell(parcel, lacking)
+                    tell(plan, lacking)
                 else:
-                    queue.append((parcel, status))
+                    queue.append((plan, status))
             sync.send(queue)
         except wandb_server.NoServerError as error:
             rest = len(found) - tally.total()
@@ -106,9 +106,9 @@ def _steps(record: Record) -> set[int]:
     return {int(step) for step in record.history.get("step", []) if step is not None}
 
 
-def _unknown(parcel) -> Record:
+def _unknown(plan) -> Record:
     """A run whose directory is gone: it can still be named by its id, its group and its command."""
-    return Record(parcel.id, Path(parcel.id), parcel.command, "unreadable", group=parcel.group)
+    return Record(plan.id, Path(plan.id), plan.command, "unreadable", group=plan.group)
 
 
 def interrupted(words: list[str]) -> str:

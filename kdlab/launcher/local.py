@@ -221,7 +221,7 @@ def warm(config: DictConfig) -> None:
     import_module("transformers.models.bert.modeling_bert")  # transformers loads families late; this one is the default
     if wandb := sys.modules.get("wandb"):
         with suppress(AttributeError):
-            wandb.util.working_set()  # see kdlab.logger.connect
+            wandb.util.working_set()  # see kdlab.logger.session
         import_module("pandas")  # W&B loads it late, for its tables
 
 

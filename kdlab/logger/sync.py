@@ -17,9 +17,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from kdlab.logger.parcel import Parcel
-from kdlab.logger.remainder import copy
 from kdlab.logger.server import NoServerError, Server, Status
+from kdlab.logger.sync_plan import SyncPlan
+from kdlab.logger.unsent_log import copy
 
 ARRIVE_SECONDS = 20.0  # how long what was taken may need until the server counts it
 PATIENCE_SECONDS = 15.0  # how long a server may be silent while it is sent to
@@ -27,7 +27,7 @@ RETRIES = ("WANDB__GRAPHQL_RETRY_MAX", "WANDB__FILE_STREAM_RETRY_MAX", "WANDB__F
 
 
 class Sync:
-    """Sends parcels to one server, some at a time.
+    """Sends sync_plans to one server, some at a time.
 
     Args:
         root: ``<outputs>/wandb``, where copies of the logs are kept while they are sent.
@@ -37,7 +37,7 @@ class Sync:
     """
 
     def __init__(
-        self, server: Server, root: Path, at_once: int, told: Callable[[Parcel, str], None], entity: str = ""
+        self, server: Server, root: Path, at_once: int, told: Callable[[SyncPlan, str], None], entity: str = ""
     ) -> None:
         self.server, self.root, self.at_once, self.told, self.entity = server, root, at_once, told, entity
         self.own, self.teams = "", frozenset[str]()
@@ -46,55 +46,55 @@ class Sync:
         """Ask for the server. Errors: NoServerError, where it is not there or refuses the key."""
         self.own, self.teams = self.server.entity(), self.server.entities()
 
-    def refuses(self, parcel: Parcel) -> str:
+    def refuses(self, plan: SyncPlan) -> str:
         """Why a run must not be sent, in words; "" where nothing is against it."""
-        if parcel.dangers:
-            return "; ".join(parcel.dangers)
-        if others := sorted(parcel.entities - self.teams - {self.own, self.entity}):
+        if plan.dangers:
+            return "; ".join(plan.dangers)
+        if others := sorted(plan.entities - self.teams - {self.own, self.entity}):
             return (
                 f"its log names {others[0]!r}, which is neither the key's user nor a team of theirs "
                 f"({', '.join(sorted(self.teams))}): kdlab sync entity={others[0]} sends it there"
             )
         return ""
 
-    def where(self, parcel: Parcel) -> str:
+    def where(self, plan: SyncPlan) -> str:
         """The team or user, and the project, that a run goes to."""
-        return f"{parcel.entity or self.own}/{parcel.project}"
+        return f"{plan.entity or self.own}/{plan.project}"
 
-    def there(self, parcel: Parcel) -> Status:
+    def there(self, plan: SyncPlan) -> Status:
         """What the server has of a run. Errors: NoServerError."""
-        return self.server.run(parcel.entity or self.own, parcel.project, parcel.id)
+        return self.server.run(plan.entity or self.own, plan.project, plan.id)
 
-    def send(self, wanted: Sequence[tuple[Parcel, Status]]) -> None:
+    def send(self, wanted: Sequence[tuple[SyncPlan, Status]]) -> None:
         """Send what each status lacks. Once the server is gone, the rest is told as left and not tried."""
         gone = ""
         for start in range(0, len(wanted), self.at_once):
             some = wanted[start : start + self.at_once]
             gone = gone or self._carry(some)
-            for parcel, _ in some:
+            for plan, _ in some:
                 try:
-                    left = gone or self._arrived(parcel)
+                    left = gone or self._arrived(plan)
                 except NoServerError as error:
                     left = gone = str(error)
                 if not left:
-                    for part in parcel.parts:  # wandb's own mark, so that a later `wandb sync` leaves it alone
+                    for part in plan.parts:  # wandb's own mark, so that a later `wandb sync` leaves it alone
                         part.path.with_name(part.path.name + ".synced").touch()
-                self.told(parcel, left)
+                self.told(plan, left)
 
-    def _arrived(self, parcel: Parcel) -> str:
+    def _arrived(self, plan: SyncPlan) -> str:
         deadline, pause = time.monotonic() + ARRIVE_SECONDS, 0.05
-        while (left := parcel.lacks(self.there(parcel))) and time.monotonic() < deadline:
+        while (left := plan.lacks(self.there(plan))) and time.monotonic() < deadline:
             time.sleep(pause)
             pause = min(2 * pause, 2.0)
         return left
 
-    def _carry(self, some: Sequence[tuple[Parcel, Status]]) -> str:
+    def _carry(self, some: Sequence[tuple[SyncPlan, Status]]) -> str:
         """One call of ``wandb sync``; what ended it, "" where it came to its end."""
         with tempfile.TemporaryDirectory(prefix="sync-", dir=self.root) as room:
             folders = []
-            for parcel, status in some:
+            for plan, status in some:
                 rows, runtime = 0, 0.0
-                for part in parcel.parts:
+                for part in plan.parts:
                     skip = min(max(status.rows - rows, 0), part.rows)
                     folder = Path(room) / part.path.parent.name
                     folders.append(copy(part.path, folder, skip, rows, runtime).parent)

@@ -16,9 +16,9 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from kdlab.error import UserError
 from kdlab.logger.base import Recorder, RunInfo, Source
-from kdlab.logger.connect import choose, end, start
 from kdlab.logger.history import FILE
-from kdlab.logger.mend import STEP, known, lost, unknown
+from kdlab.logger.resume_gap import STEP, known, lost, unknown
+from kdlab.logger.session import choose, end, start
 from kdlab.logger.wandb_log import settled
 from kdlab.value import Mode, NonNegative, Project
 

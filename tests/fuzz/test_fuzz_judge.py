@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from kdlab.logger.remainder import framed
+from kdlab.logger.unsent_log import framed
 from kdlab.logger.wandb_log import RECORD
 from tests.fuzz.chain import Chain, Kill
 from tests.fuzz.judge import compare

@@ -7,8 +7,8 @@ import pytest
 from stub import Server
 
 from kdlab.logger import server as wandb_server
-from kdlab.logger.parcel import parcels
-from kdlab.logger.remainder import framed
+from kdlab.logger.sync_plan import sync_plans
+from kdlab.logger.unsent_log import framed
 from kdlab.logger.wandb_log import RECORD
 
 KEY = "local" + "0" * 40
@@ -95,8 +95,8 @@ def test_links_and_pipes_among_the_files_of_a_run_are_not_followed(tmp_path, sec
         os.mkfifo(folder / "files" / "output.log")
     else:
         (folder / "files" / "wandb-metadata.json").symlink_to(secret)
-    (parcel,) = parcels(tmp_path / "outputs", {})
-    assert parcel.dangers
+    (plan,) = sync_plans(tmp_path / "outputs", {})
+    assert plan.dangers
 
 
 def test_a_run_goes_to_no_team_that_only_its_log_names(kdlab, tmp_path, monkeypatch):
@@ -115,7 +115,7 @@ def test_a_run_goes_to_no_team_that_only_its_log_names(kdlab, tmp_path, monkeypa
 
 @pytest.mark.parametrize("line", ["base_url = {url}", "base_url = {url}\nmode = online\nentity = attacker"])
 def test_settings_of_the_working_directory_name_no_server_for_the_key(tmp_path, monkeypatch, line, caplog):
-    from kdlab.logger import connect
+    from kdlab.logger import session
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
@@ -126,13 +126,13 @@ def test_settings_of_the_working_directory_name_no_server_for_the_key(tmp_path, 
     Path("wandb").mkdir()
     with Server() as server:
         Path("wandb/settings").write_text(f"[default]\n{line.format(url=server.url)}\n")
-        connect.wandb.teardown()
-        connect.choose("auto", 0.5)
+        session.wandb.teardown()
+        session.choose("auto", 0.5)
         assert asked
         assert server.url not in asked
         assert "is not read" in caplog.text
-        assert connect.wandb.Settings().read_system_settings().sources == []
-    connect.wandb.teardown()
+        assert session.wandb.Settings().read_system_settings().sources == []
+    session.wandb.teardown()
 
 
 def test_the_users_own_settings_name_the_server(tmp_path, monkeypatch):

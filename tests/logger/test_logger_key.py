@@ -10,7 +10,7 @@ import pytest
 from stub import Server
 
 from kdlab.config import conf
-from kdlab.logger import connect
+from kdlab.logger import session
 
 KEY = "local" + "5ec7e7" * 6 + "0000"
 FORMS = (KEY, base64.b64encode(f"api:{KEY}".encode()).decode(), KEY[5:])
@@ -45,7 +45,7 @@ def test_the_search_finds_a_key(tmp_path):
 def test_no_file_and_no_output_of_any_command_has_the_key(kdlab, tiny, tmp_path, monkeypatch, online):
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.delenv("WANDB_MODE")
-    monkeypatch.setattr(connect, "STOP_SECONDS", 1.0)
+    monkeypatch.setattr(session, "STOP_SECONDS", 1.0)
     said = ""
     with Server(key=KEY) as server:
         monkeypatch.setenv("WANDB_BASE_URL", server.url)

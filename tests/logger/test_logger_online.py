@@ -14,9 +14,9 @@ import pytest
 from stub import Server
 
 from kdlab.config import conf
-from kdlab.logger import connect, sync
+from kdlab.logger import session, sync
 from kdlab.logger.base import opened
-from kdlab.logger.connect import services, start
+from kdlab.logger.session import services, start
 from kdlab.logger.wandb import WandB
 from kdlab.logger.wandb_log import logs, read
 
@@ -29,7 +29,7 @@ def server(monkeypatch, tmp_path):
     monkeypatch.delenv("WANDB_MODE")
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     monkeypatch.setattr(sync, "ARRIVE_SECONDS", 1.0)
-    monkeypatch.setattr(connect, "STOP_SECONDS", 1.0)
+    monkeypatch.setattr(session, "STOP_SECONDS", 1.0)
     with Server(key=KEY) as server:
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
         yield server
@@ -94,7 +94,7 @@ def test_a_server_that_is_of_no_use_costs_seconds_and_nothing_else(
 
 def test_a_start_that_fails_after_the_server_answered_ends_offline(info, server, monkeypatch, caplog, tmp_path):
     strike(server, "broken")
-    monkeypatch.setattr(connect.Server, "entity", lambda self: "team")
+    monkeypatch.setattr(session.Server, "entity", lambda self: "team")
     begin = time.perf_counter()
     with opened(info(), {"wandb": quick}) as journal:
         log_rows(journal, 0, 3)

@@ -21,9 +21,9 @@ from stub import Server
 from kdlab.error import UserError
 from kdlab.logger import wandb as module
 from kdlab.logger.base import Source, opened
-from kdlab.logger.connect import choose
-from kdlab.logger.mend import known, lost
-from kdlab.logger.parcel import parcels
+from kdlab.logger.resume_gap import known, lost
+from kdlab.logger.session import choose
+from kdlab.logger.sync_plan import sync_plans
 from kdlab.logger.wandb import WandB
 from kdlab.logger.wandb_log import logs, missing_files, read, settled
 
@@ -135,8 +135,8 @@ def test_a_restart_tells_what_the_kill_of_the_whole_job_lost(info, tmp_path, siz
         told = [(row["trainer/global_step"], row[name], row["epoch"]) for row in rows if name in row]
         assert set(told) >= {(step, value(step), step // 10) for step in range(25)}
         assert len(told) == len(set(told)), "none twice"
-    (parcel,) = parcels(tmp_path, {info().id: frozenset(range(25))})
-    assert parcel.faults == ()
+    (plan,) = sync_plans(tmp_path, {info().id: frozenset(range(25))})
+    assert plan.faults == ()
 
 
 def test_another_value_of_a_step_that_is_done_again_is_told(info, tmp_path):

@@ -31,7 +31,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Parcel:
+class SyncPlan:
     """A run.
 
     Attributes:
@@ -73,7 +73,7 @@ class Parcel:
         return " and ".join(missing) + (" did not arrive" if missing else "")
 
 
-def parcels(outputs: Path, steps: Mapping[str, Set[int]]) -> list[Parcel]:
+def sync_plans(outputs: Path, steps: Mapping[str, Set[int]]) -> list[SyncPlan]:
     """Every run that has a log under ``<outputs>/wandb``, by id.
 
     Args:
@@ -127,7 +127,7 @@ def _dangers(log: Log, outputs: Path) -> tuple[str, ...]:
     return tuple(found[:3])
 
 
-def _parcel(run: str, project: str, pairs: Iterable[tuple[Part, Log]], steps: Set[int] | None) -> Parcel:
+def _parcel(run: str, project: str, pairs: Iterable[tuple[Part, Log]], steps: Set[int] | None) -> SyncPlan:
     pairs = sorted(pairs, key=lambda pair: (pair[0].started, pair[0].path.parent.name))
     last = pairs[-1][1]
     faults = [fault for part, _ in pairs for fault in part.faults]
@@ -138,7 +138,7 @@ def _parcel(run: str, project: str, pairs: Iterable[tuple[Part, Log]], steps: Se
         faults += [
             f"{log.path} is damaged: {fault}" for _, log in pairs for fault in log.problems if "cut off" not in fault
         ]
-    return Parcel(
+    return SyncPlan(
         id=run,
         project=project or "",
         entity=next((log.run["entity"] for _, log in pairs if log.run["entity"]), ""),

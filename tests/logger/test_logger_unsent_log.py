@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdlab.logger.base import opened
-from kdlab.logger.remainder import copy, framed
+from kdlab.logger.unsent_log import copy, framed
 from kdlab.logger.wandb import WandB
 from kdlab.logger.wandb_log import BLOCK, logs, read, records
 
