@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from kdlab.command import doctor
-from kdlab.config import conf, point
+from kdlab.config import point
 from kdlab.doctor import untrained
 from kdlab.doctor.examine import Examination
 from kdlab.doctor.swept_key import vary
@@ -38,8 +38,8 @@ def test_a_grid_has_the_findings_of_each_of_its_points_alone(examine, tiny):
     """One key clashes with another, one does nothing, one is fine."""
     words = [*tiny["distill"], "logger=none", "loss.alpha=1.0", "loss.temperature=2,4"]
     words += ["student.heads=2,3", "task.label_smoothing=0.0,0.1"]
-    with doctor._quiet(), doctor._composing(conf()):
-        grid = doctor._grid("distill", words, True, None)
+    with doctor._quiet(), doctor._composing(None) as loader:
+        grid = doctor._grid("distill", words, True, loader)
         points = grid.points()
         whole, told = examine(grid.swept, points)
         alone = {one.job.folder: examine({}, [one]) for one in points}
@@ -71,8 +71,8 @@ def test_forty_points_that_differ_in_values_are_prepared_once(examine, tiny, mon
         counting(name)
     words = [*tiny["distill"], "logger=none", "loss.temperature=1.5,2,3,4"]
     words += ["loss.alpha=0.3,0.4,0.5,0.7,0.9", "seed=0,1"]
-    with doctor._quiet(), doctor._composing(conf()):
-        grid = doctor._grid("distill", words, True, None)
+    with doctor._quiet(), doctor._composing(None) as loader:
+        grid = doctor._grid("distill", words, True, loader)
         points = grid.points()
         examination, told = examine(grid.swept, points)
     assert (len(points), told) == (40, [])
@@ -93,8 +93,8 @@ def test_of_many_rows_a_sample_is_tokenised_and_stands_for_all(kdlab, tiny, monk
 
 def test_of_a_large_grid_each_value_and_each_structure_is_composed(examine, tiny):
     words = [*tiny["distill"], "logger=none", "loss=kd,hint", "freeze=none,head", "loss.alpha=0.3,0.4,0.5", "seed=0,1"]
-    with doctor._quiet(), doctor._composing(conf()):
-        points = doctor._grid("distill", words, True, None).points(10)
+    with doctor._quiet(), doctor._composing(None) as loader:
+        points = doctor._grid("distill", words, True, loader).points(10)
     assert len(points) == 7
     outlines = [point.outline(one.swept) for one in points]
     assert set(outlines) == {
