@@ -16,18 +16,18 @@ from kdlab.teacher.base import Saved
 
 class Slow(cached.Cached):  # type: ignore[misc]  # final, but for a test
     def __init__(self, trained: Saved, task: Task, data: Any, taps: Collection[str], store: Path, **how: Any) -> None:
-        fast = cached.say
+        fast = cached.run_inference
 
-        def say(*asked: Any) -> Iterator[TargetChunk]:
+        def run_inference(*asked: Any) -> Iterator[TargetChunk]:
             for part in fast(*asked):
                 time.sleep(0.1)
                 with Path("asked.log").open("a") as log:
                     log.write(f"{os.environ.get('LOCAL_RANK', 'alone')}\n")
                 yield part
 
-        cached.say = say  # type: ignore[assignment]
+        cached.run_inference = run_inference  # type: ignore[assignment]
         super().__init__(trained, task, data, taps, store, **how)
-        cached.say = fast
+        cached.run_inference = fast
 
 
 def offered(folder: Path) -> list[str]:

@@ -28,7 +28,7 @@ MORE = {
     "in the last step": (f"{STUDENT}.training_step", 24),
     "in the teacher's validation": (f"{BOTH}.validation_step", 2),
     "just before the teacher's done.json": ("kdlab.artifact.run.Run.finish", 1),
-    "before the store is begun": ("kdlab.teacher.cached.ensure", 1),
+    "before the store is begun": ("kdlab.teacher.cached.open_or_build", 1),
     "in the test": (f"{BOTH}.test_step", 2),
     "while the model is saved": ("kdlab.fit.job.save_finished", 2),
     "as the first checkpoint is written": ("kdlab.callback.checkpoint.Checkpoint._save", 1),

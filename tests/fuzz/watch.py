@@ -24,8 +24,8 @@ START, TEACHER, STORE, STUDENT, CHECKPOINT, MODEL, RESULT, LAST = (
 )  # fmt: skip
 PHASES = (START, TEACHER, STORE, STUDENT, CHECKPOINT, MODEL, RESULT, LAST)
 HOOKS = {  # the function of a phase; training and the last second are found by Trace itself
-    "kdlab.store.build.Draft.help": STORE,
-    "kdlab.store.build.Draft.finish": STORE,
+    "kdlab.store.build.StoreBuilder.contribute": STORE,
+    "kdlab.store.build.StoreBuilder.finish": STORE,
     "kdlab.callback.checkpoint.Checkpoint.keep": CHECKPOINT,
     "kdlab.callback.checkpoint.Checkpoint.place": CHECKPOINT,
     "kdlab.callback.checkpoint.Checkpoint.finish": CHECKPOINT,
