@@ -112,12 +112,11 @@ FILES = {
                 return Corpus("shout", texts, ["loud" if text.endswith("!") else "calm" for text in texts])
         ''',
     "conf/datamodule/mine.yaml": """
-        # Loud and calm lines; all that is not set here has the defaults of TextData
+        # Loud and calm lines; all that is not set here is as everywhere
+        defaults: [base, _self_]
         _target_: shout.Shout
         path: ???
-        tokenizer: ???
         batch_size: 16
-        seed: ${seed}
         """,
     "smallest.py": '''
         """`kdlab smallest`: the finished run with the fewest parameters."""

@@ -93,12 +93,12 @@ def labels(cfg: Node, known: Known) -> list[str]:
     if asked not in known:
         module = build.make(cfg.datamodule)
         module.prepare_data()
-        known[asked] = module.corpus().order()
+        known[asked] = list(module.make_target(module.corpus()).names)
     return known[asked]
 
 
 def _tokenizer(cfg: Node, known: Known) -> None:
-    spec = str(cfg.datamodule.tokenizer)
+    spec = str(cfg.datamodule.get("tokenizer", "train:"))  # data that is no text has none
     if not spec.startswith("train:") and f"tokenizer {spec}" not in known:
         known[f"tokenizer {spec}"] = len(tokenizer.load(spec, (), bool(cfg.download)))
 

@@ -23,7 +23,6 @@ from kdlab.config.verb import training
 from kdlab.error import UserError
 from kdlab.file import read_json
 from kdlab.loss.objective import Objective
-from kdlab.model.save import tokenizer_fingerprint
 from kdlab.model.tap import depth
 from kdlab.task.base import Task
 from kdlab.teacher.base import Teacher
@@ -297,7 +296,7 @@ def check(teacher: Trained, data: Any, task: Task) -> None:
     """Refuse a teacher that speaks of other labels, or where tokens are predicted of other tokens, than the data."""
     if task.uses_labels:
         suit(teacher, list(data.labels))
-    elif tokenizer_fingerprint(teacher.tokenizer) != tokenizer_fingerprint(data.tokenizer):
+    elif data.read_by(teacher.weights) is not data:
         raise UserError(
             f"teacher {teacher.id} predicts tokens of another tokenizer than the student reads: set "
             f"student.tokenizer={teacher.weights}, the teacher's"
@@ -329,12 +328,13 @@ def suit(teacher: Trained, labels: Sequence[str]) -> None:
 
 
 def read_by(teacher: Trained, data: Any, taps: Collection[str]) -> Any:
-    """The data in the teacher's tokens: itself, or a view of it."""
-    if tokenizer_fingerprint(teacher.tokenizer) == tokenizer_fingerprint(data.tokenizer):
+    """The data as the teacher reads it: itself, or a view of it."""
+    view = data.read_by(teacher.weights)
+    if view is data:
         return data
     if by_token := sorted(set(taps) - by_row(taps)):
         raise UserError(
             f"teacher {teacher.id} and the student have different tokenizers, so that '{by_token[0]}' cannot be "
             f"compared token by token; set student.tokenizer={teacher.weights}, the teacher's"
         )
-    return data.view(teacher.tokenizer)
+    return view

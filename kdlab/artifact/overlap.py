@@ -38,7 +38,7 @@ def digests(texts: Iterable[str]) -> np.ndarray:
 def known_digests(data: Any) -> np.ndarray:
     """``[N]`` uint64: the hash of each text of a data module; made once, by a sweep's driver for all its forks."""
     if data not in _digests:
-        _digests[data] = digests(data.texts)
+        _digests[data] = digests(data.keys)
     return _digests[data]
 
 

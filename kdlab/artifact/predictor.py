@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from kdlab.datamodule.batch import Deck, within
 from kdlab.datamodule.rows import Rows
+from kdlab.datamodule.target import Labels
 from kdlab.datamodule.tokenizer import encode
 from kdlab.outcome import Bernoulli
 from kdlab.store.inference import run_inference
@@ -69,8 +70,9 @@ class Predictor:
             np.asarray(one, np.int32) for one in encode(self.tokenizer, [texts[row] for row in full], self.max_length)
         ]
         lengths[full] = [len(one) for one in ids]
-        rows = Rows(np.concatenate([*ids, np.empty(0, np.int32)]), np.concatenate([[0], np.cumsum(lengths)]))
-        deck = Deck(rows, np.full(len(texts), -1), self.tokenizer.pad_token_id or 0)
+        offsets, pad = np.concatenate([[0], np.cumsum(lengths)]), self.tokenizer.pad_token_id or 0
+        rows = Rows(np.concatenate([*ids, np.empty(0, np.int32)]), offsets, pad)
+        deck = Deck(rows, Labels((), np.full(len(texts), -1)))
         batches = within(deck, np.flatnonzero(lengths), TOKENS["cuda" if torch.cuda.is_available() else "cpu"])
         found = torch.full((len(texts), len(self.labels)), torch.nan)
         with torch.inference_mode():

@@ -52,7 +52,7 @@ def taught(module: Any, task: Task, teacher: Teacher) -> None:
     """Ask the run's own teacher what is difficult, where the curriculum wants to know."""
     if module.curriculum is None or not module.curriculum.asks_teacher:
         return
-    logits = torch.zeros(len(module.texts), len(module.labels))
+    logits = torch.zeros(len(module.values), len(module.labels))
     with torch.no_grad():
         for batch in module.every_row():
             logits[batch.row] = teacher.read(task, batch).logits.float().cpu()

@@ -18,6 +18,7 @@ from kdlab.config import build
 from kdlab.config.located import located
 from kdlab.config.node import Node, arguments
 from kdlab.config.trust import Trust
+from kdlab.datamodule.processor.base import saved_arguments
 from kdlab.error import UserError
 from kdlab.file import read_json
 from kdlab.model.pretrained import classifier_name, readable
@@ -174,7 +175,11 @@ class Trained:
         task = build.make_a(Task, cfg.task)
         labels = read_labels(self.weights) if task.uses_labels else []
         node = cfg.student if "student" in cfg else cfg.model
-        given: dict[str, Any] = {"labels": labels, "tokenizer": load_tokenizer(self.weights)}
+        takes = arguments(node)
+        known = {"labels": labels, "tokenizer": load_tokenizer(self.weights), **saved_arguments(self.weights)}
+        given: dict[str, Any] = {
+            name: value for name, value in known.items() if name in takes or build.takes_any(takes)
+        }
         if build.needs_teacher(node):
             teacher = teacher_of(self)
             if teacher is None:
@@ -184,7 +189,7 @@ class Trained:
                 )
             given["teacher"] = teacher.model
         task.prepare(labels, [1] * len(labels))
-        if "task" in arguments(node):
+        if "task" in takes:
             given["task"] = task.kind
         model = task.attach(build.make_a(nn.Module, build.factory(node), **given))
         return build.transforms(cfg).attach(model, None) if needs_kdlab(self.weights) else model

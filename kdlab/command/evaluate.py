@@ -86,20 +86,20 @@ def main(cfg: DictConfig) -> Path:
         )
     results: dict[str, dict[str, Any]] = {}
     choices: dict[str, Tensor] = {}
-    target = torch.cat([batch.target["label"] for batch in batches])
+    target = torch.cat([_labels(task, batch) for batch in batches])
     for one in _contenders(cfg, stored, subject, task, data):
         own = batches if one.view is None else [one.view.again(batch).original for batch in batches]
         if not task.uses_labels:
             results[one.name], choices[one.name] = tokens(task, one.known, own, one.name)
         else:
-            logits = one.answers(batches)
+            logits = one.answers(batches) if task.unit == "row" else None
             if logits is None:
                 logits = predict(task, one.known, own, (one.view or data).lengths, one.name)
             results[one.name], choices[one.name] = classes(task, logits, target, list(data.labels))
         if one.model is not None:
-            length, some = min(data.max_length, LENGTH), own[:: -(-len(own) // TIMED)]
-            results[one.name] |= parameters(one.model) | latency(one.model, length, cfg.repeats)
-            results[one.name] |= {"macs": macs(one.model, length), "rows_per_second": throughput(one.model, some)}
+            row, some = (one.view or data).processor.example(LENGTH), own[:: -(-len(own) // TIMED)]
+            results[one.name] |= parameters(one.model) | latency(one.model, row, cfg.repeats)
+            results[one.name] |= {"macs": macs(one.model, row), "rows_per_second": throughput(one.model, some)}
     if "teacher" in choices:
         for name, result in results.items():
             result["agreement"] = float((choices[name] == choices["teacher"]).float().mean())
@@ -189,7 +189,7 @@ def predict(
 def _data(cfg: DictConfig, stored: DictConfig, subject: Trained, task: Task) -> Any:
     node = cfg.datamodule if "datamodule" in cfg else stored.datamodule
     plain: dict[str, Any] = OmegaConf.to_container(node, resolve=True)  # type: ignore[assignment]
-    node = plain | {"tokenizer": str(subject.weights)}
+    node = plain | ({"tokenizer": str(subject.weights)} if "tokenizer" in plain else {})
     if "label_names" in node and node["label_names"] is None and task.uses_labels:
         node["label_names"] = subject.labels  # a small file need not have all of them
     if any(node.get(key) != stored.datamodule.get(key) for key in ("_target_", "path", "name")):
@@ -266,6 +266,12 @@ def _stored(outputs: Path, name: str, teacher: Trained | None, data: Any) -> Sto
             if (np.diff(store.offsets["token"])[seen.used] > 0).all():
                 return store
     return None
+
+
+def _labels(task: Task, batch: Batch) -> Tensor:
+    """The labels of a batch, one for each prediction."""
+    label = batch.target["label"]
+    return label if task.unit == "row" or batch.tokens is None else label[batch.tokens]
 
 
 def _rows(batches: list[Batch]) -> int:

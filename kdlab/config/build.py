@@ -17,7 +17,7 @@ from torchmetrics import MetricCollection
 
 from kdlab.config.check import arguments, written
 from kdlab.config.signature import signature
-from kdlab.datamodule.base import TextData
+from kdlab.datamodule.data import Data
 from kdlab.error import UserError
 from kdlab.freeze.apply import scales_at, select
 from kdlab.freeze.base import Freeze
@@ -141,11 +141,11 @@ def _located(problem: InstantiationException, where: str) -> UserError:
     return UserError(mistake if mistake.startswith(place) or place == where else f"{place}: {mistake}")
 
 
-def data(cfg: DictConfig) -> Any:
+def data(cfg: DictConfig) -> Data:
     """The datamodule, set up: labels, tokenizer and splits are known."""
     if (ready := _ahead.pop(OmegaConf.to_yaml(cfg.datamodule, resolve=True), None)) is not None:
         return ready
-    module = make_a(TextData, cfg.datamodule)
+    module = make_a(Data, cfg.datamodule)
     module.prepare_data()
     module.setup("fit")
     return module
@@ -181,7 +181,7 @@ def task(cfg: DictConfig, data: Any) -> Task:
 
 def model(node: DictConfig, task: Task, data: Any, teacher: nn.Module | None = None) -> nn.Module:
     """A model with the task's head; a factory that has an argument named ``teacher`` is given the teacher's model."""
-    given: dict[str, Any] = {"labels": list(data.labels), "tokenizer": data.tokenizer}
+    given: dict[str, Any] = {"labels": list(data.labels), **data.processor.arguments()}
     if needs_teacher(node):
         if teacher is None:
             raise UserError(
@@ -189,11 +189,12 @@ def model(node: DictConfig, task: Task, data: Any, teacher: nn.Module | None = N
             )
         given["teacher"] = teacher
     takes = inspect.signature(get_object(node._target_)).parameters
-    for name in ("labels", "tokenizer"):
-        if name not in takes and not _takes_any(takes):
+    needed = ["labels", *data.processor.arguments()]
+    for name in needed:
+        if name not in takes and not takes_any(takes):
             raise UserError(
-                f"{node._target_} has no argument '{name}': what makes a model is given labels and tokenizer, so "
-                f"add them: def {str(node._target_).rpartition('.')[2]}(…, labels, tokenizer)"
+                f"{node._target_} has no argument '{name}': what makes a model is given {' and '.join(needed)}, so "
+                f"add them: def {str(node._target_).rpartition('.')[2]}(…, {', '.join(needed)})"
             )
     if "task" in takes:
         given["task"] = task.kind
@@ -202,36 +203,22 @@ def model(node: DictConfig, task: Task, data: Any, teacher: nn.Module | None = N
             f"{node._target_} makes a classifier, but the task is to predict the next token: choose model=gpt_tiny, "
             "layers_of_teacher, or hf with a causal language model"
         )
-    made = _reads_texts(make_a(nn.Module, factory(node), **given))
-    _positions(made, data)
+    made = _reads(make_a(nn.Module, factory(node), **given), data.processor.inputs)
+    data.processor.check(made, data.lengths)
     return task.attach(made)
 
 
-def _positions(model: nn.Module, data: Any) -> None:
-    """Refuse texts that are longer than a model's table of positions."""
-    tables = [part for name, part in model.named_modules() if name.endswith(("position_embeddings", "wpe"))]
-    rows = min((part.num_embeddings for part in tables if isinstance(part, nn.Embedding)), default=0)
-    lengths = getattr(data, "lengths", None)
-    longest = int(lengths.max()) if rows and lengths is not None and len(lengths) else 0
-    if longest > rows:
-        raise UserError(
-            f"datamodule.max_length={data.max_length} leaves a text of {longest} tokens, but {type(model).__name__} "
-            f"has {rows} positions: set datamodule.max_length={rows} or less"
-        )
-
-
-def _reads_texts(model: nn.Module) -> nn.Module:
-    """The model, after a look at whether it can be called with texts."""
+def _reads(model: nn.Module, inputs: Sequence[str]) -> nn.Module:
+    """The model, after a look at whether it can be called with the inputs."""
     takes = inspect.signature(model.forward).parameters
-    if not {"input_ids", "attention_mask"} <= set(takes) and not _takes_any(takes):
+    if not set(inputs) <= set(takes) and not takes_any(takes):
         raise UserError(
-            f"{type(model).__name__} has no method forward(input_ids, attention_mask): add one that returns the "
-            "logits, a row a text and a column a label"
+            f"{type(model).__name__} has no method forward({', '.join(inputs)}): add one that returns the logits"
         )
     return model
 
 
-def _takes_any(parameters: Mapping[str, inspect.Parameter]) -> bool:
+def takes_any(parameters: Mapping[str, inspect.Parameter]) -> bool:
     return any(one.kind == inspect.Parameter.VAR_KEYWORD for one in parameters.values())
 
 

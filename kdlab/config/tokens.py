@@ -1,4 +1,5 @@
-"""Whose tokens a student reads that is made of its teacher: the resolver ``${teacher_tokenizer:}``."""
+"""Whose tokens a model reads: the resolvers ``${learner_tokenizer:}``, and of a student that is made of its teacher
+``${teacher_tokenizer:}``."""
 
 from __future__ import annotations
 
@@ -52,4 +53,11 @@ def _composed(command: str, words: tuple[str, ...]) -> Any:
         return None
 
 
+def learner_tokenizer(root: DictConfig) -> Any:
+    """The tokenizer of the model that learns; None where none does, or it has none."""
+    node = next((root[role] for role in ("student", "model") if role in root), None)
+    return node.get("tokenizer") if isinstance(node, DictConfig) else None
+
+
+OmegaConf.register_new_resolver("learner_tokenizer", lambda _root_: learner_tokenizer(_root_), replace=True)
 OmegaConf.register_new_resolver("teacher_tokenizer", lambda _root_: teacher_tokenizer(_root_), replace=True)

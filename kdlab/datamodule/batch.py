@@ -6,7 +6,7 @@ number of devices nor the accumulation changes what a step learns from.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Any
@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from kdlab.batch import Batch
-from kdlab.datamodule.corpus import labelled
 from kdlab.datamodule.cut import ByRows, Cut
-from kdlab.datamodule.rows import Rows
+from kdlab.datamodule.processor.base import Encoded
+from kdlab.datamodule.target import Target
 from kdlab.error import UserError
 
 
@@ -26,37 +26,39 @@ class Deck:
     """Rows with their labels: what any loader deals from.
 
     Attributes:
-        rows: the tokens.
-        codes: ``[N]`` int64 or ``[N, C]`` float32; -1 = unlabelled.
-        pad: the id of the padding token.
+        rows: what models read.
+        target: what is to be predicted.
     """
 
-    rows: Rows
-    codes: np.ndarray
-    pad: int
+    rows: Encoded
+    target: Target
 
-    def tokens(self, index: np.ndarray) -> float:
-        """How many tokens of the rows ``index`` have one before them."""
-        offsets = self.rows.offsets
-        return float(np.maximum(offsets[index + 1] - offsets[index] - 1, 0).sum())
+    @property
+    def codes(self) -> np.ndarray:
+        """``[N]`` int64 or ``[N, C]`` float32; -1 = unlabelled."""
+        return self.target.codes
 
-    def batch(
-        self, index: np.ndarray, rows: float | None = None, known: float | None = None, tokens: float | None = None
-    ) -> Batch:
-        """The rows ``index``; ``rows``, ``known``, ``tokens``: what averages divide by (None: those of the batch)."""
-        codes = self.codes[index]
-        size = {
-            "rows": float(len(index) if rows is None else rows),
-            "labelled": float(np.count_nonzero(labelled(codes)) if known is None else known),
-            "tokens": self.tokens(index) if tokens is None else tokens,
+    def size(self, index: np.ndarray) -> dict[str, float]:
+        """What means over the rows ``index`` divide by: the rows, the answers that are known, the positions of the
+        token axis, and those of them that have one before them (``tokens``)."""
+        lengths = self.rows.lengths[index]
+        return {
+            "rows": float(len(index)),
+            "labelled": float(self.target.answers(index)),
+            "positions": float(lengths.sum()),
+            "tokens": float(np.maximum(lengths - 1, 0).sum()),
         }
-        inputs, real = self.inputs(index)
-        return Batch(torch.from_numpy(index), inputs, {"label": torch.from_numpy(codes)}, size, real)
 
-    def inputs(self, index: np.ndarray) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """What a model reads of the rows ``index``, and ``[B, L]`` bool: which of its tokens are real."""
-        ids, mask = (torch.from_numpy(part) for part in self.rows.padded(index, self.pad))
-        return {"input_ids": ids, "attention_mask": mask}, mask.bool()
+    def batch(self, index: np.ndarray, size: Mapping[str, float] | None = None) -> Batch:
+        """The rows ``index``.
+
+        Args:
+            size: what means divide by; None: what these rows have.
+        """
+        inputs, real = self.rows.collate(index)
+        length = 0 if real is None else real.shape[1]
+        target = self.target.batch(index, length)
+        return Batch(torch.from_numpy(index), inputs, target, self.size(index) if size is None else size, real)
 
 
 @dataclass(frozen=True)
@@ -143,11 +145,10 @@ class TrainLoader:
         while self.place < len(self):
             step, micro = divmod(self.place, self.accumulate)
             rows = plan[step]
-            known = np.count_nonzero(labelled(self.deck.codes[rows]))
             part = np.array_split(rows, self.parts)[micro * self.world + self.rank]
             self.place += 1
-            counts = (count / self.parts for count in (len(rows), known, self.deck.tokens(rows)))
-            batch = self.augment(self.deck.batch(part, *counts), self.epoch)
+            size = {name: count / self.parts for name, count in self.deck.size(rows).items()}
+            batch = self.augment(self.deck.batch(part, size), self.epoch)
             yield batch.pin_memory() if self.pin else batch
 
     def plan(self, epoch: int) -> list[np.ndarray]:

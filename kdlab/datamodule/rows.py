@@ -7,43 +7,52 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from kdlab import manifest
+from kdlab.datamodule.processor.base import Encoded
 from kdlab.fetch import cache, once
 
 
 @dataclass(frozen=True)
-class Rows:
+class Rows(Encoded):
     """Token ids of all rows.
 
     Attributes:
         tokens: ``[T]`` int32, row after row.
         offsets: ``[N + 1]`` int64; row i is ``tokens[offsets[i]:offsets[i + 1]]``.
+        pad: the id of the padding token.
+        sampled: how many rows were tokenised, and stand for all; None: all were.
     """
 
     tokens: np.ndarray
     offsets: np.ndarray
+    pad: int = 0
+    sampled: int | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    @property
-    def lengths(self) -> np.ndarray:
+    @cached_property
+    def lengths(self) -> np.ndarray:  # type: ignore[override]
         """``[N]`` int64: tokens a row."""
         return np.diff(self.offsets)
 
-    def padded(self, index: np.ndarray, pad: int) -> tuple[np.ndarray, np.ndarray]:
+    def collate(self, index: np.ndarray) -> tuple[dict[str, Tensor], Tensor]:
         """Ids and mask, both ``[B, L]`` int64, of the rows ``index``; L is the longest of them."""
         starts = self.offsets[index]
         lengths = self.offsets[index + 1] - starts
         place = np.arange(lengths.max())
         mask = place < lengths[:, None]
-        ids = np.full(mask.shape, pad, np.int64)
+        ids = np.full(mask.shape, self.pad, np.int64)
         ids[mask] = self.tokens[(starts[:, None] + place)[mask]]
-        return ids, mask.astype(np.int64)
+        real = torch.from_numpy(mask)
+        return {"input_ids": torch.from_numpy(ids), "attention_mask": real.long()}, real
 
 
 _most: ContextVar[int | None] = ContextVar("most", default=None)
@@ -67,7 +76,7 @@ def sample(fingerprint: str, count: int) -> np.ndarray | None:
     return np.linspace(0, count - 1, most).astype(int)
 
 
-def repeated(some: Sequence[Sequence[int]], count: int) -> Rows:
+def repeated(some: Sequence[Sequence[int]], count: int, pad: int = 0) -> Rows:
     """``count`` rows made of some, which take turns.
 
     Example:
@@ -76,10 +85,11 @@ def repeated(some: Sequence[Sequence[int]], count: int) -> Rows:
     """
     lengths = np.resize(np.array([len(row) for row in some]), count)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return Rows(np.resize(np.concatenate([np.asarray(row, np.int32) for row in some]), offsets[-1]), offsets)
+    ids = np.resize(np.concatenate([np.asarray(row, np.int32) for row in some]), offsets[-1])
+    return Rows(ids, offsets, pad, len(some))
 
 
-def stored(fingerprint: str, count: int, tokenise: Callable[[], Iterable[Sequence[int]]]) -> Rows:
+def stored(fingerprint: str, count: int, tokenise: Callable[[], Iterable[Sequence[int]]], pad: int = 0) -> Rows:
     """The ``count`` rows kept under ``fingerprint``; tokenised and kept if they are not there, or damaged."""
     folder = cache() / "rows" / fingerprint
     for _ in range(2):
@@ -90,7 +100,7 @@ def stored(fingerprint: str, count: int, tokenise: Callable[[], Iterable[Sequenc
             # mapped first: a damaged header may name more numbers than there are
             rows = Rows(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("tokens", "offsets")))
             if whole(rows, count):
-                return Rows(rows.tokens, np.array(rows.offsets))
+                return Rows(rows.tokens, np.array(rows.offsets), pad)
         except (OSError, ValueError, EOFError):
             pass
         shutil.rmtree(folder, ignore_errors=True)

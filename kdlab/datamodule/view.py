@@ -1,14 +1,14 @@
-"""The rows of a data set in the tokens of another tokenizer: what a teacher with words of its own reads."""
+"""The rows of a data set as another processor encodes them: what a teacher with a tokenizer of its own reads."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from kdlab.batch import Batch
 from kdlab.datamodule.batch import Batches, Deck, within
+from kdlab.datamodule.processor.base import Processor
 
 
 @dataclass(frozen=True)
@@ -16,18 +16,16 @@ class View:
     """What a teacher needs to know of a data set; row ids are those of the data set.
 
     Attributes:
-        tokenizer: whose tokens these are.
+        processor: which encodes them.
         labels: names, in the order of the logits.
-        multi_label: whether a row may have several labels.
-        fingerprint: a hash of texts, tokenizer and length.
+        fingerprint: a hash of all values and of the processor.
         used: ids of the rows that are in a split, in order.
         deck: the rows.
         augmented: whether teachers should read the augmented rows that the student reads.
     """
 
-    tokenizer: Any
+    processor: Processor
     labels: list[str]
-    multi_label: bool
     fingerprint: str
     used: np.ndarray
     deck: Deck
@@ -45,7 +43,8 @@ class View:
         return within(self.deck, self.used, tokens_per_batch)
 
     def again(self, batch: Batch) -> Batch:
-        """The same rows, with the same labels and counts, in these tokens and on the same device."""
-        inputs, tokens = self.deck.inputs(batch.row.cpu().numpy())
+        """The same rows, with the same labels and sizes, as this processor encodes them, on the same device."""
+        inputs, tokens = self.deck.rows.collate(batch.row.cpu().numpy())
         moved = {name: value.to(batch.device) for name, value in inputs.items()}
-        return replace(batch, inputs=moved, tokens=tokens.to(batch.device), clean=None)
+        real = None if tokens is None else tokens.to(batch.device)
+        return replace(batch, inputs=moved, tokens=real, clean=None)

@@ -116,7 +116,9 @@ class Examination:
         """Print both models, taps, labels and vocabulary, and what learns under each policy; how large they are."""
         job = _job(point)
         data = self.models.data(job)
-        self.page.data(data.describe(), list(data.labels), str(data.tokenizer_spec))
+        self.page.data(
+            data.describe(), list(data.labels), str(getattr(data, "tokenizer_spec", type(data.processor).__name__))
+        )
         self._notices()
         task = build.task(job.cfg, data)
         student = self.models.bare(job, task, data)

@@ -20,7 +20,7 @@ from kdlab.config.trust import Trust
 from kdlab.datamodule.rows import sampled
 from kdlab.doctor.model_summary import weightless
 from kdlab.file import write_json
-from kdlab.model.save import save, tokenizer_fingerprint
+from kdlab.model.save import save
 from kdlab.model.tap import classifier
 
 DEALT = ("seed", "batch_size", "tokens_per_batch", "eval_batch_size")  # how rows are dealt out, not which there are
@@ -58,7 +58,7 @@ class UntrainedModels:
         if isinstance(found, Trained):
             shape = made({"_target_": "kdlab.model.hf.hf", "path": str(found.weights), "pretrained": True})
             plain = (found.weights / "config.json").exists()
-            given = data if tokenizer_fingerprint(found.tokenizer) == tokenizer_fingerprint(data.tokenizer) else None
+            given = data if data.read_by(found.weights) is data else None
             model = _weightless(shape, task, given) if plain and given is not None else found.model
             return model, f"{found.id}, which is trained"
         model = self.bare(found, task, self.data(found))
@@ -99,7 +99,7 @@ class UntrainedModels:
             with torch.no_grad():
                 head.weight.mul_(LOUD)
         run.begin(job.config, job.overrides)
-        save(model, data.tokenizer, run.folder / "model")
+        save(model, data.processor, run.folder / "model")
         if task.uses_labels:
             write_json(run.folder / "model" / "labels.json", list(data.labels))
         overlap.write(run.folder, data)

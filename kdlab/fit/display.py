@@ -158,12 +158,12 @@ class Voice:
         size, latency = size_bytes(run.folder / "model") / 1e6, known.get("perf/latency_ms")
         speed = "" if latency is None else f"{latency:.2g} ms a row, "
         outputs = "" if Path(self.job.cfg.outputs) == Path("outputs") else f" outputs={self.job.cfg.outputs}"
-        by_token = "test/perplexity" in known
+        reads_texts = "tokenizer" in self.job.cfg.datamodule and "test/perplexity" not in known
         return [
             *lines,
             f"model  {near(run.folder / 'model')}  ({speed}{size:,.1f} MB)",
             f"next   kdlab evaluate run={run.id}{outputs}",
-            *([] if by_token else [f"       kdlab predict run={run.id} path=new.csv file=labelled.csv{outputs}"]),
+            *([f"       kdlab predict run={run.id} path=new.csv file=labelled.csv{outputs}"] if reads_texts else []),
             f"       to train it longer: the same command with {further(run.id)}",
         ]
 

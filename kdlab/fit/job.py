@@ -102,7 +102,7 @@ def _train(job: Job, run: Run, voice: Voice) -> dict[str, float]:
             start += slot.wait()
             measured, metric, keeper = fit(job, run, learner, data, journal, others, voice)
             directions = _directions(learner)
-            learner.model = save_finished(learner.transforms, learner.model, data.tokenizer, run.folder / "model")
+            learner.model = save_finished(learner.transforms, learner.model, data.processor, run.folder / "model")
             if learner.task.uses_labels:
                 write_json(run.folder / "model" / "labels.json", list(data.labels))
             known = measured | plan.metrics | _cost(run, learner, data) | _majority(learner, data)
@@ -174,12 +174,12 @@ def _tell_trainable(learner: Learner, journal: Journal) -> None:
 
 
 def _cost(run: Run, learner: Learner, data: Any) -> dict[str, float]:
-    model, length = learner.model.eval(), min(data.max_length, LENGTH)
-    times = {f"perf/{name}": value for name, value in latency(model, length).items()}
+    model, row = learner.model.eval(), data.processor.example(LENGTH)
+    times = {f"perf/{name}": value for name, value in latency(model, row).items()}
     return times | {
         "model/parameters": parameters(model)["parameters"],
         "model/trainable_parameters": sum(row["trainable"] for row in learner.table()),
-        "model/macs": macs(model, length),
+        "model/macs": macs(model, row),
         "model/size_mb": size_bytes(run.folder / "model") / 1e6,
         "perf/padding": data.train_dataloader().padding(),
     }
@@ -189,8 +189,8 @@ def _majority(learner: Learner, data: Any) -> dict[str, float]:
     """The accuracy of always giving the commonest class, beside the model's own."""
     if not learner.task.uses_labels:
         return {}
-    codes = data.codes
-    found = {name: majority(codes[data.splits["train"]], codes[data.splits[name]]) for name in ("val", "test")}
+    target, splits = data.target, data.splits
+    found = {name: majority(target.flat(splits["train"]), target.flat(splits[name])) for name in ("val", "test")}
     return {f"{name}/majority": value for name, value in found.items() if value is not None}
 
 
@@ -200,7 +200,8 @@ def _tell_test(run: Run, learner: Learner, data: Any) -> dict[str, float]:
     found = {"test/rows": float(len(data.splits["test"]))}
     counts = learner.test_confusion
     if counts is not None and counts.sum():
-        found = {"test/rows": float(row_count(counts))}
+        if learner.task.unit == "row":
+            found = {"test/rows": float(row_count(counts))}
         if counts.ndim > 1:
             told |= {"labels": list(data.labels), "confusion": counts.tolist()}
     write_json(run.folder / "test.json", told)

@@ -6,7 +6,7 @@ import fcntl
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import median, quantiles
@@ -44,8 +44,8 @@ def parameters(model: nn.Module) -> dict[str, float]:
     }
 
 
-def macs(model: nn.Module, length: int = LENGTH) -> float:
-    """Multiply-adds of all matrix products and convolutions for one row of ``length`` tokens.
+def macs(model: nn.Module, row: Mapping[str, Tensor]) -> float:
+    """Multiply-adds of all matrix products and convolutions for one row.
 
     The same on every machine. Sums, norms and activations are not counted, as is usual.
     """
@@ -60,24 +60,24 @@ def macs(model: nn.Module, length: int = LENGTH) -> float:
             warnings.simplefilter("ignore")  # that there is no Intel GPU
             plain = torch.backends.mkldnn.flags(enabled=False)
             with plain, sdpa_kernel(SDPBackend.MATH), _still(model) as device, counter:
-                model(**_row(model, length, device))
+                model(**_on(row, device))
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
     return counter.get_total_flops() / 2
 
 
-def latency(model: nn.Module, length: int = LENGTH, repeats: int = REPEATS) -> dict[str, float]:
-    """Milliseconds for one row of ``length`` tokens: ``latency_ms`` and its spread, ``latency_p10_ms`` and ``_p90_ms``.
+def latency(model: nn.Module, row: Mapping[str, Tensor], repeats: int = REPEATS) -> dict[str, float]:
+    """Milliseconds for one row: ``latency_ms`` and its spread, ``latency_p10_ms`` and ``_p90_ms``.
 
     On a CPU it is the median of the time that the processor worked, on one thread, which a busy machine changes little;
     on a GPU the minimum by its own clock. Three calls warm up. One process of a machine measures at a time.
 
     Args:
-        length: the same for models that are compared; it depends neither on the data nor on the size of batches.
+        row: inputs of one row, as long for all models that are compared; of the data it depends on the kind alone.
     """
     with _still(model) as device, _alone(), _one_thread():
-        row = _row(model, length, device)
-        times = [1e3 * _seconds(lambda: model(**row), device) for _ in range(repeats + 3)][3:]
+        inputs = _on(row, device)
+        times = [1e3 * _seconds(lambda: model(**inputs), device) for _ in range(repeats + 3)][3:]
     spread = quantiles(times, n=10, method="inclusive") if len(times) > 1 else times
     return {
         "latency_ms": min(times) if device.type == "cuda" else median(times),
@@ -107,11 +107,8 @@ def throughput(model: nn.Module, batches: Iterable[Batch]) -> float:
     return rows / seconds
 
 
-def _row(model: nn.Module, length: int, device: torch.device) -> dict[str, Tensor]:
-    """A row of ``length`` tokens that says nothing."""
-    table = getattr(model, "get_input_embeddings", lambda: None)()
-    ids = torch.arange(length, device=device) % getattr(table, "num_embeddings", 2)
-    return {"input_ids": ids[None], "attention_mask": torch.ones_like(ids)[None]}
+def _on(row: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    return {name: value.to(device) for name, value in row.items()}
 
 
 @contextmanager

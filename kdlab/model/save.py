@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
@@ -25,8 +25,16 @@ WEIGHTS = "model.safetensors"
 FINGERPRINT = "_kdlab_fingerprint"  # where a tokenizer keeps its own
 
 
-def save(model: nn.Module, tokenizer: PreTrainedTokenizerBase | None, folder: str | Path) -> Path:
-    """Write ``model`` (and ``tokenizer``) into ``folder``, replacing what was there.
+class Saves(Protocol):
+    """A processor of kdlab or of transformers, such as a tokenizer."""
+
+    def save_pretrained(self, folder: Any) -> Any:
+        """Write what is needed to read rows again."""
+        ...
+
+
+def save(model: nn.Module, processor: Saves | None, folder: str | Path) -> Path:
+    """Write ``model`` (and what reads rows for it) into ``folder``, replacing what was there.
 
     A transformers model gives config.json and model.safetensors, any other module only the latter. Everything is
     written beside ``folder`` first, so a crash leaves the old one or none.
@@ -36,7 +44,7 @@ def save(model: nn.Module, tokenizer: PreTrainedTokenizerBase | None, folder: st
     fresh = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
     fresh.mkdir()
     try:
-        _write(model, tokenizer, fresh)
+        _write(model, processor, fresh)
         if folder.exists():
             old = folder.with_name(f"{fresh.name}.old")
             folder.rename(old)
@@ -51,24 +59,24 @@ def save(model: nn.Module, tokenizer: PreTrainedTokenizerBase | None, folder: st
     return folder
 
 
-def _write(model: nn.Module, tokenizer: PreTrainedTokenizerBase | None, folder: Path) -> None:
+def _write(model: nn.Module, processor: Saves | None, folder: Path) -> None:
     """Write all files into a new folder, and to the disk."""
     if isinstance(model, PreTrainedModel):
         with quiet():
             model.save_pretrained(folder)
     else:
         save_model(model, str(folder / WEIGHTS), metadata={"format": "pt"})
-    if tokenizer is not None:
-        _unset(tokenizer)
+    if processor is not None:
+        _unset(getattr(processor, "tokenizer", processor))
         with quiet():
-            tokenizer.save_pretrained(folder)
+            processor.save_pretrained(folder)
     for file in folder.iterdir():
         file.chmod(folder.stat().st_mode & 0o666)  # safetensors lets only the owner read what it writes
         sync(file)
     sync(folder)
 
 
-def _unset(tokenizer: PreTrainedTokenizerBase) -> None:
+def _unset(tokenizer: Any) -> None:
     """Forget the truncation of the last call, which would be saved; where rows come from a cache, there is none."""
     if (fast := getattr(tokenizer, "backend_tokenizer", None)) is not None:
         fast.no_truncation()

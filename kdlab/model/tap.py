@@ -128,6 +128,25 @@ class Watch:
         return logits, {tap: values[tap] for tap in self.places}
 
 
+AXES = {
+    "embedding": ("row", "token", "width"),
+    "hidden": ("row", "token", "width"),
+    **dict.fromkeys(KINDS, ("row", "token", "width")),
+    "attention": ("row", "head", "token", "token"),
+    "pooled": ("row", "width"),
+}
+
+
+def axes(model: nn.Module, tap: str) -> tuple[str, ...] | None:
+    """The names of a tap's axes, such as ``("row", "token", "width")``; None: nobody declares them.
+
+    A model declares those of its own places in an attribute ``axes``, a dict by tap such as
+    ``{"module:stage": ("row", "channel", "height", "width")}``.
+    """
+    declared = getattr(model, "axes", {})
+    return declared.get(tap) or AXES.get(tap.partition(".")[0])
+
+
 _STANDING: WeakKeyDictionary[nn.Module, Watch] = WeakKeyDictionary()
 
 

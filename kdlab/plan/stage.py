@@ -16,7 +16,6 @@ from kdlab.config.job import Job
 from kdlab.config.stage import earlier
 from kdlab.config.trust import Trust
 from kdlab.error import UserError
-from kdlab.model.save import tokenizer_fingerprint
 
 
 def begin(job: Job, student: nn.Module, data: Any, run: Callable[[Job], Any]) -> Trained | None:
@@ -43,7 +42,7 @@ def begin(job: Job, student: nn.Module, data: Any, run: Callable[[Job], Any]) ->
         suit(found, data.labels)
     if found.labels not in (None, list(data.labels)):
         raise UserError(f"start={found.id} knows the labels {found.labels}, the data has {list(data.labels)}: {remedy}")
-    if tokenizer_fingerprint(found.tokenizer) != tokenizer_fingerprint(data.tokenizer):
+    if data.read_by(found.weights) is not data:
         raise UserError(f"start={found.id} has another tokenizer than the student: {remedy}")
     try:
         student.load_state_dict(found.model.state_dict())

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from kdlab.batch import Batch
+from kdlab.model.tap import axes
 from kdlab.output import Output, widen
 from kdlab.precision import computing, current, may_use_gpus
 from kdlab.store.build import TargetChunk
@@ -71,7 +72,8 @@ def run_inference(
                     top = largest(output, task.chunk, top_k, temperatures).top
                     assert top is not None
                     values |= {"logits": top.value.to(TYPES[dtype]), "index": top.index.int(), "tail": top.tail}
-                return TargetChunk(batch.row.numpy(), {name: lines(value, real) for name, value in values.items()})
+                kept = {name: lines(value, real, place(reader, task, name)) for name, value in values.items()}
+                return TargetChunk(batch.row.numpy(), kept)
         finally:
             readers.put((reader, device))
 
@@ -121,18 +123,31 @@ def replica(model: nn.Module, device: str) -> nn.Module:
     return shared.to(device)
 
 
-def lines(tap: Tensor, real: Tensor) -> tuple[str, np.ndarray]:
+def place(model: nn.Module, task: Task, name: str) -> tuple[str, ...] | None:
+    """The axes of a stored array; None: nobody declares them, and its shape has to show whether it has tokens."""
+    if name in ("logits", "index", "tail"):
+        return ("row", "class") if task.unit == "row" else ("row", "token", "class")
+    return axes(model, name)
+
+
+def lines(tap: Tensor, real: Tensor, axes: tuple[str, ...] | None = None) -> tuple[str, np.ndarray]:
     """A tap as a store keeps it: its kind, and a line a row, a real token, or a pair of real tokens.
 
     Args:
         tap: ``[B, ...]``, ``[B, L, ...]`` or attention maps ``[B, H, L, L]``.
         real: ``[B, L]`` bool.
+        axes: the names of the tap's axes; None: they follow from its shape, which is right but for arrays that have
+            the batch's length on another axis by chance.
     """
-    if tap.ndim == 4 and tap.shape[2:] == (real.shape[1], real.shape[1]):
+    length = real.shape[1]
+    if axes is None:
+        pairs = tap.ndim == 4 and tap.shape[2:] == (length, length)
+        tokens = 2 if pairs else int(tap.ndim >= 3 and tap.shape[:2] == real.shape)
+    else:
+        tokens = axes.count("token") if tap.shape[1:2] == (length,) or axes.count("token") > 1 else 0
+    if tokens == 2:
         return "pair", plain(tap.movedim(1, -1)[real[:, :, None] & real[:, None, :]])
-    if tap.ndim >= 3 and tap.shape[:2] == real.shape:
-        return "token", plain(tap[real])
-    return "row", plain(tap)
+    return ("token", plain(tap[real])) if tokens else ("row", plain(tap))
 
 
 def plain(values: Tensor) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import Any, Literal, final
 from torch import nn
 
 from kdlab.batch import Batch
+from kdlab.datamodule.processor.text import Text
 from kdlab.datamodule.tokenizer import load
 from kdlab.error import UserError
 from kdlab.model.pretrained import resolve
@@ -72,7 +73,7 @@ class ZeroShot(Teacher):
                     "has one: choose it, or teacher.by=cosine"
                 )
             model = entailment(place, [each[0] for each in texts], words, temperature, download)
-        view = data.view(words)
+        view = data.view(Text(words, data.max_length))
         made = Made(model, weights_sha256(model), f"zero_shot {path}")
         self.teacher = Retokenized(Cached(made, task, view, (), store, tokens_per_batch), view)
         self.seconds = self.teacher.seconds

@@ -5,23 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from torch import nn
-from transformers import PreTrainedTokenizerBase
 
 from kdlab.error import UserError
 from kdlab.file import write_json
-from kdlab.model.save import save
+from kdlab.model.save import Saves, save
 from kdlab.transform.sequence import Transforms
 
 NOTE = "transform.json"
 NOTES = (NOTE, "peft.json")  # the second is what runs wrote when there was one transform
 
 
-def save_finished(
-    transforms: Transforms, model: nn.Module, tokenizer: PreTrainedTokenizerBase | None, folder: str | Path
-) -> nn.Module:
+def save_finished(transforms: Transforms, model: nn.Module, processor: Saves | None, folder: str | Path) -> nn.Module:
     """Finish the model, write it into ``folder`` as :func:`kdlab.model.save.save` does, and return it."""
     model = transforms.finish(model)
-    save(model, tokenizer, folder)
+    save(model, processor, folder)
     if names := transforms.unplain:
         note = (
             f"These weights hold what {' and '.join(names)} added to the model. kdlab reads them; transformers alone "

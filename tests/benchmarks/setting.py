@@ -129,7 +129,7 @@ def export(folder: Path, student: str, words: Sequence[str]) -> None:
     np.save(place / "labels.npy", data.deck.codes)
     for name, index in data.splits.items():
         np.save(place / f"{name}.npy", index)
-    meta = {"pad": data.deck.pad, "max_length": made.cfg.datamodule.max_length, "fingerprint": data.fingerprint}
+    meta = {"pad": data.deck.rows.pad, "max_length": made.cfg.datamodule.max_length, "fingerprint": data.fingerprint}
     (place / "meta.json").write_text(json.dumps(meta))
 
 

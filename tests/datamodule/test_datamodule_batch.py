@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from kdlab.datamodule.batch import Deck, EvalLoader, TrainLoader, within
 from kdlab.datamodule.cut import ByRows
 from kdlab.datamodule.rows import Rows
+from kdlab.datamodule.target import Labels
 from kdlab.error import UserError
 
 
@@ -20,7 +21,7 @@ def deck(count: int, seed: int = 0, unlabelled: float = 0.0) -> Deck:
     lengths = random.integers(1, 20, count)
     offsets = np.concatenate([[0], lengths.cumsum()])
     codes = np.where(random.random(count) < unlabelled, -1, random.integers(0, 2, count))
-    return Deck(Rows(np.arange(1, offsets[-1] + 1, dtype=np.int32), offsets), codes, pad=0)
+    return Deck(Rows(np.arange(1, offsets[-1] + 1, dtype=np.int32), offsets), Labels((), codes))
 
 
 def goes_on(first: TrainLoader, second: TrainLoader, epoch: int, stop: int) -> None:

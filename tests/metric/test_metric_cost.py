@@ -10,7 +10,7 @@ from torch import nn
 from transformers import BertConfig, BertForSequenceClassification, GPT2Config, GPT2LMHeadModel
 
 from kdlab.metric import cost
-from kdlab.metric.cost import latency, macs, parameters, throughput
+from kdlab.metric.cost import LENGTH, latency, macs, parameters, throughput
 from tests.batches import text
 
 
@@ -30,6 +30,11 @@ class Slow(nn.Module):
         while time.process_time() < until:
             pass
         return SimpleNamespace(logits=self.layer(torch.zeros(len(input_ids), 2)))
+
+
+def row(length=LENGTH):
+    ids = torch.arange(length)[None] % 2
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
 def batch(rows=4):
@@ -60,7 +65,7 @@ def test_parameters_count_shared_ones_once():
 def test_latency_is_of_one_fixed_row_on_one_thread_and_leaves_everything_as_it_was(threads):
     model = Slow(0.001).train()
     model.part.eval()
-    found = latency(model, length=7)
+    found = latency(model, row(7))
     assert found["latency_ms"] >= 1
     assert found["latency_p10_ms"] <= found["latency_ms"] <= found["latency_p90_ms"]
     assert set(model.seen) == {((1, 7), False, True, 1)} and len(model.seen) == 43
@@ -71,13 +76,13 @@ def test_latency_is_of_one_fixed_row_on_one_thread_and_leaves_everything_as_it_w
 def test_latency_is_the_median_of_the_work_and_not_of_the_wall(monkeypatch):
     work = iter(itertools.accumulate(itertools.chain.from_iterable((0.0, 0.001 * call) for call in range(1, 46))))
     monkeypatch.setattr(cost, "process_time", lambda: next(work))
-    found = latency(Slow(), repeats=41)
+    found = latency(Slow(), row(), repeats=41)
     assert found["latency_ms"] == pytest.approx(3 + 21)  # calls 4 to 44 take as many ms
     assert (found["latency_p10_ms"], found["latency_p90_ms"]) == (pytest.approx(8), pytest.approx(40))
     idle = Slow()
     monkeypatch.undo()
     idle.forward = lambda **_: time.sleep(0.01)
-    assert latency(idle, repeats=3)["latency_ms"] < 5, "a processor that sleeps does not work"
+    assert latency(idle, row(), repeats=3)["latency_ms"] < 5, "a processor that sleeps does not work"
 
 
 def test_a_failing_model_gives_back_threads_and_lock(threads):
@@ -85,7 +90,7 @@ def test_a_failing_model_gives_back_threads_and_lock(threads):
     model.forward = lambda **_: 1 / 0
     for _ in range(2):
         with pytest.raises(ZeroDivisionError):
-            latency(model)
+            latency(model, row())
     assert torch.get_num_threads() == threads
 
 
@@ -131,7 +136,7 @@ def bert(**more):
 @pytest.mark.parametrize("length", [1, 16, 32])
 def test_multiply_adds_are_those_of_the_matrices(attention, length):
     layer = 4 * length * 32 * 32 + 2 * length * 32 * 64 + 2 * length * length * 32
-    assert macs(bert(attn_implementation=attention), length) == 2 * layer + 32 * 32 + 32 * 3
+    assert macs(bert(attn_implementation=attention), row(length)) == 2 * layer + 32 * 32 + 32 * 3
 
 
 class Fast(nn.Module):
@@ -154,15 +159,15 @@ class Recurrent(nn.Module):
 
 
 def test_kernels_that_fuse_are_counted_too_and_switched_on_again():
-    assert macs(Fast(), 16) == 2 * (4 * 16 * 32 * 32 + 2 * 16 * 32 * 64 + 2 * 16 * 16 * 32)
-    assert macs(Recurrent(), 16) == 16 * 4 * (8 * 8 + 8 * 8)
+    assert macs(Fast(), row(16)) == 2 * (4 * 16 * 32 * 32 + 2 * 16 * 32 * 64 + 2 * 16 * 16 * 32)
+    assert macs(Recurrent(), row(16)) == 16 * 4 * (8 * 8 + 8 * 8)
     assert torch.backends.mha.get_fastpath_enabled() and torch.backends.mkldnn.enabled
 
 
 def test_a_causal_model_is_measured_too():
     model = GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=50, n_positions=16))
-    assert macs(model, 8) > 0
-    assert latency(model, 8, repeats=2)["latency_ms"] > 0
+    assert macs(model, row(8)) > 0
+    assert latency(model, row(8), repeats=2)["latency_ms"] > 0
 
 
 def test_throughput_counts_rows_and_warms_up_outside_the_clock(threads):

@@ -116,6 +116,16 @@ def test_taps_are_told_apart_by_their_shape():
     }  # fmt: skip
 
 
+def test_declared_axes_decide_before_the_shape():
+    real = torch.ones(2, 3, dtype=torch.bool)
+    image = torch.randn(2, 5, 3, 3)
+    assert lines(image, real)[0] == "pair"
+    kind, values = lines(image, real, ("row", "channel", "height", "width"))
+    assert kind == "row" and values.shape == (2, 5, 3, 3)
+    assert lines(torch.randn(2, 3, 4), real, ("row", "token", "width"))[0] == "token"
+    assert lines(torch.randn(2, 3), real, ("row", "class"))[0] == "row"
+
+
 def test_what_a_store_is_of_stands_in_it(tmp_path):
     folder = open_or_build(tmp_path, "k", {"teacher": "abc"}, LENGTHS, ORDER, build).folder
     meta = json.loads((folder / "meta.json").read_text())

@@ -194,7 +194,7 @@ def test_a_view_is_what_the_loader_deals_in_that_epoch(base):
 
 def test_a_teacher_with_a_tokenizer_of_its_own_cannot_read_the_students_tokens(base):
     data = build.data(base(AUGMENTS[0]).cfg)
-    view = data.view(data.tokenizer)
+    view = data.view(data.processor)
     assert isinstance(view, View) and view.augmented
     with pytest.raises(UserError, match=r"datamodule\.augment\.teacher=augmented .* a tokenizer of its own"):
         Retokenized(SimpleNamespace(seconds=0.0), view)

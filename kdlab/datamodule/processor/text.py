@@ -1,0 +1,91 @@
+"""Texts as tokens."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from kdlab.datamodule import tokenizer as tokens
+from kdlab.datamodule.odd import unknown
+from kdlab.datamodule.processor.base import Encoded, Processor
+from kdlab.datamodule.rows import Rows, repeated, sample, stored
+from kdlab.error import UserError
+from kdlab.model.save import load_tokenizer, tokenizer_fingerprint
+
+
+@final
+class Text(Processor):
+    """A tokenizer: ids and mask ``[B, L]`` int64 of texts; of a pair of texts as the tokenizer joins two.
+
+    Args:
+        tokenizer: of transformers.
+        max_length: tokens; longer texts are cut.
+        pretrained: whether the tokenizer knows its words from elsewhere, so that many may be unknown to it.
+    """
+
+    inputs = ("input_ids", "attention_mask")
+
+    def __init__(self, tokenizer: Any, max_length: int, pretrained: bool = True) -> None:
+        self.tokenizer, self.max_length, self.pretrained = tokenizer, max_length, pretrained
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(f"1 {self.max_length} {tokens.digest(self.tokenizer)}".encode()).hexdigest()
+
+    def encode(self, values: Sequence[str], fingerprint: str) -> Rows:
+        pad = self.tokenizer.pad_token_id or 0
+        some = sample(fingerprint, len(values))
+        if some is None:
+            return stored(
+                fingerprint, len(values), partial(tokens.encode, self.tokenizer, values, self.max_length), pad
+            )
+        found = list(tokens.encode(self.tokenizer, [values[row] for row in some], self.max_length))
+        return repeated(found, len(values), pad)
+
+    def arguments(self) -> dict[str, Any]:
+        return {"tokenizer": self.tokenizer}
+
+    def check(self, model: nn.Module, lengths: np.ndarray) -> None:
+        """Refuse texts that are longer than a model's table of positions."""
+        tables = [part for name, part in model.named_modules() if name.endswith(("position_embeddings", "wpe"))]
+        rows = min((part.num_embeddings for part in tables if isinstance(part, nn.Embedding)), default=0)
+        longest = int(lengths.max(initial=0)) if rows else 0
+        if longest > rows:
+            raise UserError(
+                f"datamodule.max_length={self.max_length} leaves a text of {longest} tokens, but "
+                f"{type(model).__name__} has {rows} positions: set datamodule.max_length={rows} or less"
+            )
+
+    def saved(self, folder: Path) -> Text | None:
+        found = load_tokenizer(folder)
+        return None if found is None else Text(found, self.max_length)
+
+    def equals(self, other: Processor) -> bool:
+        if not isinstance(other, Text):
+            return False
+        return tokenizer_fingerprint(self.tokenizer) == tokenizer_fingerprint(other.tokenizer)
+
+    def example(self, length: int) -> dict[str, Tensor]:
+        ids = (torch.arange(min(length, self.max_length)) % len(self.tokenizer))[None]
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        self.tokenizer.save_pretrained(folder)
+
+    def notices(self, encoded: Encoded) -> list[str]:
+        assert isinstance(encoded, Rows)
+        found = [] if not self.pretrained else unknown(encoded, self.tokenizer)
+        if encoded.sampled is not None:
+            few = f"{encoded.sampled:,} of the {len(encoded):,} rows were tokenised as a sample that stands for all"
+            found = [few, *found]
+        return found
+
+    def describe(self) -> dict[str, Any]:
+        return {"vocabulary": len(self.tokenizer)}

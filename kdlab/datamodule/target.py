@@ -1,0 +1,134 @@
+"""What is to be predicted of each row."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from kdlab.datamodule.corpus import labelled
+
+
+@dataclass(frozen=True)
+class Target(ABC):
+    """The answers of all rows.
+
+    Attributes:
+        names: of the answers, in the order of the logits.
+        codes: what rows are stratified and chosen by: class numbers ``[N]`` int64, or yes and no ``[N, C]`` float32;
+            -1 where a row has no answer.
+    """
+
+    names: tuple[str, ...]
+    codes: np.ndarray
+
+    @property
+    def several(self) -> bool:
+        """Whether a row may have several answers at once."""
+        return self.codes.ndim > 1
+
+    @cached_property
+    def known(self) -> np.ndarray:
+        """``[N]`` bool: which rows have an answer."""
+        return labelled(self.codes)
+
+    def hidden(self, rows: np.ndarray) -> Target:
+        """The same without the answers of some rows."""
+        codes = self.codes.copy()
+        codes[rows] = -1
+        return replace(self, codes=codes)
+
+    @abstractmethod
+    def batch(self, index: np.ndarray, length: int) -> dict[str, Tensor]:
+        """What predictions for the rows ``index`` are compared with.
+
+        Args:
+            length: positions of the batch's token axis, padding included.
+        """
+
+    def flat(self, rows: np.ndarray) -> np.ndarray:
+        """The answers of the rows one after the other: by default one a row."""
+        return self.codes[rows]
+
+    def answers(self, rows: np.ndarray) -> int:
+        """How many predictions of the rows can be compared with an answer: by default one for each row that has one."""
+        return int(np.count_nonzero(self.known[rows]))
+
+    @abstractmethod
+    def counts(self, rows: np.ndarray) -> list[int]:
+        """How often each name is an answer in the rows that have one."""
+
+    @abstractmethod
+    def answer(self, row: int) -> list[str]:
+        """The answer of a row by name; empty: it has none."""
+
+
+@final
+@dataclass(frozen=True)
+class Labels(Target):
+    """One class a row, or several labels: ``label`` ``[B]`` int64, or ``[B, C]`` float32."""
+
+    def batch(self, index: np.ndarray, length: int) -> dict[str, Tensor]:
+        return {"label": torch.from_numpy(self.codes[index])}
+
+    def counts(self, rows: np.ndarray) -> list[int]:
+        codes = self.codes[rows[self.known[rows]]]
+        found = codes.sum(0).astype(int) if self.several else np.bincount(codes, minlength=len(self.names))
+        return list(found.tolist())
+
+    def answer(self, row: int) -> list[str]:
+        code = self.codes[row]
+        if self.several:
+            return [name for name, yes in zip(self.names, code, strict=True) if yes == 1]
+        return [self.names[code]] if code >= 0 else []
+
+
+@final
+@dataclass(frozen=True)
+class Tags(Target):
+    """One class for each position of a row's token axis: ``label`` ``[B, L]`` int64, -1 where there is none.
+
+    Attributes:
+        tags: the class numbers of each row's positions, -1 where a position has none.
+
+    Example:
+        >>> found = Tags.of(["O", "B"], [[0, 1], [0]])
+        >>> found.batch(np.array([1, 0]), 3)["label"].tolist()
+        [[0, -1, -1], [0, 1, -1]]
+    """
+
+    tags: tuple[np.ndarray, ...] = ()
+
+    @classmethod
+    def of(cls, names: Sequence[str], tags: Sequence[Sequence[int] | None]) -> Tags:
+        """The tags of all rows; None: a row has none."""
+        codes = np.array([-1 if row is None else 0 for row in tags], np.int64)
+        return cls(tuple(names), codes, tuple(np.asarray(row or [], np.int64) for row in tags))
+
+    def batch(self, index: np.ndarray, length: int) -> dict[str, Tensor]:
+        found = np.full((len(index), length), -1, np.int64)
+        for place, row in enumerate(index.tolist()):
+            if self.codes[row] >= 0:
+                tags = self.tags[row][:length]
+                found[place, : len(tags)] = tags
+        return {"label": torch.from_numpy(found)}
+
+    def flat(self, rows: np.ndarray) -> np.ndarray:
+        known = [self.tags[row] for row in rows.tolist() if self.codes[row] >= 0]
+        return np.concatenate([np.zeros(0, np.int64), *known])
+
+    def answers(self, rows: np.ndarray) -> int:
+        return sum(self.counts(rows))
+
+    def counts(self, rows: np.ndarray) -> list[int]:
+        flat = self.flat(rows)
+        return list(np.bincount(flat[flat >= 0], minlength=len(self.names)).tolist())
+
+    def answer(self, row: int) -> list[str]:
+        return [self.names[tag] if tag >= 0 else "" for tag in self.tags[row]] if self.codes[row] >= 0 else []

@@ -1,0 +1,115 @@
+"""One of several classes, or any of several labels, for every row or for every token of it."""
+
+from __future__ import annotations
+
+from abc import ABC
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+
+from kdlab.batch import Batch
+from kdlab.error import UserError
+from kdlab.outcome import Bernoulli, Outcome
+from kdlab.output import Output, widen
+from kdlab.task.base import Task
+from kdlab.task.weight import class_weight
+
+
+class Classification(Task, ABC):
+    """What all classification tasks share. A task of one's own sets ``kind``, and ``unit`` where it is no row.
+
+    Args:
+        outcome: what logits mean: :class:`kdlab.outcome.Categorical` or :class:`kdlab.outcome.Bernoulli`.
+        label_smoothing: in [0, 1), as in :func:`torch.nn.functional.cross_entropy`; labels of a row that may have
+            several go towards 1/2.
+        class_weights: None, ``"balanced"`` (inverse to how often a class occurs), or a weight for each class; their
+            mean over the labelled training rows is made 1, so that micro-batches add up. One class a row only.
+    """
+
+    def __init__(
+        self,
+        outcome: Outcome,
+        label_smoothing: float = 0.0,
+        class_weights: str | Sequence[float] | None = None,
+    ) -> None:
+        if not 0 <= label_smoothing < 1:
+            raise UserError(
+                f"task.label_smoothing is {label_smoothing}, but must be in [0, 1): 0 is none, 0.1 is common."
+            )
+        if isinstance(outcome, Bernoulli) and class_weights is not None:
+            raise UserError(
+                "task.class_weights is set on a multi-label task, but weighs the one label of a row: set "
+                "task.class_weights=null."
+            )
+        self.outcome = outcome
+        self.label_smoothing = label_smoothing
+        self.class_weights = class_weights
+        self.weight: Tensor | None = None
+        self.counts = "rows" if self.unit == "row" else "positions"
+
+    def prepare(self, labels: Sequence[str], counts: Sequence[int]) -> None:
+        self.outcome = type(self.outcome)(labels)
+        self.weight = class_weight(self.class_weights, list(labels), list(counts))
+
+    def attach(self, model: nn.Module) -> nn.Module:
+        """Write the label names into ``model.config``, where there is one."""
+        config = getattr(model, "config", None)
+        if config is not None:
+            names = self.outcome.names
+            config.id2label = dict(enumerate(names))
+            config.label2id = {label: i for i, label in enumerate(names)}
+            several = isinstance(self.outcome, Bernoulli)
+            config.problem_type = "multi_label_classification" if several else "single_label_classification"
+        return model
+
+    def read(self, model: nn.Module, batch: Batch, taps: Collection[str] = ()) -> Output:
+        from kdlab.model.tap import read
+
+        logits, found = read(model, batch, taps)
+        names = self.outcome.names
+        if logits.shape[-1] != len(names):
+            raise UserError(
+                f"{type(model).__name__} gives {logits.shape[-1]} logits, but the data has {len(names)} labels "
+                f"({', '.join(names[:8])}): use a model that was trained on these labels, or a fresh head."
+            )
+        return replace(self.frame(logits, batch), taps=found)
+
+    def frame(self, logits: Tensor, batch: Batch) -> Output:
+        mask = torch.ones(logits.shape[:-1], dtype=torch.bool, device=logits.device)
+        if self.unit != "row" and batch.tokens is not None:
+            mask = batch.tokens
+        return Output(
+            logits, mask, tokens=batch.tokens, count=batch.size.get(self.counts) or None,
+            label=batch.target.get("label"), row=batch.row,
+        )  # fmt: skip
+
+    def supervised(self, output: Output, batch: Batch) -> Tensor:
+        label, logits = batch.target["label"], widen(output.logits)
+        several = isinstance(self.outcome, Bernoulli)
+        if label.ndim != logits.ndim - (not several):
+            raise UserError(
+                f"task.multi_label is {several}, but the data's labels are {tuple(label.shape)}: "
+                f"set task.multi_label={not several}."
+            )
+        if several:
+            labelled = (label >= 0).all(-1)
+            goal = label.clamp(min=0) * (1 - self.label_smoothing) + self.label_smoothing / 2
+            values = binary_cross_entropy_with_logits(logits, goal.to(logits), reduction="none").mean(-1)
+        else:
+            labelled = label >= 0
+            weight = None if self.weight is None else self.weight.to(logits)
+            flat = cross_entropy(
+                logits.flatten(0, -2), label.clamp(min=0).flatten(), weight, reduction="none",
+                label_smoothing=self.label_smoothing,
+            )  # fmt: skip
+            values = flat.view(label.shape)
+        # a step without any labelled row has count 0: None makes that 0 / 1
+        return output.only(labelled, count=batch.size.get("labelled") or None).mean(values)
+
+    def scored(self, output: Output, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Probabilities ``[N, C]`` of all positions that count, and their labels as they are in the batch."""
+        probabilities, label = self.outcome.probabilities(output.logits), batch.target["label"]
+        return (probabilities, label) if self.unit == "row" else (probabilities[output.mask], label[output.mask])

@@ -1,0 +1,90 @@
+"""Images and tagged words of the guide, from a folder outside the repository: one Python file and one YAML each."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from documents import files
+
+from kdlab.config.stored import read_config
+
+ROOT = Path(__file__).parents[1]
+GUIDE = ROOT / "kdlab" / "guide"
+FILES = files(GUIDE / "own_tasks.md") | files(GUIDE / "own_tags.md")
+OPTIONS = {
+    "images": ["task=images", "datamodule=squares", "model@teacher.model=convolution", "model@student=convolution"],
+    "tags": ["task=tags", "datamodule=tagged", "model@teacher.model=tagger", "model@student=tagger"],
+}
+
+
+def squares(folder: Path) -> None:
+    """Images with stripes across or along, in folders of these names."""
+    random = np.random.default_rng(0)
+    for number in range(120):
+        image = random.uniform(0, 0.3, (8, 8)).astype(np.float32)
+        image[number % 3 :: 3] += 0.7
+        path = folder / ("across", "along")[number % 2] / f"{number}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, image.T if number % 2 else image)
+
+
+def sentences(path: Path) -> None:
+    """Lines in which a number after 'for' is a price."""
+    random = np.random.default_rng(0)
+    lines = []
+    for _ in range(120):
+        words = random.choice(["book", "lamp", "sold", "for", "seven", "nine", "old"], random.integers(3, 9)).tolist()
+        tags = ["PRICE" if word in ("seven", "nine") else "O" for word in words]
+        lines.append(f"{' '.join(words)}\t{' '.join(tags)}")
+    path.write_text("\n".join(dict.fromkeys(lines)))
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    folder = tmp_path / "mine"
+    for name, text in FILES.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    squares(folder / "squares")
+    sentences(folder / "tagged.tsv")
+    return folder
+
+
+@pytest.mark.parametrize("kind", OPTIONS)
+def test_a_modality_of_ones_own_is_distilled_and_swept_over(kind, mine, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = mine / {"images": "squares", "tags": "tagged.tsv"}[kind]
+
+    def kdlab(*words: str) -> str:
+        command = [sys.executable, "-m", "kdlab", *words]
+        done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    words = ["--config-dir", str(mine / "conf"), *OPTIONS[kind], f"datamodule.path={path}", "trainer.max_epochs=6"]
+    words += ["logger=none", "student.width=4", "trainer.precision=32-true"]
+    shown = kdlab("distill", "-m", *words, "teacher=cached,live", "loss.temperature=1,2")
+    assert "4 runs: 4 finished" in shown
+    assert "accuracy" in shown, "the sweep's table has the task's own metric"
+    folders = [path.parent for path in Path("outputs/distill").glob("*/done.json")]
+    results = {}
+    for folder in folders:
+        cfg, metrics = read_config(folder), json.loads((folder / "metrics.json").read_text())
+        assert 0.5 < metrics["test/accuracy"] <= 1 and metrics["best/val/accuracy"] > 0.5
+        assert 0.5 < metrics["test/fidelity/agreement"] <= 1 and metrics["perf/latency_ms"] > 0
+        assert 0.4 < metrics["test/majority"] < metrics["test/accuracy"], "the commonest class is counted by answer"
+        results[cfg.choice.teacher, cfg.loss.temperature] = (metrics["test/loss"], metrics["test/accuracy"])
+    for temperature in (1, 2):
+        assert results["cached", temperature] == pytest.approx(results["live", temperature], rel=1e-4)
+    report = kdlab("report", "open=false")
+    assert "report.html" in report and "accuracy" in Path("outputs/report.html").read_text()
+    assert "accuracy" in kdlab("runs")
+    evaluated = kdlab("evaluate", "--config-dir", str(mine / "conf"), f"run={folders[0].name}", "repeats=2")
+    assert "distilled" in evaluated and "teacher" in evaluated
