@@ -70,6 +70,7 @@ def test_a_modality_of_ones_own_is_distilled_and_swept_over(kind, mine, tmp_path
 
     words = ["--config-dir", str(mine / "conf"), *OPTIONS[kind], f"datamodule.path={path}", "trainer.max_epochs=6"]
     words += ["logger=none", "student.width=4", "trainer.precision=32-true"]
+    assert "No problems found" in kdlab("doctor", "distill", *words)
     shown = kdlab("distill", "-m", *words, "teacher=cached,live", "loss.temperature=1,2")
     assert "4 runs: 4 finished" in shown
     assert "accuracy" in shown, "the sweep's table has the task's own metric"

@@ -29,11 +29,11 @@ from kdlab.config.trust import Trust
 from kdlab.datamodule.view import View
 from kdlab.error import UserError
 from kdlab.file import read_json, write_json, write_text
+from kdlab.loss.chunk import parts
 from kdlab.meter import Meter
 from kdlab.metric.causal_lm import causal_lm
 from kdlab.metric.cost import LENGTH, latency, macs, parameters, throughput
 from kdlab.metric.report import report
-from kdlab.module.chunk import parts
 from kdlab.store.inference import run_inference, tensor
 from kdlab.store.store import Store, opened
 from kdlab.task.base import Task

@@ -17,6 +17,7 @@ from lightning.pytorch import Callback, Trainer
 from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 
+from kdlab.batch import Batch
 from kdlab.module.base import Learner
 from kdlab.store.store import lines
 
@@ -66,7 +67,7 @@ def measure(learner: Learner, data: Any, fit: Callable[..., Trainer], teacher: i
         "teacher": teacher,
     }
     first = next(iter(data.train_dataloader()))
-    token = reading(learner.model, len(first), first.length)
+    token = reading(learner.model, first)
     warm = meter.seconds[1:] or meter.seconds
     return Cost(float(np.mean(warm)), token, {name: count for name, count in memory.items() if count})
 
@@ -82,22 +83,18 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def reading(model: nn.Module, rows: int, length: int) -> float:
-    """Seconds that one thread computes for a model to read a token of a batch; the second reading counts.
-
-    Args:
-        rows, length: of the batch.
-    """
-    ids = torch.zeros(rows, length, dtype=torch.long)
+def reading(model: nn.Module, batch: Batch) -> float:
+    """Seconds that one thread computes for a model to read a position of a batch, or a row where rows have no
+    positions; the second reading counts."""
     training = model.training
     with one_thread(), torch.inference_mode():
         model.eval()
         for _ in range(2):
             start = time.process_time()
-            model(input_ids=ids, attention_mask=torch.ones_like(ids))
+            model(**batch.inputs)
             seconds = time.process_time() - start
     model.train(training)
-    return seconds / (rows * length)
+    return seconds / (len(batch) * max(1, batch.length))
 
 
 def wall(seconds: float, threads: int) -> float:

@@ -7,7 +7,7 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from kdlab.artifact.chain import asks_a_teacher
 from kdlab.artifact.find import places
 from kdlab.artifact.run import read_done
 from kdlab.artifact.trained import Trained, named
+from kdlab.batch import Batch
 from kdlab.config import build
 from kdlab.config.job import Job
 from kdlab.config.node import as_plain
@@ -241,12 +242,12 @@ class Examination:
             self.teaching[key] = base
         return prepared
 
-    def _first(self, job: Job, measured: cost.Cost, data: Any, shape: Sequence[int], stored: bool) -> dict[str, float]:
+    def _first(self, job: Job, measured: cost.Cost, data: Any, batch: Batch, stored: bool) -> dict[str, float]:
         """Seconds of one thread for what all runs need once: teachers that are trained first, and the teacher's pass.
 
         Args:
             measured: of the learner of ``job``.
-            shape: rows and length of a batch.
+            batch: of the data, on which the teachers are timed.
             stored: whether the teacher's answers are stored.
         """
         training, passing = 0.0, 0.0
@@ -257,7 +258,8 @@ class Examination:
             (place, node), asker = waiting.pop(), jobs.pop()
             found, folder = self.models.wanted(asker, place, node), self.models.taught(asker, place, node)
             trained = named(str(folder), self.folder, Trust.of(asker.cfg))
-            token = cost.reading(trained.model, *shape)
+            view = data.read_by(trained.weights)
+            token = cost.reading(trained.model, batch if view is data else view.again(batch))
             passing += token * _tokens(data) if stored and asker is job else 0.0
             if isinstance(found, Trained) or found.folder in seen:
                 continue
@@ -300,9 +302,8 @@ class Examination:
         validated = cost.validations(batches, plain, steps) * _tokens(data, "val") + _tokens(data, "test")
         parts = {"student" if "student" in job.cfg else "model": steps * measured.step + validated * measured.token}
         batch = next(iter(part.train_dataloader()))
-        shape = (len(batch), batch.length)
         with computing(job.cfg.trainer.precision):
-            once = self._first(job, measured, data, shape, bool(store))
+            once = self._first(job, measured, data, batch, bool(store))
         threads = job.cfg.cluster.threads or torch.get_num_threads()
         left = self.beyond + sum(read_done(one) is None for one in folders(self.points))
         parts, once = ({name: cost.wall(value, threads) for name, value in some.items()} for some in (parts, once))

@@ -7,14 +7,17 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from kdlab.batch import Batch
 from kdlab.error import UserError
 from kdlab.loss.balance.base import Balance
 from kdlab.loss.balance.none import Plain
+from kdlab.loss.chunk import summed
 from kdlab.loss.term import Side, Term, enough_classes
 from kdlab.outcome import Bernoulli, Choice, Outcome, Real
 from kdlab.output import Output
 from kdlab.precision import exact
 from kdlab.schedule.base import Schedule, at, at_rows, bounds, positive, said
+from kdlab.task.base import Task
 from kdlab.top_k import checked, place
 
 RESERVED = {"supervised", "alpha", "temperature"}
@@ -221,6 +224,23 @@ class Objective(nn.Module):
     def labels(self, student: Output, teacher: Output | None, progress: float) -> Output:
         """The student's output as the labels look at it: rows count by what alpha leaves to their labels."""
         return student.weighed(1 - at_rows(self.alpha, progress, teacher))[0]
+
+    def step(
+        self, task: Task, student: Output, teacher: Output | None, batch: Batch, progress: float
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The total of one batch and its parts, as :meth:`forward` returns them, with the task's loss on the labels.
+
+        Where ``task.chunk`` is set, the logits of so many positions are in memory at a time.
+
+        Args:
+            student, teacher: what both models return for the batch; no teacher where :attr:`needs_teacher` is False.
+        """
+
+        def part(student: Output, teacher: Output | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+            supervised = task.supervised(self.labels(student, teacher, progress), batch)
+            return self(supervised, student, teacher, progress)
+
+        return summed(part, task.chunk, student, *([] if teacher is None else [teacher]))
 
     @exact()
     def forward(

@@ -18,9 +18,9 @@ from kdlab.direction import declared
 from kdlab.error import UserError
 from kdlab.freeze.apply import apply, changes, parameter_groups, prepare, select, trainable_table
 from kdlab.freeze.base import Freeze
+from kdlab.loss.chunk import parts
 from kdlab.loss.rates import settled
 from kdlab.model.shard import gather, split, splits, twin
-from kdlab.module.chunk import parts
 from kdlab.module.reader import Reader, Whole
 from kdlab.output import Output
 from kdlab.penalty.base import Penalty

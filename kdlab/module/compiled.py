@@ -12,6 +12,7 @@ from torch import nn
 from torch._dynamo.exc import TorchDynamoException
 from torch._inductor import cpp_builder
 from torch._inductor.exc import InductorError
+from transformers import PreTrainedModel
 
 from kdlab.batch import Batch
 from kdlab.error import UserError
@@ -46,11 +47,9 @@ class Compiled(Reader):
         self.watch = Watch(model, taps)
         self._hooks = contextlib.ExitStack()
         self._hooks.enter_context(self.watch.hung())
-        device = next((one.device for one in model.parameters()), torch.device("cpu"))
-        text = torch.ones(2, 4, dtype=torch.long, device=device)
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            # transformers hangs hooks of its own in the first pass that needs them
-            self.watch.run(input_ids=text, attention_mask=text)
+        if isinstance(model, PreTrainedModel):  # transformers adds hooks of its own in the first pass that needs them
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                self.watch.run(**{name: value.to(model.device) for name, value in model.dummy_inputs.items()})
         # a graph break would silently leave parts uncompiled
         self.watch.run = torch.compile(self.watch.forward, dynamic=True, fullgraph=True, backend=backend)
 

@@ -7,8 +7,8 @@ from typing import final
 from torch import Tensor
 
 from kdlab.batch import Batch
+from kdlab.loss.chunk import summed
 from kdlab.module.base import Learner
-from kdlab.module.chunk import summed
 
 
 @final

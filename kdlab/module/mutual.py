@@ -123,7 +123,7 @@ class Mutual(Taught):
         total, values = self._learn("", said, batch)
         others = {name: self._learn(name, said, batch)[0] for name in self.peers}
         self.tell({f"train/{name}/loss": value for name, value in others.items()}, batch)
-        return self.learned((total, values), batch) + sum(others.values())
+        return self.learned(total, values, batch) + sum(others.values())
 
     def _learn(self, name: str, said: dict[str, Output], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The objective of one model, in the mean over what it learns from; the student's name is empty."""

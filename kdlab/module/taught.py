@@ -14,11 +14,11 @@ from kdlab.batch import Batch
 from kdlab.direction import declared
 from kdlab.error import UserError
 from kdlab.freeze.base import Freeze
+from kdlab.loss.chunk import parts
 from kdlab.loss.objective import Objective
 from kdlab.metric.fidelity import fidelity
 from kdlab.model.shard import split
 from kdlab.module.base import Learner
-from kdlab.module.chunk import parts
 from kdlab.output import Output
 from kdlab.schedule.base import Schedule, held
 from kdlab.task.base import Task
@@ -84,9 +84,8 @@ class Taught(Learner, ABC):
     def extra_groups(self) -> list[dict[str, Any]]:
         return self.loss.groups
 
-    def learned(self, result: tuple[Tensor, dict[str, Tensor]], batch: Batch) -> Tensor:
-        """Log what the objective gave for a batch, and hand its total on."""
-        total, values = result
+    def learned(self, total: Tensor, values: dict[str, Tensor], batch: Batch) -> Tensor:
+        """Log the loss of a batch and its parts, and return the loss."""
         named: dict[str, Tensor | float] = {"train/loss": total}
         named |= {f"train/loss/{name}": value for name, value in values.items()}
         named |= {f"train/schedule/{name}": value for name, value in self.loss.current(self.progress).items()}

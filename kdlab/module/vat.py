@@ -71,7 +71,8 @@ class Vat(Taught):
         with moved(self.embedding[0], self.adversary(batch)):
             nearby = self.task.read(self.model, batch, self.loss.taps["student"])
         supervised = self.task.supervised(self.loss.labels(student, teacher, self.progress), batch)
-        return self.learned(self.loss(supervised, nearby, teacher, self.progress), batch)
+        total, parts = self.loss(supervised, nearby, teacher, self.progress)
+        return self.learned(total, parts, batch)
 
     def adversary(self, batch: Batch) -> Tensor:
         """``[B, L, D]``, of norm epsilon a row: where a small step moves the distribution most; without dropout."""

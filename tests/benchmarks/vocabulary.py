@@ -19,9 +19,9 @@ from statistics import median
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from kdlab.loss.chunk import summed
 from kdlab.loss.logit.top_k_kl import TopKKL
 from kdlab.loss.objective import Objective
-from kdlab.module.chunk import summed
 from kdlab.output import Output
 from kdlab.store.inference import largest
 from kdlab.task.causal_lm import CausalLM

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from kdlab.doctor.cost import planned, reading, stored, unmeasured, validations, wall
 from kdlab.store.build import TargetChunk, open_or_build
+from tests.batches import text
 
 
 class Counting(BoringModel):
@@ -107,7 +108,8 @@ def test_reading_a_longer_batch_costs_tokens_and_leaves_the_model_as_it_was():
             assert not self.training
 
     threads, model = torch.get_num_threads(), Slow().train()
-    assert reading(model, 3, 5) >= 0
+    ids = torch.zeros(3, 5, dtype=torch.long)
+    assert reading(model, text({"input_ids": ids, "attention_mask": torch.ones_like(ids)})) >= 0
     assert Slow.calls == [(3, 5), (3, 5)]
     assert model.training
     assert torch.get_num_threads() == threads

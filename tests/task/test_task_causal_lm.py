@@ -12,9 +12,9 @@ from transformers import BertConfig, BertLMHeadModel, GPT2Config, GPT2LMHeadMode
 
 from kdlab.config import conf
 from kdlab.error import UserError
+from kdlab.loss.chunk import summed
 from kdlab.loss.logit.kl import KL
 from kdlab.loss.objective import Objective
-from kdlab.module.chunk import summed
 from kdlab.outcome import Choice, Outcome, Tokens
 from kdlab.output import Output
 from kdlab.task.causal_lm import CausalLM
