@@ -17,7 +17,11 @@ if TYPE_CHECKING:
 Directions = Mapping[str, bool | None]
 MODES = {True: "max", False: "min"}
 RECORD = "higher_is_better"  # the key of done.json with the declarations of a run
-EVERYWHERE: dict[str, bool | None] = {"loss": False, "accuracy": True}  # where nobody declares anything else
+PRIMARIES = "primary"  # that with the primary metric of each evaluator; the run is for the first one
+COLUMNS = "columns"  # that with the metrics of a split that tables show
+SHARES = "share"  # that with the metrics that are a mean of 0 and 1 over rows
+PRIMARY = "primary"  # as a monitor: the metric that the run is for, which its first evaluator names
+EVERYWHERE: dict[str, bool | None] = {"loss": False, "accuracy": True, PRIMARY: True}  # where nothing is declared
 RUN: dict[str, bool | None] = {"seconds": False}  # of a run as a whole
 
 

@@ -91,13 +91,14 @@ def test_data_freezing_and_metric_of_the_guide_train(mine, fresh, tiny, kdlab, t
         (tmp_path / "texts" / label).mkdir(parents=True, exist_ok=True)
         (tmp_path / "texts" / label / f"{number}.txt").write_text(text)
     words = [word for word in tiny["finetune"] if not word.startswith(("datamodule=", "datamodule.path=", "freeze"))]
-    words += ["datamodule=folders", f"datamodule.root={tmp_path / 'texts'}", "freeze=unfreeze_top", "metric=recall"]
+    words += ["datamodule=folders", f"datamodule.root={tmp_path / 'texts'}", "freeze=unfreeze_top"]
+    words += ["metric=[recall,saliency]", "transform=[prune]"]
     words += ["callback.checkpoint.monitor=val/recall_macro", "trainer.max_epochs=2", "logger=none"]
     code, _, err = kdlab("finetune", "--config-dir", str(mine / "conf"), *words)
     assert code == 0, err
     (run,) = (path.parent for path in tmp_path.rglob("done.json"))
     metrics = json.loads((run / "metrics.json").read_text())
-    assert 0 <= metrics["test/recall_macro"] <= 1
+    assert 0 <= metrics["test/recall_macro"] <= 1 and metrics["test/saliency"] > 0
     assert metrics["model/trainable_parameters"] < metrics["model/parameters"]
 
 

@@ -13,11 +13,12 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from kdlab.config.stored import write
@@ -66,20 +67,28 @@ class Run:
         write_json(path, read_json(path, "rerun=true begins the run again", dict) | known)
 
     def finish(
-        self, value: float | None, metric: str, seconds: float, metrics: Mapping[str, float], directions: Directions
+        self,
+        value: float | None,
+        metric: str,
+        seconds: float,
+        metrics: Mapping[str, float],
+        directions: Directions,
+        named: Mapping[str, Sequence[str]] = MappingProxyType({}),
     ) -> None:
         """``metrics.json``, then ``done.json``: last and atomically, so that it exists only where all else does.
 
         Args:
             value, metric: the primary metric, which chose the weights.
             directions: whether more is better, by metric, see :mod:`kdlab.direction`.
+            named: metrics by what the evaluators say of them, see :attr:`kdlab.metric.base.Evaluators.named`.
         """
         finite = {name: float(number) for name, number in sorted(metrics.items()) if _finite(number)}
         write_json(self.folder / "metrics.json", finite)
         for place in (self.folder, *(path for path in self.folder.iterdir() if path.is_dir())):
             sync(place)  # the names of all that done.json stands for
-        done = {"state": "finished", "value": value, "metric": metric, "seconds": round(seconds, 3)}
-        write_json(self.folder / "done.json", done | {RECORD: dict(sorted(directions.items())), "finished_at": now()})
+        done: dict[str, Any] = {"state": "finished", "value": value, "metric": metric, "seconds": round(seconds, 3)}
+        done |= {RECORD: dict(sorted(directions.items())), **named, "finished_at": now()}
+        write_json(self.folder / "done.json", done)
         sync(self.folder)
 
     def fail(self, error: BaseException) -> None:

@@ -12,7 +12,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint as LightningCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
 
-from kdlab.direction import mode
+from kdlab.direction import PRIMARY, mode
 from kdlab.error import UserError
 from kdlab.file import full, make_folder, put, sync
 from kdlab.logger.history import FILE
@@ -50,7 +50,7 @@ class Checkpoint(LightningCheckpoint):
 
     Args:
         folder: the run directory.
-        monitor: the metric that decides; None: there is no best.ckpt.
+        monitor: the metric that decides; ``primary``: that of the run's first evaluator; None: there is no best.ckpt.
         mode: ``max`` or ``min``: whether more or less is better; None: as the metric declares.
         every_n_steps: optimizer steps between two writes of last.ckpt within an epoch; 0: only after each epoch.
         keep_optimizer: whether last.ckpt of a finished run keeps the state of the optimizer; see :meth:`finish`.
@@ -61,7 +61,7 @@ class Checkpoint(LightningCheckpoint):
     def __init__(
         self,
         folder: Path,
-        monitor: str | None = "val/accuracy",
+        monitor: str | None = PRIMARY,
         mode: Direction | None = None,
         every_n_steps: Whole = 0,
         keep_optimizer: bool = False,
@@ -104,6 +104,7 @@ class Checkpoint(LightningCheckpoint):
         if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
             trainer.strategy.checkpoint_io = Synced()
         if self.monitor is not None:
+            self.monitor = followed(self.monitor, trainer, pl_module)
             self.mode = mode(self.monitor, self.mode, getattr(pl_module, "directions", {}), "callback.checkpoint.mode")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -185,6 +186,14 @@ class Checkpoint(LightningCheckpoint):
         if trainer.is_global_zero:
             put(temporary, self.best)
         trainer.strategy.barrier()
+
+
+def followed(monitor: str, trainer: pl.Trainer, learner: pl.LightningModule) -> str:
+    """The metric that a monitor names: ``primary`` is the one that the run is for."""
+    if monitor != PRIMARY:
+        return monitor
+    primary: Any = learner.primary
+    return str(primary(getattr(trainer.datamodule, "scored", True)))  # type: ignore[attr-defined]
 
 
 def complete(learner: pl.LightningModule) -> bool:

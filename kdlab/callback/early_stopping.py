@@ -7,7 +7,8 @@ from typing import Any, final
 import lightning.pytorch as pl
 from lightning.pytorch.trainer.states import TrainerFn
 
-from kdlab.callback.checkpoint import complete
+from kdlab.callback.checkpoint import complete, followed
+from kdlab.direction import PRIMARY
 from kdlab.schedule.patience import Patience
 from kdlab.value import Direction, NonNegative, Whole
 
@@ -25,7 +26,7 @@ class EarlyStopping(pl.Callback):
 
     def __init__(
         self,
-        monitor: str = "val/accuracy",
+        monitor: str = PRIMARY,
         mode: Direction | None = None,
         patience: Whole = 3,
         min_delta: NonNegative = 0.0,
@@ -51,6 +52,7 @@ class EarlyStopping(pl.Callback):
         self.patience.mode = mode
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        self.monitor = followed(self.monitor, trainer, pl_module)
         self.patience.direct(getattr(pl_module, "directions", {}))
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -92,7 +92,8 @@ class Progress(ProgressBar):
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         names = [getattr(one, "monitor", None) for one in trainer.checkpoint_callbacks]
-        name = next(filter(None, names), "val/accuracy")
+        own: Any = getattr(pl_module, "primary", str)
+        name = next(filter(None, names), None) or own()
         if name in trainer.callback_metrics:
             self.reached = f"{name} {float(trainer.callback_metrics[name]):.3f}"
         self.drawn = 0.0
@@ -100,7 +101,8 @@ class Progress(ProgressBar):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._write(trainer)
         known = trainer.callback_metrics
-        shown = [name for name in ("train/loss", "val/loss", "val/accuracy", "val/perplexity") if name in known]
+        own: Any = getattr(pl_module, "primary", str)
+        shown = [name for name in ("train/loss", "val/loss", own()) if name in known]
         self._tell(trainer, "".join(f"  {name} {float(known[name]):.4g}" for name in shown))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from omegaconf import DictConfig, OmegaConf
 
 from kdlab.command.runs import chosen
-from kdlab.config.direction import higher_is_better
+from kdlab.config.direction import columns, higher_is_better
 from kdlab.direction import gathered
 from kdlab.error import UserError
+from kdlab.report.column import tested
 from kdlab.report.setting import flatten, is_number, swept
 
 
@@ -24,7 +25,7 @@ def main(cfg: DictConfig) -> None:
 def run(
     outputs: str,
     select: str | Sequence[str] | None,
-    by: str,
+    by: str | None,
     cost: str,
     title: str | int | None,
     project: str,
@@ -37,6 +38,7 @@ def run(
     from kdlab.logger.server import NoServerError, Server, address, key
 
     found = chosen(outputs, select)
+    by = tested(found) if by is None else by
     measured = sorted({name for record in found for name in record.metrics})
     for word, name in (("by", by), ("cost", cost)):
         if measured and name not in measured:
@@ -55,7 +57,7 @@ def run(
         metric=by,
         cost=cost,
         less=higher_is_better(by, gathered(record.done for record in found)) is False,
-        curves=curves(sorted({name for record in found for name in record.history})),
+        curves=curves(sorted({name for record in found for name in record.history}), columns(r.done for r in found)),
         measured=tuple(dict.fromkeys([name for name in (by, cost) if name in measured] + measured)),
     )
     if not push:

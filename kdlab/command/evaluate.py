@@ -14,8 +14,6 @@ import numpy as np
 import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 from torch import Tensor, nn
 
 from kdlab.artifact import select
@@ -33,23 +31,17 @@ from kdlab.loss.chunk import parts
 from kdlab.meter import Meter
 from kdlab.metric.causal_lm import causal_lm
 from kdlab.metric.cost import LENGTH, latency, macs, parameters, throughput
+from kdlab.metric.measure import measure
 from kdlab.metric.report import report
+from kdlab.report.evaluation import COLUMNS, show
 from kdlab.store.inference import run_inference, tensor
 from kdlab.store.store import Store, opened
 from kdlab.task.base import Task
-from kdlab.text import one_line
 
 SPLITS = ("train", "val", "test")
 TIMED = 6  # batches, spread evenly, that say how many rows a second a model reads
 FEW = 8  # rows of a language model's batch
 ALL = 2**30  # positions
-LONG = 30  # classes that are printed
-WIDE = 12  # classes whose confusions are printed as columns
-COLUMNS = {
-    "accuracy": "accuracy", "perplexity": "perplexity", "f1_macro": "F1 macro", "ece": "ECE", "agreement": "agreement",
-    "parameters": "parameters", "macs": "multiply-adds", "size_mb": "MB", "latency_ms": "ms a row",
-    "rows_per_second": "rows/s",
-}  # fmt: skip
 
 
 def main(cfg: DictConfig) -> Path:
@@ -62,7 +54,7 @@ def main(cfg: DictConfig) -> Path:
         raise UserError(f"split={cfg.split} is unknown: choose one of {', '.join(SPLITS)}")
     outputs = Path(cfg.outputs)
     subject = named(cfg.run, outputs, Trust.of(cfg))
-    stored = subject.trust.read(subject.folder)
+    stored = _stored_config(subject)
     task = build.make_a(Task, stored.task)
     data = _data(cfg, stored, subject, task)
     task = build.task(stored, data)
@@ -86,6 +78,7 @@ def main(cfg: DictConfig) -> Path:
         )
     results: dict[str, dict[str, Any]] = {}
     choices: dict[str, Tensor] = {}
+    known: dict[str, tuple[nn.Module | None, list[Batch], Tensor]] = {}
     target = torch.cat([_labels(task, batch) for batch in batches])
     for one in _contenders(cfg, stored, subject, task, data):
         own = batches if one.view is None else [one.view.again(batch).original for batch in batches]
@@ -96,6 +89,7 @@ def main(cfg: DictConfig) -> Path:
             if logits is None:
                 logits = predict(task, one.known, own, (one.view or data).lengths, one.name)
             results[one.name], choices[one.name] = classes(task, logits, target, list(data.labels))
+            known[one.name] = one.model, own, logits
         if one.model is not None:
             row, some = (one.view or data).processor.example(LENGTH), own[:: -(-len(own) // TIMED)]
             results[one.name] |= parameters(one.model) | latency(one.model, row, cfg.repeats)
@@ -103,6 +97,7 @@ def main(cfg: DictConfig) -> Path:
     if "teacher" in choices:
         for name, result in results.items():
             result["agreement"] = float((choices[name] == choices["teacher"]).float().mean())
+    more = _evaluated(stored, task, data, known, results)
     folder = outputs / "evaluate" / _place(cfg, subject)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(
@@ -110,10 +105,38 @@ def main(cfg: DictConfig) -> Path:
         {"run": subject.id, "split": cfg.split, "rows": count, "labels": list(data.labels), "models": results},
     )
     console = Console(record=True, width=120)
-    _print(console, f"{subject.id} on {cfg.split}, {count:,} rows", results, list(data.labels))
+    show(console, f"{subject.id} on {cfg.split}, {count:,} rows", results, list(data.labels), more)
     write_text(folder / "report.txt", console.export_text())
     print(f"written to {folder}")
     return folder
+
+
+def _stored_config(subject: Trained) -> DictConfig:
+    """The run's config, with its evaluators where these may be read."""
+    try:
+        return subject.trust.read(subject.folder, "metric")
+    except UserError as problem:
+        config = subject.trust.read(subject.folder)
+        print(f"the run's own metrics are left out: {problem}", flush=True)
+        return config
+
+
+def _evaluated(
+    stored: DictConfig,
+    task: Task,
+    data: Any,
+    known: dict[str, tuple[nn.Module | None, list[Batch], Tensor]],
+    results: dict[str, dict[str, Any]],
+) -> list[str]:
+    """Add what the run's evaluators measure of each model that is not in its report; the primary ones of these."""
+    if "metric" not in stored or not known:
+        return []
+    evaluators = build.evaluators(stored.metric, task, data.labels)
+    teacher = known["teacher"][2] if "teacher" in known else None
+    for name, (model, batches, logits) in known.items():
+        found = measure(evaluators, task, data, model, batches, logits, teacher)
+        results[name] = found | results[name]
+    return [name for name in evaluators.primaries() if name not in COLUMNS and name.split("/")[-1] not in COLUMNS]
 
 
 @dataclass(frozen=True)
@@ -269,9 +292,9 @@ def _stored(outputs: Path, name: str, teacher: Trained | None, data: Any) -> Sto
 
 
 def _labels(task: Task, batch: Batch) -> Tensor:
-    """The labels of a batch, one for each prediction."""
-    label = batch.target["label"]
-    return label if task.unit == "row" or batch.tokens is None else label[batch.tokens]
+    """The labels of a batch, one for each prediction; of a task that does not look at them, as they are."""
+    label, by_row = batch.target["label"], task.unit == "row" or not task.uses_labels
+    return label if by_row or batch.tokens is None else label[batch.tokens]
 
 
 def _rows(batches: list[Batch]) -> int:
@@ -315,57 +338,6 @@ def _place(cfg: DictConfig, subject: Trained) -> str:
 def _slices(batches: list[Batch]) -> list[Batch]:
     """The same rows in batches of a few, whose logits over a vocabulary fit into memory."""
     return [batch.rows(slice(start, start + FEW)) for batch in batches for start in range(0, len(batch), FEW)]
-
-
-def _print(console: Console, title: str, results: dict[str, dict[str, Any]], labels: list[str]) -> None:
-    table = Table(title=Text(one_line(title)))
-    table.add_column("")
-    shown = [key for key in COLUMNS if key == "agreement" or any(key in result for result in results.values())]
-    for key in shown:
-        table.add_column(COLUMNS[key], justify="right")
-    for name, result in results.items():
-        table.add_row(name, *[_number(result.get(key)) for key in shown])
-    console.print(table)
-    if "untrained" in results:
-        console.print(Text("untrained: the same model before its training, with the weights that it begins with"))
-    own = results.get("distilled") or results["trained"]
-    if "class" in own:
-        _print_classes(console, own, labels)
-
-
-def _print_classes(console: Console, own: dict[str, Any], labels: list[str]) -> None:
-    """The scores of each class, and what its rows are taken for where that is not too wide; of many, the worst."""
-    order, title = list(range(len(labels))), "per class"
-    if len(labels) > LONG:
-        found = [own["class"][label] for label in labels]
-        order = sorted(order, key=lambda at: (not found[at]["support"], found[at]["f1"]))[:LONG]
-        title = f"the {LONG} of {len(labels)} classes with the lowest F1"
-    per_class = Table(title=title)
-    several = "confusion" in own and isinstance(own["confusion"][0][0], list)
-    names = ["no", "yes"] if several else labels if len(labels) <= WIDE else []
-    for title in ("label", "precision", "recall", "F1", "support", *[f"predicted {label}" for label in names]):
-        per_class.add_column(Text(one_line(title)), justify="left" if title == "label" else "right")
-    for index in order:
-        row, counts = own["class"][labels[index]], own["confusion"][index] if names else []
-        cells = [_number(row[key]) for key in ("precision", "recall", "f1", "support")]
-        counts = [sum(column) for column in zip(*counts, strict=True)] if several else counts
-        per_class.add_row(Text(one_line(labels[index])), *cells, *[str(count) for count in counts])
-    console.print(per_class)
-    if len(labels) > WIDE and not several:
-        for true, predicted, rows in own["mistakes"][:WIDE]:
-            console.print(Text(one_line(f"{rows} of {true} were predicted as {predicted}")))
-
-
-def _number(value: float | None) -> str:
-    if value is None:
-        return "-"
-    return (
-        f"{value:,.0f}"
-        if value >= 1000 or float(value).is_integer()
-        else f"{value:.3f}"
-        if value < 10
-        else f"{value:.1f}"
-    )
 
 
 def interrupted(words: list[str]) -> str:

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from kdlab.command.runs import chosen, writable
 from kdlab.error import UserError
+from kdlab.report.column import tested
 from kdlab.report.compare import company
 from kdlab.report.page import page
 from kdlab.report.read import records
@@ -23,13 +24,19 @@ def main(cfg: DictConfig) -> Path:
 
 
 def run(
-    outputs: str, select: str | Sequence[str] | None, file: str | None, by: str, title: str | int | None, open: bool
+    outputs: str,
+    select: str | Sequence[str] | None,
+    file: str | None,
+    by: str | None,
+    title: str | int | None,
+    open: bool,
 ) -> Path:
     """The same with plain arguments; they are explained in conf/report.yaml."""
     if file is None:
         raise UserError("file is null, but a report is a page: name it, such as file=report.html")
     found = chosen(outputs, select)
     beside = company(found, records(Path(outputs).absolute())) if select is not None else []
+    by = tested(found) if by is None else by
     measured = sorted({name for record in found if record.state == "finished" for name in record.metrics})
     if measured and by not in measured:
         raise UserError(f"by={by}: none of the {len(found)} runs measured it; they have {', '.join(measured)}.")

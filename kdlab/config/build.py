@@ -21,6 +21,7 @@ from kdlab.datamodule.data import Data
 from kdlab.error import UserError
 from kdlab.freeze.apply import scales_at, select
 from kdlab.freeze.base import Freeze
+from kdlab.metric.base import Evaluator, Evaluators, Scores
 from kdlab.outcome import Bernoulli
 from kdlab.schedule.base import Schedule, bounds
 from kdlab.task.base import Task
@@ -234,25 +235,46 @@ def student(cfg: DictConfig, task: Task, data: Any, teacher: nn.Module | None) -
     return model(cfg.student, task, data, teacher=teacher)
 
 
-def metric(node: DictConfig, task: Task, labels: Sequence[str] = ("no", "yes")) -> Any:
-    """What is measured on a split.
+def evaluators(nodes: DictConfig, task: Task, labels: Sequence[str] = ("no", "yes")) -> Evaluators:
+    """What is measured on the splits: the list ``metric``.
 
     Raises:
-        UserError: it does not fit the task.
+        UserError: one does not fit the task, or two measure something of the same name.
     """
+    return Evaluators({name: _evaluator(name, node, task, labels) for name, node in metric_nodes(nodes).items()})
+
+
+def metric_nodes(nodes: DictConfig) -> dict[str, DictConfig]:
+    """The nodes of the list ``metric``, by name; an option of one's own may be one without a name."""
+    if "_target_" not in nodes:
+        return {str(name): node for name, node in nodes.items() if node is not None}
+    if others := [str(name) for name in nodes if OmegaConf.is_dict(nodes[name]) and "_target_" in nodes[name]]:
+        raise UserError(
+            f"metric has {nodes._target_} beside {', '.join(others)}: in a list the option's settings stand under a "
+            "name, so write NAME: above them in its YAML, and indent them"
+        )
+    return {str(nodes._target_).rpartition(".")[2]: nodes}
+
+
+def _evaluator(name: str, node: DictConfig, task: Task, labels: Sequence[str]) -> Evaluator:
     takes = inspect.signature(get_object(node._target_)).parameters
     given = {"labels": list(labels), "multi_label": isinstance(task.outcome, Bernoulli)}
-    classes = "labels" in takes
-    if classes != task.uses_labels:
-        mine, other = ("classification", "causal_lm")[:: 1 if task.uses_labels else -1]
-        raise UserError(f"metric={other} does not measure what task={task.kind} predicts: add metric={mine}")
-    found = make(node, **{name: given[name] for name in given if name in takes}) if classes else make(node)()
+    given = {key: value for key, value in given.items() if key in takes}
+    found = make(node, **given)
+    if isinstance(found, Evaluator):
+        return found
+    if ("labels" in takes) != task.uses_labels:
+        fitting = "classification" if task.uses_labels else "causal_lm"
+        raise UserError(
+            f"metric={name} does not measure what task={task.kind} predicts: add metric=[{fitting},fidelity]"
+        )
+    found = found() if node.get("_partial_") and not given else found
     if not isinstance(found, MetricCollection):
         raise UserError(
             f"{node._target_} returns a {type(found).__name__}, but metric needs a torchmetrics.MetricCollection: "
-            "put it into one, by name"
+            "put it into one, by name, or write an Evaluator of kdlab.metric.base"
         )
-    return found
+    return Scores(found)
 
 
 def transforms(cfg: DictConfig) -> Transforms:

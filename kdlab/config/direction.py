@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from functools import cache
+from typing import TYPE_CHECKING, Any
 
-from kdlab.direction import RUN, Directions, declaration, declared, declared_for
+from kdlab.direction import COLUMNS, PRIMARIES, RUN, SHARES, Directions, declaration, declared, declared_for
+
+if TYPE_CHECKING:
+    from kdlab.metric.base import Evaluators
 
 
 def higher_is_better(name: str, recorded: Directions | None = None) -> bool | None:
@@ -45,3 +50,44 @@ def installed() -> dict[str, bool | None]:
     for metrics in (causal_lm(), classification(["no", "yes"]), fidelity(Categorical())):
         found |= declared(metrics)
     return found | RUN
+
+
+def primaries(records: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The primary metrics of runs without their split, that of the first evaluator first.
+
+    Args:
+        records: what each ``done.json`` holds.
+    """
+    return _recorded(records, PRIMARIES)
+
+
+def columns(records: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The metrics of a split, without it, that tables of runs have columns for."""
+    return _recorded(records, COLUMNS)
+
+
+def shares(records: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The metrics, without their split, that are a mean of 0 and 1 over rows."""
+    return _recorded(records, SHARES)
+
+
+def _recorded(records: Iterable[Mapping[str, Any]], key: str) -> list[str]:
+    """What runs recorded under a key, each name once; for those of before there were records, what kdlab's own say."""
+    found: dict[str, None] = {}
+    for done in records:
+        names = done.get(key)
+        if not isinstance(names, list):
+            kept = [str(done["metric"]).removeprefix("val/")] if key == PRIMARIES and done.get("metric") else []
+            names = [*kept, *_evaluators().named[key]]
+        found |= dict.fromkeys(str(name) for name in names)
+    return list(found)
+
+
+@cache
+def _evaluators() -> Evaluators:
+    """Those that a run has where nothing else is chosen."""
+    from kdlab.metric.base import Evaluators, Scores
+    from kdlab.metric.classification import classification
+    from kdlab.metric.fidelity import Fidelity
+
+    return Evaluators({"classification": Scores(classification(["no", "yes"])), "fidelity": Fidelity()})

@@ -28,7 +28,7 @@ from kdlab.error import UserError
 
 WHICH = ("run", "recipe", "model", "generations", "members", "peers")  # say which teacher; the rest, how it is read
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet", ".xlsx", ".gz")  # extensions of files of rows
-NAMED = ("callback", "logger", "transform")  # mappings of nodes by name
+NAMED = ("callback", "logger", "transform", "metric")  # mappings of nodes by name
 
 
 def look(

@@ -6,7 +6,7 @@ ROOT = {
     "seed": "Seed", "group": "str | int | None", "outputs": "str", "rerun": "bool", "reuse_frozen": "bool",
     "compile": "bool", "trust": "str | list[str]", "allow_overlap": "bool", "check": "bool", "download": "bool",
     "start": "str | int | None",
-    "select": "str | int | list[str | int] | None", "by": "str", "cost": "str", "title": "str | int | None",
+    "select": "str | int | list[str | int] | None", "by": "str | None", "cost": "str", "title": "str | int | None",
     "project": "Project", "entity": "Project | None", "push": "bool", "seconds": "Positive", "run": "str | int",
     "split": "Literal['train', 'val', 'test']", "baseline": "str | int | None", "repeats": "Count",
     "file": "str | None", "open": "bool", "sort": "str | None", "columns": "str | list[str] | None",

@@ -12,11 +12,10 @@ from torchmetrics.wrappers.abstract import WrapperMetric
 
 from kdlab.config import build
 from kdlab.config.direction import installed
-from kdlab.direction import MODES, declared, mode
+from kdlab.direction import MODES, PRIMARY, mode
 from kdlab.error import UserError
-from kdlab.metric.fidelity import fidelity
+from kdlab.metric.base import Evaluators, Scores
 from kdlab.module.mutual import Mutual
-from kdlab.outcome import Categorical
 
 
 def check(cfg: DictConfig) -> None:
@@ -30,14 +29,16 @@ def check(cfg: DictConfig) -> None:
         return
     known, names = directions(cfg), validated(cfg)
     for where, node in watchers:
+        followed = primary(cfg) if node.monitor == PRIMARY else node.monitor
         ours = str(node.get("_target_", "")).startswith("kdlab.")  # another's may watch what it logs itself
-        if ours and names is not None and node.monitor not in names and not str(node.monitor).startswith("train/loss"):
+        if ours and names is not None and followed not in names and not str(followed).startswith("train/loss"):
             raise UserError(
-                f"{where}.monitor={node.monitor} is not measured in validation: choose one of {', '.join(names)}"
+                f"{where}.monitor={node.monitor} is not measured in validation: choose one of "
+                + ", ".join([*names, PRIMARY])
                 + (", or null for no best.ckpt" if where == "callback.checkpoint" else "")
             )
         if "mode" in node and (ours or node.mode in MODES.values()):
-            mode(node.monitor, node.mode, known, f"{where}.mode")
+            mode(followed, node.mode, known, f"{where}.mode")
 
 
 def watching(node: DictConfig, where: str = "") -> Iterator[tuple[str, DictConfig]]:
@@ -52,26 +53,38 @@ def watching(node: DictConfig, where: str = "") -> Iterator[tuple[str, DictConfi
 
 def directions(cfg: DictConfig) -> dict[str, bool | None]:
     """Whether more is better of what a job measures, by name without its split."""
-    return installed() | declared(_metric(cfg))
+    return installed() | _measured(cfg).higher_is_better
+
+
+def primary(cfg: DictConfig) -> str:
+    """The validation metric that a job is for, where its rows have labels."""
+    found = _measured(cfg).primaries()
+    return f"val/{found[0]}" if found else "val/loss"
 
 
 def validated(cfg: DictConfig) -> list[str] | None:
     """What a job measures in validation; None where a metric names its values itself."""
-    metrics = _metric(cfg)
-    if any(isinstance(metric, WrapperMetric | MetricCollection) for metric in metrics.values()):
+    parts = dict(_measured(cfg).items())
+    collections = [one.metrics for one in parts.values() if isinstance(one, Scores)]
+    if any(isinstance(one, WrapperMetric | MetricCollection) for metrics in collections for one in metrics.values()):
         return None
-    own = list(declared(metrics))
-    names = [*own, "loss"]
-    if "loss" in cfg:
-        loss = build.make(cfg.loss)
-        if loss.terms and loss.needs_teacher:
-            names += list(declared(fidelity(Categorical())))
-            if get_object(cfg.module._target_) is Mutual:
-                peers = cfg.teacher.peers if "peers" in cfg.teacher else ["teacher"]
-                names += [f"{peer}/{name}" for peer in peers for name in own]
+    names = [name for one in parts.values() for name in one.higher_is_better] + ["loss"]
+    if _taught(cfg) and get_object(cfg.module._target_) is Mutual:
+        own = [name for one in parts.values() if not {"teacher"} & set(one.needs) for name in one.higher_is_better]
+        peers = cfg.teacher.peers if "peers" in cfg.teacher else ["teacher"]
+        names += [f"{peer}/{name}" for peer in peers for name in own]
     return [f"val/{name}" for name in names]
 
 
-def _metric(cfg: DictConfig) -> MetricCollection:
-    found: MetricCollection = build.metric(cfg.metric, build.make(cfg.task))
-    return found
+def _measured(cfg: DictConfig) -> Evaluators:
+    """The evaluators of a job that measure something in validation."""
+    found = build.evaluators(cfg.metric, build.make(cfg.task))
+    return found.chosen("val", without=() if _taught(cfg) else ("teacher",))
+
+
+def _taught(cfg: DictConfig) -> bool:
+    """Whether a job's student has a teacher."""
+    if "loss" not in cfg:
+        return False
+    loss = build.make(cfg.loss)
+    return bool(loss.terms) and bool(loss.needs_teacher)

@@ -49,6 +49,9 @@ def _rename(config: DictConfig) -> None:
     peft = config.get("peft")
     if isinstance(peft, DictConfig) and str(peft.get("_target_")).startswith("kdlab.peft."):
         peft._target_ = str(peft._target_).replace("kdlab.peft.", "kdlab.transform.", 1)
+    metric = config.get("metric")
+    if isinstance(metric, DictConfig) and str(metric.get("_target_")).startswith("kdlab.metric."):
+        config["metric"] = {str(metric._target_).rpartition(".")[2]: metric}
 
 
 def _texts(value: Any, key: str) -> Iterator[tuple[str, str]]:

@@ -30,7 +30,7 @@ from kdlab.fetch import in_cache
 
 PARTS = {  # of a run's config -> their config group
     "task": "task", "datamodule": "datamodule", "student": "model", "model": "model", "peft": "peft",
-    "transform": "transform",
+    "transform": "transform", "metric": "metric",
 }  # fmt: skip
 LAYERS, NUMBER = 2048, 2**31  # the most layers, and the largest number, that a stored config may ask for
 
@@ -61,8 +61,11 @@ class Trust:
         patterns = [cfg.trust] if isinstance(cfg.trust, str) else cfg.trust
         return cls(own, tuple(str(pattern) for pattern in patterns), bool(cfg.download))
 
-    def read(self, folder: Path) -> DictConfig:
+    def read(self, folder: Path, *more: str) -> DictConfig:
         """The parts of a run's config that its model and data are built from, and its seed.
+
+        Args:
+            more: further parts, such as ``metric``.
 
         Raises:
             UserError: it is damaged, names code that is not allowed, or asks for more than any model has.
@@ -79,7 +82,7 @@ class Trust:
             raise UserError(
                 f"{path} has no seed that is a whole number from 0 to 2^32 - 1; restore it or delete the run"
             )
-        kept = {name: plain[name] for name in ("task", "datamodule", role, "peft", "transform") if name in plain}
+        kept = {name: plain[name] for name in ("task", "datamodule", role, "peft", "transform", *more) if name in plain}
         for key, target in sorted(targets(kept), key=lambda named: named[0].count(".")):  # the outermost is named
             self._check(key, target, path)
         for key, value in _leaves(kept):

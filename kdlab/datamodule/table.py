@@ -72,7 +72,18 @@ class Table(Columns):
     separator: str | None = None
 
     def corpus(self) -> Corpus:
-        file = Path(local(self.path, self.download))
-        frame = read(file, self.path, self.encoding, self.separator).without_empty()
+        frame = self._frame()
         split = None if self.split_column is None else self.reading().splits(frame, self.split_column)
         return self.gathered(frame, split)
+
+    def column(self, name: str) -> list[Any]:
+        """The cells of a column by row id, empty rows left out, such as groups that a metric looks at.
+
+        Raises:
+            UserError: there is no such column.
+        """
+        return list(self._frame().column(name, "path"))
+
+    def _frame(self) -> Frame:
+        file = Path(local(self.path, self.download))
+        return read(file, self.path, self.encoding, self.separator).without_empty()

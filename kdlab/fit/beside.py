@@ -6,17 +6,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from glob import escape
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from kdlab import terminal
 from kdlab.artifact.run import read_done
 from kdlab.artifact.trained import teachers_of
-from kdlab.config.direction import higher_is_better
+from kdlab.config.direction import columns, higher_is_better, primaries
 from kdlab.config.identity import identity
 from kdlab.config.node import as_plain, made
 from kdlab.config.stored import read_config
 from kdlab.direction import gathered
 from kdlab.error import UserError
+from kdlab.metric.majority import OF
 from kdlab.report.read import Record, record
 
 MOST = 50  # runs of the same words that are looked into
@@ -24,13 +26,19 @@ MANY = 30  # runs of the same words, of which one may be the same but for its le
 OTHERS = ("loss", "teacher", "module", "stages", "start", "reuse_frozen", "compile")  # what a student alone lacks
 
 
-def compared(known: Mapping[str, float], own: str, beside: Mapping[str, Mapping[str, float]]) -> list[str]:
+def compared(
+    known: Mapping[str, float],
+    own: str,
+    beside: Mapping[str, Mapping[str, float]],
+    done: Mapping[str, Any] = MappingProxyType({}),
+) -> list[str]:
     """A small table: the test metrics of a run beside its teacher, other runs of the same student, and the majority.
 
     Args:
         known: metrics of the run, as in metrics.json.
         own: what to call its model.
         beside: metrics of other runs, by what to call them.
+        done: what the run's ``done.json`` holds.
 
     Example:
         >>> found = {"test/accuracy": 0.5, "teacher/test/accuracy": 0.75, "test/majority": 0.25}
@@ -40,26 +48,26 @@ def compared(known: Mapping[str, float], own: str, beside: Mapping[str, Mapping[
         teacher           0.750
         majority          0.250
     """
-    names = [name for name in known if name.startswith("test/") and name.count("/") == 1]
-    names = sorted(
-        set(names) - {"test/majority", "test/loss", "test/rows"}, key=lambda name: (name != "test/accuracy", name)
-    )
-    if "test/fidelity/agreement" in known:
-        names.append("test/fidelity/agreement")
+    shown, follows = [f"test/{name}" for name in columns([done])], primaries([done])[1:]
+    others = {name for name in known if name.startswith("test/") and name.count("/") == 1}
+    others -= {"test/majority", "test/loss", "test/rows", *shown}
+    first, *rest = [name for name in shown if name in known] or [""]
+    last = [name for name in rest if name.removeprefix("test/") in follows]
+    names = [name for name in (first, *sorted({*rest, *others} - {*last}), *last) if name]
     rows = {own: known}
     if taught := {name: known[f"teacher/{name}"] for name in names if f"teacher/{name}" in known}:
         rows["teacher"] = taught
     for name, values in beside.items():
-        rows[name] = {key: value for key, value in values.items() if not key.startswith("test/fid")}
+        rows[name] = {key: value for key, value in values.items() if key not in last}
     if "test/majority" in known:
-        rows["majority"] = {"test/accuracy": known["test/majority"]}
-    heads = [name if name == "test/accuracy" else name.rpartition("/")[2] for name in names]
+        rows["majority"] = {f"test/{OF}": known["test/majority"]}
+    heads = [name if name == names[0] else name.rpartition("/")[2] for name in names]
     corner = terminal.counted(int(known["test/rows"]), "test row") if "test/rows" in known else ""
-    first = max(len(corner), *map(len, rows))
-    lines = [f"{corner:<{first}}" + "".join(f"  {head:>6}" for head in heads)]
+    wide = max(len(corner), *map(len, rows))
+    lines = [f"{corner:<{wide}}" + "".join(f"  {head:>6}" for head in heads)]
     for row, values in rows.items():
         cells = (f"{values[name]:.3f}" if name in values else "" for name in names)
-        line = f"{row:<{first}}" + "".join(
+        line = f"{row:<{wide}}" + "".join(
             f"  {cell:>{max(len(head), 6)}}" for cell, head in zip(cells, heads, strict=True)
         )
         lines.append(line.rstrip())

@@ -78,8 +78,9 @@ class Voice:
         """Who teaches, and whether it was there."""
         for place, one in found.items():
             how = "trained now" if one.folder in self.trained else "found"
-            value = one.metrics.get("best/val/accuracy")
-            reached = "" if value is None else f", its val/accuracy {value:.3f}"
+            kept = str((read_done(one.folder) or {}).get("metric")) if (one.folder / "done.json").exists() else ""
+            value = one.metrics.get(f"best/{kept}")
+            reached = "" if value is None else f", its {kept} {value:.3f}"
             name = "" if len(found) == 1 else f"{place.rpartition('.')[2]}: "
             self._say("teacher", f"{name}{one_line(one.id)} ({how}{reached})")
 
@@ -154,11 +155,13 @@ class Voice:
 
     def _block(self, run: Run, known: Mapping[str, float]) -> list[str]:
         shown, beside = self._beside(run.folder, known)
-        lines = compared(shown, "student" if "student" in self.job.cfg else "model", beside)
+        own = "student" if "student" in self.job.cfg else "model"
+        lines = compared(shown, own, beside, run.done or {})
         size, latency = size_bytes(run.folder / "model") / 1e6, known.get("perf/latency_ms")
         speed = "" if latency is None else f"{latency:.2g} ms a row, "
         outputs = "" if Path(self.job.cfg.outputs) == Path("outputs") else f" outputs={self.job.cfg.outputs}"
-        reads_texts = "tokenizer" in self.job.cfg.datamodule and "test/perplexity" not in known
+        has_labels = (run.folder / "model" / "labels.json").exists()
+        reads_texts = "tokenizer" in self.job.cfg.datamodule and has_labels
         return [
             *lines,
             f"model  {near(run.folder / 'model')}  ({speed}{size:,.1f} MB)",

@@ -22,6 +22,7 @@ from kdlab.config import build, monitor
 from kdlab.config.direction import installed
 from kdlab.config.job import Job
 from kdlab.config.node import Node
+from kdlab.direction import PRIMARY
 from kdlab.error import UserError
 from kdlab.file import sha256, wanted, write_json
 from kdlab.fit import slot
@@ -101,7 +102,7 @@ def _train(job: Job, run: Run, voice: Voice) -> dict[str, float]:
             _tell_trainable(learner, journal)
             start += slot.wait()
             measured, metric, keeper = fit(job, run, learner, data, journal, others, voice)
-            directions = _directions(learner)
+            directions, named = _directions(learner), learner.evaluators["test"].named
             learner.model = save_finished(learner.transforms, learner.model, data.processor, run.folder / "model")
             if learner.task.uses_labels:
                 write_json(run.folder / "model" / "labels.json", list(data.labels))
@@ -114,7 +115,7 @@ def _train(job: Job, run: Run, voice: Voice) -> dict[str, float]:
             journal.produce(Source(run.id, weights, sha256(weights)))
     if keeper is not None:
         keeper.finish()
-    run.finish(known.get(f"best/{metric}"), metric, time.perf_counter() - start, known, directions)
+    run.finish(known.get(f"best/{metric}"), metric, time.perf_counter() - start, known, directions, named)
     return known
 
 
@@ -123,7 +124,7 @@ def _directions(learner: Learner) -> dict[str, bool | None]:
     found = dict(installed())
     for callback in learner.trainer.callbacks:  # type: ignore[attr-defined]
         found |= getattr(callback, "higher_is_better", {})
-    return found | learner.directions
+    return found | {name: more for name, more in learner.directions.items() if name != PRIMARY}
 
 
 def one_class(counts: Tensor | None, labels: Sequence[str]) -> str:

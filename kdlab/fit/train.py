@@ -20,6 +20,7 @@ from kdlab.callback.preemption import Preemption
 from kdlab.callback.prune import STORAGE, TRIAL, Prune
 from kdlab.config import build
 from kdlab.config.job import Job
+from kdlab.direction import PRIMARY
 from kdlab.error import UserError
 from kdlab.fit.display import Voice
 from kdlab.fit.rank import Companions
@@ -41,8 +42,6 @@ warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
 warnings.filterwarnings("ignore", message="The number of training batches")
 warnings.filterwarnings("ignore", message="The `srun` command is available")  # on a login node; cluster=slurm uses it
 
-AGREEMENT = "val/fidelity/agreement"
-
 
 def fit(
     job: Job, run: Run, learner: Learner, data: Any, journal: Journal, others: Companions, voice: Voice | None = None
@@ -57,7 +56,7 @@ def fit(
     """
     callbacks = build.several(job.cfg.callback, folder=run.folder)
     if not data.scored and learner.task.uses_labels:
-        _by_agreement(callbacks)
+        _without_labels(callbacks, learner)
     keeper = next((callback for callback in callbacks if isinstance(callback, Checkpoint)), None)
     callbacks.append(Preemption(keeper))
     callbacks += [Prune(run.folder)] if (run.folder / TRIAL).exists() and STORAGE in os.environ else []
@@ -102,19 +101,22 @@ def fit(
     tested = trainer.test(learner, datamodule=data, verbose=False)[0]
     learner.assemble()
     others.finish()
-    decides = keeper.monitor if keeper is not None and keeper.monitor else "val/accuracy"
+    decides = keeper.monitor if keeper is not None and keeper.monitor else learner.primary(data.scored)
     return measured | {name: float(value) for name, value in tested.items()}, decides, keeper
 
 
-def _by_agreement(callbacks: Sequence[Callback]) -> None:
-    """Let callbacks that follow a score follow the agreement with the teacher: no row has a label to score."""
+def _without_labels(callbacks: Sequence[Callback], learner: Learner) -> None:
+    """Let callbacks that follow a score follow what needs no label: no validation row has one to score."""
+    primary, needless = learner.primary(labelled=False), learner.evaluators["val"].chosen(without=("labels",))
     for callback in callbacks:
         monitor = getattr(callback, "monitor", None)
-        if isinstance(monitor, str) and monitor.startswith("val/") and not monitor.startswith("val/fidelity/"):
-            log.warning("no validation row has a label: %s follows %s", type(callback).__name__, AGREEMENT)
-            callback.monitor = AGREEMENT  # type: ignore[attr-defined]
+        if not isinstance(monitor, str) or not (monitor == PRIMARY or monitor.startswith("val/")):
+            continue
+        if monitor.removeprefix("val/") not in needless.higher_is_better:
+            log.warning("no validation row has a label: %s follows %s", type(callback).__name__, primary)
+            callback.monitor = primary  # type: ignore[attr-defined]
             if hasattr(callback, "mode"):
-                callback.mode = "max"
+                callback.mode = None
 
 
 def passes(trainer: Trainer, data: Any) -> float:

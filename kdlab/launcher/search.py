@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from kdlab.callback.prune import STORAGE, TRIAL, pruner
 from kdlab.config import monitor
 from kdlab.config.direction import higher_is_better
+from kdlab.direction import PRIMARY
 from kdlab.error import JobError, UserError
 from kdlab.file import write_json
 from kdlab.launcher.point import composed
@@ -129,12 +130,11 @@ def objectives(settings: Mapping[str, Any], cfg: DictConfig) -> dict[str, str]:
             pruner without a validation metric to look at.
     """
     keeper = OmegaConf.select(cfg, "callback.checkpoint.monitor")
+    keeper = monitor.primary(cfg) if keeper == PRIMARY else keeper
     words = settings["objectives"]
     if words is None:
         if keeper is None:
-            raise UserError(
-                "callback.checkpoint.monitor is null: set hydra.sweeper.objectives, such as [test/accuracy]"
-            )
+            raise UserError("callback.checkpoint.monitor is null: set hydra.sweeper.objectives, such as [test/loss]")
         words = [f"best/{keeper}"]
     found, known, names = {}, monitor.directions(cfg), monitor.validated(cfg)
     for word in words:
@@ -154,7 +154,7 @@ def objectives(settings: Mapping[str, Any], cfg: DictConfig) -> dict[str, str]:
     if settings["pruner"] != "none" and not objective.startswith("best/"):
         raise UserError(
             f"hydra.sweeper.pruner={settings['pruner']} looks at validations, but the objective is {objective}; "
-            "set pruner=none or an objective such as best/val/accuracy"
+            f"set pruner=none or an objective such as best/{keeper or 'val/loss'}"
         )
     return found
 
@@ -180,7 +180,7 @@ def _check(settings: Mapping[str, Any]) -> None:
     told = [str(word).split() for word in words] if isinstance(words, list) else []
     if words is not None and (not told or any(_odd(one) for one in told)):
         raise UserError(
-            f"hydra.sweeper.objectives={words} must be such as [best/val/accuracy], or two or more: [test/accuracy, "
+            f"hydra.sweeper.objectives={words} must be such as [best/val/loss], or two or more: [test/loss, "
             "perf/latency_ms]; [maximize NAME] or [minimize NAME] where a metric does not declare its direction"
         )
     if settings["pruner"] != "none" and len(told) > 1:

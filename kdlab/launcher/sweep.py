@@ -153,15 +153,18 @@ def print_table(jobs: list[Record], ahead: int = 0) -> None:
     console = Console(width=terminal.width(sys.stdout) if sys.stdout.isatty() else 100)
     console.print(Text(summary(jobs, ahead)))
     finished = ranked(jobs)
-    metric = str(finished[0].done.get("metric")) if finished else "val/accuracy"
+    metric = str(finished[0].done.get("metric")) if finished else ""
     shared = set.intersection(*[set(job.overrides) for job in jobs]) if len(jobs) > 1 else set()
     words = {job.id: ", ".join(word for word in job.overrides if word not in shared) for job in jobs}
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("job", justify="right")
     table.add_column("differs in", overflow="fold")
-    columns = [f"best/{metric}", metric.replace("val/", "test/", 1), "test/fidelity/agreement"]
+    from kdlab.config.direction import primaries
+
+    tested = [f"test/{name}" for name in primaries(job.done for job in finished)]
+    columns = list(dict.fromkeys([f"best/{metric}", metric.replace("val/", "test/", 1), *tested]))
     columns = [name for name in columns if any(name in job.metrics for job in finished)]
-    heads = [name.removeprefix("best/").replace("test/fidelity/", "") for name in columns]
+    heads = [name.removeprefix("best/") for name in columns[:2]] + [name.split("/")[-1] for name in columns[2:]]
     for title in heads:
         table.add_column(title, justify="right", no_wrap=True)
     table.add_column("")

@@ -153,8 +153,13 @@ def _numbered(value: Any, seed: str) -> Any:
     return json.loads(text)
 
 
-def curves(names: Sequence[str]) -> tuple[str, ...]:
-    """The curves worth a panel: the losses of training and validation, and what is measured in validation."""
-    wanted = [name for name in ("val/accuracy", "val/loss", "train/loss", "val/f1_macro") if name in names]
+def curves(names: Sequence[str], shown: Sequence[str] = ()) -> tuple[str, ...]:
+    """The curves worth a panel: the losses of training and validation, and what is measured in validation.
+
+    Args:
+        shown: the metrics that matter most, without their split, the first one first.
+    """
+    first, rest = [f"val/{name}" for name in shown[:1]], [f"val/{name}" for name in shown[1:]]
+    wanted = [name for name in (*first, "val/loss", "train/loss", *rest) if name in names]
     rest = [name for name in names if name.startswith("val/") and name not in wanted]
     return tuple((wanted + rest)[:4])

@@ -43,6 +43,7 @@ class Accuracy(NextToken):
     """The share of tokens that are the likeliest."""
 
     higher_is_better = True
+    share = True
 
     def values(self, logits: Tensor, target: Tensor) -> Tensor:
         return (logits.argmax(-1) == target).float()

@@ -127,6 +127,7 @@ class Accuracy(Metric):
 
     full_state_update = False
     higher_is_better = True
+    share = True
     right: Tensor
     answers: Tensor
 
@@ -190,7 +191,12 @@ class Labelled(MetricCollection):
     """Metrics over the rows that have a label; the label of the others is -1.
 
     ``update`` takes probabilities ``[B, C]`` and targets ``[B]``, or multi-label ``[B, C]`` of any number type.
+
+    Attributes:
+        primary: the name of the one that a run keeps its best weights by; None: the first by name.
     """
+
+    primary: str | None = None
 
     def update(self, probabilities: Tensor, target: Tensor) -> None:  # type: ignore[override]
         probabilities, target = labelled(probabilities, target)
@@ -219,4 +225,6 @@ def classification(labels: Sequence[str]) -> MetricCollection:
         "f1_macro": F1Macro(len(labels)),
         "ece": CalibrationError(),
     }
-    return Labelled(metrics, compute_groups=False)
+    found = Labelled(metrics, compute_groups=False)
+    found.primary = "accuracy"
+    return found

@@ -6,15 +6,21 @@ Source: Stanton et al. 2021, arXiv:2106.05945, section 3.2: fidelity is not accu
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, final
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
+from kdlab.batch import Batch
+from kdlab.direction import declared
 from kdlab.loss.logit.binary_kl import tempered_binary_kl
 from kdlab.loss.logit.kl import tempered_kl
 from kdlab.loss.logit.top_k_kl import coarsened_kl
-from kdlab.outcome import Bernoulli, Outcome
+from kdlab.metric.base import Evaluator
+from kdlab.outcome import Bernoulli, Categorical, Outcome
+from kdlab.output import Output
+from kdlab.task.base import Task
 
 Compare = Callable[..., Tensor]  # of the student's logits, and what there is of the teacher's
 
@@ -104,3 +110,27 @@ def fidelity(outcome: Outcome, top_k: bool = False) -> MetricCollection:
         "fidelity/kl": Divergence(diverge),
     }
     return MetricCollection(metrics, compute_groups=False)
+
+
+@final
+class Fidelity(Evaluator):
+    """``fidelity/agreement`` and ``fidelity/kl``, on all rows, labelled or not."""
+
+    higher_is_better = declared(fidelity(Categorical()))
+    primary = next(iter(higher_is_better))
+    needs = ("teacher",)
+
+    def setup(self, task: Task, data: Any) -> None:
+        super().setup(task, data)
+        self.whole, self.top = fidelity(task.outcome), fidelity(task.outcome, top_k=True)
+        self.stored_top = False  # whether the teacher has its largest logits only
+
+    def update(self, student: Output, batch: Batch, teacher: Output | None = None) -> None:
+        assert teacher is not None
+        self.stored_top = teacher.top is not None
+        metrics = self.top if self.stored_top else self.whole
+        metrics.update(student.logits[student.mask], *(one[student.mask] for one in teacher.said))
+
+    def compute(self) -> dict[str, float]:
+        metrics = self.top if self.stored_top else self.whole
+        return {name: float(value) for name, value in metrics.compute().items()}

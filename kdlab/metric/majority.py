@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+OF = "accuracy"  # what it stands beside
 HIGHER_IS_BETTER = {"majority": None}  # it speaks of the data, not of the run
 
 

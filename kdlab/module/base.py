@@ -14,12 +14,13 @@ from torch.optim.lr_scheduler import LambdaLR
 from torchmetrics import MetricCollection
 
 from kdlab.batch import Batch
-from kdlab.direction import declared
+from kdlab.direction import PRIMARY, declared_for
 from kdlab.error import UserError
 from kdlab.freeze.apply import apply, changes, parameter_groups, prepare, select, trainable_table
 from kdlab.freeze.base import Freeze
 from kdlab.loss.chunk import parts
 from kdlab.loss.rates import settled
+from kdlab.metric.base import Evaluators
 from kdlab.model.shard import gather, split, splits, twin
 from kdlab.module.reader import Reader, Whole
 from kdlab.output import Output
@@ -28,6 +29,18 @@ from kdlab.penalty.none import Nothing
 from kdlab.schedule.base import Schedule, held
 from kdlab.task.base import Task
 from kdlab.transform.sequence import Transforms
+
+
+class Measured(dict[str, Evaluators]):
+    """Evaluators by the prefix of what they are logged as."""
+
+    def reset(self) -> None:
+        for one in self.values():
+            one.reset()
+
+    def compute(self) -> dict[str, float]:
+        """Name, with its prefix, and number of all that took in a batch."""
+        return {f"{prefix}{name}": value for prefix, one in self.items() for name, value in one.compute().items()}
 
 
 class Learner(LightningModule, ABC):
@@ -41,12 +54,14 @@ class Learner(LightningModule, ABC):
         splittable: whether the model may be split between processes: the rule reads it and nothing more.
         chunks: whether the rule looks at some positions at a time where the task says so.
         compiles: whether the rule reads the model through its reader alone, which may be a compiled one.
+        has_teacher: whether evaluators are given a teacher's output too.
     """
 
     higher_is_better: ClassVar[dict[str, bool | None]] = {"loss": False, "schedule": None}
     splittable: bool = False
     chunks: bool = False
     compiles: bool = True
+    has_teacher: bool = False
 
     def __init__(
         self,
@@ -55,7 +70,7 @@ class Learner(LightningModule, ABC):
         optimizer: Callable[..., torch.optim.Optimizer],
         scheduler: Schedule,
         freeze: Freeze,
-        metric: MetricCollection,
+        metric: Evaluators,
         seed: int,
     ) -> None:
         super().__init__()
@@ -68,8 +83,9 @@ class Learner(LightningModule, ABC):
         self.penalty: Penalty = Nothing(model)
         self.transforms = Transforms()  # what the model was changed by
         self.seed = seed
-        self.val_metric = metric.clone(prefix="val/")
-        self.test_metric = metric.clone(prefix="test/")
+        without = () if self.has_teacher else ("teacher",)
+        self.evaluators = {split: metric.chosen(split, without) for split in ("val", "test")}
+        self._registered = nn.ModuleList(self.evaluators.values())  # their counts move to the device of the model
         self.test_counts: MetricCollection | None = None  # counts the test's predictions by class, where a run asks
         self.test_confusion: Tensor | None = None  # these counts, once it was tested
         self.blocks = select(freeze, model)  # a plain list: the modules are registered under `model` alone
@@ -81,7 +97,20 @@ class Learner(LightningModule, ABC):
     @property
     def directions(self) -> dict[str, bool | None]:
         """Whether more is better of what the rule logs, by name without its split."""
-        return self.higher_is_better | declared(self.val_metric)
+        found = dict(self.higher_is_better)
+        for one in self.evaluators.values():
+            found |= one.higher_is_better
+        return found | {PRIMARY: declared_for(self.primary(), found)}
+
+    def primary(self, labelled: bool = True) -> str:
+        """The validation metric that the run is for: of the first of its evaluators that has one, else the loss.
+
+        Args:
+            labelled: whether validation rows have labels; if not, the evaluators that need none count alone.
+        """
+        labelled = labelled or not self.task.uses_labels
+        found = self.evaluators["val"].primaries(without=() if labelled else ("labels",))
+        return f"val/{found[0]}" if found else "val/loss"
 
     @property
     def progress(self) -> float:
@@ -142,6 +171,7 @@ class Learner(LightningModule, ABC):
             "more learns than the student (a projection of the loss, a balance, a peer)": bool(self.extra_groups()),
             "task.chunk runs the head of the model apart": self.task.chunk is not None,
             "a penalty compares the weights one by one": self.penalty.active,
+            "a metric needs gradients in validation": any(one.gradients for one in self.evaluators.values()),
         }
 
     def configure_model(self) -> None:
@@ -163,6 +193,9 @@ class Learner(LightningModule, ABC):
             self.blocks = select(self.freezing, self.model)
 
     def setup(self, stage: str) -> None:
+        for module in self.modules():
+            if isinstance(module, Evaluators):
+                module.setup(self.task, self.trainer.datamodule)  # type: ignore[attr-defined]
         if stage == "fit":
             prepare(self.freezing, self.blocks)
             for one in self.schedules:
@@ -236,6 +269,8 @@ class Learner(LightningModule, ABC):
             return
         listening = [one for one in self.schedules if one.monitor]
         metrics = {name: float(value) for name, value in self.trainer.callback_metrics.items()} if listening else {}
+        if (name := self.primary(getattr(self.trainer.datamodule, "scored", True))) in metrics:  # type: ignore[attr-defined]
+            metrics[PRIMARY] = metrics[name]
         for one in listening:
             one.hear(metrics)
 
@@ -266,29 +301,53 @@ class Learner(LightningModule, ABC):
         """The loss of one batch."""
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self.evaluation_step(batch, "val", self.val_metric)
+        self.evaluation_step(batch, "val")
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self.evaluation_step(batch, "test", self.test_metric)
+        self.evaluation_step(batch, "test")
+
+    def on_validation_epoch_start(self) -> None:
+        self.measured("val").reset()
+
+    def on_test_epoch_start(self) -> None:
+        self.measured("test").reset()
+
+    def on_validation_epoch_end(self) -> None:
+        self.log_dict(self.measured("val").compute())
 
     def on_test_epoch_end(self) -> None:
+        self.log_dict(self.measured("test").compute())
         if self.test_counts is not None:
             self.test_confusion = self.test_counts.compute()["confusion"].cpu()
 
-    def evaluation_step(self, batch: Batch, split: str, metric: MetricCollection) -> Output:
+    def measured(self, split: str) -> Measured:
+        """What is measured on a split, by the prefix of its names: the student's evaluators, and a subclass's."""
+        return Measured({f"{split}/": self.evaluators[split]})
+
+    def evaluation_step(self, batch: Batch, split: str) -> Output:
         """Score one batch of a split."""
-        output, count = self.read(batch), self.counted(batch)
-        if not self.scores(batch):
-            return output
-        loss = torch.zeros((), device=output.mask.device)
-        for (part,) in parts(self.task.chunk, output):
-            metric.update(*self.task.scored(part, batch))
-            if split == "test" and self.test_counts is not None:
-                self.test_counts.update(*self.task.scored(part, batch))
-            loss = loss + self.task.supervised(part, batch)
-        self.log_dict(metric, on_step=False, on_epoch=True, batch_size=count)
-        self.log(f"{split}/loss", loss, on_step=False, on_epoch=True, batch_size=count, sync_dist=True)
-        return output
+        student, count, labelled = self.read(batch), self.counted(batch), self.scores(batch)
+        teacher = self.answer(batch)
+        evaluators, counts = self.evaluators[split], self.test_counts if split == "test" else None
+        loss = torch.zeros((), device=student.mask.device)
+        for own, *others in parts(self.task.chunk, student, *([] if teacher is None else [teacher])):
+            evaluators.update(own, batch, others[0] if others else None, labelled)
+            self.also(batch, split, *others)
+            if labelled:
+                loss = loss + self.task.supervised(own, batch)
+            if labelled and counts is not None:
+                counts.update(*self.task.scored(own, batch))
+        evaluators.read(self.task, self.model, batch, teacher, labelled)
+        if labelled:
+            self.log(f"{split}/loss", loss, on_step=False, on_epoch=True, batch_size=count, sync_dist=True)
+        return student
+
+    def answer(self, batch: Batch) -> Output | None:
+        """The teacher's output on a batch, where there is a teacher."""
+        return None
+
+    def also(self, batch: Batch, split: str, *teacher: Output) -> None:
+        """Measure something else than the student on a batch, or on some positions of it."""
 
     def scores(self, batch: Batch) -> bool:
         """Whether a batch can be scored: of a split, all batches have labels or none."""

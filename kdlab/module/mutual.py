@@ -8,13 +8,14 @@ from typing import Any, final
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import MetricCollection
 
 from kdlab.batch import Batch
 from kdlab.error import UserError
 from kdlab.freeze.apply import apply, parameter_groups, prepare, select
 from kdlab.freeze.base import Freeze
 from kdlab.loss.objective import Objective
+from kdlab.metric.base import Evaluators
+from kdlab.module.base import Measured
 from kdlab.module.taught import Taught
 from kdlab.output import Output
 from kdlab.schedule.base import Schedule
@@ -52,7 +53,7 @@ class Mutual(Taught):
         optimizer: Callable[..., torch.optim.Optimizer],
         scheduler: Schedule,
         freeze: Freeze,
-        metric: MetricCollection,
+        metric: Evaluators,
         seed: int,
         target: str = "mean",
     ) -> None:
@@ -75,13 +76,11 @@ class Mutual(Taught):
         self.peers = nn.ModuleDict(self.teacher.models).requires_grad_(True).train()
         self.peer_losses = nn.ModuleDict({name: copy.deepcopy(self.loss) for name in self.peers})
         self.peer_blocks = {name: select(self.freezing, peer) for name, peer in self.peers.items()}
-        self.peer_metrics = nn.ModuleDict(
-            {
-                f"{split}_{name}": metric.clone(prefix=f"{split}/{name}/")
-                for split, metric in (("val", self.val_metric), ("test", self.test_metric))
-                for name in self.peers
-            }
-        )
+        self.peer_evaluators = {
+            split: {name: metric.chosen(split, without=("teacher", "gradients", "generation")) for name in self.peers}
+            for split in ("val", "test")
+        }
+        self._peers = nn.ModuleList([one for named in self.peer_evaluators.values() for one in named.values()])
 
     def setup(self, stage: str) -> None:
         super().setup(stage)
@@ -137,9 +136,12 @@ class Mutual(Taught):
         values = {key: torch.stack([parts[key] for _, parts in results]).mean() for key in results[0][1]}
         return torch.stack([total for total, _ in results]).mean(), values
 
-    def evaluation_step(self, batch: Batch, split: str, metric: MetricCollection) -> Output:
+    def measured(self, split: str) -> Measured:
+        own = {f"{split}/{name}/": one for name, one in self.peer_evaluators[split].items()}
+        return Measured(own | super().measured(split))
+
+    def evaluation_step(self, batch: Batch, split: str) -> Output:
         for name, peer in self.peers.items():
-            own = self.peer_metrics[f"{split}_{name}"]
-            own.update(*self.task.scored(self.task.read(peer, batch), batch))  # type: ignore[operator]
-            self.log_dict(own, on_step=False, on_epoch=True, batch_size=self.counted(batch))  # type: ignore[arg-type]
-        return super().evaluation_step(batch, split, metric)
+            own = self.peer_evaluators[split][name]
+            own.update(self.task.read(peer, batch), batch, labelled=self.scores(batch))
+        return super().evaluation_step(batch, split)

@@ -8,17 +8,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import MetricCollection
 
 from kdlab.batch import Batch
-from kdlab.direction import declared
 from kdlab.error import UserError
 from kdlab.freeze.base import Freeze
-from kdlab.loss.chunk import parts
 from kdlab.loss.objective import Objective
-from kdlab.metric.fidelity import fidelity
+from kdlab.metric.base import Evaluators
 from kdlab.model.shard import split
-from kdlab.module.base import Learner
+from kdlab.module.base import Learner, Measured
 from kdlab.output import Output
 from kdlab.schedule.base import Schedule, held
 from kdlab.task.base import Task
@@ -33,6 +30,7 @@ class Taught(Learner, ABC):
     """
 
     trains_teacher: bool = False
+    has_teacher = True
 
     def __init__(
         self,
@@ -43,7 +41,7 @@ class Taught(Learner, ABC):
         optimizer: Callable[..., torch.optim.Optimizer],
         scheduler: Schedule,
         freeze: Freeze,
-        metric: MetricCollection,
+        metric: Evaluators,
         seed: int,
     ) -> None:
         super().__init__(model, task, optimizer, scheduler, freeze, metric, seed)
@@ -57,13 +55,8 @@ class Taught(Learner, ABC):
                 f"this teacher combines all logits of a batch, but task.chunk={task.chunk} makes some at a time: set "
                 "task.chunk=null, or choose teacher=cached or live"
             )
-        comparison = fidelity(task.outcome, teacher.top_k is not None)
-        self.val_fidelity, self.test_fidelity = comparison.clone(prefix="val/"), comparison.clone(prefix="test/")
-        self.teacher_metric = self.test_metric.clone(prefix="teacher/test/")
-
-    @property
-    def directions(self) -> dict[str, bool | None]:
-        return super().directions | declared(self.val_fidelity)
+        # a teacher is scored as its student is, where it has all logits, and by what needs no other model's
+        self.teacher_evaluators = metric.chosen("test", without=("teacher", "gradients", "generation"))
 
     @property
     def teacher(self) -> Teacher:
@@ -109,15 +102,14 @@ class Taught(Learner, ABC):
         super().on_load_checkpoint(checkpoint)
         self.teacher.restore(checkpoint.get("teacher", {}))
 
-    def evaluation_step(self, batch: Batch, split: str, metric: MetricCollection) -> Output:
-        student = super().evaluation_step(batch, split, metric)
-        teacher, count = self.teacher.read(self.task, batch), self.counted(batch)
-        comparison = self.val_fidelity if split == "val" else self.test_fidelity
-        for own, goal in parts(self.task.chunk, student, teacher):
-            comparison.update(own.logits[own.mask], *(one[own.mask] for one in goal.said))
-            if split == "test" and goal.top is None and self.scores(batch):
-                self.teacher_metric.update(*self.task.scored(goal, batch))
-        self.log_dict(comparison, on_step=False, on_epoch=True, batch_size=count)
-        if split == "test" and teacher.top is None and self.scores(batch):
-            self.log_dict(self.teacher_metric, on_step=False, on_epoch=True, batch_size=count)
-        return student
+    def measured(self, split: str) -> Measured:
+        found = super().measured(split)
+        return found if split == "val" else Measured(found | {"teacher/test/": self.teacher_evaluators})
+
+    def answer(self, batch: Batch) -> Output | None:
+        return self.teacher.read(self.task, batch)
+
+    def also(self, batch: Batch, split: str, *teacher: Output) -> None:
+        for one in teacher if split == "test" else ():
+            if one.top is None:
+                self.teacher_evaluators.update(one, batch, labelled=self.scores(batch))

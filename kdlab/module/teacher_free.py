@@ -7,11 +7,11 @@ from typing import Any, final
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import MetricCollection
 
 from kdlab.batch import Batch
 from kdlab.freeze.base import Freeze
 from kdlab.loss.objective import Objective
+from kdlab.metric.base import Evaluators
 from kdlab.module.base import Learner
 from kdlab.schedule.base import Schedule
 from kdlab.task.base import Task
@@ -29,7 +29,7 @@ class TeacherFree(Learner):
         optimizer: Callable[..., torch.optim.Optimizer],
         scheduler: Schedule,
         freeze: Freeze,
-        metric: MetricCollection,
+        metric: Evaluators,
         seed: int,
     ) -> None:
         super().__init__(model, task, optimizer, scheduler, freeze, metric, seed)

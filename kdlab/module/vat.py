@@ -8,7 +8,6 @@ from typing import Any, final
 
 import torch
 from torch import Tensor, nn
-from torchmetrics import MetricCollection
 
 from kdlab.batch import Batch
 from kdlab.error import UserError
@@ -16,6 +15,7 @@ from kdlab.freeze.base import Freeze
 from kdlab.loss.logit.binary_kl import tempered_binary_kl
 from kdlab.loss.logit.kl import tempered_kl
 from kdlab.loss.objective import Objective
+from kdlab.metric.base import Evaluators
 from kdlab.module.taught import Taught
 from kdlab.outcome import Bernoulli
 from kdlab.schedule.base import Schedule, number
@@ -51,7 +51,7 @@ class Vat(Taught):
         optimizer: Callable[..., torch.optim.Optimizer],
         scheduler: Schedule,
         freeze: Freeze,
-        metric: MetricCollection,
+        metric: Evaluators,
         seed: int,
         epsilon: Positive = 1.0,
         xi: Positive = 0.1,

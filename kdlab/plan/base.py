@@ -73,10 +73,12 @@ def penalised(job: Job, plan: Plan) -> Plan:
 def shared(job: Job, data: Any, task: Any) -> Mapping[str, Any]:
     """The arguments that every training rule takes."""
     cfg = job.cfg
+    evaluators = build.evaluators(cfg.metric, task, data.labels)
+    evaluators.chosen().setup(task, data)  # what they lack is known before a teacher is trained
     return {
         "task": task,
         "optimizer": build.optimizer(cfg.optimizer),
         "scheduler": build.scheduler(cfg.scheduler),
         "freeze": build.make(cfg.freeze),
-        "metric": build.metric(cfg.metric, task, data.labels),
+        "metric": evaluators,
     }

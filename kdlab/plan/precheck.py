@@ -88,7 +88,7 @@ class Precheck:
             loss.check(fit.outcome, fit.unit, fit.chunk)
             check_kept(loss, teacher)
         elif where == "metric" and task is not None:
-            build.metric(node, build.make(task))
+            build.evaluators(node, build.make(task))
         elif where in MADE:
             build.make(node)
         else:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from kdlab.config.direction import higher_is_better
+from kdlab.config.direction import columns, higher_is_better, primaries
 from kdlab.direction import gathered
 from kdlab.error import UserError
 from kdlab.report.compare import problems, validation
@@ -16,15 +16,7 @@ from kdlab.report.setting import flatten, short, swept
 FIELDS = ("id", "command", "state", "group", "job", "seed", "started", "seconds", "reason", "data")
 HEADINGS = {"run": "id", "time": "seconds"}
 TAKEN = {*FIELDS, *HEADINGS, "val", "test"}  # headings that no key may have
-METRICS = (
-    "best/val/accuracy",
-    "test/accuracy",
-    "test/f1_macro",
-    "test/ece",
-    "test/fidelity/agreement",
-    "model/parameters",
-    "perf/latency_ms",
-)
+MODEL = ("model/parameters", "perf/latency_ms")  # of a model, whatever it is measured on
 
 
 def tested(records: Sequence[Record]) -> str:
@@ -32,7 +24,15 @@ def tested(records: Sequence[Record]) -> str:
     kept = [str(record.done.get("metric")).replace("val/", "test/", 1) for record in records if record.done]
     measured = {name for record in records for name in record.metrics}
     known = [name for name in kept if name in measured]
-    return max(sorted(set(known)), key=known.count, default="test/accuracy")
+    named = [f"test/{name}" for name in primaries(record.done for record in records)]
+    return max(sorted(set(known)), key=known.count, default=named[0] if named else "")
+
+
+def metrics(records: Sequence[Record]) -> list[str]:
+    """The metrics that tables show where none are asked for: what decides, what is measured on the test, and cost."""
+    done = [record.done for record in records]
+    best = [f"best/{name}" for name in dict.fromkeys(str(one["metric"]) for one in done if one.get("metric"))]
+    return [*best, *(f"test/{name}" for name in columns(done)), *MODEL]
 
 
 class Columns:
@@ -50,6 +50,7 @@ class Columns:
         self.shown = {key: key if name in TAKEN else name for key, name in short(self.keys).items()}
         self.problems = problems(records)
         self.test = tested(records)
+        self.metrics = metrics(records)
         self.validation = validation(self.records, self.test, share=0.5)
         self.directions = gathered(record.done for record in records)
 
@@ -65,7 +66,7 @@ class Columns:
         """
         name = HEADINGS.get(name, {"val": self.validation, "test": self.test}.get(name, name))
         known = {key for flat in self.flats.values() for key in flat}
-        if name in FIELDS or name in self.measured or name in known or name in METRICS:
+        if name in FIELDS or name in self.measured or name in known or name in self.metrics:
             return name
         by_heading = [key for key, heading in self.shown.items() if heading == name]
         ends = by_heading or [one for one in (f"choice.{name}", f"test/{name}") if one in known or one in self.measured]

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kdlab.config.direction import higher_is_better
+from kdlab.config.direction import higher_is_better, shares
 from kdlab.config.identity import data_name
 from kdlab.direction import gathered
+from kdlab.metric.majority import OF
 from kdlab.report.read import Record
 from kdlab.report.setting import Setting, is_number, setting, short, swept, text
 from kdlab.report.statistic import Difference, Mean, average, holm, paired, wilson
@@ -227,7 +228,8 @@ def _within(row: Row, metric: str) -> tuple[float, float] | None:
     """The interval that the number of test rows leaves; for an accuracy, a share of rows."""
     counts = {run.metrics.get("test/rows") for run in row.runs}
     count = counts.pop() if len(counts) == 1 else None
-    if metric != "test/accuracy" or row.mean is None or not count or not 0 <= row.mean.mean <= 1:
+    share = metric.removeprefix("test/") in shares(run.done for run in row.runs)
+    if not share or row.mean is None or not count or not 0 <= row.mean.mean <= 1:
         return None
     return wilson(row.mean.mean, int(count))
 
@@ -346,7 +348,7 @@ def majorities(comparison: Comparison) -> dict[str, float]:
     found: dict[str, float] = {}
     for row in comparison.rows:
         for run in row.runs:
-            if comparison.metric == "test/accuracy" and "test/majority" in run.metrics:
+            if comparison.metric == f"test/{OF}" and "test/majority" in run.metrics:
                 found.setdefault(row.problem, run.metrics["test/majority"])
     return found
 

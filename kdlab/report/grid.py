@@ -6,7 +6,8 @@ from collections.abc import Collection, Sequence
 from html import escape
 from pathlib import Path
 
-from kdlab.report.column import METRICS, Columns
+from kdlab.config.direction import primaries
+from kdlab.report.column import Columns
 from kdlab.report.compare import Comparison, Row, counts, majorities, validation
 from kdlab.report.cost import LATENCY, latencies
 from kdlab.report.figure import cell, figure, interval, signed
@@ -14,7 +15,6 @@ from kdlab.report.read import Record
 from kdlab.report.setting import text
 from kdlab.report.table import best, ordered
 
-AGREEMENT = "test/fidelity/agreement"
 NO_BASELINE = "No baseline: run the same command with loss=ce to train the student without a teacher."
 COSTS = ("model/parameters", "model/macs", "model/size_mb", LATENCY)
 
@@ -34,12 +34,13 @@ def pairs(comparison: Comparison) -> str:
     chosen = dict.fromkeys(by for by in comparison.chosen_by.values() if by != metric)
     measured = {name for row in rows for run in row.runs for name in run.metrics}
     costs = [name for name in COSTS if name in measured]
-    agreement = [AGREEMENT] if AGREEMENT in measured and metric != AGREEMENT else []
+    others = [f"test/{name}" for name in primaries(run.done for row in rows for run in row.runs)]
+    others = [name for name in others if name in measured and name != metric]
     within = any(row.within for row in rows)
     compared = any(row.difference for row in rows)
     head = [metric, *["data"] * several, *(comparison.names[key] for key in comparison.keys)]
     head += [*["95% of test rows"] * within, *chosen, "seeds", "sd", *["difference", "95% interval", ""] * compared]
-    head += ["kept"] * any(row.kept for row in rows) + [name.rsplit("/", 1)[-1] for name in [*agreement, *costs]]
+    head += ["kept"] * any(row.kept for row in rows) + [name.rsplit("/", 1)[-1] for name in [*others, *costs]]
     fast = latencies(comparison.subject)
     body = []
     for row in rows:
@@ -54,7 +55,7 @@ def pairs(comparison: Comparison) -> str:
         cells += _difference(row, reach) if compared else []
         if "kept" in head:
             cells.append(_number(row.kept, "" if row.kept is None else f"{row.kept:.1f}%"))
-        for name in [*agreement, *costs]:
+        for name in [*others, *costs]:
             value = fast.get(row.runs[0].folder) if name == LATENCY else row.average(name)
             cells.append(_number(value, figure(value, name)))
         best = any(row is one for one in comparison.best.values())
@@ -125,7 +126,7 @@ def runs(records: Sequence[Record], metric: str) -> str:
     several = len(set(there.problems.values())) > 1
     chosen = validation(records, metric)
     first = [name for name in dict.fromkeys([metric, chosen]) if name in there.measured]
-    more = [name for name in METRICS if name in there.measured and name not in first]
+    more = [name for name in there.metrics if name in there.measured and name not in first]
     many = len({record.command for record in records}) > 1
     head = ["", *first, *["data"] * several, *(there.shown[key] for key in there.keys), "seed", "state"]
     head += [*["command"] * many, *more, "seconds", "run", "reason"]

@@ -7,6 +7,7 @@ from datetime import datetime
 from html import escape
 from importlib.resources import files
 
+from kdlab.config.direction import shares
 from kdlab.report.compare import Comparison, absent, compare, counts, majorities, teacher_value
 from kdlab.report.deploy import use
 from kdlab.report.figure import figure, signed
@@ -132,7 +133,8 @@ def smallest(comparison: Comparison, problem: str, on: str) -> list[str]:
         teacher, size = teacher_value(row.runs[0], comparison), row.average("model/parameters")
         if row.problem == problem and row.mean and teacher is not None and size is not None:
             rows.append((size, row, teacher))
-    if len({size for size, _, _ in rows}) < 2 or metric != "test/accuracy":
+    share = metric.removeprefix("test/") in shares(run.done for row in comparison.rows for run in row.runs)
+    if len({size for size, _, _ in rows}) < 2 or not share:
         return []
     near = [(size, row) for size, row, teacher in rows if row.mean and row.mean.mean >= teacher - NEAR]
     heading, points = f"Smallest near the teacher{on}", f"within {100 * NEAR:.0f} point of its teacher"

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kdlab.config.identity import shown as shown_id
-from kdlab.report.column import METRICS, Columns
+from kdlab.report.column import Columns
 from kdlab.report.figure import figure
 from kdlab.report.parse import number
 from kdlab.report.read import Record
@@ -62,7 +62,7 @@ def wide(there: Columns) -> list[str]:
     """The default columns and the other main metrics."""
     columns = default(there)
     place = columns.index("state")
-    return [*columns[:place], *[n for n in METRICS if n in there.measured and n not in columns], *columns[place:]]
+    return [*columns[:place], *[n for n in there.metrics if n in there.measured and n not in columns], *columns[place:]]
 
 
 def ordered(records: Sequence[Record], by: str | None = None) -> list[Record]:
@@ -77,7 +77,7 @@ def ordered(records: Sequence[Record], by: str | None = None) -> list[Record]:
     """
     there = Columns(records)
     key = there.validation if by is None else there.key(by, "sort")
-    metric = key in there.measured or key in METRICS
+    metric = key in there.measured or key in there.metrics
     sign = -1 if metric and there.more_is_better(key) is not False else 1
     problems = list(dict.fromkeys(there.problems[record.folder] for record in records))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, final
 
+from kdlab.direction import PRIMARY
 from kdlab.error import UserError
 from kdlab.schedule.base import Schedule, number
 from kdlab.schedule.patience import Patience
@@ -29,7 +30,7 @@ class EarlyStop(Schedule):
 
     def __init__(
         self, value: float, after: float = 0.0, until: float | None = None, patience: int | None = 3,
-        monitor: str = "val/accuracy", mode: str | None = None, min_delta: float = 0.0,
+        monitor: str = PRIMARY, mode: str | None = None, min_delta: float = 0.0,
     ) -> None:  # fmt: skip
         self.value, self.after = number(value, "schedule.value"), number(after, "schedule.after")
         if patience is None and until is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, final
 
+from kdlab.direction import PRIMARY
 from kdlab.error import UserError
 from kdlab.schedule.base import Schedule, number
 from kdlab.schedule.patience import Patience
@@ -27,7 +28,7 @@ class Plateau(Schedule):
 
     def __init__(
         self, start: float, factor: float = 0.5, least: float = 0.0, most: float = 1.0, patience: int = 3,
-        monitor: str = "val/accuracy", mode: str | None = None, min_delta: float = 0.0,
+        monitor: str = PRIMARY, mode: str | None = None, min_delta: float = 0.0,
     ) -> None:  # fmt: skip
         self.start, self.factor = number(start, "schedule.start"), number(factor, "schedule.factor")
         self.least, self.most = number(least, "schedule.least"), number(most, "schedule.most")

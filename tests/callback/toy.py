@@ -55,6 +55,9 @@ class Module(pl.LightningModule):
         self.model = torch.nn.Linear(3, 2)
         self.accuracy, self.lr, self.break_at = accuracy, lr, break_at
 
+    def primary(self, labelled=True):
+        return "val/accuracy"
+
     def training_step(self, batch, index):
         loss = torch.nn.functional.cross_entropy(self.model(batch.inputs["x"]), batch.target["label"])
         hint = loss.detach() * (float("nan") if self.global_step == self.break_at else 1.0)

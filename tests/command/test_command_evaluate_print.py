@@ -4,8 +4,8 @@ import pytest
 import torch
 from rich.console import Console
 
-from kdlab.command.evaluate import _print_classes
 from kdlab.metric.report import report
+from kdlab.report.evaluation import _print_classes
 
 
 def printed(classes: int, multi_label: bool = False) -> str:

@@ -27,7 +27,13 @@ def texts(tmp_path_factory, reviews) -> Path:
 
 @pytest.fixture(scope="module")
 def words(texts) -> dict[str, list[str]]:
-    shared = ["task=causal_lm", "metric=causal_lm", "datamodule=table", f"datamodule.path={texts}", "logger=none"]
+    shared = [
+        "task=causal_lm",
+        "metric=[causal_lm,fidelity]",
+        "datamodule=table",
+        f"datamodule.path={texts}",
+        "logger=none",
+    ]
     shared += ["datamodule.label_column=null", "datamodule.batch_size=16", "trainer.max_epochs=1"]
     shared += ["trainer.precision=32-true"]
     teacher = [*shared, "model=gpt_tiny", *[f"model.{word}" for word in TINY], "optimizer.lr=1e-2"]
@@ -73,7 +79,7 @@ def test_doctor_looks_at_a_language_model(kdlab, words):
 
 
 REFUSED = {
-    "metric": (["metric=classification"], "metric=causal_lm"),
+    "metric": (["metric=classification"], "metric=[causal_lm,fidelity]"),
     "model": (["model@student=bert_tiny"], "model=gpt_tiny"),
     "term": (["loss=kd", "teacher.top_k=8"], "loss=kd_top_k"),
     "temperature": (["loss=kd_top_k", "teacher.top_k=8", "loss.temperature=3"], "add it to teacher.temperatures"),
@@ -119,7 +125,8 @@ def job(tmp_path_factory, texts):
     with initialize_config_dir(str(conf()), version_base="1.3"):
         words = ["datamodule=table", f"datamodule.path={texts}", "datamodule.label_column=null", f"outputs={folder}"]
         base = small(
-            "distill", [*words, "task=causal_lm", "metric=causal_lm", "model@student=gpt_tiny", "loss=kd_top_k"]
+            "distill",
+            [*words, "task=causal_lm", "metric=[causal_lm,fidelity]", "model@student=gpt_tiny", "loss=kd_top_k"],
         )
         base = knob(crossed(base, student=shrink(base.cfg.student)), "trainer.gradient_clip_val=null")
         base.cfg.optimizer = nodes("optimizer")["optimizer"]["sgd"]

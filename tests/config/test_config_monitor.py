@@ -80,10 +80,10 @@ def test_a_metric_of_a_users_own_has_its_direction(kdlab, tiny, tmp_path, monkey
     option.parent.mkdir(parents=True)
     option.write_text("_target_: ownmetric.brier\n_partial_: true\n")
     words = ["--config-dir", "own", *tiny["finetune"], "metric=brier", "logger=none"]
-    code, _, err = kdlab("finetune", *words)
+    code, _, err = kdlab("finetune", *words, "callback.checkpoint.monitor=val/accuracy")
     assert code == 2
-    assert "monitor=val/accuracy is not measured in validation: choose one of val/brier, val/loss" in err
-    code, _, err = kdlab("finetune", *words, "callback.checkpoint.monitor=val/brier", "trainer.max_epochs=2")
+    assert "monitor=val/accuracy is not measured in validation: choose one of val/brier, val/loss, primary" in err
+    code, _, err = kdlab("finetune", *words, "trainer.max_epochs=2")
     assert code == 0, err
     (run,) = [path.parent for path in Path("outputs/finetune").glob("*/done.json")]
     assert json.loads((run / "done.json").read_text())["higher_is_better"]["brier"] is False

@@ -69,7 +69,7 @@ def done() -> int:
         (["hydra.sweeper.sampler=bayes"], "hydra.sweeper.sampler=bayes is unknown: choose one of tpe"),
         (["hydra.sweeper.pruner=cut"], "hydra.sweeper.pruner=cut is unknown"),
         (["hydra.sweeper.n_jobs=0"], "must be 1 or more"),
-        (["hydra.sweeper.objectives=[less test/loss]"], "must be such as [best/val/accuracy]"),
+        (["hydra.sweeper.objectives=[less test/loss]"], "must be such as [best/val/loss]"),
         (
             ["hydra.sweeper.objectives=[minimize best/val/accuracy]"],
             "but more of it is better; write best/val/accuracy",

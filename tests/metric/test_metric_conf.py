@@ -6,9 +6,9 @@ import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
-from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics import MeanMetric
 
-from kdlab.config.build import metric
+from kdlab.config.build import evaluators
 from kdlab.error import UserError
 from kdlab.task.causal_lm import CausalLM
 from kdlab.task.sequence_classification import SequenceClassification
@@ -20,13 +20,15 @@ CONF = Path(__file__).parents[2] / "conf"
 def test_every_metric_is_made_from_the_labels(path):
     node = OmegaConf.load(path)
     task = CausalLM() if path.stem == "causal_lm" else SequenceClassification()
-    assert isinstance(metric(node, task, ["a", "b"]), MetricCollection)
+    found = evaluators(node, task, ["a", "b"])
+    assert [name for name, _ in found.items()] == [path.stem] * (path.stem != "none")
+    assert set(found.primaries()) <= set(found.higher_is_better)
 
 
 def test_a_metric_of_another_task_is_refused():
     for name, task in (("classification", CausalLM()), ("causal_lm", SequenceClassification())):
         with pytest.raises(UserError, match=f"metric={name} does not measure"):
-            metric(OmegaConf.load(CONF / f"metric/{name}.yaml"), task)
+            evaluators(OmegaConf.load(CONF / f"metric/{name}.yaml"), task)
 
 
 def test_a_single_metric_is_asked_for_its_name():
@@ -34,7 +36,7 @@ def test_a_single_metric_is_asked_for_its_name():
     with pytest.raises(
         UserError, match=r"alone returns a MeanMetric, but metric needs a torchmetrics.MetricCollection"
     ):
-        metric(node, SequenceClassification())
+        evaluators(node, SequenceClassification())
 
 
 def alone(labels, multi_label):

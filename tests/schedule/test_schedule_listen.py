@@ -19,7 +19,7 @@ metrics = st.lists(st.sampled_from([0.0, 0.1, 0.2, 0.3, float("nan")]), max_size
 def values(schedule, course, progress=0.5):
     seen = []
     for value in course:
-        schedule.hear({"val/accuracy": value, "val/other": 9.0})
+        schedule.hear({"primary": value, "val/other": 9.0})
         seen.append(schedule(progress))
     return seen
 

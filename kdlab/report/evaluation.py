@@ -1,0 +1,87 @@
+"""The tables that `kdlab evaluate` prints: one model a row, and the classes of the one that is evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from kdlab.text import one_line
+
+LONG = 30  # classes that are printed
+WIDE = 12  # classes whose confusions are printed as columns
+COLUMNS = {
+    "accuracy": "accuracy", "perplexity": "perplexity", "f1_macro": "F1 macro", "ece": "ECE", "agreement": "agreement",
+    "parameters": "parameters", "macs": "multiply-adds", "size_mb": "MB", "latency_ms": "ms a row",
+    "rows_per_second": "rows/s",
+}  # fmt: skip
+
+
+def show(
+    console: Console, title: str, results: dict[str, dict[str, Any]], labels: list[str], more: Sequence[str] = ()
+) -> None:
+    """Print what was measured.
+
+    Args:
+        results: by model, the numbers by name.
+        labels: names of the classes.
+        more: further names that have columns.
+    """
+    table = Table(title=Text(one_line(title)))
+    table.add_column("")
+    shown = [key for key in COLUMNS if key == "agreement" or any(key in result for result in results.values())]
+    for key in shown:
+        table.add_column(COLUMNS[key], justify="right")
+    for name, result in results.items():
+        table.add_row(name, *[_number(result.get(key)) for key in shown])
+    console.print(table)
+    if "untrained" in results:
+        console.print(Text("untrained: the same model before its training, with the weights that it begins with"))
+    if more := [key for key in more if any(key in result for result in results.values())]:
+        table = Table(title="the run's own metrics")
+        for key in ("", *more):
+            table.add_column(Text(key), justify="right" if key else "left")
+        for name, result in results.items():
+            table.add_row(name, *[_number(result.get(key)) for key in more])
+        console.print(table)
+    own = results.get("distilled") or results["trained"]
+    if "class" in own:
+        _print_classes(console, own, labels)
+
+
+def _print_classes(console: Console, own: dict[str, Any], labels: list[str]) -> None:
+    """The scores of each class, and what its rows are taken for where that is not too wide; of many, the worst."""
+    order, title = list(range(len(labels))), "per class"
+    if len(labels) > LONG:
+        found = [own["class"][label] for label in labels]
+        order = sorted(order, key=lambda at: (not found[at]["support"], found[at]["f1"]))[:LONG]
+        title = f"the {LONG} of {len(labels)} classes with the lowest F1"
+    per_class = Table(title=title)
+    several = "confusion" in own and isinstance(own["confusion"][0][0], list)
+    names = ["no", "yes"] if several else labels if len(labels) <= WIDE else []
+    for title in ("label", "precision", "recall", "F1", "support", *[f"predicted {label}" for label in names]):
+        per_class.add_column(Text(one_line(title)), justify="left" if title == "label" else "right")
+    for index in order:
+        row, counts = own["class"][labels[index]], own["confusion"][index] if names else []
+        cells = [_number(row[key]) for key in ("precision", "recall", "f1", "support")]
+        counts = [sum(column) for column in zip(*counts, strict=True)] if several else counts
+        per_class.add_row(Text(one_line(labels[index])), *cells, *[str(count) for count in counts])
+    console.print(per_class)
+    if len(labels) > WIDE and not several:
+        for true, predicted, rows in own["mistakes"][:WIDE]:
+            console.print(Text(one_line(f"{rows} of {true} were predicted as {predicted}")))
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return (
+        f"{value:,.0f}"
+        if value >= 1000 or float(value).is_integer()
+        else f"{value:.3f}"
+        if value < 10
+        else f"{value:.1f}"
+    )
