@@ -43,3 +43,13 @@ def test_only_the_rooms_of_texts_name_what_texts_have():
         if not name.startswith(HOME) and TEXT & set(named(ast.parse(path.read_text("utf-8")))):
             found.add(name)
     assert found == ELSEWHERE
+
+
+def test_no_parameter_is_data_of_any_kind():
+    found = [
+        path.relative_to(ROOT).as_posix()
+        for path in sorted((ROOT / "kdlab").rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.arg) and node.arg == "data" and getattr(node.annotation, "id", None) == "Any"
+    ]
+    assert found == []

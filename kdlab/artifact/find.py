@@ -20,6 +20,7 @@ from kdlab.config.job import Job, composed
 from kdlab.config.node import Node, Unfit, arguments, as_plain, without
 from kdlab.config.trust import Trust
 from kdlab.config.verb import training
+from kdlab.datamodule.data import Data
 from kdlab.error import UserError
 from kdlab.file import read_json
 from kdlab.loss.objective import Objective
@@ -59,7 +60,7 @@ def resolve(job: Job, place: str, node: Node, train: Train) -> Trained:
     return Trained(found.folder, found.folder / "model", found.folder.name, Trust.of(found.cfg))
 
 
-def adopt(job: Job, data: Any, task: Task, known: Callable[[str, Node], Sequence[str] | None]) -> None:
+def adopt(job: Job, data: Data, task: Task, known: Callable[[str, Node], Sequence[str] | None]) -> None:
     """Give texts of which none has a label, and for which none are named, the labels of the teacher.
 
     Args:
@@ -235,7 +236,7 @@ def key_of(word: str) -> str:
 
 
 def assemble(
-    node: Node, found: Mapping[str, Trained], data: Any, taps: Collection[str], given: Mapping[str, Any],
+    node: Node, found: Mapping[str, Trained], data: Data, taps: Collection[str], given: Mapping[str, Any],
     path: str = "teacher",
 ) -> Teacher:  # fmt: skip
     """The teacher of a node; its class is given what its signature asks for.
@@ -292,7 +293,7 @@ def check_kept(loss: Objective, node: Node) -> None:
         loss.check_kept(node.top_k, list(node.temperatures))
 
 
-def check(teacher: Trained, data: Any, task: Task) -> None:
+def check(teacher: Trained, data: Data, task: Task) -> None:
     """Refuse a teacher that speaks of other labels, or where tokens are predicted of other tokens, than the data."""
     if task.uses_labels:
         suit(teacher, list(data.labels))
@@ -327,7 +328,7 @@ def suit(teacher: Trained, labels: Sequence[str]) -> None:
         )
 
 
-def read_by(teacher: Trained, data: Any, taps: Collection[str]) -> Any:
+def read_by(teacher: Trained, data: Data, taps: Collection[str]) -> Any:
     """The data as the teacher reads it: itself, or a view of it."""
     view = data.read_by(teacher.weights)
     if view is data:

@@ -17,6 +17,7 @@ from kdlab.artifact.trained import Trained, teachers_of
 from kdlab.config import build
 from kdlab.config.job import Job
 from kdlab.datamodule.corpus import labelled
+from kdlab.datamodule.data import Data
 from kdlab.error import UserError
 from kdlab.file import put, sync
 
@@ -35,14 +36,14 @@ def digests(texts: Iterable[str]) -> np.ndarray:
     return np.frombuffer(b"".join(found), np.uint64)
 
 
-def known_digests(data: Any) -> np.ndarray:
+def known_digests(data: Data) -> np.ndarray:
     """``[N]`` uint64: the hash of each text of a data module; made once, by a sweep's driver for all its forks."""
     if data not in _digests:
         _digests[data] = digests(data.keys)
     return _digests[data]
 
 
-def write(folder: Path, data: Any) -> None:
+def write(folder: Path, data: Data) -> None:
     """Leave the hashes of the texts that train in a run directory: 8 bytes a text."""
     part = folder / f".{FILE}.part"
     with part.open("wb") as file:
@@ -51,12 +52,12 @@ def write(folder: Path, data: Any) -> None:
     put(part, folder / FILE)
 
 
-def training(data: Any) -> np.ndarray:
+def training(data: Data) -> np.ndarray:
     """The hashes of the texts that train, each once, sorted."""
     return np.unique(known_digests(data)[data.splits["train"]])
 
 
-def check_teachers(job: Job, data: Any) -> None:
+def check_teachers(job: Job, data: Data) -> None:
     """Refuse teachers that learned, or are going to, from rows that the student is validated or tested on.
 
     Raises:
@@ -72,7 +73,7 @@ def check_teachers(job: Job, data: Any) -> None:
             check(name, known, data)
 
 
-def check(name: str, known: np.ndarray, data: Any) -> None:
+def check(name: str, known: np.ndarray, data: Data) -> None:
     """Refuse a model that learned from rows of ``data`` that are to be validated or tested on.
 
     A text that the data themselves have in other rows too, for training, does not count.

@@ -24,6 +24,7 @@ from kdlab.batch import Batch
 from kdlab.config import build
 from kdlab.config.stored import read_config
 from kdlab.config.trust import Trust
+from kdlab.datamodule.data import Data
 from kdlab.datamodule.view import View
 from kdlab.error import UserError
 from kdlab.file import read_json, write_json, write_text
@@ -226,7 +227,7 @@ def _data(cfg: DictConfig, stored: DictConfig, subject: Trained, task: Task) -> 
     return data
 
 
-def _contenders(cfg: DictConfig, stored: DictConfig, subject: Trained, task: Task, data: Any) -> Iterator[Contender]:
+def _contenders(cfg: DictConfig, stored: DictConfig, subject: Trained, task: Task, data: Data) -> Iterator[Contender]:
     """The rows of the comparison, before to after; what cannot be had is left out and said."""
     outputs = Path(cfg.outputs)
     role = "student" if "student" in stored else "model"
@@ -263,7 +264,7 @@ def _contenders(cfg: DictConfig, stored: DictConfig, subject: Trained, task: Tas
         yield Contender("teacher", None, None, store)
 
 
-def _stored(outputs: Path, name: str, teacher: Trained | None, data: Any) -> Store | None:
+def _stored(outputs: Path, name: str, teacher: Trained | None, data: Data) -> Store | None:
     """What the teacher answered on every row of the data, where it is kept; full precision before any other.
 
     Args:

@@ -163,7 +163,7 @@ def read_ahead(cfg: DictConfig) -> Any:
     return ready
 
 
-def task(cfg: DictConfig, data: Any) -> Task:
+def task(cfg: DictConfig, data: Data) -> Task:
     """The task, which has learned the label names."""
     given = {"multi_label": True} if data.multi_label and "multi_label" in cfg.task else {}
     task = make_a(Task, cfg.task, **given)
@@ -180,7 +180,7 @@ def task(cfg: DictConfig, data: Any) -> Task:
     return task
 
 
-def model(node: DictConfig, task: Task, data: Any, teacher: nn.Module | None = None) -> nn.Module:
+def model(node: DictConfig, task: Task, data: Data, teacher: nn.Module | None = None) -> nn.Module:
     """A model with the task's head; a factory that has an argument named ``teacher`` is given the teacher's model."""
     given: dict[str, Any] = {"labels": list(data.labels), **data.processor.arguments()}
     if needs_teacher(node):
@@ -223,7 +223,7 @@ def takes_any(parameters: Mapping[str, inspect.Parameter]) -> bool:
     return any(one.kind == inspect.Parameter.VAR_KEYWORD for one in parameters.values())
 
 
-def student(cfg: DictConfig, task: Task, data: Any, teacher: nn.Module | None) -> nn.Module:
+def student(cfg: DictConfig, task: Task, data: Data, teacher: nn.Module | None) -> nn.Module:
     """The student of a distillation.
 
     Args:
@@ -306,7 +306,7 @@ def transform(key: str, node: DictConfig) -> Transform:
         raise UserError(f"{key}.{problem}") from problem
 
 
-def transformed(cfg: DictConfig, transforms: Transforms, model: nn.Module, data: Any) -> nn.Module:
+def transformed(cfg: DictConfig, transforms: Transforms, model: nn.Module, data: Data) -> nn.Module:
     """The model with its transforms attached.
 
     Raises:

@@ -18,6 +18,7 @@ from torch import nn
 from torch.autograd.graph import saved_tensors_hooks
 
 from kdlab.batch import Batch
+from kdlab.datamodule.data import Data
 from kdlab.module.base import Learner
 from kdlab.store.store import lines
 
@@ -43,7 +44,7 @@ class Cost:
         return sum(self.memory.values())
 
 
-def measure(learner: Learner, data: Any, fit: Callable[..., Trainer], teacher: int, steps: int, longest: int) -> Cost:
+def measure(learner: Learner, data: Data, fit: Callable[..., Trainer], teacher: int, steps: int, longest: int) -> Cost:
     """Train a few steps on whole batches.
 
     Args:
@@ -130,9 +131,9 @@ def unmeasured(
     return 3 * other * other_tokens + max(0.0, step - 3 * own * own_tokens) * parameters
 
 
-def tokens_per_step(data: Any) -> float:
+def tokens_per_step(data: Data) -> float:
     """Tokens of an optimizer step, padding included, in the mean."""
-    lengths, plan = data.deck.rows.lengths, data.train_dataloader().plan(0)
+    lengths, plan = data.lengths, data.train_dataloader().plan(0)
     return float(np.mean([len(rows) * int(lengths[rows].max()) for rows in plan[:200]]))
 
 

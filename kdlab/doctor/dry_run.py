@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 
 from kdlab.datamodule.corpus import labelled
+from kdlab.datamodule.data import Data
 from kdlab.module.base import Learner
 from kdlab.schedule.base import Schedule
 
@@ -22,21 +23,21 @@ MOMENTS = [moment / 200 for moment in range(201)]  # what depends on time is als
 Trace = Mapping[str, str]  # what a setting may change -> a fingerprint of it
 
 
-def few(data: Any, rows: int = ROWS) -> Any:
+def few(data: Data, rows: int = ROWS) -> Any:
     """The data, set up, with no more than ``rows`` training rows: half of them labelled, from everywhere in the split.
 
     Everything else (labels, tokens, row ids) is as it was, so a model or a teacher cannot tell.
     """
     small = copy.copy(data)
     train = data.splits["train"]
-    known = train[labelled(data.deck.codes[train])]
+    known = train[labelled(data.codes[train])]
     chosen = np.unique(np.concatenate([_spread(known, rows // 2), _spread(train, rows)]))
     small.splits = {"train": _spread(chosen, rows), "val": _spread(data.splits["val"], 2)}
     small.splits["test"] = small.splits["val"]
     return small
 
 
-def dry_run(learner: Learner, data: Any, fit: Callable[..., Trainer]) -> Trace:
+def dry_run(learner: Learner, data: Data, fit: Callable[..., Trainer]) -> Trace:
     """Train a little, and fingerprint the weights before it, the losses, gradients, what learned and the optimizer.
 
     Args:
@@ -66,19 +67,19 @@ def dry_run(learner: Learner, data: Any, fit: Callable[..., Trainer]) -> Trace:
     }
 
 
-def data_trace(data: Any) -> str:
+def data_trace(data: Data) -> str:
     """A fingerprint of rows, labels, splits, tokens and the order of batches."""
-    loaders = [data.train_dataloader(), data.val_dataloader(), data.test_dataloader()]
+    loaders: list[Any] = [data.train_dataloader(), data.val_dataloader(), data.test_dataloader()]
     plan = loaders[0].plan(0)
     first = [_digest(np.concatenate(plan)), _digest(np.array([len(rows) for rows in plan]))]
     size = data.tokens_per_batch or data.batch_size
     return written([rows_trace(data), first, [len(loader) for loader in loaders], size])
 
 
-def rows_trace(data: Any) -> str:
+def rows_trace(data: Data) -> str:
     """A fingerprint of rows, labels, splits and tokens, whatever the order of batches."""
     splits = {name: _digest(rows) for name, rows in data.splits.items()}
-    return written([data.fingerprint, data.labels, splits, _digest(data.deck.codes)])
+    return written([data.fingerprint, data.labels, splits, _digest(data.codes)])
 
 
 def written(value: Any) -> str:

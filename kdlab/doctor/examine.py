@@ -28,6 +28,8 @@ from kdlab.config.node import as_plain
 from kdlab.config.point import Point, folders, outline
 from kdlab.config.stage import earlier
 from kdlab.config.trust import Trust
+from kdlab.datamodule.data import Data
+from kdlab.datamodule.view import View
 from kdlab.doctor import cost
 from kdlab.doctor.dry_run import ROWS, Trace, data_trace, dry_run, few, rows_trace, written
 from kdlab.doctor.model_summary import model_summary, trainable
@@ -217,7 +219,7 @@ class Examination:
             "what is measured": written([plain["metric"], plain["callback"]]),
         }
 
-    def _prepared(self, job: Job, data: Any, outputs: Path) -> Plan:
+    def _prepared(self, job: Job, data: Data, outputs: Path) -> Plan:
         """The learner as its command makes it, for this data, with a stand-in for a teacher that is not trained."""
         cfg = job.cfg.copy()
         cfg.outputs = str(outputs)
@@ -242,7 +244,7 @@ class Examination:
             self.teaching[key] = base
         return prepared
 
-    def _first(self, job: Job, measured: cost.Cost, data: Any, batch: Batch, stored: bool) -> dict[str, float]:
+    def _first(self, job: Job, measured: cost.Cost, data: Data, batch: Batch, stored: bool) -> dict[str, float]:
         """Seconds of one thread for what all runs need once: teachers that are trained first, and the teacher's pass.
 
         Args:
@@ -259,7 +261,7 @@ class Examination:
             found, folder = self.models.wanted(asker, place, node), self.models.taught(asker, place, node)
             trained = named(str(folder), self.folder, Trust.of(asker.cfg))
             view = data.read_by(trained.weights)
-            token = cost.reading(trained.model, batch if view is data else view.again(batch))
+            token = cost.reading(trained.model, view.again(batch) if isinstance(view, View) else batch)
             passing += token * _tokens(data) if stored and asker is job else 0.0
             if isinstance(found, Trained) or found.folder in seen:
                 continue
@@ -319,7 +321,7 @@ class Examination:
         ] * (store > room)
 
 
-def _teaching_key(job: Job, data: Any) -> str:
+def _teaching_key(job: Job, data: Data) -> str:
     """Equal where two distillations have the same teacher for the same rows; values of the loss do not matter."""
     cfg, loss = job.cfg, build.make(job.cfg.loss)
     parts = [cfg[name] for name in ("teacher", "task")] + [cfg.datamodule.get("augment")]
@@ -329,7 +331,7 @@ def _teaching_key(job: Job, data: Any) -> str:
     return written([*plain, *reads, *how, rows_trace(data)])
 
 
-def _tokens(data: Any, *splits: str) -> int:
+def _tokens(data: Data, *splits: str) -> int:
     """Tokens of some splits, or of all rows that are used."""
     rows = np.concatenate([data.splits[name] for name in splits]) if splits else data.used
     return int(data.lengths[rows].sum())

@@ -17,6 +17,7 @@ from kdlab.config import build
 from kdlab.config.job import Job
 from kdlab.config.node import Node, as_plain, made
 from kdlab.config.trust import Trust
+from kdlab.datamodule.data import Data
 from kdlab.datamodule.rows import sampled
 from kdlab.doctor.model_summary import weightless
 from kdlab.file import write_json
@@ -41,7 +42,7 @@ class UntrainedModels:
         self.known: dict[str, Any] = {}
         self.teachers: dict[Path, Path] = {}
 
-    def bare(self, job: Job, task: Any, data: Any) -> Any:
+    def bare(self, job: Job, task: Any, data: Data) -> Any:
         """The model of a job, on the meta device where it can be."""
         node = job.cfg.student if "student" in job.cfg else job.cfg.model
         teacher = None
@@ -52,7 +53,7 @@ class UntrainedModels:
                 teacher = _weightless(job.cfg.teacher.model, task, data)
         return _weightless(node, task, data, teacher)
 
-    def bare_teacher(self, job: Job, place: str, node: Node, task: Any, data: Any) -> tuple[Any, str]:
+    def bare_teacher(self, job: Job, place: str, node: Node, task: Any, data: Data) -> tuple[Any, str]:
         """A teacher's model, likewise, and what is known of its run."""
         found = self.wanted(job, place, node)
         if isinstance(found, Trained):
@@ -128,7 +129,7 @@ class UntrainedModels:
         return data
 
 
-def _weightless(node: Node, task: Any, data: Any, teacher: Any = None) -> Any:
+def _weightless(node: Node, task: Any, data: Data, teacher: Any = None) -> Any:
     """The model on the meta device; pretrained weights are not read for it."""
     bare = node.copy()
     if "pretrained" in bare:

@@ -20,6 +20,7 @@ from kdlab.artifact.run import Run, read_done
 from kdlab.artifact.trained import Trained
 from kdlab.config.job import Job
 from kdlab.config.stage import earlier
+from kdlab.datamodule.data import Data
 from kdlab.error import UserError
 from kdlab.fit.beside import compared, distilled, shorter, teacher_test, without_teacher
 from kdlab.model.save import size_bytes
@@ -60,7 +61,7 @@ class Voice:
         place, runs = self.parent.place_of(run.folder)
         self._say(self.role, f"{near(run.folder)}, is trained first ({place} of {runs} runs)")
 
-    def data(self, data: Any) -> None:
+    def data(self, data: Data) -> None:
         """The rows of each split, and the classes."""
         rows = ", ".join(f"{len(data.splits[name]):,} {name}" for name in ("train", "val", "test"))
         text = f"{one_line(data.source, 60)}: {rows} rows"
@@ -96,7 +97,7 @@ class Voice:
         if start is not None:
             self._say("start", f"{one_line(start.id)}: its weights; the optimizer and all schedules begin anew")
 
-    def training(self, trainer: Trainer, data: Any) -> None:
+    def training(self, trainer: Trainer, data: Data) -> None:
         """How long, and on what."""
         total, step = trainer.estimated_stepping_batches, trainer.global_step
         steps = "" if total == float("inf") else f"{int(total):,} steps of {data.rows_per_step:,} rows"

@@ -22,6 +22,7 @@ from kdlab.config import build, monitor
 from kdlab.config.direction import installed
 from kdlab.config.job import Job
 from kdlab.config.node import Node
+from kdlab.datamodule.data import Data
 from kdlab.direction import PRIMARY
 from kdlab.error import UserError
 from kdlab.file import sha256, wanted, write_json
@@ -174,7 +175,7 @@ def _tell_trainable(learner: Learner, journal: Journal) -> None:
     journal.table("model/trainable", columns, [[row[name] for name in columns] for row in rows])
 
 
-def _cost(run: Run, learner: Learner, data: Any) -> dict[str, float]:
+def _cost(run: Run, learner: Learner, data: Data) -> dict[str, float]:
     model, row = learner.model.eval(), data.processor.example(LENGTH)
     times = {f"perf/{name}": value for name, value in latency(model, row).items()}
     return times | {
@@ -186,7 +187,7 @@ def _cost(run: Run, learner: Learner, data: Any) -> dict[str, float]:
     }
 
 
-def _majority(learner: Learner, data: Any) -> dict[str, float]:
+def _majority(learner: Learner, data: Data) -> dict[str, float]:
     """The accuracy of always giving the commonest class, beside the model's own."""
     if not learner.task.uses_labels:
         return {}
@@ -195,7 +196,7 @@ def _majority(learner: Learner, data: Any) -> dict[str, float]:
     return {f"{name}/majority": value for name, value in found.items() if value is not None}
 
 
-def _tell_test(run: Run, learner: Learner, data: Any) -> dict[str, float]:
+def _tell_test(run: Run, learner: Learner, data: Data) -> dict[str, float]:
     """Write down which test rows there were and what was predicted of them, by class, for those who compare runs."""
     told: dict[str, Any] = {"set": data.test_set}
     found = {"test/rows": float(len(data.splits["test"]))}

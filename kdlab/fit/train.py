@@ -20,6 +20,7 @@ from kdlab.callback.preemption import Preemption
 from kdlab.callback.prune import STORAGE, TRIAL, Prune
 from kdlab.config import build
 from kdlab.config.job import Job
+from kdlab.datamodule.data import Data
 from kdlab.direction import PRIMARY
 from kdlab.error import UserError
 from kdlab.fit.display import Voice
@@ -44,7 +45,7 @@ warnings.filterwarnings("ignore", message="The `srun` command is available")  # 
 
 
 def fit(
-    job: Job, run: Run, learner: Learner, data: Any, journal: Journal, others: Companions, voice: Voice | None = None
+    job: Job, run: Run, learner: Learner, data: Data, journal: Journal, others: Companions, voice: Voice | None = None
 ) -> tuple[dict[str, float], str, Checkpoint | None]:
     """Train, go back to the best weights, and test; every process of a run on several devices calls it.
 
@@ -119,7 +120,7 @@ def _without_labels(callbacks: Sequence[Callback], learner: Learner) -> None:
                 callback.mode = None
 
 
-def passes(trainer: Trainer, data: Any) -> float:
+def passes(trainer: Trainer, data: Data) -> float:
     """How often a training row is read, on average, at most."""
     limits = [float(trainer.max_epochs)] if trainer.max_epochs and trainer.max_epochs > 0 else []
     limits += [trainer.max_steps * data.rows_per_step / len(data.splits["train"])] if trainer.max_steps > 0 else []
@@ -131,7 +132,7 @@ class _Restored(Callback):
 
     yes = False
 
-    def __init__(self, voice: Voice | None, data: Any) -> None:
+    def __init__(self, voice: Voice | None, data: Data) -> None:
         self.voice, self.data = voice, data
 
     def on_train_start(self, trainer: Trainer, pl_module: Any) -> None:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from kdlab.batch import Batch
+from kdlab.datamodule.data import Data
 from kdlab.error import UserError
 from kdlab.freeze.apply import highest, select
 from kdlab.freeze.base import Freeze
@@ -112,7 +113,7 @@ class Stand(nn.Module):
 
 
 def reader(
-    model: nn.Module, freeze: Freeze, task: Task, data: Any, taps: Collection[str], folder: Path, steps: float
+    model: nn.Module, freeze: Freeze, task: Task, data: Data, taps: Collection[str], folder: Path, steps: float
 ) -> Reader:
     """A reader that skips what never learns, where that is possible, exact and worth it; else one of the whole.
 
@@ -159,7 +160,7 @@ def _frozen(model: nn.Module, freeze: Freeze, taps: Collection[str], steps: floa
     return layers
 
 
-def _recall(model: nn.Module, layers: int, task: Task, data: Any, taps: Collection[str], folder: Path) -> Recall:
+def _recall(model: nn.Module, layers: int, task: Task, data: Data, taps: Collection[str], folder: Path) -> Recall:
     """The reader, after it was compared with the whole model."""
     name = f"module:{layers_path(model)}.{layers - 1}"
     batch = data.every_row(256)[0]

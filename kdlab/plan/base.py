@@ -13,6 +13,7 @@ from typing import Any
 from kdlab.artifact.trained import Trained
 from kdlab.config import build
 from kdlab.config.job import Job
+from kdlab.datamodule.data import Data
 from kdlab.error import UserError
 from kdlab.module.base import Learner
 from kdlab.transform.sequence import Transforms
@@ -70,7 +71,7 @@ def penalised(job: Job, plan: Plan) -> Plan:
     return plan
 
 
-def shared(job: Job, data: Any, task: Any) -> Mapping[str, Any]:
+def shared(job: Job, data: Data, task: Any) -> Mapping[str, Any]:
     """The arguments that every training rule takes."""
     cfg = job.cfg
     evaluators = build.evaluators(cfg.metric, task, data.labels)

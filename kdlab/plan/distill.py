@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -19,6 +18,7 @@ from kdlab.config import build
 from kdlab.config.check import reading
 from kdlab.config.job import Job
 from kdlab.config.node import Node
+from kdlab.datamodule.data import Data
 from kdlab.error import UserError
 from kdlab.loss.objective import Objective
 from kdlab.loss.term import Side
@@ -35,7 +35,7 @@ from kdlab.task.base import Task
 from kdlab.teacher.base import Teacher
 
 
-def prepare(job: Job, data: Any, train: Train = refuse, tell: Tell = alone) -> Plan:
+def prepare(job: Job, data: Data, train: Train = refuse, tell: Tell = alone) -> Plan:
     """Build what the run trains.
 
     Args:
@@ -46,7 +46,7 @@ def prepare(job: Job, data: Any, train: Train = refuse, tell: Tell = alone) -> P
     return penalised(job, _prepare(job, data, train, tell))
 
 
-def varied(job: Job, data: Any, base: Teaching) -> Plan:
+def varied(job: Job, data: Data, base: Teaching) -> Plan:
     """What :func:`prepare` makes, to the bit, with the teacher of another job whose teacher is the same.
 
     Args:
@@ -80,7 +80,7 @@ class Teaching:
         return Teaching(dict(plan.teachers), teacher)
 
 
-def _prepare(job: Job, data: Any, train: Train, tell: Tell, base: Teaching | None = None) -> Plan:
+def _prepare(job: Job, data: Data, train: Train, tell: Tell, base: Teaching | None = None) -> Plan:
     cfg = job.cfg
     adopt(job, data, build.make(cfg.task), lambda place, node: resolve(job, place, node, train).labels)
     task = build.task(cfg, data)
@@ -156,7 +156,7 @@ def _attention_and_head(found: Mapping[str, Trained]) -> tuple[int, Callable[[],
     return found["teacher"].heads, lambda: classifier(found["teacher"].model)
 
 
-def find_teachers(job: Job, data: Any, task: Task, train: Train, tell: Tell) -> dict[str, Trained]:
+def find_teachers(job: Job, data: Data, task: Task, train: Train, tell: Tell) -> dict[str, Trained]:
     """The models that the config names, trained where they are missing, and fit for this data."""
     verify(job, {key(job.cfg): list(data.labels)})
     overlap.check_teachers(job, data)

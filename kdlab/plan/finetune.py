@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from kdlab.config import build
 from kdlab.config.job import Job
+from kdlab.datamodule.data import Data
 from kdlab.error import UserError
 from kdlab.plan.base import Plan, Tell, Train, alone, penalised, refuse, shared
 from kdlab.plan.stage import begin
 
 
-def prepare(job: Job, data: Any, train: Train = refuse, tell: Tell = alone) -> Plan:
+def prepare(job: Job, data: Data, train: Train = refuse, tell: Tell = alone) -> Plan:
     """Build what the run trains.
 
     Args:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 from kdlab.config.node import Node
+from kdlab.datamodule.data import Data
 
 STEPS = 250  # of the optimizer, which a run has at least if MOST epochs are enough for that
 FEWEST, MOST = 3, 10  # epochs
 
 
-def epochs(trainer: Node, data: Any) -> int | None:
+def epochs(trainer: Node, data: Data) -> int | None:
     """``trainer.max_epochs``, or where it is null and there is no ``max_steps``, a number that fits the data.
 
     Args:

@@ -15,10 +15,11 @@ from kdlab.artifact.trained import Trained, named
 from kdlab.config.job import Job
 from kdlab.config.stage import earlier
 from kdlab.config.trust import Trust
+from kdlab.datamodule.data import Data
 from kdlab.error import UserError
 
 
-def begin(job: Job, student: nn.Module, data: Any, run: Callable[[Job], Any]) -> Trained | None:
+def begin(job: Job, student: nn.Module, data: Data, run: Callable[[Job], Any]) -> Trained | None:
     """Give the model that learns the weights that the run starts from, if it starts from any; who has them.
 
     Args:

@@ -11,13 +11,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
 from queue import SimpleQueue
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from kdlab.batch import Batch
+from kdlab.datamodule.data import Data
 from kdlab.model.tap import axes
 from kdlab.output import Output, widen
 from kdlab.precision import computing, current, may_use_gpus
@@ -162,7 +162,7 @@ def tensor(values: np.ndarray, dtype: str) -> Tensor:
     return (found.view(torch.bfloat16) if dtype == "bfloat16" else found).float()
 
 
-def rows_digest(data: Any) -> str:
+def rows_digest(data: Data) -> str:
     """A hash of which rows of the data are in use."""
     return hashlib.sha256(data.used.astype(np.int64).tobytes()).hexdigest()[:16]
 

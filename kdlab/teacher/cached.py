@@ -10,7 +10,9 @@ from typing import Any, Literal, final
 import torch
 
 from kdlab.batch import Batch
+from kdlab.datamodule.data import Data
 from kdlab.datamodule.seen import Seen
+from kdlab.datamodule.view import View
 from kdlab.error import UserError
 from kdlab.output import Output
 from kdlab.precision import current
@@ -50,7 +52,7 @@ class Cached(Teacher):
         self,
         trained: Saved,
         task: Task,
-        data: Any,
+        data: Data | View,
         taps: Collection[str],
         store: Path,
         tokens_per_batch: Count = 4096,
@@ -97,7 +99,7 @@ class Cached(Teacher):
             return open_or_build(store, key(**known), known | told, lengths, batches.groups, build)
 
         self.store = stored(data)
-        views = [data.seen(epoch) for epoch in range(epochs or 0)] if data.augmented else []
+        views = [data.seen(epoch) for epoch in range(epochs or 0)] if isinstance(data, Data) and data.augmented else []
         missing = [seen for seen in views if not (store / key(**content(seen))).exists()]
         if missing:
             check_space(self.store, missing[0].lengths, len(missing))

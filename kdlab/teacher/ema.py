@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor, nn
 
 from kdlab.batch import Batch
+from kdlab.datamodule.data import Data
 from kdlab.error import UserError
 from kdlab.output import Output
 from kdlab.schedule.base import Schedule, at, bounds, said
@@ -39,7 +40,7 @@ class Ema(Teacher):
     chunks = True
 
     def __init__(
-        self, student: nn.Module, task: Task, data: Any, taps: Collection[str], store: Path, decay: float | Schedule
+        self, student: nn.Module, task: Task, data: Data, taps: Collection[str], store: Path, decay: float | Schedule
     ) -> None:
         low, high = bounds(decay, "teacher.decay")
         if not 0 <= low <= high <= 1:

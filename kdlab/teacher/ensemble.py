@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from kdlab.batch import Batch
+from kdlab.datamodule.data import Data
 from kdlab.error import UserError
 from kdlab.outcome import Outcome
 from kdlab.output import Output
@@ -35,7 +36,7 @@ class Ensemble(Teacher):
     """
 
     def __init__(
-        self, members: Mapping[str, Teacher], combine: Combine, data: Any, taps: Collection[str], store: Path
+        self, members: Mapping[str, Teacher], combine: Combine, data: Data, taps: Collection[str], store: Path
     ) -> None:
         self.members = dict(members)
         if len(self.members) < 2:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import nn
 
 from kdlab.batch import Batch
+from kdlab.datamodule.data import Data
 from kdlab.output import Output
 from kdlab.store.inference import largest
 from kdlab.task.base import Task
@@ -38,7 +39,7 @@ class Live(Teacher):
         self,
         model: nn.Module,
         task: Task,
-        data: Any,
+        data: Data,
         taps: Collection[str],
         store: Path,
         top_k: Count | None = None,

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Literal, final
 
 from torch import nn
 
 from kdlab.batch import Batch
+from kdlab.datamodule.base import TextData
 from kdlab.datamodule.processor.text import Text
 from kdlab.datamodule.tokenizer import load
 from kdlab.error import UserError
@@ -45,7 +46,7 @@ class ZeroShot(Teacher):
     def __init__(
         self,
         task: Task,
-        data: Any,
+        data: TextData,
         taps: Collection[str],
         store: Path,
         path: str,

@@ -6,6 +6,7 @@ from typing import Any, final
 
 from torch import Tensor, nn
 
+from kdlab.datamodule.data import Data
 from kdlab.error import UserError
 from kdlab.transform.base import Peft, only_head
 from kdlab.transform.place import find
@@ -46,7 +47,7 @@ class Adapter(Peft):
             raise UserError(f"size={size} is no width of a bottleneck: give 1 or more, such as 64")
         self.size = size
 
-    def attach(self, model: nn.Module, data: Any) -> nn.Module:
+    def attach(self, model: nn.Module, data: Data | None) -> nn.Module:
         """See :class:`Transform`."""
         ends = find(model, ("attention_output", "output"), "peft=adapter")
         only_head(model)

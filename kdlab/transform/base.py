@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from kdlab.datamodule.data import Data
 from kdlab.model.block import blocks
 
 FAMILIES = "a transformer with layers of attention, such as model=minilm_l6, bert_tiny, hf or layers_of_teacher"
@@ -47,7 +48,7 @@ class Transform(ABC):
     keeps_frozen: bool = False
 
     @abstractmethod
-    def attach(self, model: nn.Module, data: Any) -> nn.Module:
+    def attach(self, model: nn.Module, data: Data | None) -> nn.Module:
         """Change ``model`` before its first step, in place, and return it.
 
         Args:

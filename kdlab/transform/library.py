@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+from kdlab.datamodule.data import Data
 from kdlab.error import UserError
 from kdlab.transform.base import Peft, only_head
 from kdlab.transform.place import find, known
@@ -28,7 +29,7 @@ class Injected(Peft, ABC):
     def config(self, paths: dict[str, nn.Module]) -> Any:
         """The library's own config for the modules at these dotted paths."""
 
-    def attach(self, model: nn.Module, data: Any) -> nn.Module:
+    def attach(self, model: nn.Module, data: Data | None) -> nn.Module:
         """See :class:`Transform`."""
         peft = library()
         paths = find(model, self.modules, "peft.modules")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, final
+from typing import final
 
 from torch import nn
 
+from kdlab.datamodule.data import Data
 from kdlab.transform.base import Peft
 
 
@@ -13,5 +14,5 @@ from kdlab.transform.base import Peft
 class Nothing(Peft):
     """All of the model's own parameters may learn."""
 
-    def attach(self, model: nn.Module, data: Any) -> nn.Module:
+    def attach(self, model: nn.Module, data: Data | None) -> nn.Module:
         return model

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from kdlab.datamodule.data import Data
 from kdlab.error import UserError
 from kdlab.transform.base import Peft, only_head
 from kdlab.transform.library import library
@@ -49,7 +50,7 @@ class Prefix(Peft):
             raise UserError(f"start={start} is not known: choose one of {', '.join(STARTS)}")
         self.tokens, self.hidden, self.start = tokens, hidden, start
 
-    def attach(self, model: nn.Module, data: Any) -> nn.Module:
+    def attach(self, model: nn.Module, data: Data | None) -> nn.Module:
         """See :class:`Transform`."""
         library()
         from peft.tuners.prefix_tuning import PrefixEncoder, PrefixTuningConfig

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from kdlab.datamodule.data import Data
 from kdlab.error import UserError
 from kdlab.transform.base import FAMILIES, Peft, only_head
 from kdlab.transform.library import library
@@ -46,7 +47,7 @@ class Prompt(Peft):
             raise UserError(f"start={start} is not known: choose one of {', '.join(STARTS)}")
         self.tokens, self.start = tokens, start
 
-    def attach(self, model: nn.Module, data: Any) -> nn.Module:
+    def attach(self, model: nn.Module, data: Data | None) -> nn.Module:
         """See :class:`Transform`."""
         library()
         from peft.tuners.prompt_tuning import PromptEmbedding, PromptTuningConfig

@@ -8,6 +8,7 @@ from typing import Any, final
 import torch
 from torch import nn
 
+from kdlab.datamodule.data import Data
 from kdlab.error import UserError
 from kdlab.transform.base import Transform
 
@@ -26,7 +27,7 @@ class Transforms:
         self.parts = dict(parts or {})
 
     def attach(
-        self, model: nn.Module, data: Any, each: Callable[[str, nn.Module], None] = lambda key, model: None
+        self, model: nn.Module, data: Data | None, each: Callable[[str, nn.Module], None] = lambda key, model: None
     ) -> nn.Module:
         """Attach all of them.
 
