@@ -33,7 +33,7 @@ class Block:
         """The wall time of each batch's end, epoch by epoch; validation and test see one batch."""
         from kdlab.artifact.run import Run
         from kdlab.config import build
-        from kdlab.fit import train
+        from kdlab.fit import job, train
         from kdlab.fit.rank import Companions
         from kdlab.logger.base import opened
 
@@ -43,7 +43,7 @@ class Block:
         run = Run(folder)
         loggers = {name: partial(build.make, node) for name, node in (self.made.cfg.logger or {}).items()}
         alone = Companions(self.made.cfg.trainer, folder)
-        with opened(train.info(self.made, run, self.ready.teachers), loggers) as journal, alone as others:
+        with opened(job.info(self.made, run, self.ready.teachers), loggers) as journal, alone as others:
             train.fit(self.made, run, self.ready.learner, self.data, journal, others)
         told = json.loads((self.place / "clock.json").read_text())
         self.precision = told["precision"]

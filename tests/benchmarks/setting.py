@@ -87,12 +87,13 @@ def prepared(*words: str, command: str = "distill") -> tuple[Any, Any, Any]:
     import torch
 
     from kdlab.artifact import select
+    from kdlab.fit.job import run_job
     from kdlab.plan import distill, finetune
 
     made = job(*words, command=command)
     torch.manual_seed(made.cfg.seed)
     data = select.data(made.cfg)
-    return made, data, {"distill": distill, "finetune": finetune}[command].prepare(made, data)
+    return made, data, {"distill": distill, "finetune": finetune}[command].prepare(made, data, run_job)
 
 
 def material(rows: int | None = None, students: Sequence[str] = tuple(STUDENTS)) -> Material:
