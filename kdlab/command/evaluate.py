@@ -125,7 +125,7 @@ def _stored_config(subject: Trained) -> DictConfig:
 def _evaluated(
     stored: DictConfig,
     task: Task,
-    data: Any,
+    data: Data,
     known: dict[str, tuple[nn.Module | None, list[Batch], Tensor]],
     results: dict[str, dict[str, Any]],
 ) -> list[str]:

@@ -8,13 +8,14 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
 from kdlab.batch import Batch
+from kdlab.datamodule.data import Data
 from kdlab.direction import COLUMNS, PRIMARIES, SHARES, Directions, declared
 from kdlab.error import UserError
 from kdlab.output import Output
@@ -64,7 +65,7 @@ class Evaluator(nn.Module, ABC):
     needs: Collection[str] = ()
     taps: Collection[str] = ()
 
-    def setup(self, task: Task, data: Any) -> None:
+    def setup(self, task: Task, data: Data) -> None:
         """Learn of the task and the data, once, before the first output.
 
         Raises:
@@ -196,7 +197,7 @@ class Evaluators(nn.Module):
         """The names of what is a mean of 0 and 1 over rows."""
         return [name for _, one in self.items() for name in one.shares]
 
-    def setup(self, task: Task, data: Any) -> None:
+    def setup(self, task: Task, data: Data) -> None:
         """See :meth:`Evaluator.setup`.
 
         Raises:

@@ -6,13 +6,14 @@ Source: Stanton et al. 2021, arXiv:2106.05945, section 3.2: fidelity is not accu
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
 from kdlab.batch import Batch
+from kdlab.datamodule.data import Data
 from kdlab.direction import declared
 from kdlab.loss.logit.binary_kl import tempered_binary_kl
 from kdlab.loss.logit.kl import tempered_kl
@@ -120,7 +121,7 @@ class Fidelity(Evaluator):
     primary = next(iter(higher_is_better))
     needs = ("teacher",)
 
-    def setup(self, task: Task, data: Any) -> None:
+    def setup(self, task: Task, data: Data) -> None:
         super().setup(task, data)
         self.whole, self.top = fidelity(task.outcome), fidelity(task.outcome, top_k=True)
         self.stored_top = False  # whether the teacher has its largest logits only

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from kdlab.batch import Batch
+from kdlab.datamodule.data import Data
 from kdlab.metric.base import Evaluators
 from kdlab.task.base import Task
 
@@ -16,7 +16,7 @@ from kdlab.task.base import Task
 def measure(
     evaluators: Evaluators,
     task: Task,
-    data: Any,
+    data: Data,
     model: nn.Module | None,
     batches: Sequence[Batch],
     logits: Tensor,

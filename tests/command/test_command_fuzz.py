@@ -24,7 +24,7 @@ from kdlab.config.stored import read_config
 from kdlab.config.trust import Trust
 from kdlab.error import UserError
 from kdlab.file import sha256
-from kdlab.fit import train
+from kdlab.fit import resume
 from kdlab.launcher.sweep import members
 from kdlab.model.save import load_tokenizer
 from kdlab.report.page import page
@@ -154,7 +154,7 @@ def test_checkpoints(runs, data):
     path = only(runs, "distill/*/checkpoints/last.ckpt")
     bomb = pickle.dumps(Bomb(Path(MARK)))
     with instead(path, data.draw(damaged(path.read_bytes()) | st.binary(max_size=200) | st.just(bomb))):
-        works_or_says(lambda: train._checkpoint(path, train.RESUMED))
+        works_or_says(lambda: resume.read_checkpoint(path, resume.RESUMED))
 
 
 @few

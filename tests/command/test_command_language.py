@@ -91,7 +91,7 @@ REFUSED = {
     "ensemble": (
         [
             "teacher=ensemble", "+teacher@teacher.members.one=cached", "+teacher@teacher.members.two=cached",
-            "teacher.members.one.top_k=8", "teacher.members.one.run=x", "teacher.members.two.run=x",
+            "teacher.members.one.top_k=8", "teacher.members.one.run=FINISHED", "teacher.members.two.run=FINISHED",
         ],
         "an ensemble combines all",
     ),
@@ -106,6 +106,10 @@ def test_what_cannot_be_is_refused_in_a_sentence(kdlab, words, case):
         own = [word for word in own if not word.startswith(("teacher.", "model@teacher"))]
     if case == "model":
         own = [word for word in own if not word.startswith("model@student")]
+    if case == "ensemble":
+        assert kdlab("finetune", *words["finetune"])[0] == 0
+        (finished,) = Path("outputs/finetune").glob("*")
+        more = [word.replace("FINISHED", finished.name) for word in more]
     code, out, err = kdlab("distill", *own, *more)
     assert code != 0 and sentence in " ".join(err.split()), out + err
     assert "Traceback" not in err
