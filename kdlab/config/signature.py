@@ -11,7 +11,7 @@ from pathlib import Path
 
 from kdlab.config.check import library
 
-HOPS = 6  # imports that are followed from one module to the next
+HOPS = 12  # imports and base classes that are followed from one module to the next
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 from hydra import initialize_config_dir
@@ -12,6 +10,7 @@ from small import small
 from torch import nn
 
 from kdlab.config import build, conf
+from kdlab.datamodule.processor.text import Text
 from kdlab.error import UserError
 
 CFG = {"student": {"_target_": "builtins.dict", "path": "???", "layers": None}}
@@ -42,10 +41,9 @@ def test_what_was_read_ahead_is_taken_once_and_by_the_same_config(reviews):
 def test_texts_that_are_longer_than_the_table_of_positions_are_refused():
     model = nn.Module()
     model.position_embeddings = nn.Embedding(16, 4)
-    data = SimpleNamespace(max_length=64, lengths=np.array([5, 16]))
-    build._positions(model, data)
-    data.lengths = np.array([5, 17])
+    processor = Text(None, max_length=64)
+    processor.check(model, np.array([5, 16]))
     with pytest.raises(
         UserError, match=r"a text of 17 tokens, but Module has 16 positions: set datamodule.max_length=16"
     ):
-        build._positions(model, data)
+        processor.check(model, np.array([5, 17]))
