@@ -20,7 +20,7 @@ class Slow(cached.Cached):  # type: ignore[misc]  # final, but for a test
 
         def run_inference(*asked: Any) -> Iterator[TargetChunk]:
             for part in fast(*asked):
-                time.sleep(0.1)
+                time.sleep(0.2)
                 with Path("asked.log").open("a") as log:
                     log.write(f"{os.environ.get('LOCAL_RANK', 'alone')}\n")
                 yield part

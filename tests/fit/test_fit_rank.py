@@ -100,7 +100,7 @@ def test_a_process_that_fails_ends_the_run_with_a_sentence(tmp_path, tiny):
 
 @pytest.mark.slow
 def test_all_processes_of_a_run_ask_the_teacher(tmp_path, tiny):
-    """One row a batch; the second process needs some seconds to begin, and the first would need half a minute."""
+    """One row a batch; the first process alone would need a minute, and the second begins long before."""
     words = [*slow_teacher.offered(tmp_path), *tiny["distill"], *TWO, "teacher.tokens_per_batch=1", "logger=none"]
     done = distill(tmp_path, *words, "cluster.threads=1")
     assert done.returncode == 0, done.stdout + done.stderr
