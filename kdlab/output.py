@@ -29,7 +29,7 @@ class Output:
             numbers ``[...]``; nan where a position has none.
         row: ``[B]`` int64, the ids of the rows.
         weight: ``[...]``, by which :meth:`mean` multiplies; None: all count alike.
-        head: makes the logits, for some positions at a time (see :meth:`at`); None: they are there.
+        head: makes the logits, for some positions at a time (see :meth:`select`); None: they are there.
         top: what is kept of a teacher's logits where only the largest are, ``logits`` being these; None: all are there.
     """
 
@@ -73,7 +73,7 @@ class Output:
         count = self.mask.sum().clamp(min=1) if self.count is None else self.count
         return values.where(self.mask, 0).sum() / count
 
-    def weighed(self, level: float | Tensor) -> tuple[Output, float | Tensor]:
+    def with_row_weights(self, level: float | Tensor) -> tuple[Output, float | Tensor]:
         """The output and a factor, by which a mean over the rows becomes one in which each counts as ``level`` says.
 
         Args:
@@ -87,23 +87,23 @@ class Output:
         return replace(self, weight=share if self.weight is None else share * self.weight), mean
 
     @property
-    def said(self) -> tuple[Tensor, ...]:
+    def teacher_parts(self) -> tuple[Tensor, ...]:
         """What there is of the logits: all ``[..., C]``, or the index, the value and at temperature 1 the tail."""
         return (self.logits,) if self.top is None else (self.top.index, self.top.value, self.top.at(1.0))
 
     @property
-    def places(self) -> Tensor:
+    def positions(self) -> Tensor:
         """``[N]`` int64: where the positions that count stand in the flattened mask."""
         return self.mask.flatten().nonzero()[:, 0]
 
-    def at(self, places: Tensor) -> Output:
+    def select(self, positions: Tensor) -> Output:
         """Some positions ``[N]`` as an output of their own, with their logits ``[N, C]``; without taps.
 
         Means of such parts add up to the mean of the whole.
         """
 
         def flat(values: Tensor) -> Tensor:
-            return values.flatten(0, self.mask.ndim - 1)[places]
+            return values.flatten(0, self.mask.ndim - 1)[positions]
 
         logits = flat(self.logits)
         return Output(
@@ -142,7 +142,7 @@ class Output:
             self, logits=logits if self.head else weigh(logits), taps=taps, top=None if top is None else top.map(weigh)
         )
 
-    def only(self, mask: Tensor, count: float | None = None) -> Output:
+    def restrict(self, mask: Tensor, count: float | None = None) -> Output:
         """The same output where just the positions in ``mask`` count."""
         return replace(self, mask=self.mask & mask, count=count)
 

@@ -18,7 +18,7 @@ from kdlab.config import build, conf
 from kdlab.config.job import Job, composed
 from kdlab.model.bert import bert
 from kdlab.model.save import save
-from kdlab.module.base import Learner
+from kdlab.module.base import TrainingRule
 from kdlab.plan import distill, finetune
 
 TOKENIZER = "train:wordpiece:200"
@@ -43,7 +43,7 @@ class Trained:
         logged: what was logged last, by name.
     """
 
-    learner: Learner
+    learner: TrainingRule
     before: dict[str, Tensor]
     after: dict[str, Tensor] = field(default_factory=dict)
     steps: list[dict[str, Tensor]] = field(default_factory=list)
@@ -97,7 +97,7 @@ def train(job: Job, *callbacks: Callback) -> Trained:
     return result
 
 
-def weights(learner: Learner) -> dict[str, Tensor]:
+def weights(learner: TrainingRule) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in learner.model.state_dict().items()}
 
 
@@ -107,8 +107,8 @@ class _Watch(Callback):
         self.done = 0
 
     def on_train_batch_end(self, trainer: Any, learner: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        self.result.losses.append(float(learner.told["train/loss"]))
-        self.result.logged = {name: float(value) for name, value in learner.told.items()}
+        self.result.losses.append(float(learner.last_logged["train/loss"]))
+        self.result.logged = {name: float(value) for name, value in learner.last_logged.items()}
         if trainer.global_step > self.done:
             self.done = trainer.global_step
             self.result.steps.append(weights(learner))

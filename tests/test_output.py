@@ -50,11 +50,11 @@ def test_micro_batches_with_the_count_of_the_step_add_up(parts, seed):
     torch.testing.assert_close(torch.stack(means).mean(), of(whole).mean(values))
 
 
-def test_only_narrows_the_mask_and_forgets_the_count():
+def test_restrict_narrows_the_mask_and_forgets_the_count():
     out = of([True, True, False], count=7.0)
-    less = out.only(torch.tensor([True, False, True]))
+    less = out.restrict(torch.tensor([True, False, True]))
     assert less.mask.tolist() == [True, False, False] and less.count is None
-    assert out.only(torch.tensor([True, True, True]), count=2.0).mean(torch.ones(3)) == 1
+    assert out.restrict(torch.tensor([True, True, True]), count=2.0).mean(torch.ones(3)) == 1
     assert out.mask.tolist() == [True, True, False]
 
 

@@ -41,8 +41,8 @@ class Finite(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         values = {"train/loss": outputs["loss"] if isinstance(outputs, dict) else outputs}
-        told: dict[str, Tensor] = pl_module.told  # type: ignore[assignment]
-        values |= {name: value for name, value in told.items() if name.startswith("train/loss/")}
+        logged: dict[str, Tensor] = pl_module.last_logged  # type: ignore[assignment]
+        values |= {name: value for name, value in logged.items() if name.startswith("train/loss/")}
         if list(values) != self.names:
             self.check()
             self.names, self.first = list(values), None

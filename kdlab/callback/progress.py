@@ -152,7 +152,7 @@ class Progress(ProgressBar):
 
     def _loss(self, module: pl.LightningModule) -> str:
         """The loss of the last batch."""
-        loss = getattr(module, "told", {}).get("train/loss")
+        loss = getattr(module, "last_logged", {}).get("train/loss")
         return "" if loss is None else f"  train/loss {float(loss):.4g}"
 
     def _tell(self, trainer: pl.Trainer, values: str) -> None:

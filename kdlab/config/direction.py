@@ -40,12 +40,12 @@ def installed() -> dict[str, bool | None]:
     from kdlab.metric.causal_lm import causal_lm
     from kdlab.metric.classification import classification
     from kdlab.metric.fidelity import fidelity
-    from kdlab.module.base import Learner
+    from kdlab.module.base import TrainingRule
     from kdlab.outcome import Categorical
     from kdlab.teacher.base import Teacher
 
     found: dict[str, bool | None] = {**cost.HIGHER_IS_BETTER, **majority.HIGHER_IS_BETTER, **confusion.HIGHER_IS_BETTER}
-    for owner in (Checkpoint, Speed, Learner, Teacher):
+    for owner in (Checkpoint, Speed, TrainingRule, Teacher):
         found |= owner.higher_is_better
     for metrics in (causal_lm(), classification(["no", "yes"]), fidelity(Categorical())):
         found |= declared(metrics)

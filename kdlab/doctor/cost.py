@@ -19,7 +19,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from kdlab.batch import Batch
 from kdlab.datamodule.data import Data
-from kdlab.module.base import Learner
+from kdlab.module.base import TrainingRule
 from kdlab.store.store import lines
 
 MOST = 4  # steps that are measured, of which the first, which warms up, does not count
@@ -44,7 +44,9 @@ class Cost:
         return sum(self.memory.values())
 
 
-def measure(learner: Learner, data: Data, fit: Callable[..., Trainer], teacher: int, steps: int, longest: int) -> Cost:
+def measure(
+    learner: TrainingRule, data: Data, fit: Callable[..., Trainer], teacher: int, steps: int, longest: int
+) -> Cost:
     """Train a few steps on whole batches.
 
     Args:

@@ -14,7 +14,7 @@ from lightning.pytorch import Callback, Trainer
 
 from kdlab.datamodule.corpus import labelled
 from kdlab.datamodule.data import Data
-from kdlab.module.base import Learner
+from kdlab.module.base import TrainingRule
 from kdlab.schedule.base import Schedule
 
 STEPS = 3  # progress is then 0, a half and 1
@@ -37,7 +37,7 @@ def few(data: Data, rows: int = ROWS) -> Any:
     return small
 
 
-def dry_run(learner: Learner, data: Data, fit: Callable[..., Trainer]) -> Trace:
+def dry_run(learner: TrainingRule, data: Data, fit: Callable[..., Trainer]) -> Trace:
     """Train a little, and fingerprint the weights before it, the losses, gradients, what learned and the optimizer.
 
     Args:

@@ -37,7 +37,7 @@ from kdlab.doctor.swept_key import vary
 from kdlab.doctor.table import Page, free, size
 from kdlab.doctor.untrained import UntrainedModels
 from kdlab.error import UserError
-from kdlab.module.base import Learner
+from kdlab.module.base import TrainingRule
 from kdlab.plan import distill
 from kdlab.plan.base import Plan, planner
 from kdlab.plan.length import epochs
@@ -337,7 +337,7 @@ def _tokens(data: Data, *splits: str) -> int:
     return int(data.lengths[rows].sum())
 
 
-def _adapters(learner: Learner) -> list[str]:
+def _adapters(learner: TrainingRule) -> list[str]:
     """What learns beside the model."""
     own = {id(one) for one in learner.model.parameters()}
     found = [(name, one) for name, one in learner.named_parameters() if id(one) not in own and one.requires_grad]

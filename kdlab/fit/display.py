@@ -24,7 +24,7 @@ from kdlab.datamodule.data import Data
 from kdlab.error import UserError
 from kdlab.fit.beside import compared, distilled, shorter, teacher_test, without_teacher
 from kdlab.model.save import size_bytes
-from kdlab.module.base import Learner
+from kdlab.module.base import TrainingRule
 from kdlab.report.read import record
 from kdlab.terminal import clock
 from kdlab.text import one_line
@@ -85,7 +85,7 @@ class Voice:
             name = "" if len(found) == 1 else f"{place.rpartition('.')[2]}: "
             self._say("teacher", f"{name}{one_line(one.id)} ({how}{reached})")
 
-    def learner(self, learner: Learner, start: Trained | None) -> None:
+    def learner(self, learner: TrainingRule, start: Trained | None) -> None:
         """What learns."""
         table = learner.table()
         name = self.job.choices.get("model@student") or self.job.choices.get("model") or type(learner.model).__name__

@@ -37,7 +37,7 @@ from kdlab.metric.confusion import row_count
 from kdlab.metric.cost import LENGTH, latency, macs, parameters
 from kdlab.metric.majority import majority
 from kdlab.model.save import size_bytes
-from kdlab.module.base import Learner
+from kdlab.module.base import TrainingRule
 from kdlab.plan.base import planner
 from kdlab.transform.save import save_finished
 
@@ -120,7 +120,7 @@ def _train(job: Job, run: Run, voice: Voice) -> dict[str, float]:
     return known
 
 
-def _directions(learner: Learner) -> dict[str, bool | None]:
+def _directions(learner: TrainingRule) -> dict[str, bool | None]:
     """Whether more is better of everything that the run may have measured, as the owner of each declares it."""
     found = dict(installed())
     for callback in learner.trainer.callbacks:  # type: ignore[attr-defined]
@@ -166,7 +166,7 @@ def _tell_teachers(run: Run, found: Mapping[str, Trained]) -> None:
     write_json(run.folder / "teacher.json", told)
 
 
-def _tell_trainable(learner: Learner, journal: Journal) -> None:
+def _tell_trainable(learner: TrainingRule, journal: Journal) -> None:
     """Which blocks learn, and how fast: to the run's log and to the loggers."""
     rows = learner.table()
     columns = list(rows[0])
@@ -175,7 +175,7 @@ def _tell_trainable(learner: Learner, journal: Journal) -> None:
     journal.table("model/trainable", columns, [[row[name] for name in columns] for row in rows])
 
 
-def _cost(run: Run, learner: Learner, data: Data) -> dict[str, float]:
+def _cost(run: Run, learner: TrainingRule, data: Data) -> dict[str, float]:
     model, row = learner.model.eval(), data.processor.example(LENGTH)
     times = {f"perf/{name}": value for name, value in latency(model, row).items()}
     return times | {
@@ -187,7 +187,7 @@ def _cost(run: Run, learner: Learner, data: Data) -> dict[str, float]:
     }
 
 
-def _majority(learner: Learner, data: Data) -> dict[str, float]:
+def _majority(learner: TrainingRule, data: Data) -> dict[str, float]:
     """The accuracy of always giving the commonest class, beside the model's own."""
     if not learner.task.uses_labels:
         return {}
@@ -196,7 +196,7 @@ def _majority(learner: Learner, data: Data) -> dict[str, float]:
     return {f"{name}/majority": value for name, value in found.items() if value is not None}
 
 
-def _tell_test(run: Run, learner: Learner, data: Data) -> dict[str, float]:
+def _tell_test(run: Run, learner: TrainingRule, data: Data) -> dict[str, float]:
     """Write down which test rows there were and what was predicted of them, by class, for those who compare runs."""
     told: dict[str, Any] = {"set": data.test_set}
     found = {"test/rows": float(len(data.splits["test"]))}

@@ -13,7 +13,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from kdlab.callback.checkpoint import Checkpoint
 from kdlab.error import UserError
 from kdlab.model.shard import fill, splits
-from kdlab.module.base import Learner
+from kdlab.module.base import TrainingRule
 
 UNREADABLE = (
     KeyError, TypeError, AttributeError, ValueError, RuntimeError, IndexError, MisconfigurationException,
@@ -59,7 +59,7 @@ def misfit(path: Path, problem: Exception) -> UserError:
     )
 
 
-def load_best(keeper: Checkpoint | None, learner: Learner) -> dict[str, float]:
+def load_best(keeper: Checkpoint | None, learner: TrainingRule) -> dict[str, float]:
     """Put the best checkpoint's weights into the learner; where nothing was monitored, the last weights stay."""
     if keeper is None or keeper.best_value is None or keeper.best_step is None:
         return {}

@@ -30,8 +30,8 @@ from kdlab.logger.base import Journal
 from kdlab.metric.confusion import confusion
 from kdlab.model.dropout import quicken
 from kdlab.model.shard import splits
-from kdlab.module.base import Learner
-from kdlab.module.reader import reader
+from kdlab.module.base import TrainingRule
+from kdlab.module.forward import choose_forward
 from kdlab.plan import length
 from kdlab.precision import computing
 
@@ -45,7 +45,13 @@ warnings.filterwarnings("ignore", message="The `srun` command is available")  # 
 
 
 def fit(
-    job: Job, run: Run, learner: Learner, data: Data, journal: Journal, others: Companions, voice: Voice | None = None
+    job: Job,
+    run: Run,
+    learner: TrainingRule,
+    data: Data,
+    journal: Journal,
+    others: Companions,
+    voice: Voice | None = None,
 ) -> tuple[dict[str, float], str, Checkpoint | None]:
     """Train, go back to the best weights, and test; every process of a run on several devices calls it.
 
@@ -81,7 +87,7 @@ def fit(
     # an augmented row never comes again; a transform may change what is frozen; a split model keeps its layers' places
     elif job.cfg.reuse_frozen and data.augment is None and learner.transforms.keeps_frozen and not splits(trainer):
         with computing(job.cfg.trainer.precision, job.cfg.trainer.accelerator):
-            learner.reader = reader(
+            learner.forward_pass = choose_forward(
                 learner.model, learner.freezing, learner.task, data, learner.taps, Path(job.cfg.outputs) / "store",
                 passes(trainer, data),
             )  # fmt: skip
@@ -106,7 +112,7 @@ def fit(
     return measured | {name: float(value) for name, value in tested.items()}, decides, keeper
 
 
-def _without_labels(callbacks: Sequence[Callback], learner: Learner) -> None:
+def _without_labels(callbacks: Sequence[Callback], learner: TrainingRule) -> None:
     """Let callbacks that follow a score follow what needs no label: no validation row has one to score."""
     primary, needless = learner.primary(labelled=False), learner.evaluators["val"].chosen(without=("labels",))
     for callback in callbacks:

@@ -21,8 +21,8 @@ def parts(size: int | None, *said: Output) -> Iterator[tuple[Output, ...]]:
     if size is None:
         yield said
         return
-    for places in said[0].places.split(size):
-        yield tuple(one.at(places) for one in said)
+    for places in said[0].positions.split(size):
+        yield tuple(one.select(places) for one in said)
 
 
 def summed(step: Step, size: int | None, *said: Output) -> tuple[Tensor, dict[str, Tensor]]:
@@ -41,9 +41,9 @@ def summed(step: Step, size: int | None, *said: Output) -> tuple[Tensor, dict[st
         return step(*said)
 
     def some(places: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        return step(*[one.at(places) for one in said])
+        return step(*[one.select(places) for one in said])
 
-    first, *others = said[0].places.split(size)
+    first, *others = said[0].positions.split(size)
     total, values = checkpoint(some, first, use_reentrant=False)
     for places in others:
         more, named = checkpoint(some, places, use_reentrant=False)

@@ -223,7 +223,7 @@ class Objective(nn.Module):
 
     def labels(self, student: Output, teacher: Output | None, progress: float) -> Output:
         """The student's output as the labels look at it: rows count by what alpha leaves to their labels."""
-        return student.weighed(1 - at_rows(self.alpha, progress, teacher))[0]
+        return student.with_row_weights(1 - at_rows(self.alpha, progress, teacher))[0]
 
     def step(
         self, task: Task, student: Output, teacher: Output | None, batch: Batch, progress: float
@@ -257,11 +257,11 @@ class Objective(nn.Module):
                 f"loss.alpha is {at(self.alpha, progress):g}, but no teacher was read: name one with teacher.run=…, or "
                 "set loss.alpha=0."
             )
-        taught, alpha = student.weighed(at_rows(self.alpha, progress, teacher))
+        taught, alpha = student.with_row_weights(at_rows(self.alpha, progress, teacher))
         values, levels = {"supervised": supervised}, {"alpha": alpha}
         share = {"supervised": 1 - alpha}
         for name, term in self.terms.items():
-            seen, weight = taught.weighed(at_rows(term.weight, progress, teacher))  # type: ignore[arg-type]
+            seen, weight = taught.with_row_weights(at_rows(term.weight, progress, teacher))  # type: ignore[arg-type]
             values[name] = term(seen if term.row_wise else student, teacher, progress)
             share[name], levels[f"{name}.weight"] = alpha * weight, weight
         self.seen = {name: level for name, level in levels.items() if isinstance(level, Tensor)}

@@ -130,7 +130,7 @@ class Fidelity(Evaluator):
         assert teacher is not None
         self.stored_top = teacher.top is not None
         metrics = self.top if self.stored_top else self.whole
-        metrics.update(student.logits[student.mask], *(one[student.mask] for one in teacher.said))
+        metrics.update(student.logits[student.mask], *(one[student.mask] for one in teacher.teacher_parts))
 
     def compute(self) -> dict[str, float]:
         metrics = self.top if self.stored_top else self.whole

@@ -37,16 +37,16 @@ def read(model: nn.Module, batch: Batch, taps: Collection[str] = ()) -> tuple[Te
     Raises:
         UserError: a tap that the model does not offer.
     """
-    standing = _STANDING.get(model)
-    if standing is not None and standing.taps == frozenset(taps):
-        return standing.read(batch)
-    watch = Watch(model, taps)
-    with watch.hung():
-        return watch.read(batch)
+    active = _ACTIVE.get(model)
+    if active is not None and active.taps == frozenset(taps):
+        return active.read(batch)
+    reader = TapReader(model, taps)
+    with reader.attached():
+        return reader.read(batch)
 
 
-class Watch:
-    """Reads some taps of a model, through hooks that hang while :meth:`hung` lasts.
+class TapReader:
+    """Reads some taps of a model, through hooks that hang while :meth:`attached` lasts.
 
     Args:
         model: which.
@@ -73,7 +73,7 @@ class Watch:
         self.run: Callable[..., tuple[Tensor, dict[str, Tensor]]] = self.forward
 
     @contextmanager
-    def hung(self) -> Iterator[None]:
+    def attached(self) -> Iterator[None]:
         """With the hooks that the taps need."""
         with ExitStack() as hooks:
             for tap, (kind, place) in self.places.items():
@@ -85,13 +85,13 @@ class Watch:
             yield
 
     @contextmanager
-    def standing(self) -> Iterator[None]:
+    def active(self) -> Iterator[None]:
         """Meanwhile, :func:`read` reads these taps of the model here, without hooks of its own."""
-        _STANDING[self.model] = self
+        _ACTIVE[self.model] = self
         try:
             yield
         finally:
-            del _STANDING[self.model]
+            del _ACTIVE[self.model]
 
     def forward(self, **inputs: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The pass as the model makes it."""
@@ -147,7 +147,7 @@ def axes(model: nn.Module, tap: str) -> tuple[str, ...] | None:
     return declared.get(tap) or AXES.get(tap.partition(".")[0])
 
 
-_STANDING: WeakKeyDictionary[nn.Module, Watch] = WeakKeyDictionary()
+_ACTIVE: WeakKeyDictionary[nn.Module, TapReader] = WeakKeyDictionary()
 
 
 def available(model: nn.Module) -> list[str]:

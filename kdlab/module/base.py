@@ -22,7 +22,7 @@ from kdlab.loss.chunk import parts
 from kdlab.loss.rates import settled
 from kdlab.metric.base import Evaluators
 from kdlab.model.shard import gather, split, splits, twin
-from kdlab.module.reader import Reader, Whole
+from kdlab.module.forward import Forward, FullForward
 from kdlab.output import Output
 from kdlab.penalty.base import Penalty
 from kdlab.penalty.none import Nothing
@@ -43,7 +43,7 @@ class Measured(dict[str, Evaluators]):
         return {f"{prefix}{name}": value for prefix, one in self.items() for name, value in one.compute().items()}
 
 
-class Learner(LightningModule, ABC):
+class TrainingRule(LightningModule, ABC):
     """One model that learns. A subclass is a training rule: its ``training_step`` and nothing else of weight.
 
     Every step seeds torch from (seed, step, rank): a step is a function of weights, optimizer and step alone, so a
@@ -75,7 +75,7 @@ class Learner(LightningModule, ABC):
     ) -> None:
         super().__init__()
         self.model = model
-        self.reader: Reader = Whole(model)
+        self.forward_pass: Forward = FullForward(model)
         self.task = task
         self.optimizer = optimizer
         self.scheduler = scheduler
@@ -91,7 +91,7 @@ class Learner(LightningModule, ABC):
         self.blocks = select(freeze, model)  # a plain list: the modules are registered under `model` alone
         self.steps = 1
         self.log_every = 1
-        self.told: dict[str, Tensor | float] = {}  # the last batch's values, by name, see :meth:`tell`
+        self.last_logged: dict[str, Tensor | float] = {}  # the last batch's values, by name, see :meth:`log_values`
         self._whole: list[nn.Module] = []  # of a model that is split, for its whole weights; no registered module
 
     @property
@@ -160,7 +160,7 @@ class Learner(LightningModule, ABC):
         self.transforms.check(split=False, compiled=True)
         from kdlab.module.compiled import Compiled  # imports the compiler, which takes a second
 
-        self.reader = Compiled(self.model, self.taps)
+        self.forward_pass = Compiled(self.model, self.taps)
 
     def unsplittable(self) -> dict[str, bool]:
         """By reason: whether it keeps the model from being split between processes."""
@@ -189,7 +189,7 @@ class Learner(LightningModule, ABC):
         if self._whole:
             gather(self.model, self._whole[0])
             self.model = self._whole.pop()
-            self.reader = Whole(self.model)
+            self.forward_pass = FullForward(self.model)
             self.blocks = select(self.freezing, self.model)
 
     def setup(self, stage: str) -> None:
@@ -239,7 +239,7 @@ class Learner(LightningModule, ABC):
 
     def read(self, batch: Batch) -> Output:
         """What the student says of a batch."""
-        return self.reader.read(self.task, batch, self.taps)
+        return self.forward_pass.read(self.task, batch, self.taps)
 
     def extra_groups(self) -> list[dict[str, Any]]:
         """Parameter groups besides the model's."""
@@ -253,7 +253,7 @@ class Learner(LightningModule, ABC):
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         unscale(self.trainer, optimizer)
-        self.tell(self.penalty.add())
+        self.log_values(self.penalty.add())
 
     def optimizer_step(self, *arguments: Any, **named: Any) -> None:
         super().optimizer_step(*arguments, **named)
@@ -290,9 +290,11 @@ class Learner(LightningModule, ABC):
         """One row a block: its parameters, how many of them learn at the end, and their learning-rate factor."""
         return trainable_table(self.freezing, self.blocks, progress=1.0)
 
-    def tell(self, values: Mapping[str, Tensor | float], batch: Batch | None = None) -> None:
+    def log_values(self, values: Mapping[str, Tensor | float], batch: Batch | None = None) -> None:
         """Log values of a training batch, where its step is one of those that are logged."""
-        self.told |= {name: value.detach() if isinstance(value, Tensor) else value for name, value in values.items()}
+        self.last_logged |= {
+            name: value.detach() if isinstance(value, Tensor) else value for name, value in values.items()
+        }
         if (self.global_step + 1) % self.log_every == 0:
             self.log_dict(dict(values), sync_dist=True, batch_size=None if batch is None else len(batch))
 

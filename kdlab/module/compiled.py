@@ -16,8 +16,8 @@ from transformers import PreTrainedModel
 
 from kdlab.batch import Batch
 from kdlab.error import UserError
-from kdlab.model.tap import Watch
-from kdlab.module.reader import Reader
+from kdlab.model.tap import TapReader
+from kdlab.module.forward import Forward
 from kdlab.output import Output
 from kdlab.task.base import Task
 
@@ -25,7 +25,7 @@ RECOMPILE_LIMIT = 64  # graphs of one student: training, validation, and each mo
 
 
 @final
-class Compiled(Reader):
+class Compiled(Forward):
     """Runs the model, forward and backward, as graphs compiled once for all lengths and batch sizes.
 
     The model itself is as before: its weights have the same names, and whoever else reads it runs it uncompiled. The
@@ -44,23 +44,23 @@ class Compiled(Reader):
             check()
         torch._dynamo.reset()  # graphs of an earlier student of this process count against the limit of this one
         torch._dynamo.config.recompile_limit = RECOMPILE_LIMIT
-        self.watch = Watch(model, taps)
+        self.reader = TapReader(model, taps)
         self._hooks = contextlib.ExitStack()
-        self._hooks.enter_context(self.watch.hung())
+        self._hooks.enter_context(self.reader.attached())
         if isinstance(model, PreTrainedModel):  # transformers adds hooks of its own in the first pass that needs them
             with torch.no_grad(), torch.random.fork_rng(devices=[]):
-                self.watch.run(**{name: value.to(model.device) for name, value in model.dummy_inputs.items()})
+                self.reader.run(**{name: value.to(model.device) for name, value in model.dummy_inputs.items()})
         # a graph break would silently leave parts uncompiled
-        self.watch.run = torch.compile(self.watch.forward, dynamic=True, fullgraph=True, backend=backend)
+        self.reader.run = torch.compile(self.reader.forward, dynamic=True, fullgraph=True, backend=backend)
 
     def read(self, task: Task, batch: Batch, taps: Collection[str] = ()) -> Output:
         try:
-            with self.watch.standing():
-                return task.read(self.watch.model, batch, taps)
+            with self.reader.active():
+                return task.read(self.reader.model, batch, taps)
         except (TorchDynamoException, InductorError) as problem:
             lines = [line.strip() for line in str(problem).splitlines() if line.strip()] or [type(problem).__name__]
             raise UserError(
-                f"{type(self.watch.model).__name__} cannot be compiled ({lines[0]}): "
+                f"{type(self.reader.model).__name__} cannot be compiled ({lines[0]}): "
                 "set compile=false, or choose another model"
             ) from problem
 

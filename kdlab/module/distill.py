@@ -7,11 +7,11 @@ from typing import final
 from torch import Tensor
 
 from kdlab.batch import Batch
-from kdlab.module.taught import Taught
+from kdlab.module.teacher_rule import TeacherRule
 
 
 @final
-class Distill(Taught):
+class Distill(TeacherRule):
     """The distillation rule: student and teacher read the batch, and the objective compares their outputs."""
 
     splittable = True
@@ -21,4 +21,4 @@ class Distill(Taught):
         student = self.read(batch)
         teacher = self.teacher.read(self.task, batch)
         total, parts = self.loss.step(self.task, student, teacher, batch, self.progress)
-        return self.learned(total, parts, batch)
+        return self.log_loss(total, parts, batch)

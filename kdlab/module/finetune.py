@@ -8,11 +8,11 @@ from torch import Tensor
 
 from kdlab.batch import Batch
 from kdlab.loss.chunk import summed
-from kdlab.module.base import Learner
+from kdlab.module.base import TrainingRule
 
 
 @final
-class Finetune(Learner):
+class Finetune(TrainingRule):
     """The supervised rule."""
 
     splittable = True
@@ -20,5 +20,5 @@ class Finetune(Learner):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss, _ = summed(lambda output: (self.task.supervised(output, batch), {}), self.task.chunk, self.read(batch))
-        self.tell({"train/loss": loss}, batch)
+        self.log_values({"train/loss": loss}, batch)
         return loss

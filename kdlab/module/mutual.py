@@ -16,7 +16,7 @@ from kdlab.freeze.base import Freeze
 from kdlab.loss.objective import Objective
 from kdlab.metric.base import Evaluators
 from kdlab.module.base import Measured
-from kdlab.module.taught import Taught
+from kdlab.module.teacher_rule import TeacherRule
 from kdlab.output import Output
 from kdlab.schedule.base import Schedule
 from kdlab.task.base import Task
@@ -27,7 +27,7 @@ TARGETS = ("mean", "each")
 
 
 @final
-class Mutual(Taught):
+class Mutual(TeacherRule):
     """Deep mutual learning: the student and the teacher's models all learn, each from the labels and from the others.
 
     The objective's alpha, temperature and terms, the freezing policy, the optimizer and the clipping of gradients hold
@@ -121,8 +121,8 @@ class Mutual(Taught):
         said = {name: self.task.read(model, batch) for name, model in {"": self.model, **self.peers}.items()}
         total, values = self._learn("", said, batch)
         others = {name: self._learn(name, said, batch)[0] for name in self.peers}
-        self.tell({f"train/{name}/loss": value for name, value in others.items()}, batch)
-        return self.learned(total, values, batch) + sum(others.values())
+        self.log_values({f"train/{name}/loss": value for name, value in others.items()}, batch)
+        return self.log_loss(total, values, batch) + sum(others.values())
 
     def _learn(self, name: str, said: dict[str, Output], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The objective of one model, in the mean over what it learns from; the student's name is empty."""

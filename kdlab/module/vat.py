@@ -16,7 +16,7 @@ from kdlab.loss.logit.binary_kl import tempered_binary_kl
 from kdlab.loss.logit.kl import tempered_kl
 from kdlab.loss.objective import Objective
 from kdlab.metric.base import Evaluators
-from kdlab.module.taught import Taught
+from kdlab.module.teacher_rule import TeacherRule
 from kdlab.outcome import Bernoulli
 from kdlab.schedule.base import Schedule, number
 from kdlab.task.base import Task
@@ -25,7 +25,7 @@ from kdlab.value import Count, Positive
 
 
 @final
-class Vat(Taught):
+class Vat(TeacherRule):
     """Virtual adversarial training: the terms see the student on perturbed embeddings, the labels see it as it is.
 
     With ``teacher=self`` and ``loss=kd loss.temperature=1`` it is the paper's ``(1 - alpha) * CE + alpha * LDS``, whose
@@ -72,7 +72,7 @@ class Vat(Taught):
             nearby = self.task.read(self.model, batch, self.loss.taps["student"])
         supervised = self.task.supervised(self.loss.labels(student, teacher, self.progress), batch)
         total, parts = self.loss(supervised, nearby, teacher, self.progress)
-        return self.learned(total, parts, batch)
+        return self.log_loss(total, parts, batch)
 
     def adversary(self, batch: Batch) -> Tensor:
         """``[B, L, D]``, of norm epsilon a row: where a small step moves the distribution most; without dropout."""

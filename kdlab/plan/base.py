@@ -15,7 +15,7 @@ from kdlab.config import build
 from kdlab.config.job import Job
 from kdlab.datamodule.data import Data
 from kdlab.error import UserError
-from kdlab.module.base import Learner
+from kdlab.module.base import TrainingRule
 from kdlab.transform.sequence import Transforms
 
 ROOM = "kdlab.plan"
@@ -33,7 +33,7 @@ class Plan:
         transforms: what the model that learns was changed by.
     """
 
-    learner: Learner
+    learner: TrainingRule
     metrics: dict[str, float] = field(default_factory=dict)
     teachers: dict[str, Trained] = field(default_factory=dict)
     start: Trained | None = None

@@ -24,8 +24,8 @@ from kdlab.loss.objective import Objective
 from kdlab.loss.term import Side
 from kdlab.model.tap import classifier, depth, heads
 from kdlab.module.finetune import Finetune
-from kdlab.module.taught import Taught
-from kdlab.module.teacher_free import TeacherFree
+from kdlab.module.self_taught import SelfTaughtRule
+from kdlab.module.teacher_rule import TeacherRule
 from kdlab.plan.base import Plan, Tell, Train, alone, penalised, refuse, shared
 from kdlab.plan.length import epochs
 from kdlab.plan.stage import begin
@@ -72,8 +72,8 @@ class Teaching:
     def of(plan: Plan) -> Teaching | None:
         """That of a plan; None where it changes with the student."""
         learner = plan.learner
-        teacher = learner.teacher if isinstance(learner, Taught) else None
-        if isinstance(learner, Taught) and (
+        teacher = learner.teacher if isinstance(learner, TeacherRule) else None
+        if isinstance(learner, TeacherRule) and (
             learner.trains_teacher or learner.teacher.learns or learner.teacher.follows
         ):
             return None
@@ -116,7 +116,7 @@ def _prepare(job: Job, data: Data, train: Train, tell: Tell, base: Teaching | No
         probe = task.read(student.eval(), rows, taps["student"])
     student.train()
     if probe.head is not None:
-        probe = probe.at(probe.places)
+        probe = probe.select(probe.positions)
     classes = probe.logits.shape[-1]
     widths = {name: tap.shape[-1] for name, tap in probe.taps.items()}
     own = Side(widths, depth(student) or 0, classes, heads(student), lambda: classifier(student))
@@ -127,7 +127,7 @@ def _prepare(job: Job, data: Data, train: Train, tell: Tell, base: Teaching | No
         return Plan(Finetune(model=student, seed=cfg.seed, **settings), {}, found, start, transforms)
     if not loss.needs_teacher:
         loss.connect(own, Side(), rows=len(data.lengths))
-        learner = TeacherFree(model=student, loss=loss, seed=cfg.seed, **settings)
+        learner = SelfTaughtRule(model=student, loss=loss, seed=cfg.seed, **settings)
         return Plan(learner, {}, found, start, transforms)
     with torch.random.fork_rng(devices=[]):  # found or trained, the teacher leaves the adapters' first weights alone
         found = found or find_teachers(job, data, task, train, tell)
@@ -142,7 +142,7 @@ def _prepare(job: Job, data: Data, train: Train, tell: Tell, base: Teaching | No
     # what does not fit together is told before training
     with torch.random.fork_rng(devices=[]), torch.no_grad(), computing(*computes):
         said = teacher.read(task, rows)
-        said = said if task.chunk is None else said.at(said.places)
+        said = said if task.chunk is None else said.select(said.positions)
         loss.eval()(task.supervised(probe, rows), probe, said, 0.0)
     loss.train()
     learner = build.make(cfg.module, model=student, loss=loss, teacher=teacher, **settings)

@@ -101,9 +101,9 @@ def largest(said: Output, chunk: int | None, k: int, temperatures: Sequence[floa
 
     Where nothing counts, as at a padding token, the largest are 0.
     """
-    places = said.places
+    places = said.positions
     found = [
-        TopK.of(widen(said.at(some).logits), k, temperatures) for some in places.split(chunk or max(1, len(places)))
+        TopK.of(widen(said.select(some).logits), k, temperatures) for some in places.split(chunk or max(1, len(places)))
     ]
     spread = [
         part.new_zeros(said.mask.numel(), part.shape[-1]).index_copy(0, places, part).view(*said.mask.shape, -1)

@@ -107,7 +107,7 @@ class Classification(Task, ABC):
             )  # fmt: skip
             values = flat.view(label.shape)
         # a step without any labelled row has count 0: None makes that 0 / 1
-        return output.only(labelled, count=batch.size.get("labelled") or None).mean(values)
+        return output.restrict(labelled, count=batch.size.get("labelled") or None).mean(values)
 
     def scored(self, output: Output, batch: Batch) -> tuple[Tensor, Tensor]:
         """Probabilities ``[N, C]`` of all positions that count, and their labels as they are in the batch."""

@@ -193,7 +193,7 @@ def test_a_mode_that_contradicts_the_metric_or_is_not_known_is_told_before_a_ste
         module = Loss(accuracy=[0.5])
         with pytest.raises(UserError, match=told):
             fit(trainer(False, [make(monitor, mode)]), module)
-        assert not hasattr(module, "told")
+        assert not hasattr(module, "last_logged")
 
 
 @pytest.mark.parametrize("keep", [False, True])

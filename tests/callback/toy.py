@@ -61,8 +61,8 @@ class Module(pl.LightningModule):
     def training_step(self, batch, index):
         loss = torch.nn.functional.cross_entropy(self.model(batch.inputs["x"]), batch.target["label"])
         hint = loss.detach() * (float("nan") if self.global_step == self.break_at else 1.0)
-        self.told = {"train/loss/supervised": loss.detach(), "train/loss/hint": hint}
-        self.log_dict({"train/loss": loss} | self.told)
+        self.last_logged = {"train/loss/supervised": loss.detach(), "train/loss/hint": hint}
+        self.log_dict({"train/loss": loss} | self.last_logged)
         return loss if self.break_at is None else loss + hint
 
     def validation_step(self, batch, index):

@@ -12,7 +12,7 @@ from fork import end, start
 
 STUDENT = "kdlab.module.distill.Distill"
 TEACHER = "kdlab.module.finetune.Finetune"
-BOTH = "kdlab.module.base.Learner"  # the teacher is trained first, so its calls count too: 2 validations, 1 test
+BOTH = "kdlab.module.base.TrainingRule"  # the teacher is trained first, so its calls count too: 2 validations, 1 test
 
 # what the process dies in (the name of a function, and in which of its calls), and what has been kept until then
 MOMENTS = {

@@ -63,23 +63,23 @@ def close(one, two, near=1e-4):
 def test_all_taps_are_those_of_the_model_in_few_graphs_whatever_the_lengths(student):
     model, task = student
     count = CompileCounter()
-    reader = Compiled(model, TAPS, backend=count)
+    forward = Compiled(model, TAPS, backend=count)
     for rows, length in SHAPES:
-        close(reader.read(task, batch(rows, length), TAPS), task.read(model, batch(rows, length), TAPS))
+        close(forward.read(task, batch(rows, length), TAPS), task.read(model, batch(rows, length), TAPS))
     assert count.frame_count == 1, "one graph for all lengths and batch sizes"
-    reader.watch.model.train()
+    forward.reader.model.train()
     for rows, length in SHAPES:
-        close(reader.read(task, batch(rows, length), TAPS), task.read(model, batch(rows, length), TAPS))
+        close(forward.read(task, batch(rows, length), TAPS), task.read(model, batch(rows, length), TAPS))
     assert count.frame_count == 2, "and one in training mode"
     model.eval()
 
 
 def test_gradients_are_those_of_the_model(student):
     model, task = student
-    reader, grown = Compiled(model, ["hidden.0"], backend="aot_eager"), []
+    forward, grown = Compiled(model, ["hidden.0"], backend="aot_eager"), []
     for read in (
         lambda: task.read(model, batch(4, 9), ["hidden.0"]),
-        lambda: reader.read(task, batch(4, 9), ["hidden.0"]),
+        lambda: forward.read(task, batch(4, 9), ["hidden.0"]),
     ):
         model.zero_grad()
         said = read()
@@ -94,8 +94,8 @@ def test_others_read_the_model_uncompiled_and_its_names_stay(student):
     model, task = student
     names = list(model.state_dict())
     count = CompileCounter()
-    reader = Compiled(model, ["pooled"], backend=count)
-    reader.read(task, batch(4, 9), ["pooled"])
+    forward = Compiled(model, ["pooled"], backend=count)
+    forward.read(task, batch(4, 9), ["pooled"])
     assert count.frame_count == 1
     task.read(model, batch(4, 9), ["pooled"])
     task.read(model, batch(4, 9), ["hidden.0"])
@@ -117,11 +117,11 @@ class Broken(nn.Module):
 
 
 def test_a_graph_break_is_one_sentence(student):
-    reader = Compiled(Broken(), (), backend="eager")
+    forward = Compiled(Broken(), (), backend="eager")
     with pytest.raises(
         UserError, match=r"Broken cannot be compiled .*: set compile=false, or choose another model"
     ) as told:
-        reader.read(student[1], batch(2, 4))
+        forward.read(student[1], batch(2, 4))
     assert "\n" not in str(told.value)
 
 
@@ -164,7 +164,7 @@ class Begin(pytest.importorskip("lightning.pytorch").Callback):
         self.backend = backend
 
     def on_fit_start(self, trainer, learner):
-        learner.reader = Compiled(learner.model, learner.taps, self.backend)
+        learner.forward_pass = Compiled(learner.model, learner.taps, self.backend)
 
 
 @pytest.mark.parametrize("loss", ["kd", "hint", "tinybert"])

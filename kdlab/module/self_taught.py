@@ -12,13 +12,13 @@ from kdlab.batch import Batch
 from kdlab.freeze.base import Freeze
 from kdlab.loss.objective import Objective
 from kdlab.metric.base import Evaluators
-from kdlab.module.base import Learner
+from kdlab.module.base import TrainingRule
 from kdlab.schedule.base import Schedule
 from kdlab.task.base import Task
 
 
 @final
-class TeacherFree(Learner):
+class SelfTaughtRule(TrainingRule):
     """The distillation rule without a teacher: what `kdlab distill` takes where the loss needs none."""
 
     def __init__(
@@ -49,5 +49,5 @@ class TeacherFree(Learner):
         total, values = self.loss(supervised, student, None, self.progress)
         named = {"train/loss": total} | {f"train/loss/{name}": value for name, value in values.items()}
         named |= {f"train/schedule/{name}": value for name, value in self.loss.current(self.progress).items()}
-        self.tell(named, batch)
+        self.log_values(named, batch)
         return total

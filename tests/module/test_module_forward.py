@@ -8,7 +8,7 @@ from hydra import initialize_config_dir
 from small import crossed, knob, nodes, shrink, small, tiny_teacher, train
 
 from kdlab.config import build, conf
-from kdlab.module.reader import Recall, Whole, reader
+from kdlab.module.forward import CachedPrefixForward, FullForward, choose_forward
 from kdlab.plan import distill
 
 
@@ -31,14 +31,14 @@ def made(base, freeze: str, *words: str, steps: float = 3.0, taps=()):
     data = build.data(job.cfg)
     torch.manual_seed(0)
     learner = distill.prepare(job, data).learner
-    found = reader(learner.model, learner.freezing, learner.task, data, taps, folder / "store", steps)
+    found = choose_forward(learner.model, learner.freezing, learner.task, data, taps, folder / "store", steps)
     return learner, data, found
 
 
 @pytest.mark.parametrize("freeze", ["head", "bottom"])
 def test_what_is_recalled_is_what_the_whole_model_says_in_any_batch(base, freeze):
     learner, data, found = made(base, freeze)
-    assert isinstance(found, Recall)
+    assert isinstance(found, CachedPrefixForward)
     for batch in [*data.train_dataloader(), *data.test_dataloader()]:
         learner.model.eval()
         whole = learner.task.read(learner.model, batch, ["pooled"])
@@ -64,10 +64,10 @@ def test_it_learns_the_same_weights(base):
 
     class Begin(pytest.importorskip("lightning.pytorch").Callback):
         def on_fit_start(self, trainer, learner):
-            learner.reader = reader(
+            learner.forward_pass = choose_forward(
                 learner.model, learner.freezing, learner.task, trainer.datamodule, (), folder / "store", 3.0
             )
-            assert isinstance(learner.reader, Recall)
+            assert isinstance(learner.forward_pass, CachedPrefixForward)
 
     again = train(job, Begin())
     assert again.losses == pytest.approx(whole.losses, rel=1e-5)
@@ -81,12 +81,12 @@ def test_it_learns_the_same_weights(base):
     [("none", {}), ("embeddings", {}), ("gradual", {}), ("head", {"steps": 1.0}), ("head", {"taps": ["hidden.0"]})],
 )
 def test_what_cannot_be_recalled_is_run(base, freeze, case):
-    assert isinstance(made(base, freeze, **case)[2], Whole)
+    assert isinstance(made(base, freeze, **case)[2], FullForward)
 
 
 def test_another_seed_is_another_bottom(base):
     one, _, first = made(base, "head")
     torch.nn.init.normal_(one.model.bert.encoder.layer[0].output.dense.weight)
     data = made(base, "head")[1]
-    other = reader(one.model, one.freezing, one.task, data, (), base[2] / "store", 3.0)
+    other = choose_forward(one.model, one.freezing, one.task, data, (), base[2] / "store", 3.0)
     assert other.store.folder != first.store.folder

@@ -15,14 +15,14 @@ from kdlab.freeze.base import Freeze
 from kdlab.loss.objective import Objective
 from kdlab.metric.base import Evaluators
 from kdlab.model.shard import split
-from kdlab.module.base import Learner, Measured
+from kdlab.module.base import Measured, TrainingRule
 from kdlab.output import Output
 from kdlab.schedule.base import Schedule, held
 from kdlab.task.base import Task
 from kdlab.teacher.base import Teacher
 
 
-class Taught(Learner, ABC):
+class TeacherRule(TrainingRule, ABC):
     """A student with a teacher and an objective; a subclass says what is learned from a batch.
 
     The teacher is no registered submodule: it reaches neither the optimizer, nor ``.train()``, nor the state of the
@@ -77,12 +77,12 @@ class Taught(Learner, ABC):
     def extra_groups(self) -> list[dict[str, Any]]:
         return self.loss.groups
 
-    def learned(self, total: Tensor, values: dict[str, Tensor], batch: Batch) -> Tensor:
+    def log_loss(self, total: Tensor, values: dict[str, Tensor], batch: Batch) -> Tensor:
         """Log the loss of a batch and its parts, and return the loss."""
         named: dict[str, Tensor | float] = {"train/loss": total}
         named |= {f"train/loss/{name}": value for name, value in values.items()}
         named |= {f"train/schedule/{name}": value for name, value in self.loss.current(self.progress).items()}
-        self.tell(named, batch)
+        self.log_values(named, batch)
         return total
 
     def optimizer_step(self, *arguments: Any, **named: Any) -> None:

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 TOKENS = 4096  # of a batch of the pass over all rows
 
 
-class Reader(ABC):
+class Forward(ABC):
     """One call, as a teacher's."""
 
     @abstractmethod
@@ -44,7 +44,7 @@ class Reader(ABC):
 
 
 @final
-class Whole(Reader):
+class FullForward(Forward):
     """Runs all of the model."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -55,7 +55,7 @@ class Whole(Reader):
 
 
 @final
-class Recall(Reader):
+class CachedPrefixForward(Forward):
     """Runs the model from the first layer that learns; the same to rounding as the whole, whose modules it uses.
 
     Args:
@@ -69,8 +69,8 @@ class Recall(Reader):
         path, _, self.place = layers_path(model).rpartition(".")
         self.model, self.parent, self.store, self.name = model, model.get_submodule(path), store, name
         whole = list(cast(nn.ModuleList, getattr(self.parent, self.place)))
-        self.given = Stand(whole[layers - 1], several)
-        skipped = [Stand(layer, several) for layer in whole[: layers - 1]]
+        self.given = PassthroughLayer(whole[layers - 1], several)
+        skipped = [PassthroughLayer(layer, several) for layer in whole[: layers - 1]]
         self.above = nn.ModuleList([*skipped, self.given, *whole[layers:]])
 
     def read(self, task: Task, batch: Batch, taps: Collection[str] = ()) -> Output:
@@ -91,7 +91,7 @@ class Recall(Reader):
             self.parent._modules[self.place] = whole
 
 
-class Stand(nn.Module):
+class PassthroughLayer(nn.Module):
     """Stands where a layer stood: gives what it was given, or ``values`` where these are set, in the layer's form.
 
     Args:
@@ -112,9 +112,9 @@ class Stand(nn.Module):
         return (out,) if self.several else out
 
 
-def reader(
+def choose_forward(
     model: nn.Module, freeze: Freeze, task: Task, data: Data, taps: Collection[str], folder: Path, steps: float
-) -> Reader:
+) -> Forward:
     """A reader that skips what never learns, where that is possible, exact and worth it; else one of the whole.
 
     Args:
@@ -126,17 +126,17 @@ def reader(
     """
     try:
         if task.unit != "row":
-            raise NothingToRecallError(f"the task has a value a {task.unit}, and a store would hold the logits of each")
+            raise NotCacheableError(f"the task has a value a {task.unit}, and a store would hold the logits of each")
         layers = _frozen(model, freeze, taps, steps)
         found = _recall(model, layers, task, data, taps, folder)
-    except NothingToRecallError as reason:
+    except NotCacheableError as reason:
         log.info("frozen layers are run in every step: %s", reason)
-        return Whole(model)
+        return FullForward(model)
     log.info("the %d frozen layers are not run: their output was stored in %s", layers, found.store.folder)
     return found
 
 
-class NothingToRecallError(Exception):
+class NotCacheableError(Exception):
     """Why there is nothing to recall."""
 
 
@@ -145,22 +145,24 @@ def _frozen(model: nn.Module, freeze: Freeze, taps: Collection[str], steps: floa
     try:
         path = layers_path(model)
     except UserError as problem:
-        raise NothingToRecallError(str(problem)) from problem
+        raise NotCacheableError(str(problem)) from problem
     cut = select(freeze, model)
     scales = highest(freeze, len(cut))
     learns = [bool(block.learnable) and scale > 0 for block, scale in zip(cut, scales, strict=True)]
     learning = next((place for place, yes in enumerate(learns) if yes), len(learns))
     layers = min(learning - 1, len(list(model.get_submodule(path).children())))
     if layers < 1:
-        raise NothingToRecallError("the policy lets every layer learn at some time")
+        raise NotCacheableError("the policy lets every layer learn at some time")
     if steps <= 1:
-        raise NothingToRecallError("no row is read twice")
+        raise NotCacheableError("no row is read twice")
     if others := sorted(tap for tap in taps if tap != "pooled"):
-        raise NothingToRecallError(f"the loss reads '{others[0]}' of the student, which may lie below")
+        raise NotCacheableError(f"the loss reads '{others[0]}' of the student, which may lie below")
     return layers
 
 
-def _recall(model: nn.Module, layers: int, task: Task, data: Data, taps: Collection[str], folder: Path) -> Recall:
+def _recall(
+    model: nn.Module, layers: int, task: Task, data: Data, taps: Collection[str], folder: Path
+) -> CachedPrefixForward:
     """The reader, after it was compared with the whole model."""
     name = f"module:{layers_path(model)}.{layers - 1}"
     batch = data.every_row(256)[0]
@@ -186,17 +188,17 @@ def _recall(model: nn.Module, layers: int, task: Task, data: Data, taps: Collect
                     model, task, data.lengths, batches, numbers, [name], dtype, name="pass through frozen layers"
                 ),
             )  # fmt: skip
-            found = Recall(model, layers, store, name, isinstance(form, tuple))
+            found = CachedPrefixForward(model, layers, store, name, isinstance(form, tuple))
             again = found.read(task, batch, taps)
     except (UserError, AttributeError, TypeError, KeyError, IndexError, RuntimeError) as problem:
-        raise NothingToRecallError(f"{type(model).__name__} cannot be cut there ({problem})") from problem
+        raise NotCacheableError(f"{type(model).__name__} cannot be cut there ({problem})") from problem
     finally:
         hook.remove()
         for module, mode in modes.items():
             module.training = mode
     near = 1e-4 if current() == "float32" else 5e-2
     if not torch.allclose(whole.logits.float(), again.logits.float(), rtol=near, atol=near):
-        raise NothingToRecallError(f"{type(model).__name__} says something else when it is cut there")
+        raise NotCacheableError(f"{type(model).__name__} says something else when it is cut there")
     return found
 
 
