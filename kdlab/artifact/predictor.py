@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kdlab.datamodule.batch import Deck, within
+from kdlab.datamodule.batch import EncodedRows, within
 from kdlab.datamodule.rows import Rows
 from kdlab.datamodule.target import Labels
 from kdlab.datamodule.tokenizer import encode
@@ -72,8 +72,8 @@ class Predictor:
         lengths[full] = [len(one) for one in ids]
         offsets, pad = np.concatenate([[0], np.cumsum(lengths)]), self.tokenizer.pad_token_id or 0
         rows = Rows(np.concatenate([*ids, np.empty(0, np.int32)]), offsets, pad)
-        deck = Deck(rows, Labels((), np.full(len(texts), -1)))
-        batches = within(deck, np.flatnonzero(lengths), TOKENS["cuda" if torch.cuda.is_available() else "cpu"])
+        encoded = EncodedRows(rows, Labels((), np.full(len(texts), -1)))
+        batches = within(encoded, np.flatnonzero(lengths), TOKENS["cuda" if torch.cuda.is_available() else "cpu"])
         found = torch.full((len(texts), len(self.labels)), torch.nan)
         with torch.inference_mode():
             for part in run_inference(

@@ -25,7 +25,7 @@ from kdlab.config import build
 from kdlab.config.stored import read_config
 from kdlab.config.trust import Trust
 from kdlab.datamodule.data import Data
-from kdlab.datamodule.view import View
+from kdlab.datamodule.retokenized import RetokenizedRows
 from kdlab.error import UserError
 from kdlab.file import read_json, write_json, write_text
 from kdlab.loss.chunk import parts
@@ -153,7 +153,7 @@ class Contender:
 
     name: str
     model: nn.Module | None
-    view: View | None = None
+    view: RetokenizedRows | None = None
     store: Store | None = None
 
     @property

@@ -15,14 +15,14 @@ import numpy as np
 import torch
 
 from kdlab.batch import Batch
-from kdlab.datamodule.cut import ByRows, Cut
 from kdlab.datamodule.processor.base import Encoded
+from kdlab.datamodule.sampler import BatchSampler, FixedSize
 from kdlab.datamodule.target import Target
 from kdlab.error import UserError
 
 
 @dataclass(frozen=True)
-class Deck:
+class EncodedRows:
     """Rows with their labels: what any loader deals from.
 
     Attributes:
@@ -84,7 +84,7 @@ class TrainLoader:
     """The training batches of one device. Lightning saves and restores its place, also in the middle of an epoch.
 
     Args:
-        deck: what to deal from.
+        encoded: what to deal from.
         index: ``[M]`` row ids that train.
         batch_size: rows of an optimizer step, over all devices and accumulated micro-batches.
         seed: of the order.
@@ -92,7 +92,7 @@ class TrainLoader:
         accumulate: micro-batches of a step on each device.
         shuffle: False repeats the order of epoch 0.
         augment: what happens to a batch, given the epoch; None leaves it.
-        cut: what makes a step; None: ``batch_size`` rows.
+        batch_sampler: what makes a step; None: ``batch_size`` rows.
         pin: whether batches are in pinned memory, from which a GPU copies while it computes.
 
     Raises:
@@ -101,7 +101,7 @@ class TrainLoader:
 
     def __init__(
         self,
-        deck: Deck,
+        encoded: EncodedRows,
         index: np.ndarray,
         batch_size: int,
         seed: int = 0,
@@ -110,15 +110,15 @@ class TrainLoader:
         accumulate: int = 1,
         shuffle: bool = True,
         augment: Callable[[Batch, int], Batch] | None = None,
-        cut: Cut | None = None,
+        batch_sampler: BatchSampler | None = None,
         pin: bool = False,
     ) -> None:
         self.augment = augment or (lambda batch, epoch: batch)
         self.parts = world * accumulate
-        self.cut = cut or ByRows(batch_size)
-        self.deck, self.index, self.seed, self.pin = deck, index, seed, pin
+        self.batch_sampler = batch_sampler or FixedSize(batch_size)
+        self.encoded, self.index, self.seed, self.pin = encoded, index, seed, pin
         self.rank, self.world, self.accumulate, self.shuffle = rank, world, accumulate, shuffle
-        self.lengths = deck.rows.lengths[index]
+        self.lengths = encoded.rows.lengths[index]
         self.group(lambda epoch: [np.arange(len(index))], 1.0)
         self.epoch = self.place = self.start = 0
 
@@ -128,11 +128,11 @@ class TrainLoader:
         All epochs have as many steps as the one that needs most.
         """
         self.groups = groups
-        seen = range(1 if self.cut.steady else max(1, ceil(epochs)))
+        seen = range(1 if self.batch_sampler.steady else max(1, ceil(epochs)))
         self.steps = max(
-            sum(self.cut.count(self.lengths[group], self.parts) for group in groups(epoch)) for epoch in seen
+            sum(self.batch_sampler.count(self.lengths[group], self.parts) for group in groups(epoch)) for epoch in seen
         )
-        self.cut.check(len(self.index), self.steps, self.world, self.accumulate)
+        self.batch_sampler.check(len(self.index), self.steps, self.world, self.accumulate)
 
     def __len__(self) -> int:
         """Micro-batches of an epoch on this device."""
@@ -147,22 +147,23 @@ class TrainLoader:
             rows = plan[step]
             part = np.array_split(rows, self.parts)[micro * self.world + self.rank]
             self.place += 1
-            size = {name: count / self.parts for name, count in self.deck.size(rows).items()}
-            batch = self.augment(self.deck.batch(part, size), self.epoch)
+            size = {name: count / self.parts for name, count in self.encoded.size(rows).items()}
+            batch = self.augment(self.encoded.batch(part, size), self.epoch)
             yield batch.pin_memory() if self.pin else batch
 
     def plan(self, epoch: int) -> list[np.ndarray]:
         """The row ids of each optimizer step of an epoch."""
+        sampler = self.batch_sampler
         steps = [
             group[step]
             for number, group in enumerate(self.groups(epoch))
-            for step in self.cut.steps(self.lengths[group], self.parts, self.seed, epoch, *[number] * (number > 0))
+            for step in sampler.steps(self.lengths[group], self.parts, self.seed, epoch, *[number] * (number > 0))
         ]
-        return [self.index[step] for step in self.cut.spread(steps, self.steps, self.parts)]
+        return [self.index[step] for step in sampler.spread(steps, self.steps, self.parts)]
 
     def padding(self, epoch: int = 0) -> float:
         """Which share of the tokens of an epoch's batches, over all devices, is padding."""
-        lengths = self.deck.rows.lengths
+        lengths = self.encoded.rows.lengths
         parts = [lengths[part] for rows in self.plan(epoch) for part in np.array_split(rows, self.parts)]
         return 1 - sum(int(part.sum()) for part in parts) / sum(len(part) * int(part.max()) for part in parts)
 
@@ -187,12 +188,12 @@ class EvalLoader:
     """Every row once over all devices, longest first; batches differ by one row at most, each device has as many."""
 
     def __init__(
-        self, deck: Deck, index: np.ndarray, batch_size: int, rank: int = 0, world: int = 1, pin: bool = False
+        self, encoded: EncodedRows, index: np.ndarray, batch_size: int, rank: int = 0, world: int = 1, pin: bool = False
     ) -> None:
         if len(index) < world:
             raise UserError(f"{len(index)} rows cannot be evaluated on {world} devices: use fewer, or more rows")
-        self.deck, self.pin = deck, pin
-        order = index[np.argsort(-deck.rows.lengths[index], kind="stable")]
+        self.encoded, self.pin = encoded, pin
+        order = index[np.argsort(-encoded.rows.lengths[index], kind="stable")]
         turns = max(1, min(-(-len(index) // (batch_size * world)), len(index) // world))
         self.parts = np.array_split(order, turns * world)[rank::world]
 
@@ -200,17 +201,17 @@ class EvalLoader:
         return len(self.parts)
 
     def __iter__(self) -> Iterator[Batch]:
-        batches = map(self.deck.batch, self.parts)
+        batches = map(self.encoded.batch, self.parts)
         return map(Batch.pin_memory, batches) if self.pin else batches
 
 
-def within(deck: Deck, rows: np.ndarray, tokens: int) -> Batches:
+def within(encoded: EncodedRows, rows: np.ndarray, tokens: int) -> Batches:
     """The rows, longest first, in batches of at most ``tokens`` tokens, padding included (but one row at least)."""
-    lengths = deck.rows.lengths[rows]
+    lengths = encoded.rows.lengths[rows]
     order = np.argsort(-lengths, kind="stable")
     groups, start = [], 0
     while start < len(order):
         size = max(1, tokens // max(1, int(lengths[order[start]])))
         groups.append(rows[order[start : start + size]])
         start += size
-    return Batches(groups, deck.batch)
+    return Batches(groups, encoded.batch)

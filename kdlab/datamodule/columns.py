@@ -59,7 +59,7 @@ class Reading:
         """
         texts = self._texts(frame)
         labels, names = self._labels(frame)
-        return Corpus(frame.where, texts, labels, names, split, self.multi_label, frame.place, list(frame.notices))
+        return Corpus(frame.where, texts, labels, names, split, self.multi_label, frame.row_name, list(frame.notices))
 
     def _texts(self, frame: Frame) -> list[str]:
         names = text_columns(self.text_column, frame.names)
@@ -113,8 +113,8 @@ class Reading:
             if None in row and any(value is not None for value in row):
                 empty = self.label_column[row.index(None)]
                 raise UserError(
-                    f"{frame.where}: {frame.place(index)} has nothing in the column '{empty}', but something in other "
-                    "label columns: fill all of them or none"
+                    f"{frame.where}: {frame.row_name(index)} has nothing in the column '{empty}', but something in "
+                    "other label columns: fill all of them or none"
                 )
             rows.append(
                 None if None in row else [name for name, value in zip(names, row, strict=True) if value and name]
@@ -141,7 +141,7 @@ class Reading:
             return label
         if label not in self._map:
             raise UserError(
-                f"{frame.where}: {frame.place(index)} has the label '{label[:80]}', which datamodule.label_map does "
+                f"{frame.where}: {frame.row_name(index)} has the label '{label[:80]}', which datamodule.label_map does "
                 f"not name ({', '.join(self._map)[:300]}): add it"
             )
         return self._map[label]
@@ -164,7 +164,7 @@ class Reading:
                 word = str(problem)
             if word not in WORDS:
                 raise UserError(
-                    f"{frame.where}: {frame.place(index)} has '{word[:80]}' in the column '{name}', which may have "
+                    f"{frame.where}: {frame.row_name(index)} has '{word[:80]}' in the column '{name}', which may have "
                     f"{', '.join(WORDS)}"
                 )
             found.append(WORDS[word])
@@ -221,5 +221,5 @@ def _several(value: Any) -> bool:
 
 def _told(frame: Frame, column: Any, rule: str) -> Any:
     return lambda index, found: (
-        f"{frame.where}: {frame.place(index)} has {found} in the column '{column}', which {rule}"
+        f"{frame.where}: {frame.row_name(index)} has {found} in the column '{column}', which {rule}"
     )

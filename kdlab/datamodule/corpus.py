@@ -1,9 +1,10 @@
-"""Texts and labels as they were read, before anything is split or tokenised."""
+"""Values and labels as they were read, before anything is split or encoded."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ LONGEST = 1_000_000  # characters of a text that are read: more than any model t
 
 
 def numbered(index: int) -> str:
-    """What to call a row where nothing else is known of its place."""
+    """What to call a row where nothing else is known about it."""
     return f"row {index + 1}"
 
 
@@ -24,49 +25,50 @@ class Corpus:
 
     Attributes:
         where: what to call the source in a message.
-        texts: one a row, none empty; of a pair, both with ``PAIR`` between.
+        values: one a row, of any kind; texts are not empty, and a pair of texts is joined by ``PAIR``.
         labels: one a row; None = unlabelled. With ``multi_label`` a list of names a row, which may be empty.
         names: the order of the labels, or None: sorted.
         split: ``train``, ``val`` or ``test`` a row, or None: to be cut by fractions.
         multi_label: whether a row may have several labels.
-        place: what to call a row in a message, by its position.
-        notices: what is to be said about how it was read, a sentence each.
+        row_name: what to call a row in a message, by its position.
+        notices: sentences about how it was read, for its user.
     """
 
     where: str
-    texts: list[str]
+    values: list[Any]
     labels: list
     names: list[str] | None = None
     split: list[str] | None = None
     multi_label: bool = False
-    place: Callable[[int], str] = numbered
+    row_name: Callable[[int], str] = numbered
     notices: list[str] = field(default_factory=list)
 
     def check(self) -> None:
-        """Cut texts that are longer than any model reads, and say so.
+        """Cut texts that are longer than any model reads, with a notice.
 
         Raises:
             UserError: no rows, an empty text, or one that is no Unicode.
         """
-        if not self.texts:
+        if not self.values:
             raise UserError(f"{self.where} has no rows")
-        for index, text in enumerate(self.texts):
+        for index, text in enumerate(self.values):
             if not text or text.isspace() or (PAIR in text and not all(map(str.strip, text.split(PAIR)))):
-                raise UserError(f"{self.where}: the text of {self.place(index)} is empty: fill it or remove the row")
+                raise UserError(f"{self.where}: the text of {self.row_name(index)} is empty: fill it or remove the row")
             if not text.isascii() and _broken(text):
                 raise UserError(
-                    f"{self.where}: the text of {self.place(index)} has half a character (a lone surrogate): correct it"
+                    f"{self.where}: the text of {self.row_name(index)} has half a character (a lone surrogate): "
+                    "correct it"
                 )
         for name in self.order():
             if _broken(name):
                 raise UserError(f"{self.where} has a label with half a character (a lone surrogate): {name!r}")
-        if long := [index for index, text in enumerate(self.texts) if len(text) > LONGEST]:
-            size = len(self.texts[long[0]])
+        if long := [index for index, text in enumerate(self.values) if len(text) > LONGEST]:
+            size = len(self.values[long[0]])
             for index in long:
-                self.texts[index] = self.texts[index][:LONGEST]
+                self.values[index] = self.values[index][:LONGEST]
             self.notices.append(
                 f"{counted(len(long), 'text is', 'texts are')} cut after {LONGEST:,} characters, first: "
-                f"{self.place(long[0])} with {size:,}"
+                f"{self.row_name(long[0])} with {size:,}"
             )
 
     def order(self) -> list[str]:
@@ -88,7 +90,7 @@ class Corpus:
         index = {name: code for code, name in enumerate(self.order())}
         if not self.multi_label:
             return np.array([-1 if label is None else self._code(index, label, row) for row, label in self._rows()])
-        codes = np.zeros((len(self.texts), len(index)), np.float32)
+        codes = np.zeros((len(self.values), len(index)), np.float32)
         for row, labels in self._rows():
             if labels is None:
                 codes[row] = -1
@@ -102,7 +104,7 @@ class Corpus:
     def _code(self, index: dict[str, int], label: str, row: int) -> int:
         if label not in index:
             raise UserError(
-                f"{self.where}: {self.place(row)} has the unknown label '{label[:80]}'; known are "
+                f"{self.where}: {self.row_name(row)} has the unknown label '{label[:80]}'; known are "
                 f"{', '.join(index)[:300]}: correct it, or add it to datamodule.label_names"
             )
         return index[label]

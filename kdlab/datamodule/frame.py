@@ -41,8 +41,8 @@ class Frame:
     def __len__(self) -> int:
         return len(self.lines)
 
-    def place(self, index: int) -> str:
-        """Where a row stands: ``line 61``."""
+    def row_name(self, index: int) -> str:
+        """What to call a row in a message: ``line 61``."""
         return f"{self.unit} {self.lines[index]}"
 
     def column(self, name: Any, option: str) -> Sequence[Any]:

@@ -26,7 +26,12 @@ def odd(corpus: Corpus, codes: np.ndarray, names: Sequence[str], splits: Mapping
         names: of the labels.
         splits: row ids of each.
     """
-    return [*_labels(corpus, names), *_unlabelled(corpus, codes), *_absent(codes, names, splits), *_short(corpus.texts)]
+    return [
+        *_labels(corpus, names),
+        *_unlabelled(corpus, codes),
+        *_absent(codes, names, splits),
+        *_short(corpus.values),
+    ]
 
 
 def _labels(corpus: Corpus, names: Sequence[str]) -> list[str]:
@@ -71,7 +76,7 @@ def _unlabelled(corpus: Corpus, codes: np.ndarray) -> list[str]:
     without = np.flatnonzero(~labelled(codes))
     if not 0 < len(without) < len(codes):
         return []
-    return [f"{counted(len(without), 'row has', 'rows have')} no label, first: {corpus.place(int(without[0]))}"]
+    return [f"{counted(len(without), 'row has', 'rows have')} no label, first: {corpus.row_name(int(without[0]))}"]
 
 
 def _absent(codes: np.ndarray, names: Sequence[str], splits: Mapping[str, np.ndarray]) -> list[str]:

@@ -29,7 +29,7 @@ from kdlab.config.point import Point, folders, outline
 from kdlab.config.stage import earlier
 from kdlab.config.trust import Trust
 from kdlab.datamodule.data import Data
-from kdlab.datamodule.view import View
+from kdlab.datamodule.retokenized import RetokenizedRows
 from kdlab.doctor import cost
 from kdlab.doctor.dry_run import ROWS, Trace, data_trace, dry_run, few, rows_trace, written
 from kdlab.doctor.model_summary import model_summary, trainable
@@ -261,7 +261,7 @@ class Examination:
             found, folder = self.models.wanted(asker, place, node), self.models.taught(asker, place, node)
             trained = named(str(folder), self.folder, Trust.of(asker.cfg))
             view = data.read_by(trained.weights)
-            token = cost.reading(trained.model, view.again(batch) if isinstance(view, View) else batch)
+            token = cost.reading(trained.model, view.again(batch) if isinstance(view, RetokenizedRows) else batch)
             passing += token * _tokens(data) if stored and asker is job else 0.0
             if isinstance(found, Trained) or found.folder in seen:
                 continue

@@ -10,9 +10,9 @@ from typing import Any, Literal, final
 import torch
 
 from kdlab.batch import Batch
+from kdlab.datamodule.augmented import AugmentedRows
 from kdlab.datamodule.data import Data
-from kdlab.datamodule.seen import Seen
-from kdlab.datamodule.view import View
+from kdlab.datamodule.retokenized import RetokenizedRows
 from kdlab.error import UserError
 from kdlab.output import Output
 from kdlab.precision import current
@@ -52,7 +52,7 @@ class Cached(Teacher):
         self,
         trained: Saved,
         task: Task,
-        data: Data | View,
+        data: Data | RetokenizedRows,
         taps: Collection[str],
         store: Path,
         tokens_per_batch: Count = 4096,
@@ -95,11 +95,15 @@ class Cached(Teacher):
                 )
 
             known = content(seen)
-            told = {"of": trained.id} | ({"epoch": seen.epoch} if isinstance(seen, Seen) else {})
+            told = {"of": trained.id} | ({"epoch": seen.epoch} if isinstance(seen, AugmentedRows) else {})
             return open_or_build(store, key(**known), known | told, lengths, batches.groups, build)
 
         self.store = stored(data)
-        views = [data.seen(epoch) for epoch in range(epochs or 0)] if isinstance(data, Data) and data.augmented else []
+        views = (
+            [data.augmented_rows(epoch) for epoch in range(epochs or 0)]
+            if isinstance(data, Data) and data.augmented
+            else []
+        )
         missing = [seen for seen in views if not (store / key(**content(seen))).exists()]
         if missing:
             check_space(self.store, missing[0].lengths, len(missing))

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import final
 
 from kdlab.batch import Batch
-from kdlab.datamodule.view import View
+from kdlab.datamodule.retokenized import RetokenizedRows
 from kdlab.error import UserError
 from kdlab.output import Output
 from kdlab.task.base import Task
@@ -26,7 +26,7 @@ class Retokenized(Teacher):
         UserError: the teacher should read what augmentation made of the student's tokens.
     """
 
-    def __init__(self, teacher: Teacher, view: View) -> None:
+    def __init__(self, teacher: Teacher, view: RetokenizedRows) -> None:
         if view.augmented:
             raise UserError(
                 "datamodule.augment.teacher=augmented changes the student's tokens, and the teacher has a tokenizer of "

@@ -74,7 +74,7 @@ class ZeroShot(Teacher):
                     "has one: choose it, or teacher.by=cosine"
                 )
             model = entailment(place, [each[0] for each in texts], words, temperature, download)
-        view = data.view(Text(words, data.max_length))
+        view = data.retokenized(Text(words, data.max_length))
         made = Made(model, weights_sha256(model), f"zero_shot {path}")
         self.teacher = Retokenized(Cached(made, task, view, (), store, tokens_per_batch), view)
         self.seconds = self.teacher.seconds

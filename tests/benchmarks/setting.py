@@ -124,13 +124,13 @@ def export(folder: Path, student: str, words: Sequence[str]) -> None:
     save(ready.learner.model, data.tokenizer, folder / student)
     place = folder / "data"
     place.mkdir(parents=True, exist_ok=True)
-    rows = data.deck.rows
+    rows = data.encoded.rows
     np.save(place / "tokens.npy", np.asarray(rows.tokens))
     np.save(place / "offsets.npy", rows.offsets)
-    np.save(place / "labels.npy", data.deck.codes)
+    np.save(place / "labels.npy", data.encoded.codes)
     for name, index in data.splits.items():
         np.save(place / f"{name}.npy", index)
-    meta = {"pad": data.deck.rows.pad, "max_length": made.cfg.datamodule.max_length, "fingerprint": data.fingerprint}
+    meta = {"pad": data.encoded.rows.pad, "max_length": made.cfg.datamodule.max_length, "fingerprint": data.fingerprint}
     (place / "meta.json").write_text(json.dumps(meta))
 
 

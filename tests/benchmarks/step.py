@@ -31,7 +31,7 @@ class Bare:
         self.targets = torch.zeros(len(whole.data.lengths), len(whole.data.labels), device=device)
         task, teacher = whole.ready.learner.task, whole.ready.learner.teacher
         for start in range(0, len(index), 256):
-            batch = whole.data.deck.batch(index[start : start + 256])
+            batch = whole.data.encoded.batch(index[start : start + 256])
             self.targets[batch.row] = teacher.read(task, batch).logits.float().to(device)
 
     def autocast(self) -> Any:

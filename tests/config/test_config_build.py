@@ -35,7 +35,7 @@ def test_what_was_read_ahead_is_taken_once_and_by_the_same_config(reviews):
     first, second = build.data(same), build.data(same)
     assert first.label_counts == second.label_counts == [5, 5]
     assert first is not second, "a job changes its data: who comes second reads anew"
-    assert (first.deck.codes == second.deck.codes).all()
+    assert (first.encoded.codes == second.encoded.codes).all()
 
 
 def test_texts_that_are_longer_than_the_table_of_positions_are_refused():

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from small import options
-from test_datamodule_batch import deck
+from test_datamodule_batch import encoded
 
 from kdlab.config import build, conf
 from kdlab.datamodule.augment.word_dropout import WordDropout
@@ -27,7 +27,9 @@ def made(option: str, probability: float = 0.4, seed: int = 0):
 
 
 def dealt(option: str, epoch: int = 0, seed: int = 0, size: int = 16, accumulate: int = 1, **how):
-    loader = TrainLoader(deck(60), np.arange(60), size, accumulate=accumulate, augment=made(option, seed=seed, **how))
+    loader = TrainLoader(
+        encoded(60), np.arange(60), size, accumulate=accumulate, augment=made(option, seed=seed, **how)
+    )
     loader.set_epoch(epoch)
     rows = {}
     for batch in loader:
@@ -58,9 +60,9 @@ def test_tokens_are_those_of_the_row_and_one_is_seen(option, probability, length
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_ends_padding_and_what_teachers_read_stay(option):
-    plain = list(TrainLoader(deck(60), np.arange(60), 16))
+    plain = list(TrainLoader(encoded(60), np.arange(60), 16))
     changed = 0
-    for before, batch in zip(plain, TrainLoader(deck(60), np.arange(60), 16, augment=made(option)), strict=True):
+    for before, batch in zip(plain, TrainLoader(encoded(60), np.arange(60), 16, augment=made(option)), strict=True):
         assert torch.equal(before.row, batch.row)
         kept = batch.original
         for name in ("input_ids", "attention_mask"):

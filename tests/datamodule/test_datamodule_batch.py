@@ -9,19 +9,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdlab.datamodule.batch import Deck, EvalLoader, TrainLoader, within
-from kdlab.datamodule.cut import ByRows
+from kdlab.datamodule.batch import EncodedRows, EvalLoader, TrainLoader, within
 from kdlab.datamodule.rows import Rows
+from kdlab.datamodule.sampler import FixedSize
 from kdlab.datamodule.target import Labels
 from kdlab.error import UserError
 
 
-def deck(count: int, seed: int = 0, unlabelled: float = 0.0) -> Deck:
+def encoded(count: int, seed: int = 0, unlabelled: float = 0.0) -> EncodedRows:
     random = np.random.default_rng(seed)
     lengths = random.integers(1, 20, count)
     offsets = np.concatenate([[0], lengths.cumsum()])
     codes = np.where(random.random(count) < unlabelled, -1, random.integers(0, 2, count))
-    return Deck(Rows(np.arange(1, offsets[-1] + 1, dtype=np.int32), offsets), Labels((), codes))
+    return EncodedRows(Rows(np.arange(1, offsets[-1] + 1, dtype=np.int32), offsets), Labels((), codes))
 
 
 def goes_on(first: TrainLoader, second: TrainLoader, epoch: int, stop: int) -> None:
@@ -49,7 +49,7 @@ SHAPES = {
 @settings(deadline=None, max_examples=60)
 @given(**SHAPES)
 def test_every_row_once_and_steps_do_not_depend_on_devices_or_accumulation(count, size, world, accumulate, epoch):
-    cards = deck(count, unlabelled=0.4)
+    cards = encoded(count, unlabelled=0.4)
     parts = world * accumulate
     loaders = [TrainLoader(cards, np.arange(count), size, 5, rank, world, accumulate) for rank in range(world)]
     for loader in loaders:
@@ -79,7 +79,7 @@ def test_every_row_once_and_steps_do_not_depend_on_devices_or_accumulation(count
 def test_evaluation_sees_every_row_once(count, size, world):
     if count < world:
         return
-    cards = deck(count, unlabelled=0.2)
+    cards = encoded(count, unlabelled=0.2)
     dealt = [list(EvalLoader(cards, np.arange(count), size, rank, world)) for rank in range(world)]
     assert len({len(batches) for batches in dealt}) == 1
     batches = [batch for each in dealt for batch in each]
@@ -91,7 +91,7 @@ def test_evaluation_sees_every_row_once(count, size, world):
 @settings(deadline=None)
 @given(st.sets(st.integers(0, 79), min_size=1), st.integers(1, 200))
 def test_within_keeps_the_budget(rows, tokens):
-    cards = deck(80)
+    cards = encoded(80)
     lengths, batches = cards.rows.lengths, within(cards, np.array(sorted(rows)), tokens)
     assert sorted(np.concatenate(batches.groups).tolist()) == sorted(rows)
     for group, batch in zip(batches.groups, batches, strict=True):
@@ -106,7 +106,7 @@ def test_within_keeps_the_budget(rows, tokens):
 
 @given(st.lists(st.integers(0, 29), min_size=1, max_size=12))
 def test_padding_reaches_the_longest_row_and_keeps_every_token(index):
-    cards = deck(30)
+    cards = encoded(30)
     batch = cards.batch(np.array(index))
     lengths = cards.rows.lengths[index]
     assert batch.inputs["input_ids"].shape == batch.inputs["attention_mask"].shape == (len(index), lengths.max())
@@ -124,7 +124,7 @@ def test_length_pools_save_padding_and_stay_random():
     def fill(groups):
         return lengths.sum() / sum(len(group) * lengths[group].max() for group in groups)
 
-    epochs = [ByRows(20).steps(lengths, 1, 0, epoch) for epoch in range(2)]
+    epochs = [FixedSize(20).steps(lengths, 1, 0, epoch) for epoch in range(2)]
     assert fill(epochs[0]) > 0.93 > 0.6 > fill(np.split(np.arange(2000), 100))
     assert [group.tolist() for group in epochs[0]] != [group.tolist() for group in epochs[1]]
     means = [lengths[group].mean() for group in epochs[0]]
@@ -134,7 +134,7 @@ def test_length_pools_save_padding_and_stay_random():
 @settings(deadline=None, max_examples=40)
 @given(stop=st.integers(0, 30), **SHAPES)
 def test_a_restored_loader_goes_on_where_the_other_stopped(stop, count, size, world, accumulate, epoch):
-    cards = deck(count)
+    cards = encoded(count)
     first, second = (TrainLoader(cards, np.arange(count), size, 1, 0, world, accumulate) for _ in range(2))
     goes_on(first, second, epoch, stop)
 
@@ -142,7 +142,7 @@ def test_a_restored_loader_goes_on_where_the_other_stopped(stop, count, size, wo
 @pytest.mark.parametrize(("count", "size"), [(3, 32), (40, 3)])
 def test_a_step_too_small_to_deal_out(count, size):
     with pytest.raises(UserError, match=r"2 devices times trainer.accumulate_grad_batches=2: lower"):
-        TrainLoader(deck(count), np.arange(count), size, world=2, accumulate=2)
+        TrainLoader(encoded(count), np.arange(count), size, world=2, accumulate=2)
 
 
 class Watch(L.LightningModule):
@@ -181,7 +181,7 @@ def fit(module, folder, *, accumulate=1, every=None, path=None):
         enable_model_summary=False,
         accumulate_grad_batches=accumulate,
     )
-    cards, rows = deck(50), np.arange(50)
+    cards, rows = encoded(50), np.arange(50)
     train = TrainLoader(cards, rows, 5 * accumulate, seed=3, accumulate=accumulate)
     assert len(train) == 10
     with suppress(KeyboardInterrupt, SystemExit):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import softmax
 from scipy.stats import entropy
-from test_datamodule_batch import deck
+from test_datamodule_batch import encoded
 from test_datamodule_text import TOKENIZER, saved, toy
 
 from kdlab.datamodule.batch import TrainLoader
@@ -22,7 +22,7 @@ PACE = {"start": st.floats(0.01, 1), "until": st.floats(0.05, 1), "power": st.fl
 
 
 def loader(count, size, seed, curriculum=None, epochs=1.0, least=1):
-    made = TrainLoader(deck(count, seed), np.arange(count), size, seed, accumulate=least)
+    made = TrainLoader(encoded(count, seed), np.arange(count), size, seed, accumulate=least)
     if curriculum is not None:
         hard = curriculum.difficulty(made.lengths)
         made.group(lambda epoch: curriculum.groups(hard, size, seed, epochs, epoch), epochs)

@@ -57,7 +57,7 @@ def test_the_rows_of_the_highest_score_keep_their_labels(tmp_path, how, unlabell
     score = np.random.default_rng(0).random(len(made.used))
     made.choose(score)
     by_row = dict(zip(np.unique(np.concatenate([whole, made.splits["val"], made.splits["test"]])), score, strict=True))
-    kept = [row for row in whole if made.deck.codes[row] >= 0]
+    kept = [row for row in whole if made.encoded.codes[row] >= 0]
     ranked = sorted(whole, key=lambda row: -by_row[row])
     if "budget" in how:
         expected = ranked[:7]
@@ -66,7 +66,7 @@ def test_the_rows_of_the_highest_score_keep_their_labels(tmp_path, how, unlabell
     assert sorted(kept) == sorted(expected)
     assert sum(made.label_counts) == len(expected)
     assert len(made.splits["train"]) == (len(whole) if unlabelled == "keep" else len(expected))
-    assert (made.deck.codes[made.splits["val"]] >= 0).all(), "labels to measure with are never taken away"
+    assert (made.encoded.codes[made.splits["val"]] >= 0).all(), "labels to measure with are never taken away"
 
 
 @given(count=st.integers(0, 12), seed=st.integers(0, 9))
@@ -77,7 +77,7 @@ def test_a_budget_is_exact_and_grows_with_the_number(count, seed):
 
 
 def test_without_a_model_the_seed_chooses_and_none_may_be_left(tmp_path):
-    kept = [np.flatnonzero(data(tmp_path, budget=9, seed=seed).deck.codes >= 0).tolist() for seed in (0, 0, 1)]
+    kept = [np.flatnonzero(data(tmp_path, budget=9, seed=seed).encoded.codes >= 0).tolist() for seed in (0, 0, 1)]
     assert kept[0] == kept[1] != kept[2]
     for how in ({"budget": 0}, {"per_class": 0}):
         assert data(tmp_path, **how).label_counts == [0, 0]
@@ -87,7 +87,7 @@ def test_without_a_model_the_seed_chooses_and_none_may_be_left(tmp_path):
     ("options", "said"),
     [
         ({"budget": 999}, "datamodule.budget=999, but there are"),
-        ({"budget": 3, "per_class": 1}, "both say how many labels there are"),
+        ({"budget": 3, "per_class": 1}, "both limit the number of labels"),
         ({"select": Margin("a")}, "datamodule.select needs a number of labels"),
     ],
 )

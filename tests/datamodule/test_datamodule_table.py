@@ -39,7 +39,7 @@ def corpus(tmp_path, content: str | bytes, name: str = "a.csv", **options):
 
 def rows(tmp_path, content: str | bytes, name: str = "a.csv", **options) -> list[tuple[str, object]]:
     found = corpus(tmp_path, content, name, **options)
-    return list(zip(found.texts, found.labels, strict=True))
+    return list(zip(found.values, found.labels, strict=True))
 
 
 GOOD = [("good", "pos"), ("bad", "neg")]
@@ -208,7 +208,7 @@ def test_parquet_has_bytes_and_objects(tmp_path):
     frame = pd.DataFrame({"text": [b"caf\xc3\xa9", b"b"], "label": [Decimal("1.0"), Decimal("2.5")]})
     frame.to_parquet(tmp_path / "a.parquet")
     found = Table(path=str(tmp_path / "a.parquet"), tokenizer=TOKENIZER).corpus()
-    assert (found.texts, found.labels) == (["café", "b"], ["1", "2.5"])
+    assert (found.values, found.labels) == (["café", "b"], ["1", "2.5"])
     pd.DataFrame({"text": ["a", b"\xff".decode("latin-1")], "label": [b"\xff", b"a"]}).to_parquet(
         tmp_path / "a.parquet"
     )
@@ -220,8 +220,8 @@ def test_excel_needs_a_package_or_is_read_with_the_rows_that_it_shows(tmp_path, 
     if importlib.util.find_spec("openpyxl"):
         pd.DataFrame({"text": ["a", None, "b"], "label": [1, None, 2]}).to_excel(tmp_path / "a.xlsx", index=False)
         found = Table(path=str(tmp_path / "a.xlsx"), tokenizer=TOKENIZER).corpus()
-        assert list(zip(found.texts, found.labels, strict=True)) == [("a", "1"), ("b", "2")]
-        assert found.place(1) == "row 4" and found.notices == ["1 empty row was left out"]
+        assert list(zip(found.values, found.labels, strict=True)) == [("a", "1"), ("b", "2")]
+        assert found.row_name(1) == "row 4" and found.notices == ["1 empty row was left out"]
         (tmp_path / "b.xlsx").write_bytes(b"PK\x03\x04junk")
         with pytest.raises(UserError, match="cannot be read as xlsx: it is no Excel workbook"):
             read(tmp_path / "b.xlsx")
@@ -308,7 +308,7 @@ def test_the_encoding_is_guessed_and_named(text, encoding):
 def test_a_long_cell_is_cut_and_named(tmp_path):
     found = corpus(tmp_path, csv_of("a,x", "b" * 3_000_000 + ",y"))
     found.check()
-    assert list(map(len, found.texts)) == [1, 1_000_000]
+    assert list(map(len, found.values)) == [1, 1_000_000]
     assert found.notices == ["1 text is cut after 1,000,000 characters, first: line 3 with 3,000,000"]
 
 
@@ -361,7 +361,7 @@ def test_unknown_tokens_are_told(tmp_path):
     assert "of the tokens are unknown to the tokenizer english" in found.notices[-1]
     assert data(tmp_path, ROWS, tokenizer=spec).notices == []
     view = data(tmp_path, ROWS)
-    assert odd.unknown(view.deck.rows, view.tokenizer) == []
+    assert odd.unknown(view.encoded.rows, view.tokenizer) == []
 
 
 def test_given_splits_that_share_texts_are_refused_dropped_or_allowed(tmp_path):
@@ -378,7 +378,7 @@ def test_given_splits_that_share_texts_are_refused_dropped_or_allowed(tmp_path):
 
 def test_splits_that_are_cut_here_share_no_text(tmp_path):
     found = data(tmp_path, [f"row {number % 17},{'pos' if number % 3 else 'neg'}" for number in range(200)])
-    texts = {name: {found.texts[row] for row in rows} for name, rows in found.splits.items()}
+    texts = {name: {found.values[row] for row in rows} for name, rows in found.splits.items()}
     assert not texts["train"] & texts["test"] and not texts["train"] & texts["val"] and not texts["val"] & texts["test"]
     assert all(" left out: " in told for told in found.notices) and found.notices
 

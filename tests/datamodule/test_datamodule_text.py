@@ -60,7 +60,7 @@ def test_all_formats_read_alike(tmp_path):
     for kind in (".csv", ".tsv", ".jsonl", ".parquet"):
         data = Table(path=saved(frame, tmp_path / f"a{kind}"), tokenizer=TOKENIZER)
         data.setup()
-        found.append((data.fingerprint, data.deck.codes.tolist(), {k: v.tolist() for k, v in data.splits.items()}))
+        found.append((data.fingerprint, data.encoded.codes.tolist(), {k: v.tolist() for k, v in data.splits.items()}))
     assert all(each == found[0] for each in found)
     assert found[0][1][3] == -1
 
@@ -72,7 +72,7 @@ def test_numbers_are_labels_and_a_missing_one_is_none(tmp_path, kind):
     data = Table(path=saved(frame, tmp_path / f"a{kind}"), tokenizer=TOKENIZER)
     data.setup()
     assert [float(name) for name in data.labels] == list(range(11)), "by number: 10 after 9"
-    assert data.deck.codes[:3].tolist() == [-1, 1, 2]
+    assert data.encoded.codes[:3].tolist() == [-1, 1, 2]
 
 
 def test_counts_add_up(tmp_path):
@@ -105,10 +105,10 @@ def test_few_shot_labels_follow_the_seed_and_leave_everything_else_alone(tmp_pat
         assert all(np.array_equal(data.splits[name], whole.splits[name]) for name in whole.splits)
         assert data.fingerprint == whole.fingerprint
         for name in ("val", "test"):
-            assert np.array_equal(data.deck.codes[data.splits[name]], whole.deck.codes[data.splits[name]])
-    assert not np.array_equal(keep.deck.codes, other.deck.codes)
+            assert np.array_equal(data.encoded.codes[data.splits[name]], whole.encoded.codes[data.splits[name]])
+    assert not np.array_equal(keep.encoded.codes, other.encoded.codes)
     assert drop.splits["train"].tolist() == sorted(
-        set(np.flatnonzero(keep.deck.codes >= 0)) & set(whole.splits["train"])
+        set(np.flatnonzero(keep.encoded.codes >= 0)) & set(whole.splits["train"])
     )
     assert sum(batch.size["labelled"] for batch in keep.train_dataloader()) == 6
 
@@ -119,7 +119,7 @@ def test_caps_are_stratified_subsets(tmp_path):
     assert [len(small.splits[name]) for name in ("train", "val", "test")] == [20, 6, 4]
     for name in whole.splits:
         assert set(small.splits[name]) <= set(whole.splits[name])
-        assert np.bincount(small.deck.codes[small.splits[name]]).tolist() == [len(small.splits[name]) // 2] * 2
+        assert np.bincount(small.encoded.codes[small.splits[name]]).tolist() == [len(small.splits[name]) // 2] * 2
     assert small.fingerprint == whole.fingerprint
     assert table(toy(120), tmp_path, split_seed=1).splits["test"].tolist() != whole.splits["test"].tolist()
 
@@ -139,10 +139,10 @@ def test_several_labels_a_row(tmp_path, kind):
     data = Table(path=path, tokenizer=TOKENIZER, multi_label=True, val_fraction=0.2)
     data.setup()
     assert data.labels == ["a", "b", "c"] and data.multi_label
-    assert data.deck.codes[:4].tolist() == [[1, 0, 0], [0, 1, 1], [1, 0, 1], [-1, -1, -1]]
+    assert data.encoded.codes[:4].tolist() == [[1, 0, 0], [0, 1, 1], [1, 0, 1], [-1, -1, -1]]
     batch = next(iter(data.val_dataloader()))
     assert batch.target["label"].shape == (len(batch.row), 3) and batch.target["label"].dtype == torch.float32
-    train = data.deck.codes[data.splits["train"]]
+    train = data.encoded.codes[data.splits["train"]]
     assert data.label_counts == [int((train[:, i] == 1).sum()) for i in range(3)]
 
 
@@ -203,7 +203,7 @@ def test_movie_reviews(tmp_path):
     data = MovieReviews(path=str(tmp_path / "a.txt"), tokenizer=TOKENIZER)
     data.setup()
     assert data.labels == ["negative", "positive"]
-    assert data.deck.codes.tolist() == [1, 0, 1, 0] * 10, "mild and contradictory ones out, repeated ones once"
+    assert data.encoded.codes.tolist() == [1, 0, 1, 0] * 10, "mild and contradictory ones out, repeated ones once"
     (tmp_path / "a.txt").write_text("1\tgood", "utf-8")
     with pytest.raises(UserError, match=r"line 1 of .* is not id, rating and text"):
         data.corpus()
@@ -216,7 +216,7 @@ def test_chinese_reviews(tmp_path):
     (tmp_path / "neg.txt").write_text("\n".join([f"很差的店{i}" for i in range(20)] + ["一般"]), "utf-8")
     data = ChineseReviews(path=str(tmp_path), tokenizer=TOKENIZER)
     data.setup()
-    assert np.bincount(data.deck.codes).tolist() == [20, 20]
+    assert np.bincount(data.encoded.codes).tolist() == [20, 20]
     assert data.tokenizer.tokenize("好书") == ["好", "书"]
 
 
@@ -330,7 +330,7 @@ def test_a_hub_dataset_follows_the_same_rules_as_a_table(tmp_path):
     data = Hub(name=str(tmp_path / "several"), tokenizer=TOKENIZER, multi_label=True, val_fraction=0.2)
     data.setup()
     assert data.labels == ["dull", "long", "loud"] and data.multi_label
-    assert data.deck.codes[:3].tolist() == [[0, 0, 0], [1, 0, 1], [0, 1, 0]]
+    assert data.encoded.codes[:3].tolist() == [[0, 0, 0], [1, 0, 1], [0, 1, 0]]
     with pytest.raises(UserError, match=r"row 1 of train has a list in the column 'label'.*multi_label=true"):
         Hub(name=str(tmp_path / "several"), tokenizer=TOKENIZER).corpus()
     pairs = {"a": texts, "b": texts, "label": [1.0, 0.0, -1.0] * 10}
@@ -338,7 +338,7 @@ def test_a_hub_dataset_follows_the_same_rules_as_a_table(tmp_path):
     datasets.DatasetDict({"train": part, "test": part.select(range(4))}).save_to_disk(str(tmp_path / "pairs"))
     options = {"name": str(tmp_path / "pairs"), "tokenizer": TOKENIZER, "text_column": ["a", "b"]}
     mapped = Hub(**options, label_map={0: "no", 1: "yes"}).corpus()
-    assert mapped.labels[:3] == ["yes", "no", None] and mapped.texts[0] == "film 0\x1ffilm 0"
+    assert mapped.labels[:3] == ["yes", "no", None] and mapped.values[0] == "film 0\x1ffilm 0"
     with pytest.raises(UserError, match=r"3 train rows have a text of the test split too \(first: row 1 of train\)"):
         Hub(**options).setup()
     frame = datasets.Dataset.from_dict({"text": [{"en": "a"}], "label": ["x"]})

@@ -16,7 +16,7 @@ from kdlab.artifact.trained import named
 from kdlab.config import build, conf
 from kdlab.datamodule.augment.base import Augment
 from kdlab.datamodule.augment.word_dropout import WordDropout
-from kdlab.datamodule.view import View
+from kdlab.datamodule.retokenized import RetokenizedRows
 from kdlab.error import UserError
 from kdlab.store import store
 from kdlab.teacher.cached import Cached
@@ -175,7 +175,7 @@ def test_what_no_seed_decides_cannot_be_stored(base, kind, said):
     data.augment = kind()
     data.augment.teacher = "augmented"
     with pytest.raises(UserError, match=said):
-        data.seen(0).fingerprint  # noqa: B018  asking is what fails
+        data.augmented_rows(0).fingerprint  # noqa: B018  asking is what fails
 
 
 def test_a_view_is_what_the_loader_deals_in_that_epoch(base):
@@ -186,16 +186,20 @@ def test_a_view_is_what_the_loader_deals_in_that_epoch(base):
     for batch in loader:
         assert batch.view == 1 and batch.clean is None
         dealt |= {row: ids[: data.lengths[row]].tolist() for row, ids in _rows(batch)}
-    seen = {row: ids[: data.lengths[row]].tolist() for batch in data.seen(1).every_row(64) for row, ids in _rows(batch)}
-    assert seen == dealt and sorted(seen) == data.seen(1).used.tolist()
-    assert data.seen(0).fingerprint != data.seen(1).fingerprint
+    seen = {
+        row: ids[: data.lengths[row]].tolist()
+        for batch in data.augmented_rows(1).every_row(64)
+        for row, ids in _rows(batch)
+    }
+    assert seen == dealt and sorted(seen) == data.augmented_rows(1).used.tolist()
+    assert data.augmented_rows(0).fingerprint != data.augmented_rows(1).fingerprint
     assert next(iter(data.val_dataloader())).view is None and data.every_row()[0].view is None
 
 
 def test_a_teacher_with_a_tokenizer_of_its_own_cannot_read_the_students_tokens(base):
     data = build.data(base(AUGMENTS[0]).cfg)
-    view = data.view(data.processor)
-    assert isinstance(view, View) and view.augmented
+    view = data.retokenized(data.processor)
+    assert isinstance(view, RetokenizedRows) and view.augmented
     with pytest.raises(UserError, match=r"datamodule\.augment\.teacher=augmented .* a tokenizer of its own"):
         Retokenized(SimpleNamespace(seconds=0.0), view)
 

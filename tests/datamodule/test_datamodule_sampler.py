@@ -9,12 +9,12 @@ import pytest
 import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from test_datamodule_batch import deck, goes_on
+from test_datamodule_batch import encoded, goes_on
 from test_datamodule_text import TOKENIZER, saved, toy
 
 from kdlab.datamodule.batch import TrainLoader
 from kdlab.datamodule.curriculum.length import Length
-from kdlab.datamodule.cut import ByRows, ByTokens
+from kdlab.datamodule.sampler import FixedSize, TokenBudget
 from kdlab.datamodule.table import Table
 from kdlab.error import UserError
 
@@ -24,45 +24,45 @@ PARTS = {"world": st.integers(1, 3), "accumulate": st.integers(1, 3)}
 
 def loader(cards, tokens, rank=0, world=1, accumulate=1, seed=5, **how):
     index = np.arange(len(cards.rows))
-    cut = ByTokens(tokens, int(cards.rows.lengths.max()))
-    return TrainLoader(cards, index, 32, seed, rank, world, accumulate, cut=cut, **how)
+    sampler = TokenBudget(tokens, int(cards.rows.lengths.max()))
+    return TrainLoader(cards, index, 32, seed, rank, world, accumulate, batch_sampler=sampler, **how)
 
 
 def affordable(cards, tokens, parts):
     """Whether a budget can be dealt out to so many parts; what cannot is told, and tested below."""
-    cut = ByTokens(tokens, int(cards.rows.lengths.max()))
-    return len(cards.rows) >= parts * cut.count(cards.rows.lengths, parts)
+    sampler = TokenBudget(tokens, int(cards.rows.lengths.max()))
+    return len(cards.rows) >= parts * sampler.count(cards.rows.lengths, parts)
 
 
 @given(lengths=LENGTHS, extra=st.integers(0, 400), least=st.integers(1, 5), seed=st.integers(0, 9))
 def test_no_step_is_above_the_budget_and_their_number_is_that_of_the_lengths(lengths, extra, least, seed):
-    cut = ByTokens(int(lengths.max()) * least + extra, int(lengths.max()))
-    count = cut.count(lengths, least)
+    sampler = TokenBudget(int(lengths.max()) * least + extra, int(lengths.max()))
+    count = sampler.count(lengths, least)
     assume(len(lengths) >= count * least)
     for epoch in range(3):
-        steps = cut.steps(lengths, least, seed, epoch)
+        steps = sampler.steps(lengths, least, seed, epoch)
         assert sorted(np.concatenate(steps).tolist()) == list(range(len(lengths)))
-        assert len(steps) == count == cut.count(np.random.default_rng(epoch).permutation(lengths), least)
+        assert len(steps) == count == sampler.count(np.random.default_rng(epoch).permutation(lengths), least)
         for step in steps:
-            assert len(step) >= least and len(step) * lengths[step].max() <= cut.tokens
-        again = cut.steps(lengths, least, seed, epoch)
+            assert len(step) >= least and len(step) * lengths[step].max() <= sampler.tokens
+        again = sampler.steps(lengths, least, seed, epoch)
         assert [step.tolist() for step in again] == [step.tolist() for step in steps]
 
 
 @given(lengths=LENGTHS, extra=st.integers(0, 400), least=st.integers(1, 4), more=st.integers(0, 9))
 def test_more_steps_are_made_of_the_same_rows_within_the_budget(lengths, extra, least, more):
-    cut = ByTokens(int(lengths.max()) * least + extra, int(lengths.max()))
-    count = cut.count(lengths, least) + more
+    sampler = TokenBudget(int(lengths.max()) * least + extra, int(lengths.max()))
+    count = sampler.count(lengths, least) + more
     assume(len(lengths) >= count * least)
-    steps = cut.spread(cut.steps(lengths, least, 0), count, least)
+    steps = sampler.spread(sampler.steps(lengths, least, 0), count, least)
     assert sorted(np.concatenate(steps).tolist()) == list(range(len(lengths))) and len(steps) == count
-    assert all(len(step) >= least and len(step) * lengths[step].max() <= cut.tokens for step in steps)
+    assert all(len(step) >= least and len(step) * lengths[step].max() <= sampler.tokens for step in steps)
 
 
 @settings(max_examples=60)
 @given(count=st.integers(12, 150), tokens=st.integers(180, 600), epoch=st.integers(0, 3), **PARTS)
 def test_a_step_is_dealt_out_to_devices_and_micro_batches(count, tokens, epoch, world, accumulate):
-    cards, parts = deck(count, unlabelled=0.4), world * accumulate
+    cards, parts = encoded(count, unlabelled=0.4), world * accumulate
     assume(affordable(cards, tokens, parts))
     loaders = [loader(cards, tokens, rank, world, accumulate) for rank in range(world)]
     for each in loaders:
@@ -91,7 +91,7 @@ def test_a_step_is_dealt_out_to_devices_and_micro_batches(count, tokens, epoch, 
     stop=st.integers(0, 30), count=st.integers(12, 150), tokens=st.integers(200, 600), epoch=st.integers(0, 3), **PARTS
 )
 def test_a_restored_loader_goes_on_where_the_other_stopped(stop, count, tokens, epoch, world, accumulate):
-    cards = deck(count)
+    cards = encoded(count)
     assume(affordable(cards, tokens, world * accumulate))
     first, second = (loader(cards, tokens, 0, world, accumulate) for _ in range(2))
     goes_on(first, second, epoch, stop)
@@ -103,7 +103,7 @@ def test_a_restored_loader_goes_on_where_the_other_stopped(stop, count, tokens, 
     parts=st.integers(1, 3), seed=st.integers(0, 5),
 )  # fmt: skip
 def test_a_curriculum_has_as_many_steps_in_every_epoch_and_its_own_rows(count, tokens, epochs, until, parts, seed):
-    cards, pace = deck(count, seed), Length(0.1, until)
+    cards, pace = encoded(count, seed), Length(0.1, until)
     assume(affordable(cards, tokens, 3 * parts))
     made = loader(cards, tokens, accumulate=parts)
     size = max(1, count // made.steps)
@@ -119,7 +119,7 @@ def test_a_curriculum_has_as_many_steps_in_every_epoch_and_its_own_rows(count, t
 
 
 def test_near_lengths_meet_anew_every_epoch_and_steps_come_in_no_order_of_length():
-    cards = deck(3000)
+    cards = encoded(3000)
     made = loader(cards, 150)
     plans = [made.plan(epoch) for epoch in range(2)]
     partners = [{row: frozenset(step.tolist()) for step in plan for row in step.tolist()} for plan in plans]
@@ -134,7 +134,7 @@ def test_near_lengths_meet_anew_every_epoch_and_steps_come_in_no_order_of_length
 
 
 def test_padding_is_what_the_batches_hold_and_a_budget_is_well_used():
-    cards = deck(2000)
+    cards = encoded(2000)
     made = loader(cards, 600, accumulate=2)
     batches = list(made)
     padded = sum(batch.inputs["input_ids"].numel() for batch in batches)
@@ -142,7 +142,7 @@ def test_padding_is_what_the_batches_hold_and_a_budget_is_well_used():
     assert made.padding() == pytest.approx(1 - real / padded)
     assert made.padding() < 0.05
     assert padded / (600 * made.steps) > 0.9
-    plain = TrainLoader(cards, np.arange(2000), 40, cut=ByRows(40))
+    plain = TrainLoader(cards, np.arange(2000), 40, batch_sampler=FixedSize(40))
     assert 0 <= plain.padding() < 0.1
 
 
@@ -156,7 +156,7 @@ def test_padding_is_what_the_batches_hold_and_a_budget_is_well_used():
 )
 def test_a_budget_that_is_too_small_is_told(tokens, count, parts, said):
     with pytest.raises(UserError, match=said):
-        loader(deck(count), tokens, accumulate=parts)
+        loader(encoded(count), tokens, accumulate=parts)
 
 
 def test_the_datamodule_cuts_by_tokens_and_says_how_large_a_step_is(tmp_path):

@@ -13,8 +13,8 @@ POOL = 50  # batches that are sorted by length together: large enough to pad lit
 RATIO = 1.1  # of the longest rows of two neighbouring buckets: a step pads a row by a tenth at most, on average by half
 
 
-class Cut(ABC):
-    """A way to cut rows into optimizer steps.
+class BatchSampler(ABC):
+    """Groups training rows into optimizer steps.
 
     Attributes:
         steady: whether any rows, if they are as many, are as many steps.
@@ -52,7 +52,7 @@ class Cut(ABC):
 
 
 @final
-class ByRows(Cut):
+class FixedSize(BatchSampler):
     """Steps of ``size`` rows; one has the rest, or ``size`` and the rest where the rest is too small."""
 
     steady = True
@@ -85,7 +85,7 @@ class ByRows(Cut):
 
 
 @final
-class ByTokens(Cut):
+class TokenBudget(BatchSampler):
     """Steps of at most ``tokens`` tokens, padding included: many short rows, or few long ones.
 
     Rows are sorted into buckets of nearly equal lengths. Each bucket is shuffled and cut into steps of as many rows as

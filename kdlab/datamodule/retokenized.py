@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from kdlab.batch import Batch
-from kdlab.datamodule.batch import Batches, Deck, within
+from kdlab.datamodule.batch import Batches, EncodedRows, within
 from kdlab.datamodule.processor.base import Processor
 
 
 @dataclass(frozen=True)
-class View:
+class RetokenizedRows:
     """What a teacher needs to know of a data set; row ids are those of the data set.
 
     Attributes:
@@ -20,7 +20,7 @@ class View:
         labels: names, in the order of the logits.
         fingerprint: a hash of all values and of the processor.
         used: ids of the rows that are in a split, in order.
-        deck: the rows.
+        encoded: the rows.
         augmented: whether teachers should read the augmented rows that the student reads.
     """
 
@@ -28,23 +28,23 @@ class View:
     labels: list[str]
     fingerprint: str
     used: np.ndarray
-    deck: Deck
+    encoded: EncodedRows
     augmented: bool = False
 
     @property
     def lengths(self) -> np.ndarray:
         """How many tokens each row has, by row id; 0 for the rows in no split."""
-        lengths = np.zeros_like(self.deck.rows.lengths)
-        lengths[self.used] = self.deck.rows.lengths[self.used]
+        lengths = np.zeros_like(self.encoded.rows.lengths)
+        lengths[self.used] = self.encoded.rows.lengths[self.used]
         return lengths
 
     def every_row(self, tokens_per_batch: int = 16384) -> Batches:
         """All rows in use once, longest first; a batch has at most so many tokens, padding included."""
-        return within(self.deck, self.used, tokens_per_batch)
+        return within(self.encoded, self.used, tokens_per_batch)
 
     def again(self, batch: Batch) -> Batch:
         """The same rows, with the same labels and sizes, as this processor encodes them, on the same device."""
-        inputs, tokens = self.deck.rows.collate(batch.row.cpu().numpy())
+        inputs, tokens = self.encoded.rows.collate(batch.row.cpu().numpy())
         moved = {name: value.to(batch.device) for name, value in inputs.items()}
         real = None if tokens is None else tokens.to(batch.device)
         return replace(batch, inputs=moved, tokens=real, clean=None)

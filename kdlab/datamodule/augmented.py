@@ -10,22 +10,22 @@ import numpy as np
 
 from kdlab.batch import Batch
 from kdlab.datamodule.augment.base import Augment
-from kdlab.datamodule.batch import Batches, Deck, within
+from kdlab.datamodule.batch import Batches, EncodedRows, within
 from kdlab.error import UserError
 
 
 @dataclass(frozen=True)
-class Seen:
+class AugmentedRows:
     """One view of every training row; row ids are those of the data set.
 
     Attributes:
-        deck: all rows.
+        encoded: all rows.
         used: ids of the rows that train, in order.
         augment: what changes them.
         epoch: in which.
     """
 
-    deck: Deck
+    encoded: EncodedRows
     used: np.ndarray
     augment: Augment
     epoch: int
@@ -33,8 +33,8 @@ class Seen:
     @property
     def lengths(self) -> np.ndarray:
         """How many tokens each row has, by row id; 0 for the rows that do not train."""
-        lengths = np.zeros_like(self.deck.rows.lengths)
-        lengths[self.used] = self.deck.rows.lengths[self.used]
+        lengths = np.zeros_like(self.encoded.rows.lengths)
+        lengths[self.used] = self.encoded.rows.lengths[self.used]
         return lengths
 
     @cached_property
@@ -57,7 +57,7 @@ class Seen:
 
     def every_row(self, tokens_per_batch: int = 16384) -> Batches:
         """All of them once, longest first; a batch has at most so many tokens, padding included."""
-        clean = within(self.deck, self.used, tokens_per_batch)
+        clean = within(self.encoded, self.used, tokens_per_batch)
         return Batches(clean.groups, lambda rows: self.augment(clean.make(rows), self.epoch))
 
 
