@@ -89,3 +89,30 @@ def test_a_modality_of_ones_own_is_distilled_and_swept_over(kind, mine, tmp_path
     assert "accuracy" in kdlab("runs")
     evaluated = kdlab("evaluate", "--config-dir", str(mine / "conf"), f"run={folders[0].name}", "repeats=2")
     assert "distilled" in evaluated and "teacher" in evaluated
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        (
+            "task=sequence_classification datamodule=tagged datamodule.path={folder}/tagged.tsv",
+            "SequenceClassification predicts one answer for each row, but tagged has one for each token: choose a task "
+            "whose unit is 'token'",
+        ),
+        (
+            "task=tags datamodule=squares datamodule.path={folder}/squares",
+            "TokenClassification predicts one answer for each token, but squares has one for each row: choose a task "
+            "whose unit is 'row'",
+        ),
+        (
+            "task=causal_lm metric=causal_lm datamodule=squares datamodule.path={folder}/squares",
+            "the rows of squares have no input_ids (they have pixel_values): choose a data set of texts, or another task",
+        ),
+    ],
+    ids=["rows_of_tags", "tags_of_rows", "text_of_images"],
+)
+def test_a_task_without_its_answers_is_one_sentence_before_any_training(options, error, mine, kdlab):
+    words = [*options.format(folder=mine).split(), "model@teacher.model=tagger", "model@student=tagger", "logger=none"]
+    code, _, shown = kdlab("distill", "--config-dir", str(mine / "conf"), *words)
+    assert code == 2 and error in shown and "Traceback" not in shown, shown
+    assert not Path("outputs/finetune").exists(), "no teacher was trained"

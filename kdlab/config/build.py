@@ -164,9 +164,10 @@ def read_ahead(cfg: DictConfig) -> Any:
 
 
 def task(cfg: DictConfig, data: Data) -> Task:
-    """The task, which has learned the label names."""
+    """The task, prepared with the label names of the data."""
     given = {"multi_label": True} if data.multi_label and "multi_label" in cfg.task else {}
     task = make_a(Task, cfg.task, **given)
+    task.check_data(data)
     if task.uses_labels:
         data.check_labels()
     several = isinstance(task.outcome, Bernoulli)

@@ -206,8 +206,7 @@ class Data(Loading, ABC):
     def adopt(self, labels: Sequence[str]) -> None:
         """Take over a teacher's label names, where no row has a label and none are named."""
         self.labels = list(labels)
-        shape = (len(self.values), len(labels)) if self.multi_label else (len(self.values),)
-        self._target = Labels(tuple(labels), np.full(shape, -1, np.float32 if self.multi_label else np.int64))
+        self._target = self._target.unanswered(labels)
         self.label_counts = [0] * len(labels)
         self.encoded = EncodedRows(self.encoded_rows().rows, self._target)
 

@@ -1,4 +1,4 @@
-"""What is to be predicted of each row."""
+"""The answers of rows, which predictions are compared with."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import final
+from typing import ClassVar, final
 
 import numpy as np
 import torch
@@ -20,11 +20,13 @@ class Target(ABC):
     """The answers of all rows.
 
     Attributes:
+        unit: what an answer belongs to: a ``row``, or a ``token`` or the like of each row.
         names: of the answers, in the order of the logits.
-        codes: what rows are stratified and chosen by: class numbers ``[N]`` int64, or yes and no ``[N, C]`` float32;
+        codes: class numbers ``[N]`` int64, or yes and no ``[N, C]`` float32, by which rows are stratified and chosen;
             -1 where a row has no answer.
     """
 
+    unit: ClassVar[str] = "row"
     names: tuple[str, ...]
     codes: np.ndarray
 
@@ -44,9 +46,19 @@ class Target(ABC):
         codes[rows] = -1
         return replace(self, codes=codes)
 
+    def unanswered(self, names: Sequence[str]) -> Target:
+        """The same rows, all without an answer, where the answers have these names.
+
+        Example:
+            >>> Labels((), np.array([-1, -1])).unanswered(["no", "yes"])
+            Labels(names=('no', 'yes'), codes=array([-1, -1]))
+        """
+        shape = (len(self.codes), len(names)) if self.several else (len(self.codes),)
+        return replace(self, names=tuple(names), codes=np.full(shape, -1, self.codes.dtype))
+
     @abstractmethod
     def batch(self, index: np.ndarray, length: int) -> dict[str, Tensor]:
-        """What predictions for the rows ``index`` are compared with.
+        """The answers of the rows ``index``, as tensors by name.
 
         Args:
             length: positions of the batch's token axis, padding included.
@@ -103,6 +115,7 @@ class Tags(Target):
         [[0, -1, -1], [0, 1, -1]]
     """
 
+    unit: ClassVar[str] = "token"
     tags: tuple[np.ndarray, ...] = ()
 
     @classmethod
@@ -113,10 +126,10 @@ class Tags(Target):
 
     def batch(self, index: np.ndarray, length: int) -> dict[str, Tensor]:
         found = np.full((len(index), length), -1, np.int64)
-        for place, row in enumerate(index.tolist()):
+        for position, row in enumerate(index.tolist()):
             if self.codes[row] >= 0:
                 tags = self.tags[row][:length]
-                found[place, : len(tags)] = tags
+                found[position, : len(tags)] = tags
         return {"label": torch.from_numpy(found)}
 
     def flat(self, rows: np.ndarray) -> np.ndarray:

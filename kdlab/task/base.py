@@ -1,15 +1,20 @@
-"""How to read a model on a batch."""
+"""What a model is asked of a batch of rows, and how it is read."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
 from kdlab.batch import Batch
+from kdlab.error import UserError
 from kdlab.outcome import Outcome
 from kdlab.output import Output
+
+if TYPE_CHECKING:
+    from kdlab.datamodule.data import Data
 
 
 class Task(ABC):
@@ -17,7 +22,7 @@ class Task(ABC):
 
     Attributes:
         outcome: what a vector of logits means; its names are known after :meth:`prepare`.
-        unit: what has logits of its own: a ``row``, or a ``token`` or the like of each row.
+        unit: what a vector of logits belongs to: a ``row``, or a ``token`` or the like of each row.
         uses_labels: whether the labels of the data are what is predicted; otherwise they are not looked at.
         counts: which of a batch's sizes is the number of predictions.
         kind: of the models that fit it, as model factories and transformers call it.
@@ -31,9 +36,23 @@ class Task(ABC):
     kind: str
     chunk: int | None = None
 
+    def check_data(self, data: Data) -> None:
+        """Refuse data that has not the answers that the task is about. Called before :meth:`prepare`.
+
+        Raises:
+            UserError: the answers belong to something else than the task's predictions.
+        """
+        if self.uses_labels and (self.unit == "row") != (data.target.unit == "row"):
+            raise UserError(
+                f"{type(self).__name__} predicts one answer for each {self.unit}, but {data.source} has one for each "
+                f"{data.target.unit}: choose a task whose unit is '{data.target.unit}', or a data set with an answer "
+                f"for each {self.unit} (kdlab help guide/own_tags)"
+            )
+
     @abstractmethod
     def prepare(self, labels: Sequence[str], counts: Sequence[int]) -> None:
-        """Learn the label names and how many labelled training rows each has. Called once, before any other method."""
+        """Take the label names, and the number of labelled training rows of each. Called once, before all but
+        :meth:`check_data`."""
 
     @abstractmethod
     def attach(self, model: nn.Module) -> nn.Module:

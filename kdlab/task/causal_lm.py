@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,9 @@ from kdlab.outcome import Tokens
 from kdlab.output import Output, widen
 from kdlab.task.base import Task
 from kdlab.value import Count, Share
+
+if TYPE_CHECKING:
+    from kdlab.datamodule.data import Data
 
 
 class CausalLM(Task):
@@ -48,6 +52,18 @@ class CausalLM(Task):
         self.outcome = Tokens()
         self.label_smoothing = label_smoothing
         self.chunk = chunk
+
+    def check_data(self, data: Data) -> None:
+        """Refuse rows that are no sequence of tokens.
+
+        Raises:
+            UserError: such rows.
+        """
+        if "input_ids" not in data.processor.inputs:
+            raise UserError(
+                f"task=causal_lm predicts the next token of a text, but the rows of {data.source} have no input_ids "
+                f"(they have {', '.join(data.processor.inputs)}): choose a data set of texts, or another task"
+            )
 
     def prepare(self, labels: Sequence[str], counts: Sequence[int]) -> None:
         """Nothing: what is predicted are the tokens."""

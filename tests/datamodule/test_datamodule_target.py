@@ -45,3 +45,14 @@ def test_a_hidden_row_has_no_answer(codes, row):
         assert (hidden.batch(np.array([row]), 1)["label"] == -1).all()
         assert sum(hidden.counts(np.arange(len(codes)))) == len(codes) - 1
         assert target.known.all(), "the original stays as it was"
+
+
+@given(st.lists(st.integers(0, 1), min_size=1, max_size=4))
+def test_rows_without_answers_keep_their_kind(codes):
+    rows = np.arange(len(codes))
+    several = Labels(("a", "b"), np.eye(2, dtype=np.float32)[codes])
+    for target in (Labels(("a", "b"), np.array(codes)), several, Tags.of("ab", [[code] for code in codes])):
+        found = target.unanswered(["x", "y", "z"])
+        assert type(found) is type(target) and found.names == ("x", "y", "z") and found.several == target.several
+        assert not found.known.any() and found.counts(rows) == [0, 0, 0]
+        assert (found.batch(rows, 1)["label"] == -1).all()
