@@ -52,8 +52,9 @@ def test_no_step_is_above_the_budget_and_their_number_is_that_of_the_lengths(len
 @given(lengths=LENGTHS, extra=st.integers(0, 400), least=st.integers(1, 4), more=st.integers(0, 9))
 def test_more_steps_are_made_of_the_same_rows_within_the_budget(lengths, extra, least, more):
     sampler = TokenBudget(int(lengths.max()) * least + extra, int(lengths.max()))
-    count = sampler.count(lengths, least) + more
-    assume(len(lengths) >= count * least)
+    most = len(lengths) // least
+    assume(most >= sampler.count(lengths, least))
+    count = min(sampler.count(lengths, least) + more, most)  # not assumed, or most examples would be rejected
     steps = sampler.spread(sampler.steps(lengths, least, 0), count, least)
     assert sorted(np.concatenate(steps).tolist()) == list(range(len(lengths))) and len(steps) == count
     assert all(len(step) >= least and len(step) * lengths[step].max() <= sampler.tokens for step in steps)
