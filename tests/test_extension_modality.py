@@ -106,7 +106,7 @@ def test_a_modality_of_ones_own_is_distilled_and_swept_over(kind, mine, tmp_path
         ),
         (
             "task=causal_lm metric=causal_lm datamodule=squares datamodule.path={folder}/squares",
-            "the rows of squares have no input_ids (they have pixel_values): choose a data set of texts, or another task",
+            "the rows of squares have no input_ids (they have pixel_values): choose a data set of texts",
         ),
     ],
     ids=["rows_of_tags", "tags_of_rows", "text_of_images"],
