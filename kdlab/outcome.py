@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax, logsigmoid
 
-from kdlab.output import widen
+from kdlab.output import at_least_float32
 
 
 class Outcome(ABC):
@@ -51,10 +51,10 @@ class Choice(Outcome, ABC):
     """Exactly one of C: labels are ``[...]`` int64."""
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        return widen(logits).softmax(-1)
+        return at_least_float32(logits).softmax(-1)
 
     def log_probabilities(self, logits: Tensor) -> Tensor:
-        return log_softmax(widen(logits), -1)[..., None, :]
+        return log_softmax(at_least_float32(logits), -1)[..., None, :]
 
     def logits(self, log_probabilities: Tensor) -> Tensor:
         return log_probabilities.squeeze(-2)
@@ -91,10 +91,10 @@ class Bernoulli(Outcome):
     """
 
     def probabilities(self, logits: Tensor) -> Tensor:
-        return widen(logits).sigmoid()
+        return at_least_float32(logits).sigmoid()
 
     def log_probabilities(self, logits: Tensor) -> Tensor:
-        logits = widen(logits)
+        logits = at_least_float32(logits)
         return torch.stack([logsigmoid(-logits), logsigmoid(logits)], -1)
 
     def logits(self, log_probabilities: Tensor) -> Tensor:

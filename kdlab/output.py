@@ -162,6 +162,6 @@ def _counting(tap: Tensor, rows: Tensor, tokens: Tensor | None) -> Tensor:
     return keep
 
 
-def widen(values: Tensor) -> Tensor:
+def at_least_float32(values: Tensor) -> Tensor:
     """``values`` in float32, or as they are where that is wider: what losses compute in under half precision."""
     return values.to(torch.promote_types(values.dtype, torch.float32))

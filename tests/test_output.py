@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdlab.output import Output, widen
+from kdlab.output import Output, at_least_float32
 
 masks = st.lists(st.booleans(), min_size=1, max_size=6)
 
@@ -68,6 +68,6 @@ def test_another_shape_is_refused_rather_than_broadcast():
 
 
 def test_widen_never_narrows():
-    assert widen(torch.zeros(1, dtype=torch.bfloat16)).dtype == torch.float32
-    assert widen(torch.zeros(1, dtype=torch.float16)).dtype == torch.float32
-    assert widen(torch.zeros(1, dtype=torch.float64)).dtype == torch.float64
+    assert at_least_float32(torch.zeros(1, dtype=torch.bfloat16)).dtype == torch.float32
+    assert at_least_float32(torch.zeros(1, dtype=torch.float16)).dtype == torch.float32
+    assert at_least_float32(torch.zeros(1, dtype=torch.float64)).dtype == torch.float64

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from kdlab.error import UserError
-from kdlab.output import Output, widen
+from kdlab.output import Output, at_least_float32
 from kdlab.schedule.base import Schedule, between, number, positive
 
 MEASURES = ("entropy", "probability")
@@ -68,7 +68,7 @@ class Confidence(Schedule):
         return min(self.unsure, self.sure), max(self.unsure, self.sure)
 
     def rows(self, progress: float, teacher: Output) -> Tensor:
-        logits = widen(teacher.logits.detach()) / self.temperature
+        logits = at_least_float32(teacher.logits.detach()) / self.temperature
         if teacher.label is not None and teacher.label.ndim == logits.ndim:  # several labels: each is yes or no
             known = certainty(torch.stack([logsigmoid(logits), logsigmoid(-logits)], -1), self.by).mean(-1)
         else:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from kdlab.batch import Batch
 from kdlab.datamodule.data import Data
 from kdlab.model.tap import axes
-from kdlab.output import Output, widen
+from kdlab.output import Output, at_least_float32
 from kdlab.precision import computing, current, may_use_gpus
 from kdlab.store.build import TargetChunk
 from kdlab.task.base import Task
@@ -103,7 +103,8 @@ def largest(said: Output, chunk: int | None, k: int, temperatures: Sequence[floa
     """
     places = said.positions
     found = [
-        TopK.of(widen(said.select(some).logits), k, temperatures) for some in places.split(chunk or max(1, len(places)))
+        TopK.of(at_least_float32(said.select(some).logits), k, temperatures)
+        for some in places.split(chunk or max(1, len(places)))
     ]
     spread = [
         part.new_zeros(said.mask.numel(), part.shape[-1]).index_copy(0, places, part).view(*said.mask.shape, -1)

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 from kdlab.batch import Batch
 from kdlab.error import UserError
 from kdlab.outcome import Tokens
-from kdlab.output import Output, widen
+from kdlab.output import Output, at_least_float32
 from kdlab.task.base import Task
 from kdlab.value import Count, Share
 
@@ -135,7 +135,7 @@ class CausalLM(Task):
 
     def supervised(self, output: Output, batch: Batch) -> Tensor:
         assert output.label is not None
-        logits, label = widen(output.logits), output.label.clamp(min=0)
+        logits, label = at_least_float32(output.logits), output.label.clamp(min=0)
         values = cross_entropy(
             logits.flatten(0, -2), label.flatten(), reduction="none", label_smoothing=self.label_smoothing
         )
@@ -144,7 +144,7 @@ class CausalLM(Task):
     def scored(self, output: Output, batch: Batch) -> tuple[Tensor, Tensor]:
         """Logits ``[..., V]`` and the next tokens ``[...]``, -1 where there is none."""
         assert output.label is not None
-        return widen(output.logits), output.label
+        return at_least_float32(output.logits), output.label
 
 
 @contextmanager

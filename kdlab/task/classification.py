@@ -13,7 +13,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 from kdlab.batch import Batch
 from kdlab.error import UserError
 from kdlab.outcome import Bernoulli, Outcome
-from kdlab.output import Output, widen
+from kdlab.output import Output, at_least_float32
 from kdlab.task.base import Task
 from kdlab.task.weight import class_weight
 
@@ -87,7 +87,7 @@ class Classification(Task, ABC):
         )  # fmt: skip
 
     def supervised(self, output: Output, batch: Batch) -> Tensor:
-        label, logits = batch.target["label"], widen(output.logits)
+        label, logits = batch.target["label"], at_least_float32(output.logits)
         several = isinstance(self.outcome, Bernoulli)
         if label.ndim != logits.ndim - (not several):
             raise UserError(

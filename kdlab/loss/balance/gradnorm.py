@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kdlab.loss.balance.base import Balance
 from kdlab.loss.rates import Rates
-from kdlab.output import widen
+from kdlab.output import at_least_float32
 from kdlab.schedule.base import number, within
 
 
@@ -61,7 +61,7 @@ class GradNorm(Balance):
         return dict(zip(self.names, self.weight.detach().clone().unbind(), strict=True)) | {"gap": self.gap}
 
     def forward(self, parts: Mapping[str, Tensor], share: Mapping[str, float | Tensor], progress: float) -> Tensor:
-        values = torch.stack([widen(parts[name]) for name in self.names])
+        values = torch.stack([at_least_float32(parts[name]) for name in self.names])
         with torch.no_grad():  # after each step of the optimizer
             self.weight.clamp_(min=1e-3)
             self.weight.mul_(len(self.names) / self.weight.sum())
@@ -82,7 +82,7 @@ class GradNorm(Balance):
             found: tuple[Tensor | None, ...] = ()
             if parts[name].requires_grad:
                 found = torch.autograd.grad(parts[name], learning, retain_graph=True, allow_unused=True)
-            squares = [widen(one).square().sum() for one in found if one is not None]
+            squares = [at_least_float32(one).square().sum() for one in found if one is not None]
             norms.append(torch.stack(squares).sum().sqrt() if squares else torch.zeros_like(self.weight[0]))
         return torch.stack(norms)
 

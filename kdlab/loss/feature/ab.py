@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from kdlab.error import UserError
 from kdlab.loss.feature.layered import Layered
-from kdlab.output import Output, widen
+from kdlab.output import Output, at_least_float32
 from kdlab.schedule.base import Schedule
 
 
@@ -26,7 +26,7 @@ def boundary_difference(student: Tensor, teacher: Tensor, margin: float) -> Tens
 
     Source: Heo, Lee, Yun, Choi 2019, arXiv:1811.03233, equation 6, divided by D.
     """
-    s, active = widen(student), teacher > 0
+    s, active = at_least_float32(student), teacher > 0
     return (margin - s).where(active, margin + s).clamp(min=0).square().mean(-1)
 
 

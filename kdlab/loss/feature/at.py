@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from kdlab.error import UserError
 from kdlab.loss.feature.layered import Layered, real_tokens, unit
-from kdlab.output import Output, widen
+from kdlab.output import Output, at_least_float32
 from kdlab.schedule.base import Schedule
 
 
@@ -26,7 +26,7 @@ def attention_map(features: Tensor, tokens: Tensor, power: float) -> Tensor:
 
     Source: Zagoruyko, Komodakis 2017, arXiv:1612.03928, section 3.1 (F_sum^p), tokens in the place of pixels.
     """
-    strength = widen(features).where(tokens[..., None], 0).abs()
+    strength = at_least_float32(features).where(tokens[..., None], 0).abs()
     largest = strength.amax((1, 2), keepdim=True).detach()  # unit vectors are free of it, and powers stay in range
     return unit((strength / largest.where(largest > 0, 1)).pow(power).sum(-1), -1)
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from kdlab.error import UserError
 from kdlab.loss.feature.layered import Layered
-from kdlab.output import Output, widen
+from kdlab.output import Output, at_least_float32
 from kdlab.schedule.base import Schedule
 
 OF = ("scores", "probabilities")
@@ -49,7 +49,7 @@ def attention_difference(student: Tensor, teacher: Tensor, tokens: Tensor, of: s
     Source: Jiao et al. 2020 (TinyBERT), arXiv:1909.10351, equation 7 (unnormalised attention).
     """
     keys = (tokens[:, :, None] & tokens[:, None])[:, None]
-    s, t = widen(student), widen(teacher)
+    s, t = at_least_float32(student), at_least_float32(teacher)
     if of == "scores":
         (s, s_known), (t, t_known) = centred_scores(s, keys), centred_scores(t, keys)
     else:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from kdlab.loss.feature.layered import Layered, unit
-from kdlab.output import Output, widen
+from kdlab.output import Output, at_least_float32
 from kdlab.schedule.base import Schedule
 
 
@@ -23,7 +23,7 @@ def cosine_distance(student: Tensor, teacher: Tensor) -> Tensor:
 
     Source: Sanh et al. 2019 (DistilBERT), arXiv:1910.01108, section 3 (cosine embedding loss).
     """
-    return 1 - (unit(widen(student), -1) * unit(widen(teacher), -1)).sum(-1)
+    return 1 - (unit(at_least_float32(student), -1) * unit(at_least_float32(teacher), -1)).sum(-1)
 
 
 class Cosine(Layered):

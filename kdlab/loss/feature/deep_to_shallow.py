@@ -14,7 +14,7 @@ from kdlab.loss.logit.kl import tempered_kl
 from kdlab.loss.relation.rows import pool
 from kdlab.loss.term import Side, Term, width
 from kdlab.outcome import Choice
-from kdlab.output import Output, widen
+from kdlab.output import Output, at_least_float32
 from kdlab.schedule.base import Schedule, at, bounds, positive, said
 
 
@@ -31,7 +31,7 @@ def deep_to_shallow(shallow: Tensor, deep: Tensor, label: Tensor, temperature: f
 
     Source: Zhang et al. 2019 (Be Your Own Teacher), arXiv:1905.08094, equation 4, without its loss from features.
     """
-    known = cross_entropy(widen(shallow), label.clamp(min=0), reduction="none").where(label >= 0, 0)
+    known = cross_entropy(at_least_float32(shallow), label.clamp(min=0), reduction="none").where(label >= 0, 0)
     return (1 - alpha) * known + alpha * tempered_kl(shallow, deep, temperature)
 
 

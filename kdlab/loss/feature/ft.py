@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from kdlab.error import UserError
 from kdlab.loss.feature.hint import squared_difference
 from kdlab.loss.feature.layered import Layered, mlp, unit, with_tokens
-from kdlab.output import Output, widen
+from kdlab.output import Output, at_least_float32
 from kdlab.schedule.base import Schedule
 
 
@@ -29,7 +29,7 @@ def factor_difference(student: Tensor, teacher: Tensor, tokens: Tensor, power: f
     Source: Kim, Park, Kwak 2018, arXiv:1802.04977, equation 3; the paper has the plain sum.
     """
     real = tokens[..., None]
-    s, t = (unit(widen(side).where(real, 0), (1, 2)) for side in (student, teacher))
+    s, t = (unit(at_least_float32(side).where(real, 0), (1, 2)) for side in (student, teacher))
     count = tokens.sum(-1).clamp(min=1).to(s) * s.shape[-1]
     return (s - t).abs().pow(power).sum((1, 2)) / count ** (1 - power / 2)
 

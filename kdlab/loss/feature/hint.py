@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from kdlab.error import UserError
 from kdlab.loss.term import Side, Term, pair, read, width
-from kdlab.output import Output, widen
+from kdlab.output import Output, at_least_float32
 from kdlab.schedule.base import Schedule
 
 
@@ -23,7 +23,7 @@ def squared_difference(student: Tensor, teacher: Tensor) -> Tensor:
 
     Source: Romero et al. 2015 (FitNets), arXiv:1412.6550, equation 3, divided by D.
     """
-    return (widen(student) - widen(teacher)).square().mean(-1)
+    return (at_least_float32(student) - at_least_float32(teacher)).square().mean(-1)
 
 
 class Hint(Term):

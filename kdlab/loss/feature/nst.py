@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kdlab.error import UserError
 from kdlab.loss.feature.layered import Layered, real_tokens, unit
-from kdlab.output import Output, widen
+from kdlab.output import Output, at_least_float32
 from kdlab.precision import exact
 from kdlab.schedule.base import Schedule
 
@@ -59,7 +59,7 @@ def mmd(student: Tensor, teacher: Tensor, tokens: Tensor, kernel: str) -> Tensor
 
     Source: Huang, Wang 2017, arXiv:1707.01219, equations 5 to 7, tokens in the place of pixels.
     """
-    s, t = (unit(widen(side).where(tokens[..., None], 0).transpose(1, 2), -1) for side in (student, teacher))
+    s, t = (unit(at_least_float32(side).where(tokens[..., None], 0).transpose(1, 2), -1) for side in (student, teacher))
     bandwidth = squared_distance(s, t).mean((1, 2)).clamp(min=torch.finfo(s.dtype).eps)
     k = KERNELS[kernel]
     own, goal, cross = k(s, s, bandwidth), k(t, t, bandwidth), k(s, t, bandwidth)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from kdlab.loss.feature.layered import Layered, with_tokens
-from kdlab.output import Output, widen
+from kdlab.output import Output, at_least_float32
 from kdlab.schedule.base import Schedule
 
 
@@ -27,7 +27,7 @@ def partial_difference(student: Tensor, teacher: Tensor, margin: Tensor) -> Tens
 
     Source: Heo et al. 2019, arXiv:1904.01866, equations 1 to 4, divided by D.
     """
-    s, target = widen(student), torch.maximum(widen(teacher), widen(margin))
+    s, target = at_least_float32(student), torch.maximum(at_least_float32(teacher), at_least_float32(margin))
     return (target - s).where((s > target) | (target > 0), 0).square().mean(-1)
 
 
@@ -46,9 +46,9 @@ class Negative(nn.Module):
     @torch.no_grad()
     def margin(self, teacher: Tensor, real: Tensor) -> Tensor:
         """``[D]``: with this batch; kept in train mode. 0 for a feature that was never negative."""
-        negative = (widen(teacher) < 0) & real[..., None]
+        negative = (at_least_float32(teacher) < 0) & real[..., None]
         total = self.total.to(torch.promote_types(self.total.dtype, torch.float32))
-        total = total + widen(teacher).where(negative, 0).sum((0, 1))
+        total = total + at_least_float32(teacher).where(negative, 0).sum((0, 1))
         count = self.count.to(total) + negative.sum((0, 1))
         if self.training:
             self.total.copy_(total)

@@ -12,7 +12,7 @@ from kdlab.error import UserError
 from kdlab.loss.feature.layered import Layered, unit, with_tokens
 from kdlab.loss.layer_map.base import Pair, misfit
 from kdlab.loss.layer_map.fixed import Explicit
-from kdlab.output import Output, widen
+from kdlab.output import Output, at_least_float32
 from kdlab.schedule.base import Schedule
 
 TOKENS = ("first", "mean")
@@ -29,7 +29,7 @@ def direction_difference(student: Tensor, teacher: Tensor) -> Tensor:
 
     Source: Sun et al. 2019, arXiv:1908.09355, equation 7.
     """
-    return (unit(widen(student), -1) - unit(widen(teacher), -1)).square().sum(-1)
+    return (unit(at_least_float32(student), -1) - unit(at_least_float32(teacher), -1)).square().sum(-1)
 
 
 class PKD(Layered):

@@ -12,7 +12,7 @@ from kdlab.error import UserError
 from kdlab.loss.feature.hint import squared_difference
 from kdlab.loss.feature.layered import Layered, with_tokens
 from kdlab.loss.term import Side, width
-from kdlab.output import Output, widen
+from kdlab.output import Output, at_least_float32
 from kdlab.precision import exact
 from kdlab.schedule.base import Schedule
 
@@ -51,7 +51,7 @@ def hierarchical_context(student: Tensor, teacher: Tensor, tokens: Tensor) -> Te
     Source: Chen, Liu, Zhao, Jia 2021, arXiv:2104.09044, section 3.3 (HCL), segments of the token axis in the place of
         a pyramid over pixels.
     """
-    s, t = widen(student), widen(teacher)
+    s, t = at_least_float32(student), at_least_float32(teacher)
     difference = squared_difference(s, t).where(tokens, 0).sum(-1) / tokens.sum(-1).clamp(min=1)
     total, weight, weights = difference, 1.0, 1.0
     for segments in SEGMENTS:

@@ -13,7 +13,7 @@ from torch.nn.functional import softplus
 from kdlab.error import UserError
 from kdlab.loss.feature.layered import Layered, mlp
 from kdlab.loss.rates import Rates
-from kdlab.output import Output, widen
+from kdlab.output import Output, at_least_float32
 from kdlab.schedule.base import Schedule
 
 SMALLEST = 1e-5
@@ -31,8 +31,8 @@ def gaussian_nll(mean: Tensor, variance: Tensor, teacher: Tensor) -> Tensor:
 
     Source: Ahn et al. 2019, arXiv:1904.05835, equation 5, divided by D, constant included.
     """
-    spread = widen(variance)
-    square = (widen(teacher) - widen(mean)).square() / spread
+    spread = at_least_float32(variance)
+    square = (at_least_float32(teacher) - at_least_float32(mean)).square() / spread
     return (square + spread.log() + log(2 * pi)).mean(-1) / 2
 
 
@@ -47,7 +47,7 @@ class Guess(nn.Module):
     @property
     def variance(self) -> Tensor:
         """``[D]``: one a feature, the same for every row."""
-        return softplus(widen(self.raw)) + SMALLEST
+        return softplus(at_least_float32(self.raw)) + SMALLEST
 
 
 class VID(Layered):

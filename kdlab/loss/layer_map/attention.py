@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kdlab.error import UserError
 from kdlab.loss.layer_map.base import LayerMap, Pair, misfit
-from kdlab.output import Output, widen
+from kdlab.output import Output, at_least_float32
 
 
 @final
@@ -59,7 +59,10 @@ class Attention(LayerMap):
         """
         keys = torch.stack([key(average(tap, student)) for key, tap in zip(self.key, own, strict=True)], 1)
         queries = torch.stack([query(average(tap, student)) for query, tap in zip(self.query, goal, strict=True)], 1)
-        scores = widen(keys) @ widen(queries).transpose(1, 2) + widen(self.student_place) @ widen(self.teacher_place).T
+        scores = (
+            at_least_float32(keys) @ at_least_float32(queries).transpose(1, 2)
+            + at_least_float32(self.student_place) @ at_least_float32(self.teacher_place).T
+        )
         return (scores / self.size**0.5).softmax(1)
 
     def total(self, values: Sequence[Tensor], own: Sequence[Tensor], goal: Sequence[Tensor], student: Output) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kdlab.error import UserError
 from kdlab.loss.logit.members import Members, divergences
-from kdlab.output import Output, widen
+from kdlab.output import Output, at_least_float32
 from kdlab.precision import exact
 from kdlab.schedule.base import Schedule, at, number
 
@@ -27,7 +27,7 @@ def gradients(student: Tensor, members: Tensor, temperature: float, mask: Tensor
     Returns:
         ``[M, C]``.
     """
-    each = temperature * ((widen(student) / temperature).softmax(-1) - (members / temperature).softmax(-1))
+    each = temperature * ((at_least_float32(student) / temperature).softmax(-1) - (members / temperature).softmax(-1))
     return each.where(mask[:, None], 0).sum(1) / mask.sum().clamp(min=1)
 
 

@@ -10,7 +10,7 @@ from torch.nn.functional import logsigmoid
 from kdlab.loss.logit.divergence import expectation
 from kdlab.loss.term import Term, same_classes
 from kdlab.outcome import Bernoulli
-from kdlab.output import Output, widen
+from kdlab.output import Output, at_least_float32
 from kdlab.schedule.base import Schedule, at, positive
 
 
@@ -35,7 +35,9 @@ def tempered_binary_kl(student: Tensor, teacher: Tensor, temperature: float) -> 
 
     Source: Hinton, Vinyals, Dean 2015, arXiv:1503.02531, section 2, for the two classes of each label.
     """
-    return temperature**2 * binary_kl(widen(student) / temperature, widen(teacher) / temperature).mean(-1)
+    return temperature**2 * binary_kl(
+        at_least_float32(student) / temperature, at_least_float32(teacher) / temperature
+    ).mean(-1)
 
 
 @final

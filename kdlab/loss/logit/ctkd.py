@@ -12,7 +12,7 @@ from kdlab.loss.logit.kl import tempered_kl
 from kdlab.loss.rates import Rates
 from kdlab.loss.term import Term, same_classes
 from kdlab.outcome import Choice
-from kdlab.output import Output, widen
+from kdlab.output import Output, at_least_float32
 from kdlab.schedule.base import Schedule, number, within
 
 
@@ -38,7 +38,7 @@ def kl_at(student: Tensor, teacher: Tensor, temperature: Tensor) -> Tensor:
 
     def divided(logits: Tensor) -> Tensor:
         out = logits == -torch.inf  # stays what it is at any temperature, which learns nothing from it
-        return (widen(logits).where(~out, 0) / scale).masked_fill(out, -torch.inf)
+        return (at_least_float32(logits).where(~out, 0) / scale).masked_fill(out, -torch.inf)
 
     return temperature**2 * tempered_kl(divided(student), divided(teacher), 1.0)
 
@@ -90,7 +90,7 @@ class CTKD(Term):
 
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
         same_classes(student, teacher)
-        value = reversed_gradient(widen(self.value), curriculum(progress, self.rise))
+        value = reversed_gradient(at_least_float32(self.value), curriculum(progress, self.rise))
         return student.mean(kl_at(student.logits, teacher.logits, self.low + self.span * value.sigmoid()))
 
 

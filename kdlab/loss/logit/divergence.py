@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from kdlab.output import widen
+from kdlab.output import at_least_float32
 
 
 def soften(logits: Tensor, temperature: float) -> Tensor:
     """Log-probabilities ``[..., C]`` at a temperature; half precision is computed in float32."""
-    return log_softmax(widen(logits) / temperature, -1)
+    return log_softmax(at_least_float32(logits) / temperature, -1)
 
 
 def expectation(log_p: Tensor, value: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kdlab.error import UserError
 from kdlab.loss.term import Term, same_classes
-from kdlab.output import Output, widen
+from kdlab.output import Output, at_least_float32
 from kdlab.schedule.base import Schedule
 
 
@@ -30,7 +30,7 @@ def order_likelihood(student: Tensor, teacher: Tensor, top: int) -> Tensor:
     (RankDistil), AISTATS.
     """
     best, order = teacher.detach().sort(dim=-1, descending=True, stable=True)
-    scores, out = widen(student).gather(-1, order), best == -torch.inf
+    scores, out = at_least_float32(student).gather(-1, order), best == -torch.inf
     # the places that the teacher rules out come last and do not count; where the student rules them out too, they get a
     # number too low to matter, through which gradients pass
     low = scores.detach().masked_fill(scores == -torch.inf, torch.inf).amin(-1, keepdim=True) - 200

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kdlab.loss.logit.divergence import kl
 from kdlab.loss.term import Term, same_classes
-from kdlab.output import Output, widen
+from kdlab.output import Output, at_least_float32
 from kdlab.schedule.base import Schedule, at, positive
 
 
@@ -31,7 +31,7 @@ def top_one_kl(student: Tensor, teacher: Tensor, mask: Tensor, temperature: floa
     rows = mask.reshape(-1, 1)
 
     def first(scores: Tensor) -> Tensor:
-        listed = (widen(scores) / temperature).reshape(-1, scores.shape[-1]).masked_fill(~rows, -torch.inf).T
+        listed = (at_least_float32(scores) / temperature).reshape(-1, scores.shape[-1]).masked_fill(~rows, -torch.inf).T
         # a list without any row that can come first is filled, and counts nothing
         nothing = listed.isneginf()
         nowhere = nothing.all(-1, keepdim=True)

@@ -11,7 +11,7 @@ from kdlab.loss.feature.layered import unit
 from kdlab.loss.logit.kl import tempered_kl
 from kdlab.loss.term import Term, same_classes
 from kdlab.outcome import Choice
-from kdlab.output import Output, widen
+from kdlab.output import Output, at_least_float32
 from kdlab.schedule.base import Schedule, at, positive
 
 
@@ -23,7 +23,7 @@ def standardise(logits: Tensor) -> Tensor:
     Source: Sun et al. 2024, arXiv:2403.01427 (the Z-score); the deviation divides by C, in the authors' code by C - 1.
     """
     some = logits > -torch.inf
-    values, count = widen(logits).where(some, 0), some.sum(-1, keepdim=True)
+    values, count = at_least_float32(logits).where(some, 0), some.sum(-1, keepdim=True)
     centred = (values - values.sum(-1, keepdim=True) / count).where(some, 0)
     return (unit(centred, -1) * count.to(values).sqrt()).masked_fill(~some, -torch.inf)
 

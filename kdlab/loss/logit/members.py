@@ -12,7 +12,7 @@ from kdlab.error import UserError
 from kdlab.loss.logit.kl import tempered_kl
 from kdlab.loss.term import Term
 from kdlab.outcome import Choice
-from kdlab.output import Output, widen
+from kdlab.output import Output, at_least_float32
 from kdlab.schedule.base import Schedule, positive
 
 PREFIX = "logits."
@@ -66,7 +66,7 @@ class Members(Term, ABC):
                 f"A loss that weighs several teachers needs {needed}, but the teacher offers the logits of "
                 f"{', '.join(offered) or 'no members'}: use teacher=ensemble with at least two, or loss=kd."
             )
-        logits = [widen(teacher.taps[name]) for name in names]
+        logits = [at_least_float32(teacher.taps[name]) for name in names]
         for name, one in zip(names, logits, strict=True):
             if one.shape != student.logits.shape:
                 raise UserError(

@@ -9,7 +9,7 @@ from torch import Tensor
 from kdlab.loss.logit.binary_kl import binary_kl
 from kdlab.loss.term import Term, same_classes
 from kdlab.outcome import Bernoulli
-from kdlab.output import Output, widen
+from kdlab.output import Output, at_least_float32
 from kdlab.schedule.base import Schedule
 
 
@@ -24,7 +24,7 @@ def one_versus_rest_kl(student: Tensor, teacher: Tensor) -> Tensor:
 
     Source: Yang et al. 2023 (L2D), arXiv:2308.06453 (MLD), and the authors' code.
     """
-    return binary_kl(widen(student), widen(teacher)).sum(-1)
+    return binary_kl(at_least_float32(student), at_least_float32(teacher)).sum(-1)
 
 
 @final

@@ -7,7 +7,7 @@ from typing import final
 from torch import Tensor
 
 from kdlab.loss.term import Term, same_classes
-from kdlab.output import Output, widen
+from kdlab.output import Output, at_least_float32
 from kdlab.schedule.base import Schedule
 
 
@@ -19,7 +19,7 @@ def difference(student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
         >>> difference(torch.tensor([3.0, -torch.inf]), torch.tensor([1.0, -torch.inf]))[0].tolist()
         [2.0, 0.0]
     """
-    s, t = widen(student), widen(teacher)
+    s, t = at_least_float32(student), at_least_float32(teacher)
     out = s.isneginf() & t.isneginf()
     return (s - t).where(~out, 0), out
 

@@ -13,7 +13,7 @@ from kdlab.loss.logit.divergence import expectation, kl, log_total
 from kdlab.loss.logit.target import targets
 from kdlab.loss.term import Term, same_classes
 from kdlab.outcome import Bernoulli
-from kdlab.output import Output, widen
+from kdlab.output import Output, at_least_float32
 from kdlab.schedule.base import Schedule, at, positive
 
 
@@ -36,7 +36,7 @@ def partial_softmax_kl(student: Tensor, teacher: Tensor, label: Tensor, temperat
     both = label.any(-1, keepdim=True) & ~label.all(-1, keepdim=True)
 
     def split(logits: Tensor) -> tuple[Tensor, Tensor]:
-        scores = widen(logits) / temperature
+        scores = at_least_float32(logits) / temperature
         outside = scores.masked_fill(label & both, -float("inf"))  # all of them where there is no pair, to stay finite
         total = log_total(outside)
         odds = (scores - total).where(scores > -torch.inf, -torch.inf)

@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from kdlab.error import UserError
 from kdlab.loss.term import Term, same_classes
 from kdlab.outcome import Choice
-from kdlab.output import Output, widen
+from kdlab.output import Output, at_least_float32
 from kdlab.schedule.base import Schedule, at, bounds, number, said
 
 
@@ -27,9 +27,9 @@ def pseudo_label(student: Tensor, teacher: Tensor, threshold: float) -> Tensor:
     Source: Lee 2013 (Pseudo-Label), ICML workshop, equation 15; only where it is certain: Sohn et al. 2020 (FixMatch),
         arXiv:2001.07685, equation 4.
     """
-    certain, choice = widen(teacher).softmax(-1).max(-1)
+    certain, choice = at_least_float32(teacher).softmax(-1).max(-1)
     classes = student.shape[-1]
-    values = cross_entropy(widen(student).reshape(-1, classes), choice.reshape(-1), reduction="none")
+    values = cross_entropy(at_least_float32(student).reshape(-1, classes), choice.reshape(-1), reduction="none")
     return values.reshape(choice.shape).where(certain >= threshold, 0)
 
 

@@ -9,7 +9,7 @@ from torch.nn.functional import huber_loss
 
 from kdlab.loss.term import Term, same_classes
 from kdlab.outcome import Real
-from kdlab.output import Output, widen
+from kdlab.output import Output, at_least_float32
 from kdlab.schedule.base import Schedule, at, positive
 
 
@@ -25,7 +25,7 @@ def huber_distance(student: Tensor, teacher: Tensor, delta: float) -> Tensor:
 
     Source: Huber 1964, Robust Estimation of a Location Parameter; the teacher's number stands for the truth.
     """
-    return huber_loss(widen(student), widen(teacher), reduction="none", delta=delta).squeeze(-1)
+    return huber_loss(at_least_float32(student), at_least_float32(teacher), reduction="none", delta=delta).squeeze(-1)
 
 
 @final

@@ -8,7 +8,7 @@ from torch.nn.functional import one_hot
 
 from kdlab.error import UserError
 from kdlab.loss.logit.divergence import log_total
-from kdlab.output import Output, widen
+from kdlab.output import Output, at_least_float32
 
 
 def label(student: Output) -> Tensor:
@@ -47,7 +47,7 @@ def apart(logits: Tensor, target: Tensor, temperature: float) -> tuple[Tensor, T
         The log-odds of the target ``[...]``, and the log-probabilities of the others given that it is none of the
         target ``[..., C]``, where the target's own place is -inf.
     """
-    scores = widen(logits) / temperature
+    scores = at_least_float32(logits) / temperature
     chosen = one_hot(target, logits.shape[-1]).bool()
     others = scores.masked_fill(chosen, -torch.inf)
     total = log_total(others)

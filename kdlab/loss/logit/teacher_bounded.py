@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kdlab.loss.term import Term, same_classes
 from kdlab.outcome import Real
-from kdlab.output import Output, widen
+from kdlab.output import Output, at_least_float32
 from kdlab.schedule.base import Schedule, at, within
 
 
@@ -27,7 +27,7 @@ def teacher_bounded(student: Tensor, teacher: Tensor, label: Tensor, margin: flo
 
     Source: Chen et al. 2017, Learning Efficient Object Detection Models with Knowledge Distillation, section 3.3.
     """
-    own, goal = ((widen(value).squeeze(-1) - label).square() for value in (student, teacher))
+    own, goal = ((at_least_float32(value).squeeze(-1) - label).square() for value in (student, teacher))
     return own.where(own + margin > goal, 0)
 
 
@@ -62,5 +62,5 @@ class TeacherBounded(Term):
 
 def number(student: Output, teacher: Output) -> Tensor:
     """True values ``[...]``: the label, and where there is none the teacher's value."""
-    said = widen(teacher.logits).squeeze(-1)
+    said = at_least_float32(teacher.logits).squeeze(-1)
     return said if student.label is None else student.label.to(said.dtype).where(student.labelled, said)

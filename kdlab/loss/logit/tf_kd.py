@@ -13,7 +13,7 @@ from kdlab.loss.logit.kl import tempered_kl
 from kdlab.loss.logit.target import label
 from kdlab.loss.term import Term
 from kdlab.outcome import Choice
-from kdlab.output import Output, widen
+from kdlab.output import Output, at_least_float32
 from kdlab.schedule.base import Schedule, at, positive, within
 
 
@@ -69,7 +69,7 @@ class TfKD(Term):
         self.confidence = within(confidence, 0.01, 0.9999, "confidence", "it is a probability; the paper takes 0.99")
 
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
-        logits = widen(student.logits)
+        logits = at_least_float32(student.logits)
         virtual = virtual_teacher(label(student), logits.shape[-1], at(self.confidence, progress), logits.dtype)
         values = tempered_kl(logits, virtual, at(self.temperature, progress))
         return student.mean(values.where(student.labelled, 0))

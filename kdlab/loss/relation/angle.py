@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.functional import smooth_l1_loss
 
 from kdlab.loss.relation.rows import RowRelation, others, unit
-from kdlab.output import widen
+from kdlab.output import at_least_float32
 from kdlab.precision import exact
 
 
@@ -40,8 +40,8 @@ def angle_difference(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     pairs = others(mask)
     triples = pairs[:, :, None] & pairs[:, None, :] & pairs
     difference = smooth_l1_loss(
-        cosine_of_angle(widen(student).where(mask[:, None], 0)),
-        cosine_of_angle(widen(teacher).where(mask[:, None], 0)),
+        cosine_of_angle(at_least_float32(student).where(mask[:, None], 0)),
+        cosine_of_angle(at_least_float32(teacher).where(mask[:, None], 0)),
         reduction="none",
     ).where(triples, 0)
     count = mask.sum()

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from kdlab.error import UserError
 from kdlab.loss.relation.rows import RowRelation, unit
-from kdlab.output import widen
+from kdlab.output import at_least_float32
 from kdlab.precision import exact
 from kdlab.schedule.base import Schedule, number
 
@@ -48,8 +48,8 @@ def correlation_difference(student: Tensor, teacher: Tensor, mask: Tensor, gamma
 
     Source: Peng et al. 2019 (CCKD), arXiv:1904.01802, section 3.2 and 3.3.
     """
-    own = correlation(widen(student).where(mask[:, None], 0), gamma, order)
-    goal = correlation(widen(teacher).where(mask[:, None], 0), gamma, order)
+    own = correlation(at_least_float32(student).where(mask[:, None], 0), gamma, order)
+    goal = correlation(at_least_float32(teacher).where(mask[:, None], 0), gamma, order)
     pairs = mask[:, None] & mask
     return (own - goal).square().where(pairs, 0).sum(-1) / mask.sum().clamp(min=1)
 

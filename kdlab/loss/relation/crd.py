@@ -13,7 +13,7 @@ from kdlab.error import UserError
 from kdlab.loss.relation.bank import Bank, draw_apart, gathered
 from kdlab.loss.relation.rows import pool, unit
 from kdlab.loss.term import Side, Term, pair, width
-from kdlab.output import Output, widen
+from kdlab.output import Output, at_least_float32
 from kdlab.schedule.base import Schedule, at, number, positive
 
 
@@ -33,7 +33,7 @@ def contrast(scores: Tensor, kept: Tensor, log_z: Tensor, count: int, rows: int)
 
     Source: Tian, Krishnan, Isola 2020 (CRD), arXiv:1910.10699, equations 10, 18 and 19; log_z as in the authors' code.
     """
-    odds = widen(scores) - log_z - log(count / rows)
+    odds = at_least_float32(scores) - log_z - log(count / rows)
     others = logsigmoid(-odds[:, 1:]).where(kept, 0).sum(-1) / kept.sum(-1).clamp(min=1)
     return -logsigmoid(odds[:, 0]) - count * others
 

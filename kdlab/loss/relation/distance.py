@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import smooth_l1_loss
 
 from kdlab.loss.relation.rows import RowRelation, others
-from kdlab.output import widen
+from kdlab.output import at_least_float32
 
 
 def relative_distance(features: Tensor, mask: Tensor) -> Tensor:
@@ -41,7 +41,9 @@ def distance_difference(student: Tensor, teacher: Tensor, mask: Tensor) -> Tenso
     Source: Park et al. 2019 (RKD), arXiv:1904.05068, equations 5 to 8.
     """
     difference = smooth_l1_loss(
-        relative_distance(widen(student), mask), relative_distance(widen(teacher), mask), reduction="none"
+        relative_distance(at_least_float32(student), mask),
+        relative_distance(at_least_float32(teacher), mask),
+        reduction="none",
     )
     return difference.sum(-1) / (mask.sum() - 1).clamp(min=1)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from kdlab.error import UserError
 from kdlab.loss.relation.tokens import sequences
 from kdlab.loss.term import Side, Term, width
-from kdlab.output import Output, widen
+from kdlab.output import Output, at_least_float32
 from kdlab.precision import exact
 from kdlab.schedule.base import Schedule
 
@@ -29,7 +29,7 @@ def flow(first: Tensor, second: Tensor, tokens: Tensor) -> Tensor:
     Source: Yim et al. 2017 (FSP), CVPR, equation 1, with tokens in the place of pixels.
     """
     real = tokens[..., None]
-    first, second = widen(first).where(real, 0), widen(second).where(real, 0)
+    first, second = at_least_float32(first).where(real, 0), at_least_float32(second).where(real, 0)
     return first.transpose(1, 2) @ second / real.sum(1, keepdim=True).clamp(min=1)
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from kdlab.loss.relation.rows import unit
 from kdlab.loss.relation.tokens import sequences
 from kdlab.loss.term import Side, Term, pair, width
-from kdlab.output import Output, widen
+from kdlab.output import Output, at_least_float32
 from kdlab.precision import exact
 from kdlab.schedule.base import Schedule
 
@@ -25,7 +25,7 @@ def channel_correlation(features: Tensor, tokens: Tensor) -> Tensor:
     Returns:
         ``[B, D, D]``.
     """
-    features = widen(features).where(tokens[..., None], 0)
+    features = at_least_float32(features).where(tokens[..., None], 0)
     return unit(features.transpose(1, 2) @ features)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from kdlab.loss.relation.rows import RowRelation, others, unit
-from kdlab.output import widen
+from kdlab.output import at_least_float32
 from kdlab.precision import exact
 
 SMALLEST = 1e-7  # of a kernel value that counts, so that its logarithm stays finite
@@ -41,7 +41,7 @@ def neighbour_divergence(student: Tensor, teacher: Tensor, mask: Tensor) -> Tens
 
     Source: Passalis, Tefas 2018 (PKT), arXiv:1803.10837, section 3, with the cosine kernel on both sides.
     """
-    own, goal = neighbours(widen(student), mask), neighbours(widen(teacher), mask)
+    own, goal = neighbours(at_least_float32(student), mask), neighbours(at_least_float32(teacher), mask)
     return (goal * (goal.log() - own.log())).where(others(mask), 0).sum(-1)
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from kdlab.error import UserError
 from kdlab.loss.term import Term, pair, read
-from kdlab.output import Output, widen
+from kdlab.output import Output, at_least_float32
 from kdlab.schedule.base import Schedule
 
 
@@ -48,7 +48,7 @@ def pool(output: Output, name: str, role: str) -> Tensor:
     Raises:
         UserError: the tap has another shape than ``[B, D]`` and ``[B, L, D]``.
     """
-    value = widen(read(output, name, role))
+    value = at_least_float32(read(output, name, role))
     if value.ndim == 3 and output.tokens is not None and value.shape[:2] == output.tokens.shape:
         real = output.tokens[..., None]
         return value.where(real, 0).sum(1) / real.sum(1).clamp(min=1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from kdlab.loss.relation.rows import RowRelation, unit
-from kdlab.output import widen
+from kdlab.output import at_least_float32
 from kdlab.precision import exact
 
 
@@ -37,7 +37,7 @@ def similarity_difference(student: Tensor, teacher: Tensor, mask: Tensor) -> Ten
 
     Source: Tung, Mori 2019 (SP), arXiv:1907.09682, section 3.1, for one pair of layers.
     """
-    difference = similarity(widen(student), mask) - similarity(widen(teacher), mask)
+    difference = similarity(at_least_float32(student), mask) - similarity(at_least_float32(teacher), mask)
     return difference.square().sum(-1) / mask.sum().clamp(min=1)
 
 

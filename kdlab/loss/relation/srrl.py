@@ -9,7 +9,7 @@ from torch.nn.functional import linear
 from kdlab.error import UserError
 from kdlab.loss.feature.hint import squared_difference
 from kdlab.loss.term import Side, Term, read, width
-from kdlab.output import Output, widen
+from kdlab.output import Output, at_least_float32
 from kdlab.precision import exact
 from kdlab.schedule.base import Schedule, bounds
 
@@ -28,7 +28,9 @@ def regression_difference(features: Tensor, logits: Tensor, weight: Tensor, bias
 
     Source: Yang et al. 2021 (SRRL), ICLR, openreview ZzwDy_wiWv, section 3, with the squared difference of logits.
     """
-    return squared_difference(linear(widen(features), widen(weight), widen(bias)), logits)
+    return squared_difference(
+        linear(at_least_float32(features), at_least_float32(weight), at_least_float32(bias)), logits
+    )
 
 
 class SRRL(Term):

@@ -8,7 +8,7 @@ from torch.nn.functional import log_softmax
 
 from kdlab.error import UserError
 from kdlab.loss.term import read
-from kdlab.output import Output, widen
+from kdlab.output import Output, at_least_float32
 from kdlab.precision import exact
 
 
@@ -57,7 +57,9 @@ def log_relation(query: Tensor, key: Tensor, tokens: Tensor, heads: int, causal:
         ``[B, heads, L, L]``; the exponentials over the real tokens of the last dimension sum to 1, and what is not
         related to is minus infinity.
     """
-    q, k = (widen(x).where(tokens[..., None], 0).unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key))
+    q, k = (
+        at_least_float32(x).where(tokens[..., None], 0).unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key)
+    )
     scores = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5
     return log_softmax(scores.masked_fill(~related(tokens, causal), -torch.inf), -1)
 
