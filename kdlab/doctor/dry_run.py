@@ -111,7 +111,7 @@ def _course(schedule: Schedule, directions: Mapping[str, bool | None]) -> list[A
     told = copy.deepcopy(schedule)
     told.direct(directions)
     for count in range(100 if schedule.monitor else 0):
-        told.hear({str(schedule.monitor): 0.001 * 2 ** (count // 8) * (-1) ** (count // 50)})
+        told.observe({str(schedule.monitor): 0.001 * 2 ** (count // 8) * (-1) ** (count // 50)})
         course.append(told(1.0))
     return course
 

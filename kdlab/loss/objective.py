@@ -16,7 +16,7 @@ from kdlab.loss.term import Side, Term, enough_classes
 from kdlab.outcome import Bernoulli, Choice, Outcome, Real
 from kdlab.output import Output
 from kdlab.precision import exact
-from kdlab.schedule.base import Schedule, at, at_rows, bounds, positive, said
+from kdlab.schedule.base import Schedule, bounds, format_range, positive, row_values_at, value_at
 from kdlab.task.base import Task
 from kdlab.top_k import checked, place
 
@@ -48,7 +48,7 @@ class Objective(nn.Module):
         low, share = bounds(alpha, "loss.alpha", by_row=True)
         if not 0 <= low <= share <= 1:
             raise UserError(
-                f"loss.alpha {said(low, share)}, but is the teacher's share of the loss and must "
+                f"loss.alpha {format_range(low, share)}, but is the teacher's share of the loss and must "
                 "stay in [0, 1]: "
                 "0 is labels only, 1 teacher only; raise a term's weight to make it stronger."
             )
@@ -223,7 +223,7 @@ class Objective(nn.Module):
 
     def labels(self, student: Output, teacher: Output | None, progress: float) -> Output:
         """The student's output as the labels look at it: rows count by what alpha leaves to their labels."""
-        return student.with_row_weights(1 - at_rows(self.alpha, progress, teacher))[0]
+        return student.with_row_weights(1 - row_values_at(self.alpha, progress, teacher))[0]
 
     def step(
         self, task: Task, student: Output, teacher: Output | None, batch: Batch, progress: float
@@ -254,14 +254,14 @@ class Objective(nn.Module):
         """
         if self.needs_teacher and teacher is None:
             raise UserError(
-                f"loss.alpha is {at(self.alpha, progress):g}, but no teacher was read: name one with teacher.run=…, or "
-                "set loss.alpha=0."
+                f"loss.alpha is {value_at(self.alpha, progress):g}, but no teacher was read: name one with "
+                "teacher.run=…, or set loss.alpha=0."
             )
-        taught, alpha = student.with_row_weights(at_rows(self.alpha, progress, teacher))
+        taught, alpha = student.with_row_weights(row_values_at(self.alpha, progress, teacher))
         values, levels = {"supervised": supervised}, {"alpha": alpha}
         share = {"supervised": 1 - alpha}
         for name, term in self.terms.items():
-            seen, weight = taught.with_row_weights(at_rows(term.weight, progress, teacher))  # type: ignore[arg-type]
+            seen, weight = taught.with_row_weights(row_values_at(term.weight, progress, teacher))  # type: ignore[arg-type]
             values[name] = term(seen if term.row_wise else student, teacher, progress)
             share[name], levels[f"{name}.weight"] = alpha * weight, weight
         self.seen = {name: level for name, level in levels.items() if isinstance(level, Tensor)}

@@ -26,7 +26,7 @@ from kdlab.module.forward import Forward, FullForward
 from kdlab.output import Output
 from kdlab.penalty.base import Penalty
 from kdlab.penalty.none import Nothing
-from kdlab.schedule.base import Schedule, held
+from kdlab.schedule.base import Schedule, schedules_of
 from kdlab.task.base import Task
 from kdlab.transform.sequence import Transforms
 
@@ -262,7 +262,7 @@ class TrainingRule(LightningModule, ABC):
     @property
     def schedules(self) -> list[Schedule]:
         """All schedules that the run follows, in a fixed order."""
-        return [one for module in self.modules() for one in held(module)]
+        return [one for module in self.modules() for one in schedules_of(module)]
 
     def on_validation_end(self) -> None:
         if self.trainer.sanity_checking or self.trainer.state.fn != TrainerFn.FITTING:
@@ -272,7 +272,7 @@ class TrainingRule(LightningModule, ABC):
         if (name := self.primary(getattr(self.trainer.datamodule, "scored", True))) in metrics:  # type: ignore[attr-defined]
             metrics[PRIMARY] = metrics[name]
         for one in listening:
-            one.hear(metrics)
+            one.observe(metrics)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if any(states := [one.state() for one in self.schedules]):

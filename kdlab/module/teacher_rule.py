@@ -17,7 +17,7 @@ from kdlab.metric.base import Evaluators
 from kdlab.model.shard import split
 from kdlab.module.base import Measured, TrainingRule
 from kdlab.output import Output
-from kdlab.schedule.base import Schedule, held
+from kdlab.schedule.base import Schedule, schedules_of
 from kdlab.task.base import Task
 from kdlab.teacher.base import Teacher
 
@@ -91,7 +91,7 @@ class TeacherRule(TrainingRule, ABC):
 
     @property
     def schedules(self) -> list[Schedule]:
-        return [*super().schedules, *held(self.teacher)]
+        return [*super().schedules, *schedules_of(self.teacher)]
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)

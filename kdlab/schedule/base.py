@@ -1,6 +1,6 @@
 """Time is `progress` in [0, 1]; a hyperparameter is a number or a function of it.
 
-Some schedules also listen: to the validation metrics, or to what the teacher says of each row.
+Some schedules also follow the validation metrics, or the teacher's output on each row.
 """
 
 from __future__ import annotations
@@ -41,46 +41,64 @@ class Schedule(ABC):
         return self(progress)
 
     def direct(self, directions: Mapping[str, bool | None]) -> None:  # noqa: B027
-        """Take in whether more is better of each metric, before the first step."""
+        """Receive whether more is better, by metric, before the first step."""
 
-    def hear(self, metrics: Mapping[str, float]) -> None:  # noqa: B027  most follow time alone
-        """Take in the metrics of a validation, by name."""
+    def observe(self, metrics: Mapping[str, float]) -> None:  # noqa: B027  most follow time alone
+        """Receive the metrics of a validation, by name."""
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint has to remember of what was heard: plain values."""
+        """The part of the observed metrics that a checkpoint keeps: plain values."""
         return {}
 
     def restore(self, state: Mapping[str, Any]) -> None:  # noqa: B027
-        """Go on from what :meth:`state` gave."""
+        """Continue from a result of :meth:`state`."""
 
 
-def held(owner: Any) -> Iterator[Schedule]:
+def schedules_of(owner: Any) -> Iterator[Schedule]:
     """The schedules among an object's attributes, and those that these are made of."""
     for value in vars(owner).values():
         if isinstance(value, Schedule):
             yield value
-            yield from held(value)
+            yield from schedules_of(value)
 
 
-def at(value: float | Schedule, progress: float) -> float:
-    """The value of a number or a schedule at ``progress``."""
+def value_at(value: float | Schedule, progress: float) -> float:
+    """The value of a number or a schedule at ``progress``.
+
+    Example:
+        >>> from kdlab.schedule.linear import Linear
+        >>> value_at(4.0, 0.25), value_at(Linear(4.0, 1.0), 0.5)
+        (4.0, 2.5)
+    """
     return value(progress) if isinstance(value, Schedule) else float(value)
 
 
-def at_rows(value: float | Schedule, progress: float, teacher: Output | None) -> float | Tensor:
-    """The value of each row ``[...]``; one number where all have the same, as without a teacher."""
-    return value.rows(progress, teacher) if isinstance(value, Schedule) and teacher is not None else at(value, progress)
+def row_values_at(value: float | Schedule, progress: float, teacher: Output | None) -> float | Tensor:
+    """The value of each row ``[...]``; one number where all have the same, as without a teacher.
+
+    Example:
+        >>> row_values_at(0.5, 0.0, None)
+        0.5
+    """
+    if isinstance(value, Schedule) and teacher is not None:
+        return value.rows(progress, teacher)
+    return value_at(value, progress)
 
 
 def bounds(value: float | Schedule, name: str, by_row: bool = False) -> tuple[float, float]:
     """The smallest and the largest value of a number or a schedule.
 
     Args:
-        name: how the user calls it, for the message.
+        name: its config key, for the message.
         by_row: whether each row may have a value of its own.
 
     Raises:
-        UserError: where it is neither, or has a value for each row where there can be only one.
+        UserError: it is neither, or has a value for each row where there can be only one.
+
+    Example:
+        >>> from kdlab.schedule.linear import Linear
+        >>> bounds(0.5, "alpha"), bounds(Linear(1.0, 0.0), "alpha")
+        ((0.5, 0.5), (0.0, 1.0))
     """
     if isinstance(value, Schedule):
         if value.by_row and not by_row:
@@ -97,8 +115,13 @@ def bounds(value: float | Schedule, name: str, by_row: bool = False) -> tuple[fl
     )
 
 
-def said(low: float, high: float) -> str:
-    """The bounds of a value, in a sentence."""
+def format_range(low: float, high: float) -> str:
+    """The bounds of a value, as part of a sentence.
+
+    Example:
+        >>> format_range(1.0, 1.0), format_range(0.5, 2.0)
+        ('is 1', 'goes from 0.5 to 2')
+    """
     return f"is {low:g}" if low == high else f"goes from {low:g} to {high:g}"
 
 
@@ -106,7 +129,11 @@ def number(value: float, name: str) -> float:
     """``value`` as a finite float.
 
     Raises:
-        UserError: where it is not one.
+        UserError: it is not one.
+
+    Example:
+        >>> number(3, "momentum")
+        3.0
     """
     if isinstance(value, Real) and not isinstance(value, bool) and abs(float(value)) != float("inf") and value == value:
         return float(value)
@@ -114,7 +141,12 @@ def number(value: float, name: str) -> float:
 
 
 def between(start: float, end: float, share: float) -> float:
-    """``share`` of the way from ``start`` to ``end``, never beyond either, not even by rounding."""
+    """``share`` of the way from ``start`` to ``end``, never beyond either, not even by rounding.
+
+    Example:
+        >>> between(1.0, 3.0, 0.25), between(1.0, 3.0, 2.0)
+        (1.5, 3.0)
+    """
     low, high = min(start, end), max(start, end)
     return end if share >= 1 else min(max(start + (end - start) * max(share, 0.0), low), high)
 
@@ -124,11 +156,15 @@ def positive(temperature: float | Schedule, name: str) -> float | Schedule:
 
     Raises:
         UserError: it is not above 0 all the time.
+
+    Example:
+        >>> positive(4.0, "temperature")
+        4.0
     """
     low, high = bounds(temperature, name)
     if not 0 < low <= high < float("inf"):
         raise UserError(
-            f"{name} {said(low, high)}, but a temperature must stay above 0: 1 softens nothing, 4 is common."
+            f"{name} {format_range(low, high)}, but a temperature must stay above 0: 1 softens nothing, 4 is common."
         )
     return temperature
 
@@ -137,14 +173,18 @@ def within(value: float | Schedule, low: float, high: float, name: str, advice: 
     """``value``, checked.
 
     Args:
-        low, high: what it must not leave; both are allowed.
-        name: how the user calls it.
+        low, high: the least and the largest value that are allowed.
+        name: its config key, for the message.
         advice: what its values mean, for the message.
 
     Raises:
         UserError: it does not stay in [low, high] all the time.
+
+    Example:
+        >>> within(0.5, 0, 1, "alpha", "it is a share")
+        0.5
     """
     least, most = bounds(value, name)
     if not low <= least <= most <= high:
-        raise UserError(f"{name} {said(least, most)}, but must stay in [{low:g}, {high:g}]: {advice}.")
+        raise UserError(f"{name} {format_range(least, most)}, but must stay in [{low:g}, {high:g}]: {advice}.")
     return value

@@ -53,7 +53,7 @@ class EarlyStop(Schedule):
         if self.monitor is not None:
             self.patience.direct(directions)
 
-    def hear(self, metrics: Mapping[str, float]) -> None:
+    def observe(self, metrics: Mapping[str, float]) -> None:
         self.stopped = (self.monitor is not None and self.patience.ends(metrics)) or self.stopped
 
     def state(self) -> dict[str, Any]:

@@ -55,7 +55,7 @@ class Plateau(Schedule):
     def direct(self, directions: Mapping[str, bool | None]) -> None:
         self.patience.direct(directions)
 
-    def hear(self, metrics: Mapping[str, float]) -> None:
+    def observe(self, metrics: Mapping[str, float]) -> None:
         self.times += self.patience.ends(metrics)
 
     def state(self) -> dict[str, Any]:

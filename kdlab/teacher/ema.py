@@ -14,7 +14,7 @@ from kdlab.batch import Batch
 from kdlab.datamodule.data import Data
 from kdlab.error import UserError
 from kdlab.output import Output
-from kdlab.schedule.base import Schedule, at, bounds, said
+from kdlab.schedule.base import Schedule, bounds, format_range, value_at
 from kdlab.task.base import Task
 from kdlab.teacher.base import Teacher
 
@@ -44,7 +44,9 @@ class Ema(Teacher):
     ) -> None:
         low, high = bounds(decay, "teacher.decay")
         if not 0 <= low <= high <= 1:
-            raise UserError(f"teacher.decay {said(low, high)}, but must stay in [0, 1]: 0.99 is common for short runs")
+            raise UserError(
+                f"teacher.decay {format_range(low, high)}, but must stay in [0, 1]: 0.99 is common for short runs"
+            )
         self.model = copy.deepcopy(student).eval().requires_grad_(False)
         self.decay, self.taps = decay, frozenset(taps)
         probe = self.read(task, data.every_row(256)[0])
@@ -60,7 +62,7 @@ class Ema(Teacher):
 
     @torch.no_grad()
     def follow(self, student: nn.Module, progress: float) -> None:
-        share = 1 - at(self.decay, progress)
+        share = 1 - value_at(self.decay, progress)
         for own, new in zip(self.model.parameters(), student.parameters(), strict=True):
             own.lerp_(new.to(own), share)
         for kept, newest in zip(self.model.buffers(), student.buffers(), strict=True):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 from kdlab.error import UserError
-from kdlab.schedule.base import Schedule, at, bounds
+from kdlab.schedule.base import Schedule, bounds, value_at
 from kdlab.schedule.constant import Constant
 from kdlab.schedule.cosine import Cosine
 from kdlab.schedule.exponential import Exponential
@@ -37,7 +37,7 @@ def test_values():
     assert Constant(3)(0.7) == 3.0
     step = Step([8, 4, 1], [0.5, 0.75])
     assert [step(p) for p in (0, 0.49, 0.5, 0.74, 0.75, 1.0)] == [8, 8, 4, 4, 1, 1]
-    assert at(0.3, 0.9) == 0.3 and at(Linear(0, 1), 0.9) == pytest.approx(0.9)
+    assert value_at(0.3, 0.9) == 0.3 and value_at(Linear(0, 1), 0.9) == pytest.approx(0.9)
 
 
 @given(st.floats(1e-3, 1e3), st.floats(1e-3, 1e3), st.booleans(), st.floats(0, 0.9))

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdlab.error import UserError
-from kdlab.schedule.base import held
+from kdlab.schedule.base import schedules_of
 from kdlab.schedule.early_stop import EarlyStop
 from kdlab.schedule.linear import Linear
 from kdlab.schedule.patience import Patience
@@ -19,7 +19,7 @@ metrics = st.lists(st.sampled_from([0.0, 0.1, 0.2, 0.3, float("nan")]), max_size
 def values(schedule, course, progress=0.5):
     seen = []
     for value in course:
-        schedule.hear({"primary": value, "val/other": 9.0})
+        schedule.observe({"primary": value, "val/other": 9.0})
         seen.append(schedule(progress))
     return seen
 
@@ -75,7 +75,7 @@ def test_a_number_that_is_none_is_no_gain():
 
 def test_what_was_not_measured_is_told():
     with pytest.raises(UserError, match=r"schedule.monitor=val/acuracy was not logged .* val/accuracy"):
-        Plateau(0.5, monitor="val/acuracy").hear({"val/accuracy": 1.0, "train/loss": 2.0})
+        Plateau(0.5, monitor="val/acuracy").observe({"val/accuracy": 1.0, "train/loss": 2.0})
 
 
 def test_schedules_are_found_within_schedules():
@@ -83,7 +83,7 @@ def test_schedules_are_found_within_schedules():
     outer = Warmup(0.1, inner)
     owner = torch.nn.Module()
     owner.weight = outer
-    assert list(held(owner)) == [outer, inner]
+    assert list(schedules_of(owner)) == [outer, inner]
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from kdlab.loss.relation.rows import pool
 from kdlab.loss.term import Side, Term, width
 from kdlab.outcome import Choice
 from kdlab.output import Output, at_least_float32
-from kdlab.schedule.base import Schedule, at, bounds, positive, said
+from kdlab.schedule.base import Schedule, bounds, format_range, positive, value_at
 
 
 def deep_to_shallow(shallow: Tensor, deep: Tensor, label: Tensor, temperature: float, alpha: float) -> Tensor:
@@ -68,7 +68,9 @@ class DeepToShallow(Term):
         super().__init__()
         low, high = bounds(alpha, "alpha")
         if not 0 <= low <= high <= 1:
-            raise UserError(f"alpha {said(low, high)}, but is the deepest layer's share and must stay in [0, 1]")
+            raise UserError(
+                f"alpha {format_range(low, high)}, but is the deepest layer's share and must stay in [0, 1]"
+            )
         self.weight, self.alpha, self.layers = weight, alpha, layers
         self.temperature = positive(temperature, "temperature")
 
@@ -90,7 +92,7 @@ class DeepToShallow(Term):
 
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
         label = torch.full_like(student.mask, -1, dtype=torch.long) if student.label is None else student.label
-        temperature, alpha = at(self.temperature, progress), at(self.alpha, progress)
+        temperature, alpha = value_at(self.temperature, progress), value_at(self.alpha, progress)
         deep = student.logits.detach()
         total = student.logits.new_zeros(())
         for tap, head in zip(self._own, self.heads, strict=True):

@@ -11,7 +11,7 @@ from kdlab.loss.logit.divergence import kl, soften
 from kdlab.loss.term import Term, same_classes
 from kdlab.outcome import Choice
 from kdlab.output import Output
-from kdlab.schedule.base import Schedule, at, positive, within
+from kdlab.schedule.base import Schedule, positive, value_at, within
 
 
 def head_share(student: Tensor, teacher: Tensor, head: float) -> Tensor:
@@ -85,5 +85,5 @@ class AdaptiveKL(Term):
 
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
         same_classes(student, teacher)
-        temperature, head = at(self.temperature, progress), at(self.head, progress)
+        temperature, head = value_at(self.temperature, progress), value_at(self.head, progress)
         return student.mean(adaptive_kl(student.logits, teacher.logits, temperature, head))

@@ -11,7 +11,7 @@ from kdlab.error import UserError
 from kdlab.loss.logit.members import Members, divergences
 from kdlab.output import Output, at_least_float32
 from kdlab.precision import exact
-from kdlab.schedule.base import Schedule, at, number
+from kdlab.schedule.base import Schedule, number, value_at
 
 STEPS = 64  # of the solver; what they leave is below 0.2% of the squared length of the vectors
 
@@ -106,7 +106,7 @@ class AEKD(Members):
         self.limit = limit
 
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
-        members, temperature = self.members(student, teacher), at(self.temperature, progress)
+        members, temperature = self.members(student, teacher), value_at(self.temperature, progress)
         with torch.no_grad():
             slopes = gradients(student.logits, members, temperature, student.mask)
             weight = min_norm(slopes, max(self.limit, 1 / len(members)))

@@ -11,7 +11,7 @@ from kdlab.loss.logit.divergence import expectation
 from kdlab.loss.term import Term, same_classes
 from kdlab.outcome import Bernoulli
 from kdlab.output import Output, at_least_float32
-from kdlab.schedule.base import Schedule, at, positive
+from kdlab.schedule.base import Schedule, positive, value_at
 
 
 def binary_kl(student: Tensor, teacher: Tensor) -> Tensor:
@@ -61,4 +61,4 @@ class BinaryKL(Term):
 
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
         same_classes(student, teacher)
-        return student.mean(tempered_binary_kl(student.logits, teacher.logits, at(self.temperature, progress)))
+        return student.mean(tempered_binary_kl(student.logits, teacher.logits, value_at(self.temperature, progress)))

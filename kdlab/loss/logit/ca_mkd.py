@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from kdlab.loss.logit.members import Members, divergences
 from kdlab.output import Output
-from kdlab.schedule.base import at
+from kdlab.schedule.base import value_at
 
 
 def confidence(members: Tensor, label: Tensor) -> Tensor:
@@ -52,4 +52,6 @@ class CAMKD(Members):
         members = self.members(student, teacher)
         label = student.mask.long() - 2 if student.label is None else student.label  # -1 or -2: none is known
         weight = confidence(members, label)
-        return student.mean((weight * divergences(student.logits, members, at(self.temperature, progress))).sum(0))
+        return student.mean(
+            (weight * divergences(student.logits, members, value_at(self.temperature, progress))).sum(0)
+        )

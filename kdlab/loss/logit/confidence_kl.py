@@ -11,7 +11,7 @@ from kdlab.loss.logit.kl import tempered_kl
 from kdlab.loss.term import Term, same_classes
 from kdlab.outcome import Choice
 from kdlab.output import Output
-from kdlab.schedule.base import Schedule, at, positive
+from kdlab.schedule.base import Schedule, positive, value_at
 
 
 def confidence(teacher: Tensor) -> Tensor:
@@ -46,5 +46,5 @@ class ConfidenceKL(Term):
 
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
         same_classes(student, teacher)
-        values = tempered_kl(student.logits, teacher.logits, at(self.temperature, progress))
+        values = tempered_kl(student.logits, teacher.logits, value_at(self.temperature, progress))
         return student.mean(confidence(teacher.logits) * values)

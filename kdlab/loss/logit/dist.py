@@ -11,7 +11,7 @@ from kdlab.loss.logit.divergence import soften
 from kdlab.loss.term import Term, same_classes
 from kdlab.outcome import Choice
 from kdlab.output import Output
-from kdlab.schedule.base import Schedule, at, positive, within
+from kdlab.schedule.base import Schedule, positive, value_at, within
 
 
 def pearson(one: Tensor, two: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ class DIST(Term):
 
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
         same_classes(student, teacher)
-        temperature = at(self.temperature, progress)
+        temperature = value_at(self.temperature, progress)
         inter = inter_class(student.logits, teacher.logits, temperature)
         intra = intra_class(student.logits, teacher.logits, student.mask, temperature).mean()
-        return student.mean(at(self.inter, progress) * inter + at(self.intra, progress) * intra)
+        return student.mean(value_at(self.inter, progress) * inter + value_at(self.intra, progress) * intra)

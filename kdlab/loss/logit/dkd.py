@@ -12,7 +12,7 @@ from kdlab.loss.logit.target import apart, target
 from kdlab.loss.term import Term, same_classes
 from kdlab.outcome import Choice
 from kdlab.output import Output
-from kdlab.schedule.base import Schedule, at, positive, within
+from kdlab.schedule.base import Schedule, positive, value_at, within
 
 
 def decoupled_kl(student: Tensor, teacher: Tensor, target: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
@@ -71,6 +71,6 @@ class DKD(Term):
 
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
         same_classes(student, teacher)
-        right, temperature = target(student, teacher), at(self.temperature, progress)
+        right, temperature = target(student, teacher), value_at(self.temperature, progress)
         tckd, nckd = decoupled_kl(student.logits, teacher.logits, right, temperature)
-        return student.mean(at(self.tckd, progress) * tckd + at(self.nckd, progress) * nckd)
+        return student.mean(value_at(self.tckd, progress) * tckd + value_at(self.nckd, progress) * nckd)

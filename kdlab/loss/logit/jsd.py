@@ -11,7 +11,7 @@ from kdlab.loss.logit.divergence import kl, mix, soften
 from kdlab.loss.term import Term, same_classes
 from kdlab.outcome import Choice
 from kdlab.output import Output
-from kdlab.schedule.base import Schedule, at, bounds, positive, within
+from kdlab.schedule.base import Schedule, bounds, positive, value_at, within
 
 
 def jensen_shannon(student: Tensor, teacher: Tensor, temperature: float, beta: float) -> Tensor:
@@ -72,5 +72,5 @@ class JSD(Term):
 
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
         same_classes(student, teacher)
-        temperature, beta = at(self.temperature, progress), at(self.beta, progress)
+        temperature, beta = value_at(self.temperature, progress), value_at(self.beta, progress)
         return student.mean(jensen_shannon(student.logits, teacher.logits, temperature, beta))

@@ -10,7 +10,7 @@ from kdlab.loss.logit.divergence import kl, soften
 from kdlab.loss.term import Term, same_classes
 from kdlab.outcome import Choice
 from kdlab.output import Output
-from kdlab.schedule.base import Schedule, at, positive
+from kdlab.schedule.base import Schedule, positive, value_at
 
 
 def tempered_kl(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -56,4 +56,4 @@ class KL(Term):
 
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
         same_classes(student, teacher)
-        return student.mean(tempered_kl(student.logits, teacher.logits, at(self.temperature, progress)))
+        return student.mean(tempered_kl(student.logits, teacher.logits, value_at(self.temperature, progress)))

@@ -10,7 +10,7 @@ from torch import Tensor
 from kdlab.loss.logit.divergence import kl
 from kdlab.loss.term import Term, same_classes
 from kdlab.output import Output, at_least_float32
-from kdlab.schedule.base import Schedule, at, positive
+from kdlab.schedule.base import Schedule, positive, value_at
 
 
 def top_one_kl(student: Tensor, teacher: Tensor, mask: Tensor, temperature: float) -> Tensor:
@@ -63,5 +63,5 @@ class ListNet(Term):
 
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
         same_classes(student, teacher)
-        values = top_one_kl(student.logits, teacher.logits, student.mask, at(self.temperature, progress))
+        values = top_one_kl(student.logits, teacher.logits, student.mask, value_at(self.temperature, progress))
         return student.mean(values.mean().expand(student.mask.shape))

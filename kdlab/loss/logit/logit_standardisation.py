@@ -12,7 +12,7 @@ from kdlab.loss.logit.kl import tempered_kl
 from kdlab.loss.term import Term, same_classes
 from kdlab.outcome import Choice
 from kdlab.output import Output, at_least_float32
-from kdlab.schedule.base import Schedule, at, positive
+from kdlab.schedule.base import Schedule, positive, value_at
 
 
 def standardise(logits: Tensor) -> Tensor:
@@ -54,4 +54,4 @@ class LogitStandardisation(Term):
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
         same_classes(student, teacher)
         own, goal = standardise(student.logits), standardise(teacher.logits)
-        return student.mean(tempered_kl(own, goal, at(self.temperature, progress)))
+        return student.mean(tempered_kl(own, goal, value_at(self.temperature, progress)))

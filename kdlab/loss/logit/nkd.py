@@ -11,7 +11,7 @@ from kdlab.loss.logit.target import apart, target
 from kdlab.loss.term import Term, same_classes
 from kdlab.outcome import Choice
 from kdlab.output import Output
-from kdlab.schedule.base import Schedule, at, positive, within
+from kdlab.schedule.base import Schedule, positive, value_at, within
 
 
 def normalised_kd(student: Tensor, teacher: Tensor, target: Tensor, temperature: float, gamma: float) -> Tensor:
@@ -70,5 +70,6 @@ class NKD(Term):
 
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
         same_classes(student, teacher)
-        right, temperature, gamma = target(student, teacher), at(self.temperature, progress), at(self.gamma, progress)
+        right, gamma = target(student, teacher), value_at(self.gamma, progress)
+        temperature = value_at(self.temperature, progress)
         return student.mean(normalised_kd(student.logits, teacher.logits, right, temperature, gamma))

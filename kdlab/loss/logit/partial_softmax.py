@@ -14,7 +14,7 @@ from kdlab.loss.logit.target import targets
 from kdlab.loss.term import Term, same_classes
 from kdlab.outcome import Bernoulli
 from kdlab.output import Output, at_least_float32
-from kdlab.schedule.base import Schedule, at, positive
+from kdlab.schedule.base import Schedule, positive, value_at
 
 
 def partial_softmax_kl(student: Tensor, teacher: Tensor, label: Tensor, temperature: float) -> Tensor:
@@ -74,5 +74,5 @@ class PartialSoftmax(Term):
 
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
         same_classes(student, teacher)
-        has, temperature = targets(student, teacher), at(self.temperature, progress)
+        has, temperature = targets(student, teacher), value_at(self.temperature, progress)
         return student.mean(partial_softmax_kl(student.logits, teacher.logits, has, temperature))

@@ -11,7 +11,7 @@ from kdlab.error import UserError
 from kdlab.loss.term import Term, same_classes
 from kdlab.outcome import Choice
 from kdlab.output import Output, at_least_float32
-from kdlab.schedule.base import Schedule, at, bounds, number, said
+from kdlab.schedule.base import Schedule, bounds, format_range, number, value_at
 
 
 def pseudo_label(student: Tensor, teacher: Tensor, threshold: float) -> Tensor:
@@ -55,12 +55,12 @@ class PseudoLabel(Term):
         super().__init__()
         low, high = bounds(threshold, "threshold")
         if not 0 <= low <= high <= 1:
-            raise UserError(f"threshold {said(low, high)}, but is a probability and must stay in [0, 1]")
+            raise UserError(f"threshold {format_range(low, high)}, but is a probability and must stay in [0, 1]")
         if number(labelled, "labelled") < 0:
             raise UserError(f"labelled is {labelled:g}, but is a weight and must be from 0 up")
         self.weight, self.threshold, self.labelled = weight, threshold, float(labelled)
 
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
         same_classes(student, teacher)
-        values = pseudo_label(student.logits, teacher.logits, at(self.threshold, progress))
+        values = pseudo_label(student.logits, teacher.logits, value_at(self.threshold, progress))
         return student.mean((self.labelled * values).where(student.labelled, values))

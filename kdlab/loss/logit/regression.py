@@ -10,7 +10,7 @@ from torch.nn.functional import huber_loss
 from kdlab.loss.term import Term, same_classes
 from kdlab.outcome import Real
 from kdlab.output import Output, at_least_float32
-from kdlab.schedule.base import Schedule, at, positive
+from kdlab.schedule.base import Schedule, positive, value_at
 
 
 def huber_distance(student: Tensor, teacher: Tensor, delta: float) -> Tensor:
@@ -50,4 +50,4 @@ class Regression(Term):
 
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
         same_classes(student, teacher)
-        return student.mean(huber_distance(student.logits, teacher.logits, at(self.delta, progress)))
+        return student.mean(huber_distance(student.logits, teacher.logits, value_at(self.delta, progress)))

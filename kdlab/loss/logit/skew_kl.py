@@ -10,7 +10,7 @@ from kdlab.loss.logit.divergence import kl, mix, soften
 from kdlab.loss.term import Term, same_classes
 from kdlab.outcome import Choice
 from kdlab.output import Output
-from kdlab.schedule.base import Schedule, at, positive, within
+from kdlab.schedule.base import Schedule, positive, value_at, within
 
 
 def skew_kl(student: Tensor, teacher: Tensor, temperature: float, skew: float) -> Tensor:
@@ -58,5 +58,5 @@ class SkewKL(Term):
 
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
         same_classes(student, teacher)
-        temperature, skew = at(self.temperature, progress), at(self.skew, progress)
+        temperature, skew = value_at(self.temperature, progress), value_at(self.skew, progress)
         return student.mean(skew_kl(student.logits, teacher.logits, temperature, skew))

@@ -9,7 +9,7 @@ from torch import Tensor
 from kdlab.loss.term import Term, same_classes
 from kdlab.outcome import Real
 from kdlab.output import Output, at_least_float32
-from kdlab.schedule.base import Schedule, at, within
+from kdlab.schedule.base import Schedule, value_at, within
 
 
 def teacher_bounded(student: Tensor, teacher: Tensor, label: Tensor, margin: float) -> Tensor:
@@ -57,7 +57,7 @@ class TeacherBounded(Term):
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
         same_classes(student, teacher)
         known = number(student, teacher)
-        return student.mean(teacher_bounded(student.logits, teacher.logits, known, at(self.margin, progress)))
+        return student.mean(teacher_bounded(student.logits, teacher.logits, known, value_at(self.margin, progress)))
 
 
 def number(student: Output, teacher: Output) -> Tensor:

@@ -14,7 +14,7 @@ from kdlab.loss.logit.target import label
 from kdlab.loss.term import Term
 from kdlab.outcome import Choice
 from kdlab.output import Output, at_least_float32
-from kdlab.schedule.base import Schedule, at, positive, within
+from kdlab.schedule.base import Schedule, positive, value_at, within
 
 
 def virtual_teacher(label: Tensor, classes: int, confidence: float, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -70,6 +70,6 @@ class TfKD(Term):
 
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
         logits = at_least_float32(student.logits)
-        virtual = virtual_teacher(label(student), logits.shape[-1], at(self.confidence, progress), logits.dtype)
-        values = tempered_kl(logits, virtual, at(self.temperature, progress))
+        virtual = virtual_teacher(label(student), logits.shape[-1], value_at(self.confidence, progress), logits.dtype)
+        values = tempered_kl(logits, virtual, value_at(self.temperature, progress))
         return student.mean(values.where(student.labelled, 0))

@@ -10,7 +10,7 @@ from kdlab.loss.logit.divergence import soften
 from kdlab.loss.term import Term, same_classes
 from kdlab.outcome import Choice
 from kdlab.output import Output
-from kdlab.schedule.base import Schedule, at, positive
+from kdlab.schedule.base import Schedule, positive, value_at
 
 
 def total_variation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -52,4 +52,4 @@ class TotalVariation(Term):
 
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
         same_classes(student, teacher)
-        return student.mean(total_variation(student.logits, teacher.logits, at(self.temperature, progress)))
+        return student.mean(total_variation(student.logits, teacher.logits, value_at(self.temperature, progress)))

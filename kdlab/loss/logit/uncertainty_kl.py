@@ -12,7 +12,7 @@ from kdlab.loss.logit.kl import tempered_kl
 from kdlab.loss.term import Term, same_classes
 from kdlab.outcome import Choice
 from kdlab.output import Output
-from kdlab.schedule.base import Schedule, at, positive
+from kdlab.schedule.base import Schedule, positive, value_at
 
 
 def learning_value(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -63,5 +63,5 @@ class UncertaintyKL(Term):
 
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
         same_classes(student, teacher)
-        value = learning_value(student.logits, teacher.logits, at(self.entropy_temperature, progress))
-        return student.mean(value * tempered_kl(student.logits, teacher.logits, at(self.temperature, progress)))
+        value = learning_value(student.logits, teacher.logits, value_at(self.entropy_temperature, progress))
+        return student.mean(value * tempered_kl(student.logits, teacher.logits, value_at(self.temperature, progress)))

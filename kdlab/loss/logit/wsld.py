@@ -12,7 +12,7 @@ from kdlab.loss.logit.target import label
 from kdlab.loss.term import Term, same_classes
 from kdlab.outcome import Choice
 from kdlab.output import Output
-from kdlab.schedule.base import Schedule, at, positive
+from kdlab.schedule.base import Schedule, positive, value_at
 
 
 def behind(student: Tensor, teacher: Tensor, label: Tensor) -> Tensor:
@@ -59,4 +59,4 @@ class WSLD(Term):
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
         same_classes(student, teacher)
         share = behind(student.logits, teacher.logits, label(student)).where(student.labelled, 1)
-        return student.mean(share * tempered_kl(student.logits, teacher.logits, at(self.temperature, progress)))
+        return student.mean(share * tempered_kl(student.logits, teacher.logits, value_at(self.temperature, progress)))

@@ -14,7 +14,7 @@ from kdlab.loss.relation.bank import Bank, draw_apart, gathered
 from kdlab.loss.relation.rows import pool, unit
 from kdlab.loss.term import Side, Term, pair, width
 from kdlab.output import Output, at_least_float32
-from kdlab.schedule.base import Schedule, at, number, positive
+from kdlab.schedule.base import Schedule, number, positive, value_at
 
 
 def contrast(scores: Tensor, kept: Tensor, log_z: Tensor, count: int, rows: int) -> Tensor:
@@ -111,7 +111,7 @@ class CRD(Term):
         label, place = classes_of(student), row.where(mask, self.rows)
         drawn, other = draw_apart(row, self.negatives, label, self.label.index_copy(0, place, label)[:-1])
         index = torch.cat([row[:, None], drawn], 1)
-        temperature = at(self.temperature, progress)
+        temperature = value_at(self.temperature, progress)
         total = student.logits.new_zeros(())
         known = []
         for anchor, bank, log_z in (

@@ -13,7 +13,7 @@ from kdlab.loss.relation.rows import pool, unit
 from kdlab.loss.term import Side, Term, pair, width
 from kdlab.output import Output
 from kdlab.precision import exact
-from kdlab.schedule.base import Schedule, at, positive
+from kdlab.schedule.base import Schedule, positive, value_at
 
 
 @exact()
@@ -88,8 +88,8 @@ class Seed(Term):
             own,
             goal,
             self.queue.to(goal),
-            at(self.student_temperature, progress),
-            at(self.teacher_temperature, progress),
+            value_at(self.student_temperature, progress),
+            value_at(self.teacher_temperature, progress),
         )
         if self.training and torch.is_grad_enabled():
             self._take_in(goal, student.mask)
