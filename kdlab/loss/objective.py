@@ -12,7 +12,7 @@ from kdlab.error import UserError
 from kdlab.loss.balance.base import Balance
 from kdlab.loss.balance.none import Plain
 from kdlab.loss.chunk import summed
-from kdlab.loss.term import Side, Term, enough_classes
+from kdlab.loss.term import ModelSpec, Term, enough_classes
 from kdlab.outcome import Bernoulli, Choice, Outcome, Real
 from kdlab.output import Output
 from kdlab.precision import exact
@@ -108,14 +108,14 @@ class Objective(nn.Module):
 
     @property
     def groups(self) -> list[dict[str, Any]]:
-        """The optimizer's parameter groups of what the terms learn themselves."""
-        own, found = [], []
+        """The optimizer's parameter groups of the terms: adapters, and parameters that have a rate of their own."""
+        rated, found = [], []
         for name, term in self.terms.items():
             assert isinstance(term, Term)
             if term.scalars is not None:
-                own += term.learned
+                rated += term.learned
                 found.append(term.scalars.group(term.learned, f"terms.{name}"))
-        apart = {id(one) for one in own}
+        apart = {id(one) for one in rated}
         adapters = [one for one in self.terms.parameters() if one.requires_grad and id(one) not in apart]
         return ([{"params": adapters, "name": "adapters"}] if adapters else []) + found + self.balance.groups
 
@@ -188,15 +188,15 @@ class Objective(nn.Module):
         """Whether some term has to know the numbers of layers before its taps can be read."""
         return any(term.maps_layers for term in self._terms())
 
-    def place(self, student: int, teacher: int) -> None:
+    def resolve_layers(self, student: int, teacher: int) -> None:
         """Decide the taps of the terms that map layers, given how many layers the two models have."""
         for name, term in self.terms.items():
             try:
-                term.place(student, teacher)  # type: ignore[operator]
+                term.resolve_layers(student, teacher)  # type: ignore[operator]
             except UserError as problem:
                 raise UserError(f"loss.terms.{name}: {problem}") from problem
 
-    def connect(self, student: Side, teacher: Side, rows: int) -> None:
+    def build_adapters(self, student: ModelSpec, teacher: ModelSpec, rows: int) -> None:
         """Make the adapters of all terms. Called once before the optimizer is made.
 
         Raises:
@@ -210,7 +210,7 @@ class Objective(nn.Module):
                 )
             if term.outcome is Choice:
                 enough_classes(student.classes, f"loss.terms.{name}")
-            term.connect(student, teacher, rows)  # type: ignore[operator]
+            term.build_adapters(student, teacher, rows)  # type: ignore[operator]
 
     def current(self, progress: float) -> dict[str, float | Tensor]:
         """What changes, for the log: ``alpha``, ``temperature``, ``<term>.weight`` and ``balance.<part>``.

@@ -1,4 +1,4 @@
-"""One piece of a distillation loss."""
+"""The base class of the terms of a distillation loss."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from kdlab.schedule.base import Schedule
 
 
 @dataclass(frozen=True)
-class Side:
-    """What a term can know of a model before training.
+class ModelSpec:
+    """The shape of a model, from which terms build their adapters before training.
 
     Attributes:
-        widths: the width (last dimension) of each tap that terms read of it.
-        layers: how many layers it has; 0 where it is no stack of layers.
-        classes: how many logits it gives; 0 where that is not known.
-        heads: how many attention heads a layer has; 0 where it has none.
-        classifier: gives the final linear layer, which turns the tap ``pooled`` into logits, or None; asking it may
+        widths: the width (last dimension) of each of its taps that terms read.
+        layers: number of layers; 0 where it is no stack of layers.
+        classes: number of logits; 0 where that is not known.
+        heads: number of attention heads of a layer; 0 where it has none.
+        classifier: returns the final linear layer, which turns the tap ``pooled`` into logits, or None; a call may
             load the model.
     """
 
@@ -41,27 +41,27 @@ class Side:
 
 
 class Term(nn.Module, ABC):
-    """A scalar function of what the student and the teacher said, plus the adapters (projections) that it owns.
+    """A scalar function of the outputs of student and teacher, with the adapters (projections) that it owns.
 
     A call computes in float32, or wider where an input is, whatever the precision of the training: autocast is off, and
-    logits, taps and parameters in half precision are widened. What stands in rows outside the mask and in padding is 0
-    by then. So :meth:`forward` needs to see to neither.
+    logits, taps and parameters in half precision are converted. Values in rows outside the mask and in padding are set
+    to 0. So :meth:`forward` needs to care for neither.
 
-    What a term needs of the labels and of the rows' ids stands in the outputs too: ``student.label``, ``student.row``.
+    Labels and row ids are part of the outputs: ``student.label``, ``student.row``.
 
     Attributes:
         weight: factor in the objective, a number or a schedule.
         taps: the tap names that the term reads, by role: ``{"student": (...), "teacher": (...)}``.
         outcome: the kind of outcomes that the term fits: ``Choice`` (one of several), ``Bernoulli`` (any of several),
             ``Real`` (one number), or ``Outcome``, which is every kind.
-        reads_labels: whether the term looks at the labels of the rows that have one.
+        reads_labels: whether the term reads the labels of the rows that have one.
         needs_teacher: whether the term reads the teacher; one that does not may be given None for it.
-        row_wise: whether the rows of a batch are looked at one by one, so that micro-batches add up to the whole,
-            and so do devices; otherwise the rows of a micro-batch on one device are related, and nothing is gathered.
-        maps_layers: whether :meth:`place` decides the taps from the numbers of layers.
+        row_wise: whether each row is compared by itself, so that micro-batches and devices add up to the whole batch;
+            otherwise the rows of a micro-batch on one device are related to each other, and nothing is gathered.
+        maps_layers: whether :meth:`resolve_layers` decides the taps from the numbers of layers.
         several_teachers: whether it needs an ensemble, whose members' logits it reads as the taps ``logits.<name>``.
-        reads_top_k: whether it makes do with the largest of the teacher's logits, ``teacher.top``.
-        scalars: at which rates the numbers learn that are no adapters, :attr:`learned`; None: it has none.
+        reads_top_k: whether the teacher's largest logits, ``teacher.top``, are enough for it.
+        scalars: the rates of the parameters :attr:`learned`, which are no adapters; None: it has none.
         same_width: whether the taps must have the teacher's width as they are, without an adapter.
     """
 
@@ -98,22 +98,25 @@ class Term(nn.Module, ABC):
 
     @property
     def learned(self) -> list[nn.Parameter]:
-        """The parameters that learn at :attr:`scalars`: a temperature, a variance. All others are adapters."""
+        """The parameters with the rates :attr:`scalars`: a temperature, a variance. All others are adapters."""
         return []
 
-    def place(self, student: int, teacher: int) -> None:
-        """Decide the taps, given how many layers the two models have. Called once, before taps are read.
+    def resolve_layers(self, student: int, teacher: int) -> None:
+        """Set :attr:`taps` for these numbers of layers. Called once, before taps are read.
+
+        Args:
+            student, teacher: number of layers of each model.
 
         Raises:
             UserError: a layer that one of them lacks; the sentence shows both lists of layers.
         """
 
-    def connect(self, student: Side, teacher: Side, rows: int) -> None:
-        """Make the adapters. Called once before the optimizer is made.
+    def build_adapters(self, student: ModelSpec, teacher: ModelSpec, rows: int) -> None:
+        """Make the adapters. Called once, before the optimizer is made.
 
         Args:
-            student, teacher: what is known of both models.
-            rows: how many rows the data has; row ids are below it.
+            student, teacher: the shapes of both models.
+            rows: number of rows of the data; row ids are below it.
         """
 
     @abstractmethod
@@ -122,10 +125,10 @@ class Term(nn.Module, ABC):
 
 
 def enough_classes(classes: int, name: str) -> None:
-    """Check that there is something to choose from.
+    """Check that there are two classes or more.
 
     Args:
-        classes: how many logits a position has.
+        classes: number of logits of a position.
         name: of the term, for the message.
 
     Raises:
@@ -133,20 +136,27 @@ def enough_classes(classes: int, name: str) -> None:
     """
     if classes == 1:
         raise UserError(
-            f"{name} compares what student and teacher think of two or more labels, but the data has one: add rows "
+            f"{name} compares student and teacher on two or more labels, but the data has one: add rows "
             "with other labels, or use a term for numbers, such as regression."
         )
 
 
 def pair(taps: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    """``taps`` of a term that reads one place in each model, from ``{"student": name, "teacher": name}``.
+    """The attribute ``taps`` of a term that reads one tap of each model.
+
+    Args:
+        taps: ``{"student": name, "teacher": name}``.
 
     Raises:
         UserError: another shape than that.
+
+    Example:
+        >>> pair({"student": "hidden.-1", "teacher": "pooled"})
+        {'student': ('hidden.-1',), 'teacher': ('pooled',)}
     """
     if set(taps) != {"student", "teacher"} or not all(isinstance(name, str) for name in taps.values()):
         raise UserError(
-            f"A term's taps are {dict(taps)}, but it reads one place in each model: "
+            f"A term's taps are {dict(taps)}, but it reads one tap of each model: "
             "give {student: NAME, teacher: NAME}, such as {student: hidden.-1, teacher: hidden.-1}."
         )
     return {role: (taps[role],) for role in ("student", "teacher")}
@@ -166,22 +176,26 @@ def read(output: Output, name: str, role: str) -> Tensor:
     return output.taps[name]
 
 
-def width(side: Side, name: str, role: str) -> int:
+def width(model: ModelSpec, name: str, role: str) -> int:
     """The width of the tap ``name``.
 
     Raises:
         UserError: the model does not offer it.
+
+    Example:
+        >>> width(ModelSpec({"pooled": 16}), "pooled", "student")
+        16
     """
-    if name not in side.widths:
-        offered = ", ".join(side.widths) or "none"
+    if name not in model.widths:
+        offered = ", ".join(model.widths) or "none"
         raise UserError(
             f"A loss term reads the {role}'s tap '{name}', but the {role} offers {offered}; change its taps.{role}."
         )
-    return side.widths[name]
+    return model.widths[name]
 
 
 def same_classes(student: Output, teacher: Output) -> None:
-    """Check that both speak of the same labels.
+    """Check that student and teacher have logits for the same rows and labels.
 
     Raises:
         UserError: their logits differ in shape.

@@ -21,7 +21,7 @@ from kdlab.config.node import Node
 from kdlab.datamodule.data import Data
 from kdlab.error import UserError
 from kdlab.loss.objective import Objective
-from kdlab.loss.term import Side
+from kdlab.loss.term import ModelSpec
 from kdlab.model.tap import classifier, depth, heads
 from kdlab.module.finetune import Finetune
 from kdlab.module.self_taught import SelfTaughtRule
@@ -107,7 +107,7 @@ def _prepare(job: Job, data: Data, train: Train, tell: Tell, base: Teaching | No
     student = build.student(cfg, task, data, found["teacher"].model if "teacher" in found else None)
     student = build.transformed(cfg, transforms, student, data)
     if loss.maps_layers:
-        loss.place(depth(student) or 0, layers(cfg.teacher, found, student))
+        loss.resolve_layers(depth(student) or 0, layers(cfg.teacher, found, student))
         with reading(loss, "teacher"):
             kind.accept(loss.taps["teacher"])
     taps = loss.taps
@@ -119,14 +119,14 @@ def _prepare(job: Job, data: Data, train: Train, tell: Tell, base: Teaching | No
         probe = probe.select(probe.positions)
     classes = probe.logits.shape[-1]
     widths = {name: tap.shape[-1] for name, tap in probe.taps.items()}
-    own = Side(widths, depth(student) or 0, classes, heads(student), lambda: classifier(student))
+    student_spec = ModelSpec(widths, depth(student) or 0, classes, heads(student), lambda: classifier(student))
     start = begin(job, student, data, train)
     if start is not None and not cfg.allow_overlap and (seen := overlap.of_run(start)) is not None:
         overlap.check(f"start={start.id}", seen, data)
     if not loss.terms:
         return Plan(Finetune(model=student, seed=cfg.seed, **settings), {}, found, start, transforms)
     if not loss.needs_teacher:
-        loss.connect(own, Side(), rows=len(data.lengths))
+        loss.build_adapters(student_spec, ModelSpec(), rows=len(data.lengths))
         learner = SelfTaughtRule(model=student, loss=loss, seed=cfg.seed, **settings)
         return Plan(learner, {}, found, start, transforms)
     with torch.random.fork_rng(devices=[]):  # found or trained, the teacher leaves the adapters' first weights alone
@@ -137,8 +137,10 @@ def _prepare(job: Job, data: Data, train: Train, tell: Tell, base: Teaching | No
             shared_teacher = None if base is None else base.teacher
             teacher = shared_teacher or assemble(cfg.teacher, found, data, taps["teacher"], given)
             taught(data, task, teacher)
-    there = Side(teacher.widths(), layers(cfg.teacher, found, student), classes, *_attention_and_head(found))
-    loss.connect(own, there, rows=len(data.lengths))
+    teacher_spec = ModelSpec(
+        teacher.widths(), layers(cfg.teacher, found, student), classes, *_attention_and_head(found)
+    )
+    loss.build_adapters(student_spec, teacher_spec, rows=len(data.lengths))
     # what does not fit together is told before training
     with torch.random.fork_rng(devices=[]), torch.no_grad(), computing(*computes):
         said = teacher.read(task, rows)

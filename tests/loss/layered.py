@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kdlab.loss.feature.layered import Layered
-from kdlab.loss.term import Side
+from kdlab.loss.term import ModelSpec
 from kdlab.output import Output
 
 LAYERS = {"student": 2, "teacher": 4}
@@ -18,10 +18,10 @@ LAYERS = {"student": 2, "teacher": 4}
 def ready(term: Layered, width: int = 4, wider: int = 6, seed: int = 0, **kind: Any) -> tuple[Any, Output, Output]:
     """The term (untyped, for its adapters), what the student says and what the teacher says."""
     torch.manual_seed(seed)
-    term.place(LAYERS["student"], LAYERS["teacher"])
+    term.resolve_layers(LAYERS["student"], LAYERS["teacher"])
     wide = {"student": width, "teacher": wider}
-    sides = [Side(dict.fromkeys(term.taps[role], wide[role])) for role in ("student", "teacher")]
-    term.connect(*sides, rows=8)
+    sides = [ModelSpec(dict.fromkeys(term.taps[role], wide[role])) for role in ("student", "teacher")]
+    term.build_adapters(*sides, rows=8)
     said = [
         laws.output(seed=seed + index, width=wide[role], taps=term.taps[role], **kind)
         for index, role in enumerate(("student", "teacher"))

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import laws
 
 from kdlab.loss.objective import Objective
-from kdlab.loss.term import Side
+from kdlab.loss.term import ModelSpec
 from kdlab.outcome import Bernoulli, Real
 from kdlab.output import Output
 
@@ -40,9 +40,9 @@ class Net(nn.Module):
         self.loss = Objective(alpha=1.0, terms={"term": term})
         several, wide = term.outcome is Bernoulli, 4 if term.same_width else 6
         classes = 1 if term.outcome is Real else 3
-        self.loss.place(2, 4)
+        self.loss.resolve_layers(2, 4)
         sides = [
-            Side(
+            ModelSpec(
                 dict.fromkeys(self.loss.taps[role], width),
                 layers,
                 classes,
@@ -51,7 +51,7 @@ class Net(nn.Module):
             )
             for role, width, layers in (("student", 4, 2), ("teacher", wide, 4))
         ]
-        self.loss.connect(*sides, rows=2 * ROWS)
+        self.loss.build_adapters(*sides, rows=2 * ROWS)
         self.double()
         kind: dict[str, Any] = {"classes": classes, "multi_label": several}
         self.said = laws.output(ROWS, seed=0, width=4, taps=sorted(self.loss.taps["student"]), **kind)

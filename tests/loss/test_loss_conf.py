@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from kdlab.error import UserError
 from kdlab.loss.objective import Objective
-from kdlab.loss.term import Side
+from kdlab.loss.term import ModelSpec
 from kdlab.outcome import Bernoulli, Real
 from kdlab.schedule.base import Schedule
 from kdlab.schedule.cosine import Cosine
@@ -74,14 +74,14 @@ def same_width(built):
 def connected(built, width=4, wider=6):
     torch.manual_seed(0)
     wider = width if same_width(built) else wider
-    built.place(LAYERS["student"], LAYERS["teacher"])
+    built.resolve_layers(LAYERS["student"], LAYERS["teacher"])
     sides = [
-        Side(
+        ModelSpec(
             dict.fromkeys(built.taps[role], wide), LAYERS[role], classes(built), laws.HEADS, partial(nn.Linear, wide, 3)
         )
         for role, wide in (("student", width), ("teacher", wider))
     ]
-    built.connect(*sides, rows=64)
+    built.build_adapters(*sides, rows=64)
     return built
 
 

@@ -15,7 +15,7 @@ from torch import distributed
 from kdlab.error import UserError
 from kdlab.loss.relation.bank import Bank, draw, draw_apart
 from kdlab.loss.relation.crd import CRD, contrast
-from kdlab.loss.term import Side
+from kdlab.loss.term import ModelSpec
 
 ROWS = 12
 
@@ -23,7 +23,7 @@ ROWS = 12
 def connected(seed=0, rows=ROWS, **setting):
     torch.manual_seed(seed)
     term = CRD(**{"negatives": 5, "dimension": 3} | setting)
-    term.connect(Side({"pooled": 4}), Side({"pooled": 6}), rows)
+    term.build_adapters(ModelSpec({"pooled": 4}), ModelSpec({"pooled": 6}), rows)
     return term.double()
 
 
@@ -223,7 +223,7 @@ def test_every_setting_does_something(setting):
 @pytest.mark.parametrize("tap", ["pooled", "hidden.-1"])
 def test_masked_rows_and_padding_do_not_matter(tap):
     term = CRD(negatives=5, dimension=3, taps={"student": tap, "teacher": tap})
-    term.connect(Side({tap: 4}), Side({tap: 6}), ROWS)
+    term.build_adapters(ModelSpec({tap: 4}), ModelSpec({tap: 6}), ROWS)
     laws.masked_rows_do_not_matter(term.double(), *outputs(mask=[True, False, True, True]))
 
 

@@ -5,14 +5,14 @@ import torch
 from kdlab.error import UserError
 from kdlab.loss.logit.ctkd import kl_at
 from kdlab.loss.logit.ctkd_instance import CTKDInstance
-from kdlab.loss.term import Side
+from kdlab.loss.term import ModelSpec
 
 
 @pytest.fixture
 def term():
     torch.manual_seed(0)
     term = CTKDInstance(rise=0.5)
-    term.connect(Side(classes=3), Side(classes=3), 8)
+    term.build_adapters(ModelSpec(classes=3), ModelSpec(classes=3), 8)
     return term.double()
 
 
@@ -56,6 +56,6 @@ def test_an_equal_student_has_nothing_to_learn(term):
 @pytest.mark.parametrize(("own", "theirs"), [(0, 0), (3, 4)])
 def test_models_of_other_labels_are_told(own, theirs):
     with pytest.raises(UserError, match="ctkd_instance"):
-        CTKDInstance().connect(Side(classes=own), Side(classes=theirs), 8)
+        CTKDInstance().build_adapters(ModelSpec(classes=own), ModelSpec(classes=theirs), 8)
     with pytest.raises(UserError, match="rise"):
         CTKDInstance(rise=-1.0)

@@ -9,7 +9,7 @@ from scipy.special import log_softmax, softmax
 
 from kdlab.error import UserError
 from kdlab.loss.feature.deep_to_shallow import DeepToShallow, deep_to_shallow
-from kdlab.loss.term import Side
+from kdlab.loss.term import ModelSpec
 
 
 @given(rows=st.integers(1, 5), classes=st.integers(2, 5), seed=st.integers(0, 99), alpha=st.floats(0, 1))
@@ -38,8 +38,8 @@ def test_gradient_and_extremes():
 def made(**how):
     torch.manual_seed(0)
     term = DeepToShallow(**how)
-    term.place(3, 0)
-    term.connect(Side(dict.fromkeys(term.taps["student"], 6), 3, 3), Side(), rows=9)
+    term.resolve_layers(3, 0)
+    term.build_adapters(ModelSpec(dict.fromkeys(term.taps["student"], 6), 3, 3), ModelSpec(), rows=9)
     return term.double()
 
 

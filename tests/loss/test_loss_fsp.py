@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from kdlab.error import UserError
 from kdlab.loss.relation.fsp import FSP, flow, flow_difference
-from kdlab.loss.term import Side
+from kdlab.loss.term import ModelSpec
 
 TAPS = {"student": ["embedding", "hidden.-1"], "teacher": ["hidden.0", "hidden.-1"]}
 
@@ -76,7 +76,9 @@ def test_a_list_of_taps_is_the_mean_over_its_neighbours():
 @pytest.mark.parametrize("wider", [4, 6])
 def test_masked_rows_and_padding_do_not_matter(wider):
     term = FSP(taps=TAPS)
-    term.connect(Side(dict.fromkeys(TAPS["student"], 4)), Side(dict.fromkeys(TAPS["teacher"], wider)), 8)
+    term.build_adapters(
+        ModelSpec(dict.fromkeys(TAPS["student"], 4)), ModelSpec(dict.fromkeys(TAPS["teacher"], wider)), 8
+    )
     assert len(list(term.parameters())) == (0 if wider == 4 else 4)
     student, teacher = laws.output(mask=[True, False, True, True], width=4), laws.output(seed=1, width=wider)
     laws.masked_rows_do_not_matter(term.double(), student, teacher)
@@ -92,4 +94,4 @@ def test_what_cannot_be_compared_is_told():
     with pytest.raises(UserError, match="a vector for each of the tokens"):
         FSP(taps={"student": ["embedding", "pooled"], "teacher": ["embedding", "pooled"]})(s, t, 0.0)
     with pytest.raises(UserError, match="offers embedding"):
-        FSP(taps=TAPS).connect(Side({"embedding": 3}), Side({"embedding": 3}), 8)
+        FSP(taps=TAPS).build_adapters(ModelSpec({"embedding": 3}), ModelSpec({"embedding": 3}), 8)

@@ -8,7 +8,7 @@ from torch.nn.functional import mse_loss
 
 from kdlab.error import UserError
 from kdlab.loss.feature.hint import Hint, squared_difference
-from kdlab.loss.term import Side
+from kdlab.loss.term import ModelSpec
 
 
 def test_laws():
@@ -41,7 +41,7 @@ def test_masked_rows_and_padding_do_not_matter(tap):
 @given(st.integers(1, 8), st.integers(1, 8))
 def test_a_projection_is_made_exactly_where_widths_differ(mine, theirs):
     term = Hint()
-    term.connect(Side({"hidden.-1": mine}), Side({"hidden.-1": theirs}), 8)
+    term.build_adapters(ModelSpec({"hidden.-1": mine}), ModelSpec({"hidden.-1": theirs}), 8)
     assert isinstance(term.adapter, nn.Identity if mine == theirs else nn.Linear)
     s, t = laws.output(seed=0, width=mine, dtype=torch.float32), laws.output(seed=1, width=theirs, dtype=torch.float32)
     value = term(s, t, 0.0)
@@ -57,7 +57,7 @@ def test_the_projection_learns_a_linear_map_of_the_student():
     goal = nn.Linear(4, 6)
     t.taps["hidden.-1"] = goal(s.taps["hidden.-1"]).detach()
     term = Hint()
-    term.connect(Side({"hidden.-1": 4}), Side({"hidden.-1": 6}), 8)
+    term.build_adapters(ModelSpec({"hidden.-1": 4}), ModelSpec({"hidden.-1": 6}), 8)
     first = term(s, t, 0.0).item()
     optimizer = torch.optim.Adam(term.parameters(), lr=0.05)
     for _ in range(200):
@@ -75,7 +75,7 @@ def test_what_cannot_be_compared_is_told():
     with pytest.raises(UserError, match=r"hidden\.7.*pooled"):
         Hint(taps={"student": "hidden.7", "teacher": "pooled"})(s, t, 0.0)
     with pytest.raises(UserError, match=r"teacher's tap 'hidden\.-1'.*none"):
-        Hint().connect(Side({"hidden.-1": 3}), Side(), 8)
+        Hint().build_adapters(ModelSpec({"hidden.-1": 3}), ModelSpec(), 8)
     for taps in ({"student": "pooled"}, {"student": "pooled", "techer": "pooled"}, {"student": 1, "teacher": "pooled"}):
         with pytest.raises(UserError, match="taps"):
             Hint(taps=taps)

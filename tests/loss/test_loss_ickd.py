@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from kdlab.error import UserError
 from kdlab.loss.relation.ickd import ICKD, channel_difference
-from kdlab.loss.term import Side
+from kdlab.loss.term import ModelSpec
 
 
 def pair(seed=0, rows=3, width=4):
@@ -55,7 +55,7 @@ def test_is_free_of_scale_and_of_the_order_of_tokens_and_of_channels(seed, scale
 @pytest.mark.parametrize("wider", [4, 6])
 def test_masked_rows_and_padding_do_not_matter(wider):
     term = ICKD()
-    term.connect(Side({"hidden.-1": 4}), Side({"hidden.-1": wider}), 8)
+    term.build_adapters(ModelSpec({"hidden.-1": 4}), ModelSpec({"hidden.-1": wider}), 8)
     assert len(list(term.parameters())) == (0 if wider == 4 else 2)
     student, teacher = laws.output(mask=[True, False, True, True], width=4), laws.output(seed=1, width=wider)
     laws.masked_rows_do_not_matter(term.double(), student, teacher)

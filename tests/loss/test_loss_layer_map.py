@@ -14,7 +14,7 @@ from kdlab.loss.layer_map.attention import Attention
 from kdlab.loss.layer_map.choose import LEARNED, choose
 from kdlab.loss.layer_map.emd import EMD, cost_attention, transport
 from kdlab.loss.layer_map.fixed import NAMED
-from kdlab.loss.term import Side
+from kdlab.loss.term import ModelSpec
 from kdlab.output import Output
 
 depths = st.integers(1, 12)
@@ -28,9 +28,9 @@ def mapped(choice, student=2, teacher=4, width=4, wider=6, seed=0, rows=4, **set
     """A term over such a map, connected, and two outputs with the taps that it reads."""
     torch.manual_seed(seed)
     term = Hidden(layer_map=choice, **settings)
-    term.place(student, teacher)
-    sides = [Side(dict.fromkeys(term.taps[r], w)) for r, w in (("student", width), ("teacher", wider))]
-    term.connect(*sides, rows=8)
+    term.resolve_layers(student, teacher)
+    sides = [ModelSpec(dict.fromkeys(term.taps[r], w)) for r, w in (("student", width), ("teacher", wider))]
+    term.build_adapters(*sides, rows=8)
     s = laws.output(seed=seed, rows=rows, width=width, taps=term.taps["student"])
     return term.double(), s, laws.output(seed=seed + 1, rows=rows, width=wider, taps=term.taps["teacher"])
 
@@ -106,14 +106,14 @@ def test_either_layers_or_places_are_compared():
             Hidden(**settings_)
     term = Hidden(layer_map=None, taps={"student": "pooled", "teacher": "embedding"})
     assert not term.maps_layers
-    term.place(0, 0)
+    term.resolve_layers(0, 0)
     assert term.taps == {"student": ("pooled",), "teacher": ("embedding",)}
 
 
 def test_only_the_taps_of_the_map_are_read_and_the_kind_is_known_before():
     term = AttentionTerm()
     assert term.taps == {"student": ("attention.-1",), "teacher": ("attention.-1",)}, "so that a store refuses it early"
-    term.place(2, 6)
+    term.resolve_layers(2, 6)
     assert term.taps == {"student": ("attention.0", "attention.1"), "teacher": ("attention.2", "attention.5")}
 
 
@@ -205,9 +205,9 @@ def test_attention_learns_which_layer_is_like_which():
 
 def test_attention_needs_vectors():
     term = AttentionTerm(layer_map="attention")
-    term.place(2, 4)
-    sides = [Side(dict.fromkeys(term.taps[role], laws.LENGTH)) for role in ("student", "teacher")]
-    term.connect(*sides, rows=8)
+    term.resolve_layers(2, 4)
+    sides = [ModelSpec(dict.fromkeys(term.taps[role], laws.LENGTH)) for role in ("student", "teacher")]
+    term.build_adapters(*sides, rows=8)
     s, t = (laws.output(seed=i, taps=term.taps[role]) for i, role in enumerate(("student", "teacher")))
     with pytest.raises(UserError, match="layer_map=emd"):
         term.double()(s, t, 0.0)

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from kdlab.error import UserError
 from kdlab.loss.objective import Objective
-from kdlab.loss.term import Side, Term
+from kdlab.loss.term import ModelSpec, Term
 from kdlab.outcome import Bernoulli, Choice, Real
 from kdlab.output import Output
 
@@ -33,7 +33,7 @@ def make(name, classes=5, **changed) -> Term:
     kind = get_class(NODES[name]._target_)
     term = kind(**settings(name) | changed)
     classes = 1 if term.outcome is Real else classes
-    term.connect(Side(classes=classes), Side(classes=classes), 64)
+    term.build_adapters(ModelSpec(classes=classes), ModelSpec(classes=classes), 64)
     return term.double()
 
 
@@ -278,4 +278,4 @@ def test_one_class_is_told_before_training(name):
     with pytest.raises(UserError, match="two or more labels, but the data has one"):
         term(said, said, LATE)
     with pytest.raises(UserError, match="two or more labels, but the data has one"):
-        Objective(alpha=1.0, terms={"it": term}).connect(Side(classes=1), Side(classes=1), rows=4)
+        Objective(alpha=1.0, terms={"it": term}).build_adapters(ModelSpec(classes=1), ModelSpec(classes=1), rows=4)

@@ -8,7 +8,7 @@ from scipy.special import rel_entr, softmax
 
 from kdlab.error import UserError
 from kdlab.loss.relation.minilm import MiniLM, attention_divergence
-from kdlab.loss.term import Side
+from kdlab.loss.term import ModelSpec
 
 KINDS = ("query", "key", "value")
 TAPS = [f"{kind}.-1" for kind in KINDS]
@@ -16,7 +16,7 @@ WIDTHS = dict.fromkeys(TAPS, 4)
 
 
 def sides(mine=2, theirs=2):
-    return Side(WIDTHS, heads=mine), Side(WIDTHS, heads=theirs)
+    return ModelSpec(WIDTHS, heads=mine), ModelSpec(WIDTHS, heads=theirs)
 
 
 def outputs(**kind):
@@ -46,7 +46,7 @@ def written_out(student, teacher, tokens, heads, causal=False):
 def test_is_the_formula_of_the_paper(seed, heads, causal):
     s, t = laws.output(width=4, taps=TAPS, seed=seed, rows=3), laws.output(width=8, taps=TAPS, seed=seed + 1, rows=3)
     term = MiniLM(causal=causal)
-    term.connect(*sides(heads, heads), 8)
+    term.build_adapters(*sides(heads, heads), 8)
     rows = [
         written_out({n: x[i].detach() for n, x in s.taps.items()}, {n: x[i].detach() for n, x in t.taps.items()},
                     s.tokens[i], heads, causal)
@@ -73,7 +73,7 @@ def test_is_free_of_a_shift_of_all_keys():
     """Softmax takes no notice of what all keys have in common, which a difference of the keys themselves would."""
     s, t = outputs()
     term = MiniLM()
-    term.connect(*sides(), 8)
+    term.build_adapters(*sides(), 8)
     value = term(s, t, 0.0)
     s.taps["key.-1"] = s.taps["key.-1"] + torch.arange(4)
     torch.testing.assert_close(term(s, t, 0.0), value)
@@ -84,14 +84,14 @@ def test_is_free_of_a_shift_of_all_keys():
 @pytest.mark.parametrize("causal", [False, True])
 def test_masked_rows_and_padding_do_not_matter(causal):
     term = MiniLM(causal=causal)
-    term.connect(*sides(), 8)
+    term.build_adapters(*sides(), 8)
     laws.masked_rows_do_not_matter(term, *outputs(mask=[True, False, True, True]))
 
 
 def test_a_decoders_token_takes_no_notice_of_what_follows():
     s, t = outputs()
     term = MiniLM(causal=True)
-    term.connect(*sides(), 8)
+    term.build_adapters(*sides(), 8)
     each = attention_divergence(*(tuple(out.taps[name] for name in TAPS) for out in (s, t)), s.tokens, 2, causal=True)
     (gradient,) = torch.autograd.grad(each[1, 1], s.taps["value.-1"])
     assert (gradient[1, 2:] == 0).all() and gradient[1, :2].abs().sum() > 0
@@ -107,7 +107,7 @@ def test_layers_are_taps():
 def test_what_cannot_be_compared_is_told():
     for heads in ((2, 4), (0, 0)):
         with pytest.raises(UserError, match=r"head by head.*minilmv2"):
-            MiniLM().connect(*sides(*heads), 8)
+            MiniLM().build_adapters(*sides(*heads), 8)
     for layer in ("last", 1.5, True):
         with pytest.raises(UserError, match="number of a layer"):
             MiniLM(teacher=layer)

@@ -8,14 +8,16 @@ from scipy.special import rel_entr, softmax
 
 from kdlab.error import UserError
 from kdlab.loss.relation.minilmv2 import MiniLMv2, self_relation_divergence
-from kdlab.loss.term import Side
+from kdlab.loss.term import ModelSpec
 
 TAPS = ["query.-1", "key.-1", "value.-1"]
 
 
 def connected(heads=None, mine=4, theirs=8, own=2, **setting):
     term = MiniLMv2(heads=heads, **setting)
-    term.connect(Side(dict.fromkeys(TAPS, mine), heads=1), Side(dict.fromkeys(TAPS, theirs), heads=own), 8)
+    term.build_adapters(
+        ModelSpec(dict.fromkeys(TAPS, mine), heads=1), ModelSpec(dict.fromkeys(TAPS, theirs), heads=own), 8
+    )
     return term
 
 

@@ -9,7 +9,7 @@ from kdlab.loss.feature.hint import Hint
 from kdlab.loss.logit.binary_kl import BinaryKL
 from kdlab.loss.logit.kl import KL
 from kdlab.loss.objective import Objective
-from kdlab.loss.term import Side
+from kdlab.loss.term import ModelSpec
 from kdlab.outcome import Bernoulli, Categorical
 from kdlab.schedule.linear import Linear
 from kdlab.schedule.step import Step
@@ -83,7 +83,7 @@ def test_taps_are_those_of_active_terms():
 
 def test_adapters_belong_to_the_objective_and_are_saved():
     objective = Objective(0.5, 1.0, {"hint": Hint()})
-    objective.connect(Side({"hidden.-1": 2}), Side({"hidden.-1": 3}), 8)
+    objective.build_adapters(ModelSpec({"hidden.-1": 2}), ModelSpec({"hidden.-1": 3}), 8)
     assert {n: tuple(p.shape) for n, p in objective.named_parameters()} == {
         "terms.hint.adapter.weight": (3, 2),
         "terms.hint.adapter.bias": (3,),

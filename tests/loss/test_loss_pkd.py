@@ -43,7 +43,7 @@ def test_laws():
 def test_skip_and_last_are_the_papers(layer_map, pairs):
     """BERT of 12 layers into 6: {2, 4, 6, 8, 10} and {7, 8, 9, 10, 11}, counted from 1."""
     term = PKD(layer_map=layer_map)
-    term.place(6, 12)
+    term.resolve_layers(6, 12)
     assert term.pairs == pairs
 
 
@@ -60,7 +60,7 @@ def test_the_first_token_may_stand_behind_padding():
 
 def test_what_leaves_no_layer_is_told():
     with pytest.raises(UserError, match=r"none is left: the student's layers are \[0\] and the teacher's \[0, 1, 2\]"):
-        PKD().place(1, 3)
+        PKD().resolve_layers(1, 3)
     with pytest.raises(UserError, match="leaves out the top one"):
         PKD(layer_map="emd")
     with pytest.raises(UserError, match="first, mean"):

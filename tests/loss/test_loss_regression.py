@@ -8,7 +8,7 @@ from scipy.special import huber
 from kdlab.error import UserError
 from kdlab.loss.logit.regression import Regression, huber_distance
 from kdlab.loss.objective import Objective
-from kdlab.loss.term import Side
+from kdlab.loss.term import ModelSpec
 
 
 @given(st.integers(0, 10_000), st.floats(0.01, 10))
@@ -42,6 +42,6 @@ def test_delta_matters_and_models_with_classes_are_told():
     with pytest.raises(UserError, match="delta"):
         Regression(delta=0)
     objective = Objective(0.5, 1.0, {"number": Regression()})
-    objective.connect(Side(classes=1), Side(classes=1), 8)
+    objective.build_adapters(ModelSpec(classes=1), ModelSpec(classes=1), 8)
     with pytest.raises(UserError, match=r"loss\.terms\.number \(Regression\) is for models that give 1 number"):
-        objective.connect(Side(classes=2), Side(classes=2), 8)
+        objective.build_adapters(ModelSpec(classes=2), ModelSpec(classes=2), 8)

@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 
 from kdlab.error import UserError
 from kdlab.loss.relation.seed import Seed, similarity_cross_entropy
-from kdlab.loss.term import Side
+from kdlab.loss.term import ModelSpec
 
 
 def vectors(count, width, seed):
@@ -57,7 +57,7 @@ def test_a_rotation_of_all_vectors_changes_nothing(seed):
 def made(size=6, **how):
     torch.manual_seed(0)
     term = Seed(size=size, **how)
-    term.connect(Side({"pooled": 6}), Side({"pooled": 6}), rows=10)
+    term.build_adapters(ModelSpec({"pooled": 6}), ModelSpec({"pooled": 6}), rows=10)
     return term.double()
 
 

@@ -5,7 +5,7 @@ from torch.nn.functional import mse_loss
 
 from kdlab.error import UserError
 from kdlab.loss.feature.simkd import SimKD
-from kdlab.loss.term import Side
+from kdlab.loss.term import ModelSpec
 
 
 def test_is_the_mean_squared_difference_of_what_the_classifier_reads():
@@ -20,6 +20,6 @@ def test_masked_rows_do_not_matter():
 
 
 def test_a_student_with_a_classifier_of_its_own_is_told_how_to_get_the_teachers():
-    SimKD().connect(Side({"pooled": 6}), Side({"pooled": 6}), 8)
+    SimKD().build_adapters(ModelSpec({"pooled": 6}), ModelSpec({"pooled": 6}), 8)
     with pytest.raises(UserError, match=r"reads 6 features, but the student's reads 4: .*model@student=simkd"):
-        SimKD().connect(Side({"pooled": 4}), Side({"pooled": 6}), 8)
+        SimKD().build_adapters(ModelSpec({"pooled": 4}), ModelSpec({"pooled": 6}), 8)

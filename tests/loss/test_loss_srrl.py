@@ -8,13 +8,13 @@ from torch.nn.functional import mse_loss
 
 from kdlab.error import UserError
 from kdlab.loss.relation.srrl import SRRL, regression_difference
-from kdlab.loss.term import Side
+from kdlab.loss.term import ModelSpec
 
 
 def connected(mine=6, theirs=6, seed=0, **setting):
     torch.manual_seed(seed)
     term, last = SRRL(**setting), nn.Linear(theirs, 3)
-    term.connect(Side({"pooled": mine}), Side({"pooled": theirs}, classifier=lambda: last), 8)
+    term.build_adapters(ModelSpec({"pooled": mine}), ModelSpec({"pooled": theirs}, classifier=lambda: last), 8)
     return term.double(), last.double()
 
 
@@ -81,8 +81,8 @@ def test_masked_rows_do_not_matter():
 
 
 def test_what_cannot_be_is_told():
-    for teacher in (Side({"pooled": 6}), Side({"pooled": 6}, classifier=lambda: nn.Linear(5, 3))):
+    for teacher in (ModelSpec({"pooled": 6}), ModelSpec({"pooled": 6}, classifier=lambda: nn.Linear(5, 3))):
         with pytest.raises(UserError, match="no final linear layer"):
-            SRRL().connect(Side({"pooled": 6}), teacher, 8)
+            SRRL().build_adapters(ModelSpec({"pooled": 6}), teacher, 8)
     with pytest.raises(UserError, match="matching"):
         SRRL(matching=-1)

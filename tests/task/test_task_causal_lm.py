@@ -125,7 +125,7 @@ def row_wise():
 @pytest.mark.parametrize("node", row_wise())
 def test_every_logit_term_treats_positions_as_it_treats_rows(node):
     """A token is a row of its own: what every loss says of rows holds for language models."""
-    from kdlab.loss.term import Side
+    from kdlab.loss.term import ModelSpec
 
     terms = [instantiate(node).double() for _ in range(2)]
     task, data, outs = CausalLM(), batch(), []
@@ -133,7 +133,7 @@ def test_every_logit_term_treats_positions_as_it_treats_rows(node):
         outs.append(task.read(model(seed).double(), data))
     torch.manual_seed(0)
     for term in terms:
-        term.connect(Side(classes=13), Side(classes=13), 64)
+        term.build_adapters(ModelSpec(classes=13), ModelSpec(classes=13), 64)
     terms[1].load_state_dict(terms[0].state_dict())
     values = [
         terms[0](*outs, 0.5) if terms[0].needs_teacher else terms[0](outs[0], None, 0.5),

@@ -97,5 +97,5 @@ def distance(weight: Tensor, norm: Tensor, loss: Tensor, first: Tensor, asymmetr
     tiny = torch.finfo(loss.dtype).tiny
     ratio = loss.clamp(min=tiny) / first.clamp(min=tiny)
     rate = ratio / ratio.mean()
-    goal = ((weight * norm).mean() * rate**asymmetry).detach()
-    return (weight * norm - goal).abs().sum()
+    wanted = ((weight * norm).mean() * rate**asymmetry).detach()
+    return (weight * norm - wanted).abs().sum()

@@ -61,5 +61,5 @@ class AB(Layered):
     def adapter(self, source: int, target: int) -> nn.Module:
         return nn.Linear(source, target)
 
-    def compare(self, own: Tensor, goal: Tensor, adapter: Any, student: Output) -> Tensor:
-        return boundary_difference(adapter(own), goal, self.margin)
+    def compare(self, student_tap: Tensor, teacher_tap: Tensor, adapter: Any, student: Output) -> Tensor:
+        return boundary_difference(adapter(student_tap), teacher_tap, self.margin)

@@ -72,5 +72,7 @@ class AT(Layered):
     def adapter(self, source: int, target: int) -> nn.Module:
         return nn.Identity()
 
-    def compare(self, own: Tensor, goal: Tensor, adapter: Any, student: Output) -> Tensor:
-        return attention_map_difference(own, goal, real_tokens(own, student, "attention transfer"), self.power)
+    def compare(self, student_tap: Tensor, teacher_tap: Tensor, adapter: Any, student: Output) -> Tensor:
+        return attention_map_difference(
+            student_tap, teacher_tap, real_tokens(student_tap, student, "attention transfer"), self.power
+        )

@@ -98,13 +98,18 @@ class Attention(Layered):
     def adapter(self, source: int, target: int) -> nn.Module:
         return nn.Identity()
 
-    def check(self, mine: str, theirs: str, own: Tensor, goal: Tensor) -> None:
-        if own.ndim != 4 or own.shape[::2] != goal.shape[::2] or own.shape[3] != goal.shape[3]:
+    def check(self, student_name: str, teacher_name: str, student_tap: Tensor, teacher_tap: Tensor) -> None:
+        if (
+            student_tap.ndim != 4
+            or student_tap.shape[::2] != teacher_tap.shape[::2]
+            or student_tap.shape[3] != teacher_tap.shape[3]
+        ):
             raise UserError(
-                f"Attention compares the student's tap '{mine}' {tuple(own.shape)} with the teacher's '{theirs}' "
-                f"{tuple(goal.shape)}, but they must agree in all but the heads: use a teacher with the same tokenizer."
+                f"Attention compares the student's tap '{student_name}' {tuple(student_tap.shape)} with the teacher's "
+                f"'{teacher_name}' {tuple(teacher_tap.shape)}, but they must agree in all but the heads: use a teacher "
+                "with the same tokenizer."
             )
 
-    def compare(self, own: Tensor, goal: Tensor, adapter: Any, student: Output) -> Tensor:
+    def compare(self, student_tap: Tensor, teacher_tap: Tensor, adapter: Any, student: Output) -> Tensor:
         assert student.tokens is not None
-        return attention_difference(own, goal, student.tokens, self.of)
+        return attention_difference(student_tap, teacher_tap, student.tokens, self.of)

@@ -48,5 +48,5 @@ class Cosine(Layered):
     ) -> None:
         super().__init__(weight, layer_map, taps)
 
-    def compare(self, own: Tensor, goal: Tensor, adapter: Any, student: Output) -> Tensor:
-        return cosine_distance(adapter(own), goal)
+    def compare(self, student_tap: Tensor, teacher_tap: Tensor, adapter: Any, student: Output) -> Tensor:
+        return cosine_distance(adapter(student_tap), teacher_tap)

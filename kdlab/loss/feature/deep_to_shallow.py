@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from kdlab.error import UserError
 from kdlab.loss.logit.kl import tempered_kl
 from kdlab.loss.relation.rows import pool
-from kdlab.loss.term import Side, Term, width
+from kdlab.loss.term import ModelSpec, Term, width
 from kdlab.outcome import Choice
 from kdlab.output import Output, at_least_float32
 from kdlab.schedule.base import Schedule, bounds, format_range, positive, value_at
@@ -74,7 +74,7 @@ class DeepToShallow(Term):
         self.weight, self.alpha, self.layers = weight, alpha, layers
         self.temperature = positive(temperature, "temperature")
 
-    def place(self, student: int, teacher: int) -> None:
+    def resolve_layers(self, student: int, teacher: int) -> None:
         layers = range(student - 1) if self.layers is None else self.layers
         if not layers or not all(0 <= layer < student - 1 for layer in layers):
             raise UserError(
@@ -83,7 +83,7 @@ class DeepToShallow(Term):
             )
         self.taps = {"student": tuple(f"hidden.{layer}" for layer in layers), "teacher": ()}
 
-    def connect(self, student: Side, teacher: Side, rows: int) -> None:
+    def build_adapters(self, student: ModelSpec, teacher: ModelSpec, rows: int) -> None:
         self.heads = nn.ModuleList(nn.Linear(width(student, tap, "student"), student.classes) for tap in self._own)
 
     @property

@@ -29,7 +29,7 @@ def factor_difference(student: Tensor, teacher: Tensor, tokens: Tensor, power: f
     Source: Kim, Park, Kwak 2018, arXiv:1802.04977, equation 3; the paper has the plain sum.
     """
     real = tokens[..., None]
-    s, t = (unit(at_least_float32(side).where(real, 0), (1, 2)) for side in (student, teacher))
+    s, t = (unit(at_least_float32(states).where(real, 0), (1, 2)) for states in (student, teacher))
     count = tokens.sum(-1).clamp(min=1).to(s) * s.shape[-1]
     return (s - t).abs().pow(power).sum((1, 2)) / count ** (1 - power / 2)
 
@@ -81,9 +81,9 @@ class FT(Layered):
     def adapter(self, source: int, target: int) -> nn.Module:
         return Factors(source, target, max(1, round(self.rate * target)))
 
-    def compare(self, own: Tensor, goal: Tensor, adapter: Any, student: Output) -> Tensor:
-        (own, tokens), (goal, _) = with_tokens(own, student), with_tokens(goal, student)
-        factors = adapter.compress(goal)
-        error = squared_difference(adapter.restore(factors), goal).where(tokens, 0).sum(-1)
-        difference = factor_difference(adapter.translate(own), factors.detach(), tokens, self.power)
+    def compare(self, student_tap: Tensor, teacher_tap: Tensor, adapter: Any, student: Output) -> Tensor:
+        (student_tap, tokens), (teacher_tap, _) = with_tokens(student_tap, student), with_tokens(teacher_tap, student)
+        factors = adapter.compress(teacher_tap)
+        error = squared_difference(adapter.restore(factors), teacher_tap).where(tokens, 0).sum(-1)
+        difference = factor_difference(adapter.translate(student_tap), factors.detach(), tokens, self.power)
         return difference + error / tokens.sum(-1).clamp(min=1)

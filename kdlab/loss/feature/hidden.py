@@ -37,5 +37,5 @@ class Hidden(Layered):
     ) -> None:
         super().__init__(weight, layer_map, taps)
 
-    def compare(self, own: Tensor, goal: Tensor, adapter: Any, student: Output) -> Tensor:
-        return squared_difference(adapter(own), goal)
+    def compare(self, student_tap: Tensor, teacher_tap: Tensor, adapter: Any, student: Output) -> Tensor:
+        return squared_difference(adapter(student_tap), teacher_tap)

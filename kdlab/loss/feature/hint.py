@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from kdlab.error import UserError
-from kdlab.loss.term import Side, Term, pair, read, width
+from kdlab.loss.term import ModelSpec, Term, pair, read, width
 from kdlab.output import Output, at_least_float32
 from kdlab.schedule.base import Schedule
 
@@ -46,19 +46,19 @@ class Hint(Term):
         self.taps = pair(taps or {"student": "hidden.-1", "teacher": "hidden.-1"})
         self.adapter: nn.Module = nn.Identity()
 
-    def connect(self, student: Side, teacher: Side, rows: int) -> None:
+    def build_adapters(self, student: ModelSpec, teacher: ModelSpec, rows: int) -> None:
         source = width(student, self.taps["student"][0], "student")
         target = width(teacher, self.taps["teacher"][0], "teacher")
         self.adapter = nn.Identity() if source == target else nn.Linear(source, target)
 
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
-        (mine,), (theirs,) = self.taps["student"], self.taps["teacher"]
-        own, goal = read(student, mine, "student"), read(teacher, theirs, "teacher")
-        if own.shape[:-1] != goal.shape[:-1]:
+        (student_name,), (teacher_name,) = self.taps["student"], self.taps["teacher"]
+        student_tap, teacher_tap = read(student, student_name, "student"), read(teacher, teacher_name, "teacher")
+        if student_tap.shape[:-1] != teacher_tap.shape[:-1]:
             raise UserError(
-                f"The hint compares the student's tap '{mine}' {tuple(own.shape)} with the teacher's '{theirs}' "
-                f"{tuple(goal.shape)}, "
+                f"The hint compares the student's tap '{student_name}' {tuple(student_tap.shape)} with the teacher's "
+                f"'{teacher_name}' {tuple(teacher_tap.shape)}, "
                 "but they must agree in all but the width: use a teacher with the same tokenizer, or pooled on "
                 "both sides."
             )
-        return student.mean(squared_difference(self.adapter(own), goal))
+        return student.mean(squared_difference(self.adapter(student_tap), teacher_tap))

@@ -1,4 +1,4 @@
-"""What terms share that compare layers of the student with layers of the teacher."""
+"""The base of terms that compare layers of the student with layers of the teacher."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from torch import Tensor, nn
 from kdlab.error import UserError
 from kdlab.loss.layer_map.base import LayerMap, Pair
 from kdlab.loss.layer_map.choose import choose
-from kdlab.loss.term import Side, Term, pair, read, width
+from kdlab.loss.term import ModelSpec, Term, pair, read, width
 from kdlab.output import Output
 from kdlab.schedule.base import Schedule
 
 
 class Layered(Term, ABC):
-    """A term over pairs of layers: a subclass says how one pair is compared, the layer map which pairs there are.
+    """A term over pairs of layers: a subclass compares one pair, and the layer map chooses the pairs.
 
     A fixed map takes the mean over its pairs, so that a weight means the same under each of them.
 
     Args:
         weight: a number or a schedule.
         layer_map: see :func:`kdlab.loss.layer_map.choose.choose`; null where ``taps`` are given.
-        taps: ``{student: NAME, teacher: NAME}`` to compare two places of any kind, such as ``pooled`` or
-            ``module:<path>``, and no layers.
+        taps: ``{student: NAME, teacher: NAME}`` to compare two taps of any kind, such as ``pooled`` or
+            ``module:<path>``, instead of layers.
 
     Attributes:
         kind: which tap of a layer is compared: ``hidden`` or ``attention``.
@@ -40,75 +40,81 @@ class Layered(Term, ABC):
         super().__init__()
         if (layer_map is None) == (taps is None):
             raise UserError(
-                f"layer_map is {layer_map} and taps are {taps}, but exactly one of them says what is compared: set the "
-                "other to null, such as layer_map=null and taps={student: pooled, teacher: pooled}."
+                f"layer_map is {layer_map} and taps are {taps}, but exactly one of them chooses what is compared: set "
+                "the other to null, such as layer_map=null and taps={student: pooled, teacher: pooled}."
             )
         self.weight = weight
         self.maps_layers = taps is None
         self.layer_map: LayerMap = choose([[0, 0]] if taps is not None else layer_map)
         self.row_wise = self.layer_map.row_wise
-        # until the layers are known, what kind of tap it will be is told, so that a teacher without it is refused early
+        # the kind of tap is named before the layers are known, so that a teacher without it is refused early
         self.taps = pair(taps or dict.fromkeys(("student", "teacher"), f"{self.kind}.-1"))
         self.pairs: list[Pair] = [(0, 0)]
-        self.places = [(self.taps["student"][0], self.taps["teacher"][0])]
+        self.names = [(self.taps["student"][0], self.taps["teacher"][0])]
         self.adapters = nn.ModuleList([nn.Identity()])
-        self.apart = 1  # so many pairs share an adapter
+        self.apart = 1  # how many pairs share an adapter
 
-    def place(self, student: int, teacher: int) -> None:
+    def resolve_layers(self, student: int, teacher: int) -> None:
         if not self.maps_layers:
             return
         self.pairs = self.choose_pairs(student, teacher)
-        self.places = [(f"{self.kind}.{mine}", f"{self.kind}.{theirs}") for mine, theirs in self.pairs]
-        mine, theirs = (tuple(dict.fromkeys(names)) for names in zip(*self.places, strict=True))
-        self.taps = {"student": mine, "teacher": theirs}
+        self.names = [
+            (f"{self.kind}.{student_layer}", f"{self.kind}.{teacher_layer}")
+            for student_layer, teacher_layer in self.pairs
+        ]
+        student_names, teacher_names = (tuple(dict.fromkeys(names)) for names in zip(*self.names, strict=True))
+        self.taps = {"student": student_names, "teacher": teacher_names}
 
     def choose_pairs(self, student: int, teacher: int) -> list[Pair]:
         """The pairs of layers that are compared."""
         return self.layer_map.pairs(student, teacher)
 
-    def connect(self, student: Side, teacher: Side, rows: int) -> None:
-        sizes = [(width(student, mine, "student"), width(teacher, theirs, "teacher")) for mine, theirs in self.places]
-        theirs = len(self.taps["teacher"])
-        self.apart = theirs if self.layer_map.dense else 1
+    def build_adapters(self, student: ModelSpec, teacher: ModelSpec, rows: int) -> None:
+        sizes = [(width(student, one, "student"), width(teacher, two, "teacher")) for one, two in self.names]
+        teacher_layers = len(self.taps["teacher"])
+        self.apart = teacher_layers if self.layer_map.dense else 1
         self.adapters = nn.ModuleList(self.adapter(*size) for size in sizes[:: self.apart])
-        self.layer_map.connect([size[0] for size in sizes[:: self.apart]], [size[1] for size in sizes[:theirs]])
+        self.layer_map.build_adapters(
+            [size[0] for size in sizes[:: self.apart]], [size[1] for size in sizes[:teacher_layers]]
+        )
 
     def adapter(self, source: int, target: int) -> nn.Module:
-        """What is learned for one pair, given the widths of its two taps: a projection where they differ."""
+        """The module that is learned for one pair, given the widths of its two taps: a projection where they differ."""
         return nn.Identity() if source == target else nn.Linear(source, target)
 
     @abstractmethod
-    def compare(self, own: Tensor, goal: Tensor, adapter: Any, student: Output) -> Tensor:
-        """How far one pair is apart, per row or per token.
+    def compare(self, student_tap: Tensor, teacher_tap: Tensor, adapter: Any, student: Output) -> Tensor:
+        """The distance between the two taps of a pair, per row or per token.
 
         Args:
-            own, goal: the two taps, equal in all dimensions but the last.
-            adapter: what :meth:`adapter` made for this pair.
+            student_tap, teacher_tap: the two taps, equal in all dimensions but the last.
+            adapter: the result of :meth:`adapter` for this pair.
         """
 
-    def values(self, own: Sequence[Tensor], goal: Sequence[Tensor], student: Output) -> list[Tensor]:
+    def values(self, student_taps: Sequence[Tensor], teacher_taps: Sequence[Tensor], student: Output) -> list[Tensor]:
         """:meth:`compare` for every pair."""
-        adapters = [self.adapters[index // self.apart] for index in range(len(own))]
-        return [self.compare(*three, student) for three in zip(own, goal, adapters, strict=True)]
+        adapters = [self.adapters[index // self.apart] for index in range(len(student_taps))]
+        return [self.compare(*three, student) for three in zip(student_taps, teacher_taps, adapters, strict=True)]
 
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
-        own = [read(student, mine, "student") for mine, _ in self.places]
-        goal = [read(teacher, theirs, "teacher") for _, theirs in self.places]
-        for (mine, theirs), one, two in zip(self.places, own, goal, strict=True):
-            self.check(mine, theirs, one, two)
-        return self.layer_map.total(self.values(own, goal, student), own, goal, student)
+        student_taps = [read(student, name, "student") for name, _ in self.names]
+        teacher_taps = [read(teacher, name, "teacher") for _, name in self.names]
+        for (student_name, teacher_name), one, two in zip(self.names, student_taps, teacher_taps, strict=True):
+            self.check(student_name, teacher_name, one, two)
+        values = self.values(student_taps, teacher_taps, student)
+        return self.layer_map.total(values, student_taps, teacher_taps, student)
 
-    def check(self, mine: str, theirs: str, own: Tensor, goal: Tensor) -> None:
+    def check(self, student_name: str, teacher_name: str, student_tap: Tensor, teacher_tap: Tensor) -> None:
         """Check that two taps can be compared.
 
         Raises:
             UserError: they differ in more than the width.
         """
-        if own.shape[:-1] != goal.shape[:-1]:
+        if student_tap.shape[:-1] != teacher_tap.shape[:-1]:
             raise UserError(
-                f"{type(self).__name__} compares the student's tap '{mine}' {tuple(own.shape)} with the teacher's "
-                f"'{theirs}' {tuple(goal.shape)}, but they must agree in all but the width: use a teacher with the "
-                "same tokenizer, and a student with tokens."
+                f"{type(self).__name__} compares the student's tap '{student_name}' {tuple(student_tap.shape)} with "
+                f"the teacher's '{teacher_name}' {tuple(teacher_tap.shape)}, but they must agree in all but the width: "
+                "use a teacher with the same tokenizer, and a student with tokens."
             )
 
 

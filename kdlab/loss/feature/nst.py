@@ -59,11 +59,13 @@ def mmd(student: Tensor, teacher: Tensor, tokens: Tensor, kernel: str) -> Tensor
 
     Source: Huang, Wang 2017, arXiv:1707.01219, equations 5 to 7, tokens in the place of pixels.
     """
-    s, t = (unit(at_least_float32(side).where(tokens[..., None], 0).transpose(1, 2), -1) for side in (student, teacher))
+    s, t = (
+        unit(at_least_float32(states).where(tokens[..., None], 0).transpose(1, 2), -1) for states in (student, teacher)
+    )
     bandwidth = squared_distance(s, t).mean((1, 2)).clamp(min=torch.finfo(s.dtype).eps)
     k = KERNELS[kernel]
-    own, goal, cross = k(s, s, bandwidth), k(t, t, bandwidth), k(s, t, bandwidth)
-    return own.mean((1, 2)) + goal.mean((1, 2)) - 2 * cross.mean((1, 2))
+    within_s, within_t, cross = k(s, s, bandwidth), k(t, t, bandwidth), k(s, t, bandwidth)
+    return within_s.mean((1, 2)) + within_t.mean((1, 2)) - 2 * cross.mean((1, 2))
 
 
 class NST(Layered):
@@ -94,5 +96,7 @@ class NST(Layered):
     def adapter(self, source: int, target: int) -> nn.Module:
         return nn.Identity()
 
-    def compare(self, own: Tensor, goal: Tensor, adapter: Any, student: Output) -> Tensor:
-        return mmd(own, goal, real_tokens(own, student, "neuron selectivity transfer"), self.kernel)
+    def compare(self, student_tap: Tensor, teacher_tap: Tensor, adapter: Any, student: Output) -> Tensor:
+        return mmd(
+            student_tap, teacher_tap, real_tokens(student_tap, student, "neuron selectivity transfer"), self.kernel
+        )

@@ -85,7 +85,7 @@ class OFD(Layered):
     def adapter(self, source: int, target: int) -> nn.Module:
         return Negative(source, target)
 
-    def compare(self, own: Tensor, goal: Tensor, adapter: Any, student: Output) -> Tensor:
-        states, real = with_tokens(goal, student)
+    def compare(self, student_tap: Tensor, teacher_tap: Tensor, adapter: Any, student: Output) -> Tensor:
+        states, real = with_tokens(teacher_tap, student)
         margin = adapter.margin(states, real & student.mask[:, None])
-        return partial_difference(adapter.connector(own), goal, margin)
+        return partial_difference(adapter.connector(student_tap), teacher_tap, margin)

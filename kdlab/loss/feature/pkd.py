@@ -77,8 +77,8 @@ class PKD(Layered):
             )  # fmt: skip
         return below
 
-    def compare(self, own: Tensor, goal: Tensor, adapter: Any, student: Output) -> Tensor:
-        return direction_difference(adapter(self.row(own, student)), self.row(goal, student))
+    def compare(self, student_tap: Tensor, teacher_tap: Tensor, adapter: Any, student: Output) -> Tensor:
+        return direction_difference(adapter(self.row(student_tap, student)), self.row(teacher_tap, student))
 
     def row(self, tap: Tensor, student: Output) -> Tensor:
         """``[B, D]``: one state a row."""

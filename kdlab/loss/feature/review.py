@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from kdlab.error import UserError
 from kdlab.loss.feature.hint import squared_difference
 from kdlab.loss.feature.layered import Layered, with_tokens
-from kdlab.loss.term import Side, width
+from kdlab.loss.term import ModelSpec, width
 from kdlab.output import Output, at_least_float32
 from kdlab.precision import exact
 from kdlab.schedule.base import Schedule
@@ -79,8 +79,8 @@ class Fusion(nn.Module):
         entered = self.enter(state)
         if above is None:
             return entered
-        mine, theirs = self.share(torch.cat([entered, above], -1)).sigmoid().chunk(2, -1)
-        return mine * entered + theirs * above
+        this, deeper = self.share(torch.cat([entered, above], -1)).sigmoid().chunk(2, -1)
+        return this * entered + deeper * above
 
 
 class Review(Layered):
@@ -119,24 +119,26 @@ class Review(Layered):
             raise UserError(f"size is {size}, but must be at least 1, or null for the teacher's width.")
         self.size = size
 
-    def place(self, student: int, teacher: int) -> None:
-        super().place(student, teacher)
-        self.pairs, self.places = map(list, zip(*sorted(zip(self.pairs, self.places, strict=True))[::-1], strict=True))
+    def resolve_layers(self, student: int, teacher: int) -> None:
+        super().resolve_layers(student, teacher)
+        self.pairs, self.names = map(list, zip(*sorted(zip(self.pairs, self.names, strict=True))[::-1], strict=True))
 
-    def connect(self, student: Side, teacher: Side, rows: int) -> None:
-        sizes = [(width(student, mine, "student"), width(teacher, theirs, "teacher")) for mine, theirs in self.places]
+    def build_adapters(self, student: ModelSpec, teacher: ModelSpec, rows: int) -> None:
+        sizes = [(width(student, one, "student"), width(teacher, two, "teacher")) for one, two in self.names]
         fused = self.size or sizes[0][1]
         self.adapters = nn.ModuleList(
             Fusion(source, target, fused, deepest=not index) for index, (source, target) in enumerate(sizes)
         )
 
-    def compare(self, own: Tensor, goal: Tensor, adapter: Any, student: Output) -> Tensor:
-        (own, tokens), (goal, _) = with_tokens(own, student), with_tokens(goal, student)
-        return hierarchical_context(own, goal, tokens)
+    def compare(self, student_tap: Tensor, teacher_tap: Tensor, adapter: Any, student: Output) -> Tensor:
+        (student_tap, tokens), (teacher_tap, _) = with_tokens(student_tap, student), with_tokens(teacher_tap, student)
+        return hierarchical_context(student_tap, teacher_tap, tokens)
 
-    def values(self, own: Sequence[Tensor], goal: Sequence[Tensor], student: Output) -> list[Tensor]:
+    def values(self, student_taps: Sequence[Tensor], teacher_taps: Sequence[Tensor], student: Output) -> list[Tensor]:
         found, above = [], None
-        for state, target, fusion in zip(own, goal, cast(Iterable[Fusion], self.adapters), strict=True):
+        for state, target, fusion in zip(
+            student_taps, teacher_taps, cast(Iterable[Fusion], self.adapters), strict=True
+        ):
             above = fusion(state, above)
             found.append(self.compare(fusion.leave(above), target, fusion, student))
         return found

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kdlab.error import UserError
 from kdlab.loss.feature.hint import squared_difference
-from kdlab.loss.term import Side, Term, read, width
+from kdlab.loss.term import ModelSpec, Term, read, width
 from kdlab.output import Output
 from kdlab.schedule.base import Schedule
 
@@ -36,12 +36,12 @@ class SimKD(Term):
         super().__init__()
         self.weight = weight
 
-    def connect(self, student: Side, teacher: Side, rows: int) -> None:
-        mine, theirs = width(student, "pooled", "student"), width(teacher, "pooled", "teacher")
-        if mine != theirs:
+    def build_adapters(self, student: ModelSpec, teacher: ModelSpec, rows: int) -> None:
+        student_width, teacher_width = width(student, "pooled", "student"), width(teacher, "pooled", "teacher")
+        if student_width != teacher_width:
             raise UserError(
-                f"SimKD needs a student that ends in the teacher's classifier, which reads {theirs} features, but the "
-                f"student's reads {mine}: wrap it with model@student=simkd."
+                f"SimKD needs a student that ends in the teacher's classifier, which reads {teacher_width} features, "
+                f"but the student's reads {student_width}: wrap it with model@student=simkd."
             )
 
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:

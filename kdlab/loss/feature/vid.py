@@ -89,5 +89,5 @@ class VID(Layered):
     def learned(self) -> list[nn.Parameter]:
         return [guess.raw for guess in self.adapters if isinstance(guess, Guess)]
 
-    def compare(self, own: Tensor, goal: Tensor, adapter: Any, student: Output) -> Tensor:
-        return gaussian_nll(adapter.mean(own), adapter.variance, goal)
+    def compare(self, student_tap: Tensor, teacher_tap: Tensor, adapter: Any, student: Output) -> Tensor:
+        return gaussian_nll(adapter.mean(student_tap), adapter.variance, teacher_tap)

@@ -42,32 +42,36 @@ class Attention(LayerMap):
     def pairs(self, student: int, teacher: int) -> list[Pair]:
         if not student or not teacher:
             raise misfit("layer_map=attention needs layers on both sides", student, teacher, "use a loss without")
-        return [(mine, theirs) for mine in range(student) for theirs in range(teacher)]
+        return [(i, j) for i in range(student) for j in range(teacher)]
 
-    def connect(self, student: Sequence[int], teacher: Sequence[int]) -> None:
+    def build_adapters(self, student: Sequence[int], teacher: Sequence[int]) -> None:
         del self.student_place, self.teacher_place
         self.key = nn.ModuleList(nn.Linear(width, self.size) for width in student)
         self.query = nn.ModuleList(nn.Linear(width, self.size) for width in teacher)
         self.student_place = nn.Parameter(0.02 * torch.randn(len(student), self.size))
         self.teacher_place = nn.Parameter(0.02 * torch.randn(len(teacher), self.size))
 
-    def share(self, own: Sequence[Tensor], goal: Sequence[Tensor], student: Output) -> Tensor:
+    def share(self, student_taps: Sequence[Tensor], teacher_taps: Sequence[Tensor], student: Output) -> Tensor:
         """``[B, M, N]``: how much of each of N teacher layers goes to each of M student layers; sums to 1 over M.
 
         Args:
-            own, goal: one ``[B, L, D]`` or ``[B, D]`` a layer, from the bottom.
+            student_taps, teacher_taps: one ``[B, L, D]`` or ``[B, D]`` a layer, from the bottom.
         """
-        keys = torch.stack([key(average(tap, student)) for key, tap in zip(self.key, own, strict=True)], 1)
-        queries = torch.stack([query(average(tap, student)) for query, tap in zip(self.query, goal, strict=True)], 1)
+        keys = torch.stack([key(average(tap, student)) for key, tap in zip(self.key, student_taps, strict=True)], 1)
+        queries = torch.stack(
+            [query(average(tap, student)) for query, tap in zip(self.query, teacher_taps, strict=True)], 1
+        )
         scores = (
             at_least_float32(keys) @ at_least_float32(queries).transpose(1, 2)
             + at_least_float32(self.student_place) @ at_least_float32(self.teacher_place).T
         )
         return (scores / self.size**0.5).softmax(1)
 
-    def total(self, values: Sequence[Tensor], own: Sequence[Tensor], goal: Sequence[Tensor], student: Output) -> Tensor:
+    def total(
+        self, values: Sequence[Tensor], student_taps: Sequence[Tensor], teacher_taps: Sequence[Tensor], student: Output
+    ) -> Tensor:
         layers = len(self.query)
-        share = self.share(own[::layers], goal[:layers], student).flatten(1).unbind(1)
+        share = self.share(student_taps[::layers], teacher_taps[:layers], student).flatten(1).unbind(1)
         parts = [
             student.mean(weight.view(-1, *[1] * (value.ndim - 1)) * value)
             for weight, value in zip(share, values, strict=True)

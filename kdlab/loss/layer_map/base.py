@@ -32,7 +32,7 @@ class LayerMap(nn.Module, ABC):
             UserError: the map does not fit these numbers of layers; the sentence shows both lists of layers.
         """
 
-    def connect(self, student: Sequence[int], teacher: Sequence[int]) -> None:
+    def build_adapters(self, student: Sequence[int], teacher: Sequence[int]) -> None:
         """Make what the map learns. Called once, after :meth:`pairs`, before the optimizer is made.
 
         Args:
@@ -40,17 +40,19 @@ class LayerMap(nn.Module, ABC):
         """
 
     @abstractmethod
-    def total(self, values: Sequence[Tensor], own: Sequence[Tensor], goal: Sequence[Tensor], student: Output) -> Tensor:
+    def total(
+        self, values: Sequence[Tensor], student_taps: Sequence[Tensor], teacher_taps: Sequence[Tensor], student: Output
+    ) -> Tensor:
         """One scalar of what every pair gave.
 
         Args:
             values: one a pair, per row or per token: what ``student.mean`` takes.
-            own, goal: the tap of the student's, of the teacher's layer of each pair, before any adapter.
+            student_taps, teacher_taps: one tap for each pair, of its student and its teacher layer, before any adapter.
             student: its ``mean`` is what reduces.
         """
 
 
 def misfit(what: str, student: int, teacher: int, advice: str) -> UserError:
     """The sentence for a map that does not fit, with both lists of layers."""
-    mine, theirs = list(range(student)), list(range(teacher))
-    return UserError(f"{what}: the student's layers are {mine} and the teacher's {theirs}; {advice}.")
+    student_layers, teacher_layers = list(range(student)), list(range(teacher))
+    return UserError(f"{what}: the student's layers are {student_layers} and the teacher's {teacher_layers}; {advice}.")

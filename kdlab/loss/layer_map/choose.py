@@ -37,7 +37,7 @@ def choose(choice: str | Sequence[Any] | LayerMap) -> LayerMap:
         if all(_layer(layer) for layer in listed):
             return Explicit(list(enumerate(listed)), bottom_up=True)
         if all(isinstance(pair, Sequence) and len(pair) == 2 and all(map(_layer, pair)) for pair in listed):
-            return Explicit([(mine, theirs) for mine, theirs in listed])
+            return Explicit([(i, j) for i, j in listed])
     raise UserError(
         f"layer_map is {choice!r}, but must be one of {', '.join([*NAMED, *LEARNED])}, or a list with one teacher "
         "layer for each student layer, such as [1,3], or pairs of layers, such as [[0,1],[-1,-1]]."

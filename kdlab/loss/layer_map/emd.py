@@ -90,18 +90,22 @@ class EMD(LayerMap):
     def pairs(self, student: int, teacher: int) -> list[Pair]:
         if not student or not teacher:
             raise misfit("layer_map=emd needs layers on both sides", student, teacher, "use a loss without")
-        return [(mine, theirs) for mine in range(student) for theirs in range(teacher)]
+        return [(i, j) for i in range(student) for j in range(teacher)]
 
-    def connect(self, student: Sequence[int], teacher: Sequence[int]) -> None:
+    def build_adapters(self, student: Sequence[int], teacher: Sequence[int]) -> None:
         self.register_buffer("student_weight", torch.full((len(student),), 1 / len(student)))
         self.register_buffer("teacher_weight", torch.full((len(teacher),), 1 / len(teacher)))
 
-    def total(self, values: Sequence[Tensor], own: Sequence[Tensor], goal: Sequence[Tensor], student: Output) -> Tensor:
+    def total(
+        self, values: Sequence[Tensor], student_taps: Sequence[Tensor], teacher_taps: Sequence[Tensor], student: Output
+    ) -> Tensor:
         cost = torch.stack([student.mean(value) for value in values]).view(len(self.student_weight), -1)
         with torch.no_grad():
-            mine, theirs = (w.to(cost) / w.to(cost).sum() for w in (self.student_weight, self.teacher_weight))
-            flow = transport(cost, mine, theirs)
+            student_share, teacher_share = (
+                w.to(cost) / w.to(cost).sum() for w in (self.student_weight, self.teacher_weight)
+            )
+            flow = transport(cost, student_share, teacher_share)
             if self.training:
-                self.student_weight.copy_(cost_attention(flow, cost, mine, self.temperature))
-                self.teacher_weight.copy_(cost_attention(flow.T, cost.T, theirs, self.temperature))
+                self.student_weight.copy_(cost_attention(flow, cost, student_share, self.temperature))
+                self.teacher_weight.copy_(cost_attention(flow.T, cost.T, teacher_share, self.temperature))
         return (flow * cost).sum() / flow.sum()

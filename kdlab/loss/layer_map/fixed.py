@@ -49,7 +49,9 @@ NAMED: dict[str, Callable[[int, int], list[Pair]]] = {"top": top, "last": last, 
 class Fixed(LayerMap, ABC):
     """Every pair counts the same: the mean over pairs of each pair's mean over rows."""
 
-    def total(self, values: Sequence[Tensor], own: Sequence[Tensor], goal: Sequence[Tensor], student: Output) -> Tensor:
+    def total(
+        self, values: Sequence[Tensor], student_taps: Sequence[Tensor], teacher_taps: Sequence[Tensor], student: Output
+    ) -> Tensor:
         return torch.stack([student.mean(value) for value in values]).mean()
 
 
@@ -83,20 +85,20 @@ class Explicit(Fixed):
 
     def __init__(self, chosen: Sequence[Pair], bottom_up: bool = False) -> None:
         super().__init__()
-        self.chosen = [(int(mine), int(theirs)) for mine, theirs in chosen]
+        self.chosen = [(int(i), int(j)) for i, j in chosen]
         self.bottom_up = bottom_up
 
     def pairs(self, student: int, teacher: int) -> list[Pair]:
-        said = [theirs for _, theirs in self.chosen] if self.bottom_up else [list(pair) for pair in self.chosen]
-        what = f"layer_map={said}".replace(" ", "")
+        given = [j for _, j in self.chosen] if self.bottom_up else [list(pair) for pair in self.chosen]
+        what = f"layer_map={given}".replace(" ", "")
         if self.bottom_up and len(self.chosen) != student:
             raise misfit(
                 f"{what} names {len(self.chosen)} of the teacher's layers, one for each of the student's {student}",
                 student, teacher, "give as many as the student has, or pairs: layer_map=[[-1,-1]]",
             )  # fmt: skip
         for role, count, layers in (
-            ("student", student, [mine for mine, _ in self.chosen]),
-            ("teacher", teacher, [theirs for _, theirs in self.chosen]),
+            ("student", student, [i for i, _ in self.chosen]),
+            ("teacher", teacher, [j for _, j in self.chosen]),
         ):
             absent = [layer for layer in layers if not -count <= layer < count]
             if absent:
@@ -104,7 +106,7 @@ class Explicit(Fixed):
                     f"{what} names layer {absent[0]}, which the {role} lacks", student, teacher,
                     "choose among these (negative numbers count from the top)",
                 )  # fmt: skip
-        found = [(mine % student, theirs % teacher) for mine, theirs in self.chosen]
+        found = [(i % student, j % teacher) for i, j in self.chosen]
         if len(set(found)) < len(found):
             raise misfit(f"{what} names a pair twice", student, teacher, "name each once")
         return found

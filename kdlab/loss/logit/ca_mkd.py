@@ -24,8 +24,8 @@ def confidence(members: Tensor, label: Tensor) -> Tensor:
     Source: Zhang, Chen, Wang 2022 (CA-MKD), arXiv:2201.00007, equations 3 and 4.
     """
     count, rows, classes = members.shape
-    goal = label.clamp(min=0).expand(count, rows)
-    loss = cross_entropy(members.reshape(-1, classes), goal.reshape(-1), reduction="none").view(count, rows)
+    labels = label.clamp(min=0).expand(count, rows)
+    loss = cross_entropy(members.reshape(-1, classes), labels.reshape(-1), reduction="none").view(count, rows)
     finite = loss.clamp(max=torch.finfo(loss.dtype).max)  # a teacher that rules the label out is as wrong as can be
     weight = (1 - finite.softmax(0)) / (count - 1)
     return weight.where(label >= 0, 1 / count)

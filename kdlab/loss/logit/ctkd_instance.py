@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from kdlab.error import UserError
 from kdlab.loss.logit.ctkd import curriculum, kl_at, learned_range, reversed_gradient
 from kdlab.loss.rates import Rates
-from kdlab.loss.term import Side, Term, same_classes
+from kdlab.loss.term import ModelSpec, Term, same_classes
 from kdlab.outcome import Choice
 from kdlab.output import Output
 from kdlab.schedule.base import Schedule
@@ -53,7 +53,7 @@ class CTKDInstance(Term):
         self.scalars = Rates(lr, weight_decay, "loss.terms.ctkd_instance", paper=0.05, adaptive=0.001)
         self.net = nn.Sequential()
 
-    def connect(self, student: Side, teacher: Side, rows: int) -> None:
+    def build_adapters(self, student: ModelSpec, teacher: ModelSpec, rows: int) -> None:
         if student.classes == 0 or student.classes != teacher.classes:
             raise UserError(
                 f"ctkd_instance reads the logits of both models, but the student gives {student.classes} and the "

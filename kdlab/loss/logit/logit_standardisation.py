@@ -53,5 +53,5 @@ class LogitStandardisation(Term):
 
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
         same_classes(student, teacher)
-        own, goal = standardise(student.logits), standardise(teacher.logits)
-        return student.mean(tempered_kl(own, goal, value_at(self.temperature, progress)))
+        student_scores, teacher_scores = standardise(student.logits), standardise(teacher.logits)
+        return student.mean(tempered_kl(student_scores, teacher_scores, value_at(self.temperature, progress)))

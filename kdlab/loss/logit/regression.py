@@ -1,4 +1,4 @@
-"""The teacher's number as the goal, where a row's value is a real number."""
+"""Regression of the teacher's number, where a row's value is a real number."""
 
 from __future__ import annotations
 

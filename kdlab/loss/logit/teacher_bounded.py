@@ -15,7 +15,7 @@ from kdlab.schedule.base import Schedule, value_at, within
 def teacher_bounded(student: Tensor, teacher: Tensor, label: Tensor, margin: float) -> Tensor:
     """The student's squared error, and 0 where, with the margin added, it is no larger than the teacher's.
 
-    A real-valued teacher can be wrong without bound, so it is no goal here, only a bar.
+    A real-valued teacher can be wrong without bound, so it is a bound here and not a target.
 
     Args:
         student, teacher: ``[..., 1]``; half precision is computed in float32.
@@ -27,8 +27,10 @@ def teacher_bounded(student: Tensor, teacher: Tensor, label: Tensor, margin: flo
 
     Source: Chen et al. 2017, Learning Efficient Object Detection Models with Knowledge Distillation, section 3.3.
     """
-    own, goal = ((at_least_float32(value).squeeze(-1) - label).square() for value in (student, teacher))
-    return own.where(own + margin > goal, 0)
+    student_error, teacher_error = (
+        (at_least_float32(value).squeeze(-1) - label).square() for value in (student, teacher)
+    )
+    return student_error.where(student_error + margin > teacher_error, 0)
 
 
 @final

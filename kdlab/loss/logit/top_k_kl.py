@@ -31,12 +31,12 @@ def coarsened_kl(student: Tensor, index: Tensor, value: Tensor, tail: Tensor, te
     Source: the log-sum inequality, Cover and Thomas 2006 (Elements of Information Theory), theorem 2.7.1: outcomes that
         are told apart no longer cannot raise a divergence. T^2 as in Hinton et al. 2015, arXiv:1503.02531, section 2.
     """
-    own, top = at_least_float32(student) / temperature, at_least_float32(value) / temperature
-    all_s = own.logsumexp(-1, keepdim=True)
-    log_s = own.gather(-1, index) - all_s
+    scores, top = at_least_float32(student) / temperature, at_least_float32(value) / temperature
+    all_s = scores.logsumexp(-1, keepdim=True)
+    log_s = scores.gather(-1, index) - all_s
     if index.shape[-1] == student.shape[-1]:  # nothing is left for the tail
         return temperature**2 * kl(top.log_softmax(-1), log_s)
-    others = log_total(own.scatter(-1, index, -torch.inf))
+    others = log_total(scores.scatter(-1, index, -torch.inf))
     log_s = torch.cat([log_s, others - all_s], -1)
     log_t = torch.cat([top, at_least_float32(tail)[..., None]], -1).log_softmax(-1)
     return temperature**2 * kl(log_t, log_s)

@@ -29,8 +29,8 @@ def learning_value(student: Tensor, teacher: Tensor, temperature: float) -> Tens
     Source: Su et al. 2025 (EA-KD), arXiv:2311.13621, the reweighting factor, as in the authors' code.
     """
     s, t = (soften(logits.detach(), temperature) for logits in (student, teacher))
-    own, goal = entropy(s), entropy(t)
-    return goal * (1 + own / log(student.shape[-1])) / 2
+    student_entropy, teacher_entropy = entropy(s), entropy(t)
+    return teacher_entropy * (1 + student_entropy / log(student.shape[-1])) / 2
 
 
 @final

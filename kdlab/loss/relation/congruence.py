@@ -48,10 +48,10 @@ def correlation_difference(student: Tensor, teacher: Tensor, mask: Tensor, gamma
 
     Source: Peng et al. 2019 (CCKD), arXiv:1904.01802, section 3.2 and 3.3.
     """
-    own = correlation(at_least_float32(student).where(mask[:, None], 0), gamma, order)
-    goal = correlation(at_least_float32(teacher).where(mask[:, None], 0), gamma, order)
+    student_kernel = correlation(at_least_float32(student).where(mask[:, None], 0), gamma, order)
+    teacher_kernel = correlation(at_least_float32(teacher).where(mask[:, None], 0), gamma, order)
     pairs = mask[:, None] & mask
-    return (own - goal).square().where(pairs, 0).sum(-1) / mask.sum().clamp(min=1)
+    return (student_kernel - teacher_kernel).square().where(pairs, 0).sum(-1) / mask.sum().clamp(min=1)
 
 
 class Congruence(RowRelation):

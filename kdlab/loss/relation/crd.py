@@ -12,7 +12,7 @@ from torch.nn.functional import logsigmoid
 from kdlab.error import UserError
 from kdlab.loss.relation.bank import Bank, draw_apart, gathered
 from kdlab.loss.relation.rows import pool, unit
-from kdlab.loss.term import Side, Term, pair, width
+from kdlab.loss.term import ModelSpec, Term, pair, width
 from kdlab.output import Output, at_least_float32
 from kdlab.schedule.base import Schedule, number, positive, value_at
 
@@ -88,7 +88,7 @@ class CRD(Term):
         self.negatives, self.dimension, self.momentum = negatives, dimension, momentum
         self.taps = pair(taps or {"student": "pooled", "teacher": "pooled"})
 
-    def connect(self, student: Side, teacher: Side, rows: int) -> None:
+    def build_adapters(self, student: ModelSpec, teacher: ModelSpec, rows: int) -> None:
         if rows < 2:
             raise UserError(f"CRD contrasts a row with others, but the data has {rows}: use another loss.")
         self.rows = rows
@@ -105,8 +105,8 @@ class CRD(Term):
         row, mask = student.row, student.mask
         if row is None:
             raise UserError("CRD needs the rows' ids, which this data does not give: use another loss.")
-        own = embed(self.student, pool(student, self.taps["student"][0], "student"))
-        goal = embed(self.teacher, pool(teacher, self.taps["teacher"][0], "teacher"))
+        student_vector = embed(self.student, pool(student, self.taps["student"][0], "student"))
+        teacher_vector = embed(self.teacher, pool(teacher, self.taps["teacher"][0], "teacher"))
         row = row.where(mask, 0)
         label, place = classes_of(student), row.where(mask, self.rows)
         drawn, other = draw_apart(row, self.negatives, label, self.label.index_copy(0, place, label)[:-1])
@@ -115,8 +115,8 @@ class CRD(Term):
         total = student.logits.new_zeros(())
         known = []
         for anchor, bank, log_z in (
-            (own, self.teacher_bank, self.log_z[0]),
-            (goal, self.student_bank, self.log_z[1]),
+            (student_vector, self.teacher_bank, self.log_z[0]),
+            (teacher_vector, self.student_bank, self.log_z[1]),
         ):
             vectors, seen = bank.read(index)
             scores = (vectors.to(anchor) @ anchor[:, :, None]).squeeze(-1) / temperature
@@ -128,8 +128,8 @@ class CRD(Term):
         if self.training and torch.is_grad_enabled():
             self.log_z.copy_(torch.stack(known))
             self.label.index_copy_(0, gathered(place), gathered(label))
-            self.student_bank.write(row, own, mask)
-            self.teacher_bank.write(row, goal, mask)
+            self.student_bank.write(row, student_vector, mask)
+            self.teacher_bank.write(row, teacher_vector, mask)
         return total
 
 

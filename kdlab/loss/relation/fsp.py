@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from kdlab.error import UserError
 from kdlab.loss.relation.tokens import sequences
-from kdlab.loss.term import Side, Term, width
+from kdlab.loss.term import ModelSpec, Term, width
 from kdlab.output import Output, at_least_float32
 from kdlab.precision import exact
 from kdlab.schedule.base import Schedule
@@ -74,23 +74,24 @@ class FSP(Term):
         self.taps = lists(taps or {"student": both, "teacher": both})
         self.adapters = nn.ModuleList(nn.Identity() for _ in self.taps["student"])
 
-    def connect(self, student: Side, teacher: Side, rows: int) -> None:
+    def build_adapters(self, student: ModelSpec, teacher: ModelSpec, rows: int) -> None:
         widths = [
-            (width(student, mine, "student"), width(teacher, theirs, "teacher"))
-            for mine, theirs in zip(self.taps["student"], self.taps["teacher"], strict=True)
+            (width(student, one, "student"), width(teacher, two, "teacher"))
+            for one, two in zip(self.taps["student"], self.taps["teacher"], strict=True)
         ]
         self.adapters = nn.ModuleList(nn.Identity() if s == t else nn.Linear(s, t) for s, t in widths)
 
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
-        places = [
-            sequences(student, teacher, mine, theirs)
-            for mine, theirs in zip(self.taps["student"], self.taps["teacher"], strict=True)
+        taps = [
+            sequences(student, teacher, one, two)
+            for one, two in zip(self.taps["student"], self.taps["teacher"], strict=True)
         ]
-        own = [adapter(mine) for adapter, (mine, _, _) in zip(self.adapters, places, strict=True)]
-        goal = [theirs for _, theirs, _ in places]
-        tokens = places[0][2]
+        student_taps = [adapter(tap) for adapter, (tap, _, _) in zip(self.adapters, taps, strict=True)]
+        teacher_taps = [tap for _, tap, _ in taps]
+        tokens = taps[0][2]
         flows = [
-            flow_difference(mine, theirs, tokens) for mine, theirs in zip(pairwise(own), pairwise(goal), strict=True)
+            flow_difference(one, two, tokens)
+            for one, two in zip(pairwise(student_taps), pairwise(teacher_taps), strict=True)
         ]
         return student.mean(sum(flows[1:], flows[0]) / len(flows))
 

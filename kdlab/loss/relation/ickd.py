@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from kdlab.loss.relation.rows import unit
 from kdlab.loss.relation.tokens import sequences
-from kdlab.loss.term import Side, Term, pair, width
+from kdlab.loss.term import ModelSpec, Term, pair, width
 from kdlab.output import Output, at_least_float32
 from kdlab.precision import exact
 from kdlab.schedule.base import Schedule
@@ -67,11 +67,11 @@ class ICKD(Term):
         self.taps = pair(taps or {"student": "hidden.-1", "teacher": "hidden.-1"})
         self.adapter: nn.Module = nn.Identity()
 
-    def connect(self, student: Side, teacher: Side, rows: int) -> None:
+    def build_adapters(self, student: ModelSpec, teacher: ModelSpec, rows: int) -> None:
         source = width(student, self.taps["student"][0], "student")
         target = width(teacher, self.taps["teacher"][0], "teacher")
         self.adapter = nn.Identity() if source == target else nn.Linear(source, target)
 
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
-        own, goal, tokens = sequences(student, teacher, self.taps["student"][0], self.taps["teacher"][0])
-        return student.mean(channel_difference(self.adapter(own), goal, tokens))
+        student_tap, teacher_tap, tokens = sequences(student, teacher, self.taps["student"][0], self.taps["teacher"][0])
+        return student.mean(channel_difference(self.adapter(student_tap), teacher_tap, tokens))

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from kdlab.error import UserError
 from kdlab.loss.relation.tokens import log_relation, relation_divergence, sequences
-from kdlab.loss.term import Side, Term
+from kdlab.loss.term import ModelSpec, Term
 from kdlab.output import Output
 from kdlab.schedule.base import Schedule
 
@@ -34,9 +34,9 @@ def attention_divergence(
     """
     total = tokens.new_zeros(tokens.shape, dtype=student[0].dtype)
     for left, right in ((0, 1), (2, 2)):
-        own = log_relation(student[left], student[right], tokens, heads, causal)
-        goal = log_relation(teacher[left], teacher[right], tokens, heads, causal)
-        total = total + relation_divergence(own, goal)
+        student_relation = log_relation(student[left], student[right], tokens, heads, causal)
+        teacher_relation = log_relation(teacher[left], teacher[right], tokens, heads, causal)
+        total = total + relation_divergence(student_relation, teacher_relation)
     return total
 
 
@@ -66,7 +66,7 @@ class MiniLM(Term):
         self.taps = projections(student, teacher)
         self.heads = 0
 
-    def connect(self, student: Side, teacher: Side, rows: int) -> None:
+    def build_adapters(self, student: ModelSpec, teacher: ModelSpec, rows: int) -> None:
         if student.heads != teacher.heads or not student.heads:
             raise UserError(
                 f"MiniLM compares attention head by head, but the student has {student.heads} heads and the teacher "
@@ -76,11 +76,11 @@ class MiniLM(Term):
 
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
         read = [
-            sequences(student, teacher, mine, theirs)
-            for mine, theirs in zip(self.taps["student"], self.taps["teacher"], strict=True)
+            sequences(student, teacher, one, two)
+            for one, two in zip(self.taps["student"], self.taps["teacher"], strict=True)
         ]
-        own, goal, tokens = zip(*read, strict=True)
-        return student.mean(attention_divergence(own, goal, tokens[0], self.heads, self.causal))
+        student_taps, teacher_taps, tokens = zip(*read, strict=True)
+        return student.mean(attention_divergence(student_taps, teacher_taps, tokens[0], self.heads, self.causal))
 
 
 def projections(student: int, teacher: int) -> dict[str, tuple[str, ...]]:

@@ -7,7 +7,7 @@ from torch import Tensor
 from kdlab.error import UserError
 from kdlab.loss.relation.minilm import projections
 from kdlab.loss.relation.tokens import log_relation, relation_divergence, sequences
-from kdlab.loss.term import Side, Term, width
+from kdlab.loss.term import ModelSpec, Term, width
 from kdlab.output import Output
 from kdlab.schedule.base import Schedule
 
@@ -28,8 +28,10 @@ def self_relation_divergence(
 
     Source: Wang et al. 2021 (MiniLMv2), arXiv:2012.15828, equations 4 to 6.
     """
-    own, goal = (log_relation(side, side, tokens, heads, causal) for side in (student, teacher))
-    return relation_divergence(own, goal)
+    student_relation, teacher_relation = (
+        log_relation(states, states, tokens, heads, causal) for states in (student, teacher)
+    )
+    return relation_divergence(student_relation, teacher_relation)
 
 
 class MiniLMv2(Term):
@@ -78,10 +80,10 @@ class MiniLMv2(Term):
         }
         self.heads = heads or 0
 
-    def connect(self, student: Side, teacher: Side, rows: int) -> None:
+    def build_adapters(self, student: ModelSpec, teacher: ModelSpec, rows: int) -> None:
         self.heads = self.heads or teacher.heads
         widths = {
-            role: width(side, self.taps[role][0], role) for role, side in (("student", student), ("teacher", teacher))
+            role: width(model, self.taps[role][0], role) for role, model in (("student", student), ("teacher", teacher))
         }
         if not self.heads or any(size % self.heads for size in widths.values()):
             fitting = [n for n in range(1, min(widths.values()) + 1) if not any(size % n for size in widths.values())]
@@ -92,7 +94,9 @@ class MiniLMv2(Term):
 
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
         total = student.logits.new_zeros(())
-        for mine, theirs, share in zip(self.taps["student"], self.taps["teacher"], self.shares, strict=True):
-            own, goal, tokens = sequences(student, teacher, mine, theirs)
-            total = total + share * student.mean(self_relation_divergence(own, goal, tokens, self.heads, self.causal))
+        for *names, share in zip(self.taps["student"], self.taps["teacher"], self.shares, strict=True):
+            student_tap, teacher_tap, tokens = sequences(student, teacher, *names)
+            total = total + share * student.mean(
+                self_relation_divergence(student_tap, teacher_tap, tokens, self.heads, self.causal)
+            )
         return total

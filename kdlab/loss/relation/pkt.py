@@ -41,8 +41,11 @@ def neighbour_divergence(student: Tensor, teacher: Tensor, mask: Tensor) -> Tens
 
     Source: Passalis, Tefas 2018 (PKT), arXiv:1803.10837, section 3, with the cosine kernel on both sides.
     """
-    own, goal = neighbours(at_least_float32(student), mask), neighbours(at_least_float32(teacher), mask)
-    return (goal * (goal.log() - own.log())).where(others(mask), 0).sum(-1)
+    student_neighbours, teacher_neighbours = (
+        neighbours(at_least_float32(student), mask),
+        neighbours(at_least_float32(teacher), mask),
+    )
+    return (teacher_neighbours * (teacher_neighbours.log() - student_neighbours.log())).where(others(mask), 0).sum(-1)
 
 
 class PKT(RowRelation):

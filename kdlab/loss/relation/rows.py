@@ -37,9 +37,9 @@ class RowRelation(Term, ABC):
         """How far the student's relations ``[B, D]`` are from the teacher's ``[B, E]``, by row: ``[B]``."""
 
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
-        own = pool(student, self.taps["student"][0], "student")
-        goal = pool(teacher, self.taps["teacher"][0], "teacher")
-        return student.mean(self.difference(own, goal, student.mask))
+        student_tap = pool(student, self.taps["student"][0], "student")
+        teacher_tap = pool(teacher, self.taps["teacher"][0], "teacher")
+        return student.mean(self.difference(student_tap, teacher_tap, student.mask))
 
 
 def pool(output: Output, name: str, role: str) -> Tensor:

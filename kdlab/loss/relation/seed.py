@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kdlab.error import UserError
 from kdlab.loss.relation.rows import pool, unit
-from kdlab.loss.term import Side, Term, pair, width
+from kdlab.loss.term import ModelSpec, Term, pair, width
 from kdlab.output import Output
 from kdlab.precision import exact
 from kdlab.schedule.base import Schedule, positive, value_at
@@ -31,9 +31,9 @@ def similarity_cross_entropy(
 
     Source: Fang et al. 2021 (SEED), arXiv:2101.04731, section 3.2.
     """
-    goal = torch.cat([(teacher * teacher).sum(-1, keepdim=True), teacher @ queue.T], -1) / teacher_temperature
-    own = torch.cat([(student * teacher).sum(-1, keepdim=True), student @ queue.T], -1) / student_temperature
-    return -(goal.softmax(-1) * own.log_softmax(-1)).sum(-1)
+    teacher_scores = torch.cat([(teacher * teacher).sum(-1, keepdim=True), teacher @ queue.T], -1) / teacher_temperature
+    student_scores = torch.cat([(student * teacher).sum(-1, keepdim=True), student @ queue.T], -1) / student_temperature
+    return -(teacher_scores.softmax(-1) * student_scores.log_softmax(-1)).sum(-1)
 
 
 @final
@@ -72,7 +72,7 @@ class Seed(Term):
         self.teacher_temperature = positive(teacher_temperature, "teacher_temperature")
         self.taps = pair(taps or {"student": "pooled", "teacher": "pooled"})
 
-    def connect(self, student: Side, teacher: Side, rows: int) -> None:
+    def build_adapters(self, student: ModelSpec, teacher: ModelSpec, rows: int) -> None:
         wide = width(teacher, self.taps["teacher"][0], "teacher")
         self.adapter = nn.Linear(width(student, self.taps["student"][0], "student"), wide)
         self.queue: Tensor
@@ -82,17 +82,17 @@ class Seed(Term):
 
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
         features = pool(student, self.taps["student"][0], "student")
-        own = unit(self.adapter(features))
-        goal = unit(pool(teacher, self.taps["teacher"][0], "teacher").detach())
+        student_vector = unit(self.adapter(features))
+        teacher_vector = unit(pool(teacher, self.taps["teacher"][0], "teacher").detach())
         values = similarity_cross_entropy(
-            own,
-            goal,
-            self.queue.to(goal),
+            student_vector,
+            teacher_vector,
+            self.queue.to(teacher_vector),
             value_at(self.student_temperature, progress),
             value_at(self.teacher_temperature, progress),
         )
         if self.training and torch.is_grad_enabled():
-            self._take_in(goal, student.mask)
+            self._take_in(teacher_vector, student.mask)
         return student.mean(values)
 
     def _take_in(self, vectors: Tensor, mask: Tensor) -> None:

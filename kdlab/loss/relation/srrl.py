@@ -8,7 +8,7 @@ from torch.nn.functional import linear
 
 from kdlab.error import UserError
 from kdlab.loss.feature.hint import squared_difference
-from kdlab.loss.term import Side, Term, read, width
+from kdlab.loss.term import ModelSpec, Term, read, width
 from kdlab.output import Output, at_least_float32
 from kdlab.precision import exact
 from kdlab.schedule.base import Schedule, bounds
@@ -64,7 +64,7 @@ class SRRL(Term):
         self.classifier: Tensor
         self.bias: Tensor
 
-    def connect(self, student: Side, teacher: Side, rows: int) -> None:
+    def build_adapters(self, student: ModelSpec, teacher: ModelSpec, rows: int) -> None:
         source, target = width(student, "pooled", "student"), width(teacher, "pooled", "teacher")
         last = teacher.classifier()
         if last is None or last.in_features != target:

@@ -27,20 +27,21 @@ def sequence(output: Output, name: str, role: str) -> Tensor:
     )
 
 
-def sequences(student: Output, teacher: Output, mine: str, theirs: str) -> tuple[Tensor, Tensor, Tensor]:
-    """The taps ``mine`` ``[B, L, D]`` and ``theirs`` ``[B, L, E]`` of the same tokens, and which are real, ``[B, L]``.
+def sequences(student: Output, teacher: Output, student_name: str, teacher_name: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Two taps of the same tokens, ``[B, L, D]`` and ``[B, L, E]``, and which tokens are real, ``[B, L]``.
 
     Raises:
         UserError: a tap of another shape, or other tokens.
     """
-    own, goal = sequence(student, mine, "student"), sequence(teacher, theirs, "teacher")
+    student_tap, teacher_tap = sequence(student, student_name, "student"), sequence(teacher, teacher_name, "teacher")
     assert student.tokens is not None  # or sequence would have refused
-    if own.shape[:2] != goal.shape[:2]:
+    if student_tap.shape[:2] != teacher_tap.shape[:2]:
         raise UserError(
-            f"A relation term compares the student's tap '{mine}' {tuple(own.shape)} with the teacher's '{theirs}' "
-            f"{tuple(goal.shape)} token by token: use a teacher with the same tokenizer, or a term that reads pooled."
+            f"A relation term compares the student's tap '{student_name}' {tuple(student_tap.shape)} with the "
+            f"teacher's '{teacher_name}' {tuple(teacher_tap.shape)} token by token: use a teacher with the same "
+            "tokenizer, or a term that reads pooled."
         )
-    return own, goal, student.tokens
+    return student_tap, teacher_tap, student.tokens
 
 
 @exact()
