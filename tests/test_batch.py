@@ -1,18 +1,12 @@
 """A batch moves as a whole, and teachers read it as it was."""
 
-import doctest
 from dataclasses import replace
 
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import kdlab.batch
 from kdlab.batch import Batch
-
-
-def test_the_example_runs():
-    assert doctest.testmod(kdlab.batch).failed == 0
 
 
 def made(rows, length=3):

@@ -1,21 +1,13 @@
 """What logits mean: distributions sum to one, and logits come back from them."""
 
-import doctest
-
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-import kdlab.outcome
 from kdlab.outcome import Bernoulli, Categorical, Real, Tokens
 
 SHAPES = {"rows": st.integers(1, 4), "classes": st.integers(2, 5), "seed": st.integers(0, 99)}
-
-
-def test_the_examples_run():
-    found = doctest.testmod(kdlab.outcome, extraglobs={"torch": torch})
-    assert found.attempted >= 2 and found.failed == 0
 
 
 @pytest.mark.parametrize("kind", [Categorical, Tokens, Bernoulli])

@@ -92,7 +92,7 @@ def by_line(lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:
         ValueError: a line is no object; the message names it.
 
     Example:
-        >>> list(by_line(['{"text": "good"}\n', '\n', '{"text": "bad"}\n']))
+        >>> list(by_line(['{"text": "good"}\\n', '\\n', '{"text": "bad"}\\n']))
         [(1, {'text': 'good'}), (3, {'text': 'bad'})]
     """
     for number, line in enumerate(lines, 1):
@@ -110,7 +110,7 @@ def has_one_a_line(lines: Iterable[str]) -> bool:
     """Whether a text is to be read by line: it is neither an array nor an object of columns.
 
     Example:
-        >>> has_one_a_line(['{"text": "good"}']), has_one_a_line(['{"text":\n', '["good"]}'])
+        >>> has_one_a_line(['{"text": "good"}']), has_one_a_line(['{"text":\\n', '["good"]}'])
         (True, False)
     """
     full = (line for line in lines if not line.isspace())

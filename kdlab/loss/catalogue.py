@@ -112,6 +112,11 @@ def between(document: str, start: str, text: str, end: str) -> str:
 
     Raises:
         ValueError: it lacks a marker.
+
+    Example:
+        >>> import torch
+        >>> between("a [ old ] z", "[", "new", "]").splitlines()
+        ['a [', 'new', '] z']
     """
     before, begun, rest = document.partition(start)
     _, ended, after = rest.partition(end)

@@ -52,7 +52,13 @@ class Rates:
 
 
 def settled(groups: list[dict[str, Any]], optimizer: Any) -> list[dict[str, Any]]:
-    """Parameter groups, with the learning rates that fit a kind of optimizer."""
+    """Parameter groups, with the learning rates that fit a kind of optimizer.
+
+    Example:
+        >>> import torch
+        >>> settled([{"params": [], "rates": Rates(0.1, 0.0, "loss.terms.vid")}], optim.SGD)
+        [{'params': [], 'lr': 0.1}]
+    """
     return [
         {key: value for key, value in group.items() if key != "rates"}
         | ({"lr": group["rates"].lr(optimizer)} if "rates" in group else {})

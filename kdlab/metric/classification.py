@@ -101,6 +101,10 @@ def calibration(sure: Tensor, right: Tensor, bins: int = BINS) -> Tensor:
     """``[3, bins]`` float64: answers, right answers and summed confidence in bins of equal width.
 
     Bin i is [i / bins, (i + 1) / bins); the last one holds 1 as well.
+
+    Example:
+        >>> calibration(torch.tensor([0.9, 0.6]), torch.tensor([True, False]), bins=2).tolist()
+        [[0.0, 2.0], [0.0, 1.0], [0.0, 1.5]]
     """
     inner = torch.linspace(0, 1, bins + 1, dtype=torch.float64, device=sure.device)[1:-1]
     place = torch.bucketize(sure.double(), inner, right=True)
@@ -209,7 +213,12 @@ class Labelled(MetricCollection):
 
 
 def labelled(probabilities: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """The rows that have a label, in float32 and int64."""
+    """The rows that have a label, in float32 and int64.
+
+    Example:
+        >>> labelled(torch.tensor([[0.75, 0.25], [0.5, 0.5]]), torch.tensor([0, -1]))
+        (tensor([[0.7500, 0.2500]]), tensor([0]))
+    """
     known = target >= 0 if target.ndim == 1 else (target >= 0).all(-1)
     return probabilities[known].float(), target[known].long()
 

@@ -27,32 +27,63 @@ Compare = Callable[..., Tensor]  # of the student's logits, and what there is of
 
 
 def agreement(student: Tensor, teacher: Tensor) -> Tensor:
-    """``[B]`` 1 where both prefer the same class, from logits ``[B, C]``."""
+    """``[B]`` 1 where both prefer the same class, from logits ``[B, C]``.
+
+    Example:
+        >>> agreement(torch.tensor([[1.0, 0.0], [0.0, 1.0]]), torch.tensor([[2.0, 0.0], [1.0, 0.0]]))
+        tensor([1., 0.])
+    """
     return (student.argmax(-1) == teacher.argmax(-1)).float()
 
 
 def binary_agreement(student: Tensor, teacher: Tensor) -> Tensor:
-    """``[B]`` the share of classes with the same yes or no, from logits ``[B, C]``."""
+    """``[B]`` the share of classes with the same yes or no, from logits ``[B, C]``.
+
+    Example:
+        >>> binary_agreement(torch.tensor([[1.0, -1.0]]), torch.tensor([[2.0, 3.0]]))
+        tensor([0.5000])
+    """
     return ((student > 0) == (teacher > 0)).float().mean(-1)
 
 
 def divergence(student: Tensor, teacher: Tensor) -> Tensor:
-    """``[B]`` KL(teacher || student) in nats: the loss at temperature 1."""
+    """``[B]`` KL(teacher || student) in nats: the loss at temperature 1.
+
+    Example:
+        >>> divergence(torch.tensor([[0.0, 0.0]]), torch.tensor([[100.0, 0.0]]))  # log 2
+        tensor([0.6931])
+    """
     return tempered_kl(student, teacher, 1.0)
 
 
 def binary_divergence(student: Tensor, teacher: Tensor) -> Tensor:
-    """``[B]`` the multi-label loss at temperature 1."""
+    """``[B]`` the multi-label loss at temperature 1.
+
+    Example:
+        >>> binary_divergence(torch.tensor([[0.0]]), torch.tensor([[100.0]]))  # log 2
+        tensor([0.6931])
+    """
     return tempered_binary_kl(student, teacher, 1.0)
 
 
 def top_agreement(student: Tensor, index: Tensor, value: Tensor, tail: Tensor) -> Tensor:
-    """``[B]`` as :func:`agreement`, from what :class:`kdlab.top_k.TopK` keeps of the teacher's logits."""
+    """``[B]`` as :func:`agreement`, from what :class:`kdlab.top_k.TopK` keeps of the teacher's logits.
+
+    Example:
+        >>> top_agreement(torch.tensor([[0.0, 1.0]]), torch.tensor([[1]]), torch.tensor([[0.0]]), torch.tensor([0.0]))
+        tensor([1.])
+    """
     return (student.argmax(-1) == index[..., 0]).float()
 
 
 def top_divergence(student: Tensor, index: Tensor, value: Tensor, tail: Tensor) -> Tensor:
-    """``[B]`` in nats, at most :func:`divergence`: the classes that are not kept are one outcome."""
+    """``[B]`` in nats, at most :func:`divergence`: the classes that are not kept are one outcome.
+
+    Example:
+        >>> index, value, tail = torch.tensor([[0]]), torch.tensor([[0.0]]), torch.tensor([-torch.inf])
+        >>> top_divergence(torch.zeros(1, 4), index, value, tail)  # log 4
+        tensor([1.3863])
+    """
     return coarsened_kl(student, index, value, tail, 1.0)
 
 

@@ -32,6 +32,11 @@ def report(probabilities: Tensor, target: Tensor, labels: Sequence[str]) -> dict
 
     Raises:
         ValueError: no row has a label.
+
+    Example:
+        >>> probabilities = torch.tensor([[0.9, 0.1], [0.6, 0.4]])
+        >>> report(probabilities, torch.tensor([0, 1]), ["no", "yes"])["accuracy"]
+        0.5
     """
     probabilities, target = labelled(probabilities.detach().cpu(), target.detach().cpu())
     if len(target) == 0:

@@ -24,6 +24,10 @@ def l2_sp(
         weights, start: the same tensors now and at the start.
         new: tensors that have no start worth keeping.
 
+    Example:
+        >>> l2_sp([torch.tensor([2.0])], [torch.tensor([0.0])], [torch.tensor([1.0])], 1.0, 2.0)  # 4/2 + 2/2 * 1
+        tensor(3.)
+
     Source: Li, Grandvalet, Davoine 2018, arXiv:1802.01483, section 3 (L2-SP).
     """
     moved = sum(((now - then) ** 2).sum() for now, then in zip(weights, start, strict=True))

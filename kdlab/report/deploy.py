@@ -56,8 +56,8 @@ def quoted(word: str) -> str:
     """A word as a shell takes it, in double quotes where it holds single ones, as Hydra's lists of words do.
 
     Example:
-        >>> quoted("teacher.recipe=['model=mlp']")
-        '"teacher.recipe=[\'model=mlp\']"'
+        >>> print(quoted("teacher.recipe=['model=mlp']"))
+        "teacher.recipe=['model=mlp']"
     """
     return f'"{word}"' if "'" in word and not re.search(r'["$`!]|\\["$`\\\n]|\\$', word) else shlex.quote(word)
 

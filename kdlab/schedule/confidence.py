@@ -25,6 +25,11 @@ def certainty(log_p: Tensor, by: str) -> Tensor:
 
     Returns:
         ``[...]``.
+
+    Example:
+        >>> coins = torch.tensor([[0.5, 0.5], [0.75, 0.25], [1.0, 0.0]])
+        >>> certainty(coins.log(), "probability")
+        tensor([0.0000, 0.5000, 1.0000])
     """
     classes = log_p.shape[-1]
     if by == "entropy":

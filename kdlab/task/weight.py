@@ -20,6 +20,10 @@ def class_weight(weights: str | Sequence[float] | None, labels: Sequence[str], c
 
     Raises:
         UserError: an unknown word, a wrong number of weights, or a weight that is not above 0.
+
+    Example:
+        >>> class_weight("balanced", ["a", "b"], [1, 3])  # 4 / (2 * 1) and 4 / (2 * 3)
+        tensor([2.0000, 0.6667], dtype=torch.float64)
     """
     if weights is None:
         return None

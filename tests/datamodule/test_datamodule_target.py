@@ -1,18 +1,10 @@
 """What is to be predicted of each row, whatever its shape."""
 
-import doctest
-
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-import kdlab.datamodule.target
 from kdlab.datamodule.target import Labels, Tags
-
-
-def test_the_example_runs():
-    found = doctest.testmod(kdlab.datamodule.target)
-    assert found.attempted and found.failed == 0
 
 
 def test_one_label_several_labels_and_none():

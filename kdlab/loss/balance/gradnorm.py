@@ -93,6 +93,11 @@ def distance(weight: Tensor, norm: Tensor, loss: Tensor, first: Tensor, asymmetr
     Args:
         weight, norm: ``[J]``: w, and the norms of the gradients of the parts.
         loss, first: ``[J]``: the parts now and at first, not below 0.
+
+    Example:
+        >>> same = torch.ones(2)
+        >>> distance(same, torch.tensor([2.0, 4.0]), same, same, 1.5)  # |2 - 3| + |4 - 3|
+        tensor(2.)
     """
     tiny = torch.finfo(loss.dtype).tiny
     ratio = loss.clamp(min=tiny) / first.clamp(min=tiny)

@@ -24,6 +24,11 @@ def boundary_difference(student: Tensor, teacher: Tensor, margin: float) -> Tens
         ``[...]``, >= 0, free of the size of the teacher's features; 0 where each of the student's has the teacher's
         sign and at least the margin.
 
+    Example:
+        >>> import torch
+        >>> boundary_difference(torch.tensor([2.0, 0.5]), torch.tensor([3.0, -1.0]), 1.0)  # (0 + 1.5^2) / 2
+        tensor(1.1250)
+
     Source: Heo, Lee, Yun, Choi 2019, arXiv:1811.03233, equation 6, divided by D.
     """
     s, active = at_least_float32(student), teacher > 0

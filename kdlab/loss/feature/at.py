@@ -24,6 +24,12 @@ def attention_map(features: Tensor, tokens: Tensor, power: float) -> Tensor:
     Returns:
         ``[B, L]``, >= 0; 0 at padding.
 
+    Example:
+        >>> import torch
+        >>> features = torch.tensor([[[1.0, 1.0, 1.0], [2.0, 0.0, 0.0]]])
+        >>> attention_map(features, torch.tensor([[True, True]]), 2.0)  # (3, 4) / 5
+        tensor([[0.6000, 0.8000]])
+
     Source: Zagoruyko, Komodakis 2017, arXiv:1612.03928, section 3.1 (F_sum^p), tokens in the place of pixels.
     """
     strength = at_least_float32(features).where(tokens[..., None], 0).abs()
@@ -39,6 +45,12 @@ def attention_map_difference(student: Tensor, teacher: Tensor, tokens: Tensor, p
 
     Returns:
         ``[B]`` in [0, 2], free of either side's scale; 0 where the maps agree.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.tensor([[[1.0], [0.0]]]), torch.tensor([[[0.0], [5.0]]])
+        >>> attention_map_difference(student, teacher, torch.tensor([[True, True]]), 2.0)
+        tensor([2.])
 
     Source: equation 2 of the paper, squared as in the authors' code.
     """

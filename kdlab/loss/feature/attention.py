@@ -24,6 +24,12 @@ def centred_scores(attention: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
 
     Returns:
         ``[B, H, Q, K]`` scores, 0 where unknown, and whether they are known.
+
+    Example:
+        >>> import torch
+        >>> attention = torch.tensor([[[[0.8, 0.2]]]])
+        >>> centred_scores(attention, torch.tensor([[[[True, True]]]]))[0]  # plus and minus log(4) / 2
+        tensor([[[[ 0.6931, -0.6931]]]])
     """
     known = (attention > 0) & keys
     scores = attention.where(known, 1).log()
@@ -46,6 +52,12 @@ def attention_difference(student: Tensor, teacher: Tensor, tokens: Tensor, of: s
     Returns:
         ``[B]``, >= 0; 0 where both attend alike.
 
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.eye(2)[None, None], torch.full((1, 1, 2, 2), 0.5)
+        >>> attention_difference(student, teacher, torch.tensor([[True, True]]), "probabilities")
+        tensor([0.2500])
+
     Source: Jiao et al. 2020 (TinyBERT), arXiv:1909.10351, equation 7 (unnormalised attention).
     """
     keys = (tokens[:, :, None] & tokens[:, None])[:, None]
@@ -62,7 +74,14 @@ def attention_difference(student: Tensor, teacher: Tensor, tokens: Tensor, of: s
 
 
 def mean_over_heads(values: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-    """``[B, 1, L, L]``: the mean over the heads that are known, and whether there is one."""
+    """``[B, 1, L, L]``: the mean over the heads that are known, and whether there is one.
+
+    Example:
+        >>> import torch
+        >>> values, known = torch.tensor([[[[1.0]], [[3.0]]]]), torch.tensor([[[[True]], [[False]]]])
+        >>> mean_over_heads(values, known)[0]
+        tensor([[[[1.]]]])
+    """
     count = known.sum(1, keepdim=True)
     return values.where(known, 0).sum(1, keepdim=True) / count.clamp(min=1), count > 0
 

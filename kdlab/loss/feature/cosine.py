@@ -21,6 +21,11 @@ def cosine_distance(student: Tensor, teacher: Tensor) -> Tensor:
     Returns:
         ``[...]`` in [0, 2], free of either side's length; 0 where the directions agree, 1 where one side is 0.
 
+    Example:
+        >>> import torch
+        >>> cosine_distance(torch.tensor([1.0, 0.0]), torch.tensor([0.0, 2.0]))  # a right angle
+        tensor(1.)
+
     Source: Sanh et al. 2019 (DistilBERT), arXiv:1910.01108, section 3 (cosine embedding loss).
     """
     return 1 - (unit(at_least_float32(student), -1) * unit(at_least_float32(teacher), -1)).sum(-1)

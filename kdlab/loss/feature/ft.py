@@ -26,6 +26,12 @@ def factor_difference(student: Tensor, teacher: Tensor, tokens: Tensor, power: f
         ``[B]``: the sum over tokens and factors divided by ``n^(1 - p/2)`` for n of them, which keeps the size of the
         value free of n; 0 where the directions agree.
 
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[0.0, 3.0]]])
+        >>> factor_difference(student, teacher, torch.tensor([[True]]), 2.0)  # 1 + 1
+        tensor([2.])
+
     Source: Kim, Park, Kwak 2018, arXiv:1802.04977, equation 3; the paper has the plain sum.
     """
     real = tokens[..., None]

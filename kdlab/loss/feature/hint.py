@@ -21,6 +21,11 @@ def squared_difference(student: Tensor, teacher: Tensor) -> Tensor:
     Returns:
         ``[...]``, >= 0, and 0 where both agree.
 
+    Example:
+        >>> import torch
+        >>> squared_difference(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 2.0]))  # (4 + 0) / 2
+        tensor(2.)
+
     Source: Romero et al. 2015 (FitNets), arXiv:1412.6550, equation 3, divided by D.
     """
     return (at_least_float32(student) - at_least_float32(teacher)).square().mean(-1)

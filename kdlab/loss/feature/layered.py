@@ -148,7 +148,12 @@ def mlp(sizes: Sequence[int], slope: float) -> nn.Sequential:
 
 
 def unit(values: Tensor, dim: int | tuple[int, ...]) -> Tensor:
-    """``values`` divided by their Euclidean norm over ``dim``; zeros stay zeros."""
+    """``values`` divided by their Euclidean norm over ``dim``; zeros stay zeros.
+
+    Example:
+        >>> unit(torch.tensor([3.0, 4.0]), -1)
+        tensor([0.6000, 0.8000])
+    """
     largest = values.abs().amax(dim, keepdim=True).detach()
     scaled = values / largest.where(largest > 0, 1)  # squares of large and of small numbers stay in range
     square = scaled.square().sum(dim, keepdim=True)

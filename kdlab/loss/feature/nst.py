@@ -18,17 +18,32 @@ Kernel = Callable[[Tensor, Tensor, Tensor], Tensor]  # [B, D, L], [B, E, L], ban
 
 
 def linear(one: Tensor, two: Tensor, bandwidth: Tensor) -> Tensor:
-    """``x . y``."""
+    """``x . y``.
+
+    Example:
+        >>> linear(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[1.0, 1.0]]]), torch.ones(1))
+        tensor([[[3.]]])
+    """
     return one @ two.transpose(-1, -2)
 
 
 def poly(one: Tensor, two: Tensor, bandwidth: Tensor) -> Tensor:
-    """``(x . y)^2``: the paper's d = 2, c = 0."""
+    """``(x . y)^2``: the paper's d = 2, c = 0.
+
+    Example:
+        >>> poly(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[1.0, 1.0]]]), torch.ones(1))
+        tensor([[[9.]]])
+    """
     return (one @ two.transpose(-1, -2)).square()
 
 
 def gaussian(one: Tensor, two: Tensor, bandwidth: Tensor) -> Tensor:
-    """``exp(-|x - y|^2 / (2 bandwidth))``."""
+    """``exp(-|x - y|^2 / (2 bandwidth))``.
+
+    Example:
+        >>> gaussian(torch.tensor([[[0.0]]]), torch.tensor([[[2.0]]]), torch.tensor([2.0]))  # exp(-1)
+        tensor([[[0.3679]]])
+    """
     return (-squared_distance(one, two) / (2 * bandwidth[:, None, None])).exp()
 
 
@@ -36,7 +51,12 @@ KERNELS: dict[str, Kernel] = {"linear": linear, "poly": poly, "gaussian": gaussi
 
 
 def squared_distance(one: Tensor, two: Tensor) -> Tensor:
-    """``[B, D, E]`` between vectors ``[B, D, L]`` and ``[B, E, L]``."""
+    """``[B, D, E]`` between vectors ``[B, D, L]`` and ``[B, E, L]``.
+
+    Example:
+        >>> squared_distance(torch.tensor([[[0.0, 0.0]]]), torch.tensor([[[3.0, 4.0]]]))
+        tensor([[[25.]]])
+    """
     squares = one.square().sum(-1)[..., None] + two.square().sum(-1)[:, None]
     return (squares - 2 * one @ two.transpose(-1, -2)).clamp(min=0)
 
@@ -56,6 +76,11 @@ def mmd(student: Tensor, teacher: Tensor, tokens: Tensor, kernel: str) -> Tensor
     Returns:
         ``[B]``, >= 0, free of the order of the features and of a positive scale of each; 0 where both sides have the
         same features.
+
+    Example:
+        >>> student, teacher = torch.tensor([[[1.0], [0.0]]]), torch.tensor([[[0.0], [1.0]]])
+        >>> mmd(student, teacher, torch.tensor([[True, True]]), "linear")  # 1 + 1 - 2 * 0
+        tensor([2.])
 
     Source: Huang, Wang 2017, arXiv:1707.01219, equations 5 to 7, tokens in the place of pixels.
     """

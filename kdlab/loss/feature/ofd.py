@@ -25,6 +25,11 @@ def partial_difference(student: Tensor, teacher: Tensor, margin: Tensor) -> Tens
     Returns:
         ``[...]``, >= 0, and 0 where both agree.
 
+    Example:
+        >>> student, teacher = torch.tensor([-3.0, 1.0]), torch.tensor([-2.0, 2.0])
+        >>> partial_difference(student, teacher, torch.tensor([-1.0, -1.0]))  # (0 + 1) / 2
+        tensor(0.5000)
+
     Source: Heo et al. 2019, arXiv:1904.01866, equations 1 to 4, divided by D.
     """
     s, target = at_least_float32(student), torch.maximum(at_least_float32(teacher), at_least_float32(margin))

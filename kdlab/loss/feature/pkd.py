@@ -27,6 +27,10 @@ def direction_difference(student: Tensor, teacher: Tensor) -> Tensor:
     Returns:
         ``[...]`` in [0, 4], free of either side's length; 0 where the directions agree.
 
+    Example:
+        >>> direction_difference(torch.tensor([1.0, 0.0]), torch.tensor([-2.0, 0.0]))  # opposite directions
+        tensor(4.)
+
     Source: Sun et al. 2019, arXiv:1908.09355, equation 7.
     """
     return (unit(at_least_float32(student), -1) - unit(at_least_float32(teacher), -1)).square().sum(-1)

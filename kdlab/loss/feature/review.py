@@ -28,6 +28,10 @@ def segment_means(features: Tensor, tokens: Tensor, segments: int) -> Tensor:
 
     Returns:
         ``[B, segments, D]``: what adaptive average pooling gives for the row without its padding.
+
+    Example:
+        >>> segment_means(torch.tensor([[[1.0], [3.0], [9.0]]]), torch.tensor([[True, True, False]]), 1)
+        tensor([[[2.]]])
     """
     count, rank = tokens.sum(-1, keepdim=True), tokens.cumsum(-1) - 1
     number = torch.arange(segments, device=tokens.device)
@@ -47,6 +51,10 @@ def hierarchical_context(student: Tensor, teacher: Tensor, tokens: Tensor) -> Te
     Returns:
         ``[B]``, >= 0: the levels weighted 1, 1/2, 1/4 and 1/8, divided by the sum of these; 0 where both agree. All
         levels count in every row, however short; the authors' code skips those with as many segments as places.
+
+    Example:
+        >>> hierarchical_context(torch.zeros(1, 4, 2), torch.ones(1, 4, 2), torch.ones(1, 4, dtype=torch.bool))
+        tensor([1.])
 
     Source: Chen, Liu, Zhao, Jia 2021, arXiv:2104.09044, section 3.3 (HCL), segments of the token axis in the place of
         a pyramid over pixels.

@@ -53,6 +53,12 @@ class LayerMap(nn.Module, ABC):
 
 
 def misfit(what: str, student: int, teacher: int, advice: str) -> UserError:
-    """The sentence for a map that does not fit, with both lists of layers."""
+    """The sentence for a map that does not fit, with both lists of layers.
+
+    Example:
+        >>> import torch
+        >>> print(misfit("layer_map=last needs more layers", 2, 1, "choose uniform"))
+        layer_map=last needs more layers: the student's layers are [0, 1] and the teacher's [0]; choose uniform.
+    """
     student_layers, teacher_layers = list(range(student)), list(range(teacher))
     return UserError(f"{what}: the student's layers are {student_layers} and the teacher's {teacher_layers}; {advice}.")

@@ -26,6 +26,11 @@ def transport(cost: Tensor, student: Tensor, teacher: Tensor) -> Tensor:
         cost: ``[M, N]``, >= 0; the flow depends on ratios of costs only.
         student, teacher: ``[M]``, ``[N]``, > 0, each summing to 1; the flow's row and column sums.
 
+    Example:
+        >>> half = torch.tensor([0.5, 0.5])
+        >>> transport(torch.tensor([[0.0, 1.0], [1.0, 0.0]]), half, half).round(decimals=3).tolist()
+        [[0.5, 0.0], [0.0, 0.5]]
+
     Source: Cuturi 2013, arXiv:1306.0895, algorithm 1, in logarithms; the sums are made exact as in Altschuler, Weed,
         Rigollet 2017, arXiv:1705.09634, algorithm 2.
     """
@@ -53,6 +58,11 @@ def cost_attention(flow: Tensor, cost: Tensor, weight: Tensor, temperature: floa
 
     Returns:
         ``[M]``, summing to 1.
+
+    Example:
+        >>> flow, cost = torch.full((2, 2), 0.25), torch.ones(2, 2)
+        >>> cost_attention(flow, cost, torch.tensor([0.5, 0.5]), 1.0)
+        tensor([0.5000, 0.5000])
 
     Source: Li et al. 2020 (BERT-EMD), arXiv:2010.06133, section 3.3 (cost attention).
     """

@@ -14,12 +14,21 @@ from kdlab.output import Output
 
 
 def top(student: int, teacher: int) -> list[Pair]:
-    """Only the top layer, from the teacher's top layer."""
+    """Only the top layer, from the teacher's top layer.
+
+    Example:
+        >>> top(3, 6)
+        [(2, 5)]
+    """
     return [(student - 1, teacher - 1)]
 
 
 def last(student: int, teacher: int) -> list[Pair]:
     """Each of M layers from one of the teacher's last M.
+
+    Example:
+        >>> last(2, 6)
+        [(0, 4), (1, 5)]
 
     Source: Sun et al. 2019 (PKD-Last), arXiv:1908.09355, section 3.2.
     """
@@ -29,6 +38,10 @@ def last(student: int, teacher: int) -> list[Pair]:
 def skip(student: int, teacher: int) -> list[Pair]:
     """Every k-th of the teacher's N layers, k = N // M, so layer m (from 1) learns from k m.
 
+    Example:
+        >>> skip(3, 12)
+        [(0, 3), (1, 7), (2, 11)]
+
     Source: Sun et al. 2019 (PKD-Skip), arXiv:1908.09355, section 3.2.
     """
     step = teacher // student
@@ -37,6 +50,10 @@ def skip(student: int, teacher: int) -> list[Pair]:
 
 def uniform(student: int, teacher: int) -> list[Pair]:
     """Layer m (from 1) learns from N m / M, rounded up: the top always from the top. A student may be the deeper one.
+
+    Example:
+        >>> uniform(2, 3)
+        [(0, 1), (1, 2)]
 
     Source: Jiao et al. 2020 (TinyBERT), arXiv:1909.10351, section 3.1 (g(m) = m N / M).
     """

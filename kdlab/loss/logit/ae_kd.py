@@ -26,6 +26,11 @@ def gradients(student: Tensor, members: Tensor, temperature: float, mask: Tensor
 
     Returns:
         ``[M, C]``.
+
+    Example:
+        >>> members = torch.tensor([[[0.8, 0.2]]]).log()
+        >>> gradients(torch.zeros(1, 2), members, 1.0, torch.tensor([True]))  # 0.5 - 0.8 and 0.5 - 0.2
+        tensor([[-0.3000,  0.3000]])
     """
     each = temperature * ((at_least_float32(student) / temperature).softmax(-1) - (members / temperature).softmax(-1))
     return each.where(mask[:, None], 0).sum(1) / mask.sum().clamp(min=1)
@@ -46,6 +51,10 @@ def min_norm(vectors: Tensor, limit: float = 1.0, steps: int = STEPS) -> Tensor:
 
     Returns:
         ``[M]``, in [0, limit], of sum 1.
+
+    Example:
+        >>> min_norm(torch.tensor([[1.0, 0.0], [0.0, 1.0]])), min_norm(torch.tensor([[1.0, 0.0], [3.0, 0.0]]))
+        (tensor([0.5000, 0.5000]), tensor([1., 0.]))
 
     Source: Sener, Koltun 2018 (MGDA), arXiv:1810.04650, algorithm 2, with pairwise steps (Lacoste-Julien, Jaggi 2015,
     arXiv:1511.05932), which are those of the one-class SVM solver that Du et al. 2020 use.

@@ -15,7 +15,13 @@ from kdlab.schedule.base import Schedule, positive, value_at
 
 
 def binary_kl(student: Tensor, teacher: Tensor) -> Tensor:
-    """KL(teacher || student) of Bernoulli distributions that are given by their log-odds, in nats, number by number."""
+    """KL(teacher || student) of Bernoulli distributions that are given by their log-odds, in nats, number by number.
+
+    Example:
+        >>> import torch
+        >>> binary_kl(torch.tensor(0.0), torch.tensor(100.0))  # a certain yes and a coin: log 2
+        tensor(0.6931)
+    """
     yes = expectation(logsigmoid(teacher), logsigmoid(teacher) - logsigmoid(student))
     no = expectation(logsigmoid(-teacher), logsigmoid(-teacher) - logsigmoid(-student))
     return yes + no
@@ -32,6 +38,11 @@ def tempered_binary_kl(student: Tensor, teacher: Tensor, temperature: float) -> 
 
     Returns:
         ``[...]``, >= 0, and 0 where the softened probabilities agree.
+
+    Example:
+        >>> import torch
+        >>> tempered_binary_kl(torch.tensor([0.0, 0.0]), torch.tensor([100.0, 0.0]), 1.0)  # (log(2) + 0) / 2
+        tensor(0.3466)
 
     Source: Hinton, Vinyals, Dean 2015, arXiv:1503.02531, section 2, for the two classes of each label.
     """

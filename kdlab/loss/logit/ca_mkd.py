@@ -21,6 +21,11 @@ def confidence(members: Tensor, label: Tensor) -> Tensor:
     Returns:
         ``[M, B]``, in [0, 1 / (M - 1)]; they sum to 1 over the teachers.
 
+    Example:
+        >>> members = torch.tensor([[[0.5, 0.5]], [[0.75, 0.25]]]).log()
+        >>> confidence(members, torch.tensor([0])).flatten()
+        tensor([0.4000, 0.6000])
+
     Source: Zhang, Chen, Wang 2022 (CA-MKD), arXiv:2201.00007, equations 3 and 4.
     """
     count, rows, classes = members.shape

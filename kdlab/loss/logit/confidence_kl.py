@@ -17,6 +17,11 @@ from kdlab.schedule.base import Schedule, positive, value_at
 def confidence(teacher: Tensor) -> Tensor:
     """The probability that the teacher gives to its most likely class, ``[...]`` in [1/C, 1], without gradient.
 
+    Example:
+        >>> import torch
+        >>> confidence(torch.tensor([0.8, 0.2]).log())
+        tensor(0.8000)
+
     Source: Furlanello et al. 2018 (Born-Again Networks), arXiv:1805.04770, section 3.2 (confidence-weighted by teacher
     max), without dividing by the sum over the batch.
     """

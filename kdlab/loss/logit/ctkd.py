@@ -19,6 +19,12 @@ from kdlab.schedule.base import Schedule, number, within
 def reversed_gradient(value: Tensor, strength: float) -> Tensor:
     """``value`` as it is, whose gradient is multiplied by ``-strength``: what learns from it makes the loss larger.
 
+    Example:
+        >>> value = torch.tensor(2.0, requires_grad=True)
+        >>> reversed_gradient(value, 0.5).backward()
+        >>> value.grad
+        tensor(-0.5000)
+
     Source: Ganin, Lempitsky 2015, arXiv:1409.7495, section 3.1 (gradient reversal).
     """
     return value.detach() + strength * (value.detach() - value)
@@ -27,13 +33,22 @@ def reversed_gradient(value: Tensor, strength: float) -> Tensor:
 def curriculum(progress: float, rise: float) -> float:
     """The strength of the reversal: from 0 along half a cosine to 1 at ``rise`` of the run, and 1 from there on.
 
+    Example:
+        >>> [round(curriculum(progress, 0.1), 6) for progress in (0.0, 0.05, 0.1, 1.0)]
+        [0.0, 0.5, 1.0, 1.0]
+
     Source: Li et al. 2023 (CTKD), arXiv:2211.16231, section 3 (the cosine curriculum).
     """
     return 1.0 if progress >= rise else (1 - cos(pi * progress / rise)) / 2
 
 
 def kl_at(student: Tensor, teacher: Tensor, temperature: Tensor) -> Tensor:
-    """The tempered KL at a temperature that is a tensor, of one number or ``[...]``, and gets a gradient."""
+    """The tempered KL at a temperature that is a tensor, of one number or ``[...]``, and gets a gradient.
+
+    Example:
+        >>> kl_at(torch.tensor([0.0, 0.0]), torch.tensor([100.0, 0.0]), torch.tensor(1.0))  # log 2
+        tensor(0.6931)
+    """
     scale = temperature[..., None]
 
     def divided(logits: Tensor) -> Tensor:
@@ -99,6 +114,10 @@ def learned_range(low: float, span: float, rise: float) -> tuple[float, float, f
 
     Raises:
         UserError: one of them is out of its range.
+
+    Example:
+        >>> learned_range(1, 20, 0.04)
+        (1.0, 20.0, 0.04)
     """
     within(low, 1e-3, 1e3, "low", "it is the lowest temperature, and the paper takes 1")
     within(span, 1e-3, 1e3, "span", "temperatures are learned between low and low + span, and the paper takes 20")

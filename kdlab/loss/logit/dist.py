@@ -39,6 +39,12 @@ def inter_class(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
         ``[...]`` in [0, 2 T^2], and 0 where the probabilities are a rising line of each other. With two classes any
         two rows are such a line or its mirror: the value has no gradient there, and only :func:`intra_class` teaches.
 
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.tensor([0.2, 0.8]).log(), torch.tensor([0.8, 0.2]).log()
+        >>> inter_class(student, teacher, 1.0).round(decimals=4)  # a correlation of -1
+        tensor(2.)
+
     Source: Huang et al. 2022 (DIST), arXiv:2205.10536, section 3 (inter-class relation).
     """
     s, t = (soften(logits, temperature).exp() for logits in (student, teacher))
@@ -55,6 +61,12 @@ def intra_class(student: Tensor, teacher: Tensor, mask: Tensor, temperature: flo
 
     Returns:
         ``[C]`` in [0, 2 T^2], and 0 where the probabilities of a class are a rising line of each other.
+
+    Example:
+        >>> import torch
+        >>> student = torch.tensor([[0.6, 0.4], [0.4, 0.6]]).log()
+        >>> intra_class(student, student.flip(0), torch.tensor([True, True]), 1.0).round(decimals=4)
+        tensor([2., 2.])
 
     Source: Huang et al. 2022 (DIST), arXiv:2205.10536, section 3 (intra-class relation).
     """

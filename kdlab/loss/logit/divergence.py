@@ -12,7 +12,12 @@ from kdlab.output import at_least_float32
 
 
 def soften(logits: Tensor, temperature: float) -> Tensor:
-    """Log-probabilities ``[..., C]`` at a temperature; half precision is computed in float32."""
+    """Log-probabilities ``[..., C]`` at a temperature; half precision is computed in float32.
+
+    Example:
+        >>> soften(torch.tensor([0.64, 0.36]).log(), 2.0).exp()  # (0.8, 0.6) / 1.4
+        tensor([0.5714, 0.4286])
+    """
     return log_softmax(at_least_float32(logits) / temperature, -1)
 
 
@@ -52,12 +57,22 @@ def log_total(scores: Tensor) -> Tensor:
 
 
 def entropy(log_p: Tensor) -> Tensor:
-    """The entropy in nats over the last axis, ``[...]``."""
+    """The entropy in nats over the last axis, ``[...]``.
+
+    Example:
+        >>> entropy(torch.tensor([0.5, 0.5]).log())  # log 2
+        tensor(0.6931)
+    """
     return -expectation(log_p, log_p).sum(-1)
 
 
 def mix(log_p: Tensor, log_q: Tensor, share: float) -> Tensor:
-    """log(share * p + (1 - share) * q); at the ends of [0, 1] exactly one of the two."""
+    """log(share * p + (1 - share) * q); at the ends of [0, 1] exactly one of the two.
+
+    Example:
+        >>> mix(torch.tensor([1.0, 0.0]).log(), torch.tensor([0.0, 1.0]).log(), 0.25).exp()
+        tensor([0.2500, 0.7500])
+    """
     if share <= 0 or share >= 1:
         return log_q if share <= 0 else log_p
     nowhere = (log_p == -torch.inf) & (log_q == -torch.inf)

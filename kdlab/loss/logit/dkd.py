@@ -29,6 +29,12 @@ def decoupled_kl(student: Tensor, teacher: Tensor, target: Tensor, temperature: 
     Returns:
         Two ``[...]`` in nats, each >= 0, and 0 where the softened distributions agree.
 
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.tensor([0.5, 0.25, 0.25]).log(), torch.tensor([0.5, 0.5, 0.0]).log()
+        >>> decoupled_kl(student, teacher, torch.tensor(0), 1.0)  # the others alone: log 2
+        (tensor(0.), tensor(0.6931))
+
     Source: Zhao et al. 2022 (DKD), arXiv:2203.08679, section 3.1.
     """
     (s_odds, s_others), (t_odds, t_others) = (apart(logits, target, temperature) for logits in (student, teacher))

@@ -26,6 +26,10 @@ def order_likelihood(student: Tensor, teacher: Tensor, top: int) -> Tensor:
         ``[...]``, > 0, free of a shift of the student and of any rising map of the teacher. It goes to 0 as the
         student's scores part in the teacher's order, so it is not least where the two agree.
 
+    Example:
+        >>> order_likelihood(torch.zeros(3), torch.tensor([3.0, 2.0, 1.0]), top=1)  # one of three: log 3
+        tensor(1.0986)
+
     Source: Xia et al. 2008 (ListMLE), ICML; for the first places alone, Reddi et al. 2021
     (RankDistil), AISTATS.
     """

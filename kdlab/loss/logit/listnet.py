@@ -26,6 +26,11 @@ def top_one_kl(student: Tensor, teacher: Tensor, mask: Tensor, temperature: floa
     Returns:
         ``[C]``, >= 0, free of a shift of all scores of a class; 0 where the differences between rows agree.
 
+    Example:
+        >>> student, teacher = torch.tensor([[0.0], [0.0]]), torch.tensor([[100.0], [0.0]])
+        >>> top_one_kl(student, teacher, torch.tensor([True, True]), 1.0)  # log 2
+        tensor([0.6931])
+
     Source: Cao et al. 2007 (ListNet), ICML; the top-one probability, with the teacher's scores as the truth.
     """
     rows = mask.reshape(-1, 1)

@@ -20,6 +20,10 @@ def standardise(logits: Tensor) -> Tensor:
 
     Classes that are ruled out (-inf) stay so, and the others are standardised among themselves.
 
+    Example:
+        >>> standardise(torch.tensor([1.0, 3.0]))
+        tensor([-1.0000,  1.0000])
+
     Source: Sun et al. 2024, arXiv:2403.01427 (the Z-score); the deviation divides by C, in the authors' code by C - 1.
     """
     some = logits > -torch.inf

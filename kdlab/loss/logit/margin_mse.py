@@ -27,6 +27,11 @@ def margin_mse(student: Tensor, teacher: Tensor, target: Tensor) -> Tensor:
     Returns:
         ``[...]``, >= 0, free of a shift of either side; 0 where all differences to the target agree.
 
+    Example:
+        >>> import torch
+        >>> margin_mse(torch.tensor([3.0, 1.0]), torch.tensor([5.0, 1.0]), torch.tensor(0))  # (2 - 4)^2
+        tensor(4.)
+
     Source: Hofstätter et al. 2020 (Margin-MSE), arXiv:2010.02666, the Margin-MSE loss.
     """
     gap, out = difference(student, teacher)

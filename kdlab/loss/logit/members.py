@@ -77,5 +77,10 @@ class Members(Term, ABC):
 
 
 def divergences(student: Tensor, members: Tensor, temperature: float) -> Tensor:
-    """:func:`tempered_kl` from each member ``[M, ..., C]`` to the student ``[..., C]``: ``[M, ...]``."""
+    """:func:`tempered_kl` from each member ``[M, ..., C]`` to the student ``[..., C]``: ``[M, ...]``.
+
+    Example:
+        >>> divergences(torch.zeros(2), torch.tensor([[100.0, 0.0], [0.0, 0.0]]), 1.0)  # log 2 and 0
+        tensor([0.6931, 0.0000])
+    """
     return tempered_kl(student.expand_as(members), members, temperature)

@@ -22,6 +22,11 @@ def one_versus_rest_kl(student: Tensor, teacher: Tensor) -> Tensor:
     Returns:
         ``[...]``, >= 0, and 0 where the probabilities agree.
 
+    Example:
+        >>> import torch
+        >>> one_versus_rest_kl(torch.zeros(2), torch.tensor([100.0, -100.0]))  # 2 log 2
+        tensor(1.3863)
+
     Source: Yang et al. 2023 (L2D), arXiv:2308.06453 (MLD), and the authors' code.
     """
     return binary_kl(at_least_float32(student), at_least_float32(teacher)).sum(-1)

@@ -33,6 +33,11 @@ def logit_mse(student: Tensor, teacher: Tensor) -> Tensor:
     Returns:
         ``[...]``, >= 0, and 0 only where the logits themselves agree, not just their softmax.
 
+    Example:
+        >>> import torch
+        >>> logit_mse(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 2.0]))  # (4 + 0) / 2
+        tensor(2.)
+
     Source: Ba, Caruana 2014, arXiv:1312.6184, equation 1, times 2 / C.
     """
     return difference(student, teacher)[0].square().mean(-1)

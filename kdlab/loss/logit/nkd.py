@@ -29,6 +29,12 @@ def normalised_kd(student: Tensor, teacher: Tensor, target: Tensor, temperature:
         ``[...]``, >= gamma * T^2 * the entropy of the teacher's others. It falls as the student's probability of the
         target rises to 1, so it is not least where the two agree.
 
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.tensor([0.5, 0.5]).log(), torch.tensor([0.8, 0.2]).log()
+        >>> normalised_kd(student, teacher, torch.tensor(0), 1.0, 1.5)  # 0.8 log 2; a single other class adds 0
+        tensor(0.5545)
+
     Source: Yang et al. 2023 (NKD), arXiv:2303.13005, section 3, without the student's own cross-entropy.
     """
     place = target[..., None]

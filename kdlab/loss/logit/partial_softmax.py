@@ -30,6 +30,11 @@ def partial_softmax_kl(student: Tensor, teacher: Tensor, label: Tensor, temperat
     Returns:
         ``[...]`` in nats, >= 0.
 
+    Example:
+        >>> label = torch.tensor([True, False])
+        >>> partial_softmax_kl(torch.zeros(2), torch.tensor([100.0, 0.0]), label, 1.0)  # log 2
+        tensor(0.6931)
+
     Source: Song et al. 2021, Handling Difficult Labels for Multi-label Image Classification via Uncertainty
     Distillation (partial softmax), ACM Multimedia.
     """

@@ -24,6 +24,12 @@ def pseudo_label(student: Tensor, teacher: Tensor, threshold: float) -> Tensor:
     Returns:
         ``[...]`` in nats, >= 0.
 
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.zeros(2), torch.tensor([0.9, 0.1]).log()
+        >>> pseudo_label(student, teacher, 0.8), pseudo_label(student, teacher, 0.95)  # log 2 and 0
+        (tensor(0.6931), tensor(0.))
+
     Source: Lee 2013 (Pseudo-Label), ICML workshop, equation 15; only where it is certain: Sohn et al. 2020 (FixMatch),
         arXiv:2001.07685, equation 4.
     """

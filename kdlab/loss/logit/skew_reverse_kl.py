@@ -24,6 +24,12 @@ def skew_reverse_kl(student: Tensor, teacher: Tensor, temperature: float, skew: 
     Returns:
         ``[...]``, >= 0, and 0 where the softened distributions agree; with skew > 0 at most -T^2 log(skew).
 
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.tensor([0.0, 1.0]).log(), torch.tensor([1.0, 0.0]).log()
+        >>> skew_reverse_kl(student, teacher, 1.0, 0.25)  # -log 0.25, the most
+        tensor(1.3863)
+
     Source: Ko et al. 2024 (DistiLLM), arXiv:2402.03898, section 3.1.
     """
     log_t, log_s = soften(teacher, temperature), soften(student, temperature)

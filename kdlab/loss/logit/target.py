@@ -46,6 +46,11 @@ def apart(logits: Tensor, target: Tensor, temperature: float) -> tuple[Tensor, T
     Returns:
         The log-odds of the target ``[...]``, and the log-probabilities of the others given that it is none of the
         target ``[..., C]``, where the target's own place is -inf.
+
+    Example:
+        >>> odds, others = apart(torch.tensor([0.5, 0.25, 0.25]).log(), torch.tensor(0), 1.0)
+        >>> odds, others.exp()
+        (tensor(0.), tensor([0.0000, 0.5000, 0.5000]))
     """
     scores = at_least_float32(logits) / temperature
     chosen = one_hot(target, logits.shape[-1]).bool()

@@ -25,6 +25,12 @@ def teacher_bounded(student: Tensor, teacher: Tensor, label: Tensor, margin: flo
     Returns:
         ``[...]``, >= 0. It jumps from the teacher's error less the margin to 0.
 
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.tensor([[1.0], [1.0]]), torch.tensor([[2.0], [0.5]])
+        >>> teacher_bounded(student, teacher, torch.zeros(2), 0.0)  # better than the teacher, and worse
+        tensor([0., 1.])
+
     Source: Chen et al. 2017, Learning Efficient Object Detection Models with Knowledge Distillation, section 3.3.
     """
     student_error, teacher_error = (

@@ -28,6 +28,10 @@ def virtual_teacher(label: Tensor, classes: int, confidence: float, dtype: torch
     Returns:
         ``[..., C]``.
 
+    Example:
+        >>> virtual_teacher(torch.tensor(0), 3, 0.8).exp()
+        tensor([0.8000, 0.1000, 0.1000])
+
     Source: Yuan et al. 2020 (Tf-KD), arXiv:1909.11723, section 5.
     """
     others = log((1 - confidence) / (classes - 1))

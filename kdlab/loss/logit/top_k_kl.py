@@ -28,6 +28,11 @@ def coarsened_kl(student: Tensor, index: Tensor, value: Tensor, tail: Tensor, te
     Returns:
         ``[...]``, >= 0; at most :func:`kdlab.loss.logit.kl.tempered_kl`, growing with k, and equal to it at k = C - 1.
 
+    Example:
+        >>> index, value, tail = torch.tensor([0]), torch.tensor([0.0]), torch.tensor(-torch.inf)
+        >>> coarsened_kl(torch.zeros(4), index, value, tail, 1.0)  # a certain teacher, one of four: log 4
+        tensor(1.3863)
+
     Source: the log-sum inequality, Cover and Thomas 2006 (Elements of Information Theory), theorem 2.7.1: outcomes that
         are told apart no longer cannot raise a divergence. T^2 as in Hinton et al. 2015, arXiv:1503.02531, section 2.
     """

@@ -25,6 +25,11 @@ def total_variation(student: Tensor, teacher: Tensor, temperature: float) -> Ten
     Returns:
         ``[...]`` in [0, T], symmetric, and 0 where the softened distributions agree.
 
+    Example:
+        >>> import torch
+        >>> total_variation(torch.tensor([0.5, 0.5]).log(), torch.tensor([0.8, 0.2]).log(), 1.0)
+        tensor(0.3000)
+
     Source: Wen et al. 2023 (f-DISTILL), arXiv:2307.15190, the total variation distance of one step.
     """
     difference = soften(student, temperature).exp() - soften(teacher, temperature).exp()

@@ -26,6 +26,11 @@ def learning_value(student: Tensor, teacher: Tensor, temperature: float) -> Tens
     Returns:
         ``[...]`` in [0, log C], without gradient.
 
+    Example:
+        >>> import torch
+        >>> learning_value(torch.zeros(2), torch.zeros(2), 1.0)  # both know nothing: log 2
+        tensor(0.6931)
+
     Source: Su et al. 2025 (EA-KD), arXiv:2311.13621, the reweighting factor, as in the authors' code.
     """
     s, t = (soften(logits.detach(), temperature) for logits in (student, teacher))

@@ -25,6 +25,11 @@ def behind(student: Tensor, teacher: Tensor, label: Tensor) -> Tensor:
     Returns:
         ``[...]`` in [0, 1], without gradient.
 
+    Example:
+        >>> import torch
+        >>> behind(torch.zeros(2), torch.zeros(2), torch.tensor(0))  # 1 - 1/e
+        tensor(0.6321)
+
     Source: Zhou et al. 2021 (WSLD), arXiv:2102.00650, section 4 (the weight of a sample).
     """
     s, t = (-soften(logits.detach(), 1.0).gather(-1, label[..., None]).squeeze(-1) for logits in (student, teacher))

@@ -19,6 +19,12 @@ def cosine_of_angle(features: Tensor) -> Tensor:
 
     Returns:
         ``[B, B, B]``; ``[j, i, k]`` is the cosine at j between the directions to i and to k, 0 where j is i or k.
+
+    Example:
+        >>> import torch
+        >>> cosine = cosine_of_angle(torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
+        >>> cosine[0, 1, 2], cosine[1, 0, 2]  # a right angle, and half of one
+        (tensor(0.), tensor(0.7071))
     """
     direction = unit(features[None] - features[:, None])
     return direction @ direction.transpose(1, 2)
@@ -34,6 +40,12 @@ def angle_difference(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     Returns:
         ``[B]``, >= 0, free of rotation, shift and scale of either side; 0 where the angles agree, and where there are
         less than 3 rows.
+
+    Example:
+        >>> import torch
+        >>> corner, line = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), torch.tensor([[0.0], [1.0], [-1.0]])
+        >>> angle_difference(line, corner, torch.ones(3, dtype=torch.bool))  # 1/2 and (1 - cos 45°)^2 / 2
+        tensor([0.5000, 0.0429, 0.0429])
 
     Source: Park et al. 2019 (RKD), arXiv:1904.05068, section 3.2.2. Needs ``B * B * max(B, D)`` numbers of memory.
     """

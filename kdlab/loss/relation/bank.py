@@ -49,7 +49,12 @@ class Bank(nn.Module):
 
 
 def draw(row: Tensor, count: int, rows: int) -> Tensor:
-    """``count`` row ids for each anchor of ``row`` ``[B]``, uniform over the other ``rows - 1``: ``[B, count]``."""
+    """``count`` row ids for each anchor of ``row`` ``[B]``, uniform over the other ``rows - 1``: ``[B, count]``.
+
+    Example:
+        >>> draw(torch.tensor([0]), 3, rows=2)  # the only other row
+        tensor([[1, 1, 1]])
+    """
     drawn = torch.randint(0, rows - 1, (len(row), count), device=row.device)
     return drawn + (drawn >= row[:, None])
 
@@ -64,6 +69,10 @@ def draw_apart(row: Tensor, count: int, label: Tensor, known: Tensor) -> tuple[T
     Returns:
         ``[B, count]``, uniform over what may be drawn, and which of them may: after a few tries some, of a class that
         most rows have, may not, and must not count.
+
+    Example:
+        >>> draw_apart(torch.tensor([0]), 2, torch.tensor([7]), torch.tensor([7, 5]))
+        (tensor([[1, 1]]), tensor([[True, True]]))
     """
     anchor = label[:, None]
 
@@ -77,7 +86,12 @@ def draw_apart(row: Tensor, count: int, label: Tensor, known: Tensor) -> tuple[T
 
 
 def gathered(values: Tensor) -> Tensor:
-    """``values`` ``[B, ...]`` of all processes, one after the other; B may differ between them."""
+    """``values`` ``[B, ...]`` of all processes, one after the other; B may differ between them.
+
+    Example:
+        >>> gathered(torch.tensor([1, 2]))  # one process
+        tensor([1, 2])
+    """
     if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
         return values
     world = distributed.get_world_size()

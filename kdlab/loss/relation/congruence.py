@@ -25,6 +25,11 @@ def correlation(features: Tensor, gamma: float, order: int) -> Tensor:
 
     Returns:
         ``[B, B]``.
+
+    Example:
+        >>> import torch
+        >>> correlation(torch.eye(2), 0.5, 2)[0]  # exp(-1) * (1 + 1 + 1/2) and exp(-1)
+        tensor([0.9197, 0.3679])
     """
     rows = unit(features)
     cosine = rows @ rows.T
@@ -45,6 +50,12 @@ def correlation_difference(student: Tensor, teacher: Tensor, mask: Tensor, gamma
 
     Returns:
         ``[B]``, >= 0, free of rotation and of the length of any row of either side; 0 where the correlations agree.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.eye(2), torch.tensor([[2.0, 0.0], [0.0, 4.0]])
+        >>> correlation_difference(student, teacher, torch.tensor([True, True]), 0.4, 2)  # only lengths differ
+        tensor([0., 0.])
 
     Source: Peng et al. 2019 (CCKD), arXiv:1904.01802, section 3.2 and 3.3.
     """

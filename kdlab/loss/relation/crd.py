@@ -31,6 +31,10 @@ def contrast(scores: Tensor, kept: Tensor, log_z: Tensor, count: int, rows: int)
     Returns:
         ``[B]``, in nats, >= 0.
 
+    Example:
+        >>> contrast(torch.zeros(1, 2), torch.tensor([[True]]), torch.tensor(0.0), 1, 1)  # two coins: 2 log 2
+        tensor([1.3863])
+
     Source: Tian, Krishnan, Isola 2020 (CRD), arXiv:1910.10699, equations 10, 18 and 19; log_z as in the authors' code.
     """
     odds = at_least_float32(scores) - log_z - log(count / rows)
@@ -147,7 +151,12 @@ def embed(layer: nn.Linear, features: Tensor) -> Tensor:
 
 
 def log_mean_exp(scores: Tensor, mask: Tensor) -> Tensor:
-    """The logarithm of the mean of the exponentials of ``scores`` ``[B, K]`` over the rows in ``mask`` ``[B]``."""
+    """The logarithm of the mean of the exponentials of ``scores`` ``[B, K]`` over the rows in ``mask`` ``[B]``.
+
+    Example:
+        >>> log_mean_exp(torch.tensor([[1.0, 3.0]]).log(), torch.tensor([True]))  # log 2
+        tensor(0.6931)
+    """
     mask = mask | ~mask.any()
     scores = scores.masked_fill(~mask[:, None], -torch.inf)
     return scores.flatten().logsumexp(0) - (mask.sum().to(scores) * scores.shape[1]).log()

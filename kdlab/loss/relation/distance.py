@@ -19,6 +19,11 @@ def relative_distance(features: Tensor, mask: Tensor) -> Tensor:
 
     Returns:
         ``[B, B]``; 0 for pairs that do not count.
+
+    Example:
+        >>> rows = torch.tensor([[0.0], [1.0], [2.0]])
+        >>> relative_distance(rows, torch.ones(3, dtype=torch.bool))[0]  # (0, 1, 2) / (4/3)
+        tensor([0.0000, 0.7500, 1.5000])
     """
     pairs = others(mask)
     features = features.where(mask[:, None], 0)
@@ -37,6 +42,11 @@ def distance_difference(student: Tensor, teacher: Tensor, mask: Tensor) -> Tenso
 
     Returns:
         ``[B]``, >= 0, free of rotation, shift and scale of either side; 0 where the relative distances agree.
+
+    Example:
+        >>> rows = torch.tensor([[0.0], [1.0], [2.0]])
+        >>> distance_difference(rows, 4 * rows, torch.ones(3, dtype=torch.bool))  # free of scale
+        tensor([0., 0., 0.])
 
     Source: Park et al. 2019 (RKD), arXiv:1904.05068, equations 5 to 8.
     """

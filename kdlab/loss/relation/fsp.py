@@ -26,6 +26,11 @@ def flow(first: Tensor, second: Tensor, tokens: Tensor) -> Tensor:
     Returns:
         ``[B, M, N]``.
 
+    Example:
+        >>> import torch
+        >>> flow(torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[3.0]]]), torch.tensor([[True]])).tolist()
+        [[[3.0], [6.0]]]
+
     Source: Yim et al. 2017 (FSP), CVPR, equation 1, with tokens in the place of pixels.
     """
     real = tokens[..., None]
@@ -42,6 +47,12 @@ def flow_difference(student: tuple[Tensor, Tensor], teacher: tuple[Tensor, Tenso
 
     Returns:
         ``[B]``, >= 0, free of a rotation that all four share, and of the order of tokens; 0 where the matrices agree.
+
+    Example:
+        >>> import torch
+        >>> one, two = torch.tensor([[[1.0, 2.0]]]), torch.tensor([[[3.0]]])
+        >>> flow_difference((one, two), (one, 0 * two), torch.tensor([[True]]))  # (9 + 36) / 2
+        tensor([22.5000])
 
     Source: Yim et al. 2017 (FSP), CVPR, equation 2, divided by M N.
     """
@@ -101,6 +112,11 @@ def lists(taps: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
 
     Raises:
         UserError: another shape than that.
+
+    Example:
+        >>> import torch
+        >>> lists({"student": ["embedding", "hidden.1"], "teacher": ["embedding", "hidden.3"]})
+        {'student': ('embedding', 'hidden.1'), 'teacher': ('embedding', 'hidden.3')}
     """
     known = {role: tuple(names) for role, names in taps.items() if not isinstance(names, str)}
     named = all(isinstance(name, str) for names in known.values() for name in names)

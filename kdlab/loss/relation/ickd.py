@@ -24,6 +24,11 @@ def channel_correlation(features: Tensor, tokens: Tensor) -> Tensor:
 
     Returns:
         ``[B, D, D]``.
+
+    Example:
+        >>> import torch
+        >>> channel_correlation(torch.eye(2)[None], torch.tensor([[True, True]])).tolist()
+        [[[1.0, 0.0], [0.0, 1.0]]]
     """
     features = at_least_float32(features).where(tokens[..., None], 0)
     return unit(features.transpose(1, 2) @ features)
@@ -38,6 +43,12 @@ def channel_difference(student: Tensor, teacher: Tensor, tokens: Tensor) -> Tens
 
     Returns:
         ``[B]``, >= 0, free of the scale of either side and of the order of tokens; 0 where the correlations agree.
+
+    Example:
+        >>> import torch
+        >>> student, teacher = torch.eye(2)[None], torch.tensor([[[1.0, 1.0], [0.0, 0.0]]])
+        >>> channel_difference(student, teacher, torch.tensor([[True, True]]))  # 2 - sqrt 2
+        tensor([0.5858])
 
     Source: Liu et al. 2021 (ICKD-C), arXiv:2202.03680, section 3.2, with tokens in the place of pixels; the rows of the
     matrices at length 1, and divided by D, as in the authors' code.

@@ -30,6 +30,12 @@ def attention_divergence(
     Returns:
         ``[B, L]``, >= 0, averaged over heads; 0 where distributions and relations agree.
 
+    Example:
+        >>> import torch
+        >>> layer = (torch.eye(2)[None],) * 3
+        >>> attention_divergence(layer, layer, torch.tensor([[True, True]]), heads=1)
+        tensor([[0., 0.]])
+
     Source: Wang et al. 2020 (MiniLM), arXiv:2002.10957, equations 8 to 11.
     """
     total = tokens.new_zeros(tokens.shape, dtype=student[0].dtype)
@@ -88,6 +94,11 @@ def projections(student: int, teacher: int) -> dict[str, tuple[str, ...]]:
 
     Raises:
         UserError: a layer that is no whole number.
+
+    Example:
+        >>> import torch
+        >>> projections(-1, 5)["teacher"]
+        ('query.5', 'key.5', 'value.5')
     """
     layers = {"student": student, "teacher": teacher}
     for role, layer in layers.items():

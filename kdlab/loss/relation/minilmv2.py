@@ -26,6 +26,12 @@ def self_relation_divergence(
     Returns:
         ``[B, L]``, >= 0, averaged over heads; 0 where the relations agree. Free of a rotation of any head.
 
+    Example:
+        >>> import torch
+        >>> states = torch.eye(2)[None]
+        >>> self_relation_divergence(states, -states, torch.tensor([[True, True]]), heads=1)  # a rotation
+        tensor([[0., 0.]])
+
     Source: Wang et al. 2021 (MiniLMv2), arXiv:2012.15828, equations 4 to 6.
     """
     student_relation, teacher_relation = (

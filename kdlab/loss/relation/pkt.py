@@ -21,6 +21,12 @@ def neighbours(features: Tensor, mask: Tensor) -> Tensor:
 
     Returns:
         ``[B, B]``, above 0; over the other rows in ``mask`` the probabilities of a row sum to 1.
+
+    Example:
+        >>> import torch
+        >>> rows = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+        >>> neighbours(rows, torch.ones(3, dtype=torch.bool))[0, 1:]  # 1 to 1/2
+        tensor([0.6667, 0.3333])
     """
     rows = unit(features.where(mask[:, None], 0))
     kernel = ((rows @ rows.T + 1) / 2).clamp(min=SMALLEST)
@@ -38,6 +44,12 @@ def neighbour_divergence(student: Tensor, teacher: Tensor, mask: Tensor) -> Tens
 
     Returns:
         ``[B]``, >= 0, free of rotation and of the length of any row of either side; 0 where the probabilities agree.
+
+    Example:
+        >>> import torch
+        >>> rows = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
+        >>> neighbour_divergence(rows, 4 * rows, torch.ones(3, dtype=torch.bool))  # free of lengths
+        tensor([0., 0., 0.])
 
     Source: Passalis, Tefas 2018 (PKT), arXiv:1803.10837, section 3, with the cosine kernel on both sides.
     """

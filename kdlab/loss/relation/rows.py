@@ -62,12 +62,22 @@ def pool(output: Output, name: str, role: str) -> Tensor:
 
 
 def others(mask: Tensor) -> Tensor:
-    """``[B, B]`` bool: the pairs of two different rows in ``mask`` ``[B]``."""
+    """``[B, B]`` bool: the pairs of two different rows in ``mask`` ``[B]``.
+
+    Example:
+        >>> others(torch.tensor([True, True, False])).nonzero().tolist()
+        [[0, 1], [1, 0]]
+    """
     return mask[:, None] & mask & ~torch.eye(len(mask), dtype=torch.bool, device=mask.device)
 
 
 def unit(vectors: Tensor) -> Tensor:
-    """``vectors`` ``[..., D]`` at length 1; 0, with gradient 0, where a vector is 0."""
+    """``vectors`` ``[..., D]`` at length 1; 0, with gradient 0, where a vector is 0.
+
+    Example:
+        >>> unit(torch.tensor([3.0, 4.0]))
+        tensor([0.6000, 0.8000])
+    """
     square = vectors.square().sum(-1, keepdim=True)
     some = square > torch.finfo(square.dtype).tiny
     return (vectors * square.where(some, 1).rsqrt()).where(some, 0)

@@ -29,6 +29,11 @@ def similarity_cross_entropy(
     Returns:
         ``[B]``, > 0; least where the student's distribution is the teacher's.
 
+    Example:
+        >>> vector = torch.tensor([[1.0, 0.0]])
+        >>> similarity_cross_entropy(vector, vector, vector, 0.2, 0.1)  # two equal choices: log 2
+        tensor([0.6931])
+
     Source: Fang et al. 2021 (SEED), arXiv:2101.04731, section 3.2.
     """
     teacher_scores = torch.cat([(teacher * teacher).sum(-1, keepdim=True), teacher @ queue.T], -1) / teacher_temperature

@@ -19,6 +19,11 @@ def similarity(features: Tensor, mask: Tensor) -> Tensor:
 
     Returns:
         ``[B, B]``; 0 for pairs that do not count.
+
+    Example:
+        >>> import torch
+        >>> similarity(torch.tensor([[1.0, 0.0], [0.0, 2.0]]), torch.tensor([True, True])).tolist()
+        [[1.0, 0.0], [0.0, 1.0]]
     """
     features = features.where(mask[:, None], 0)
     return unit(features @ features.T)
@@ -34,6 +39,12 @@ def similarity_difference(student: Tensor, teacher: Tensor, mask: Tensor) -> Ten
     Returns:
         ``[B]``, >= 0, free of rotation and scale of either side; its mean is the squared Frobenius norm of the
         difference of the two matrices, divided by B squared.
+
+    Example:
+        >>> import torch
+        >>> teacher = torch.tensor([[1.0], [1.0]])
+        >>> similarity_difference(torch.eye(2), teacher, torch.tensor([True, True]))  # (2 - sqrt 2) / 2
+        tensor([0.2929, 0.2929])
 
     Source: Tung, Mori 2019 (SP), arXiv:1907.09682, section 3.1, for one pair of layers.
     """

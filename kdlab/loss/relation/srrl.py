@@ -26,6 +26,11 @@ def regression_difference(features: Tensor, logits: Tensor, weight: Tensor, bias
     Returns:
         ``[...]``, >= 0, averaged over the classes; 0 where the features are as good as the teacher's own.
 
+    Example:
+        >>> features, logits = torch.tensor([1.0, 0.0]), torch.tensor([1.0, 2.0])
+        >>> regression_difference(features, logits, torch.eye(2), torch.zeros(2))  # (0 + 4) / 2
+        tensor(2.)
+
     Source: Yang et al. 2021 (SRRL), ICLR, openreview ZzwDy_wiWv, section 3, with the squared difference of logits.
     """
     return squared_difference(

@@ -57,6 +57,11 @@ def log_relation(query: Tensor, key: Tensor, tokens: Tensor, heads: int, causal:
     Returns:
         ``[B, heads, L, L]``; the exponentials over the real tokens of the last dimension sum to 1, and what is not
         related to is minus infinity.
+
+    Example:
+        >>> states = torch.zeros(1, 2, 2)
+        >>> log_relation(states, states, torch.tensor([[True, True]]), heads=1, causal=True).exp().tolist()
+        [[[[1.0, 0.0], [0.5, 0.5]]]]
     """
     q, k = (
         at_least_float32(x).where(tokens[..., None], 0).unflatten(-1, (heads, -1)).transpose(1, 2) for x in (query, key)
@@ -66,7 +71,12 @@ def log_relation(query: Tensor, key: Tensor, tokens: Tensor, heads: int, causal:
 
 
 def related(tokens: Tensor, causal: bool) -> Tensor:
-    """Which tokens relate to which: ``[B, 1, L, L]`` bool. A token always relates to itself, padding too."""
+    """Which tokens relate to which: ``[B, 1, L, L]`` bool. A token always relates to itself, padding too.
+
+    Example:
+        >>> related(torch.tensor([[True, True]]), causal=True).int().tolist()
+        [[[[1, 0], [1, 1]]]]
+    """
     length = tokens.shape[-1]
     every = torch.ones(length, length, dtype=torch.bool, device=tokens.device)
     allowed = tokens[:, None, None, :] & (every.tril() if causal else every)
@@ -81,6 +91,11 @@ def relation_divergence(log_student: Tensor, log_teacher: Tensor) -> Tensor:
 
     Returns:
         ``[B, L]``, >= 0, and 0 where the relations agree.
+
+    Example:
+        >>> student, teacher = torch.tensor([[[[0.5, 0.5]]]]).log(), torch.tensor([[[[1.0, 0.0]]]]).log()
+        >>> relation_divergence(student, teacher)  # log 2
+        tensor([[0.6931]])
     """
     known = log_teacher > -torch.inf
     difference = log_teacher.where(known, 0) - log_student.where(known, 0)
