@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any, Self
 
-from kdlab.terminal import REFRESH, Line, clock, tell
+from kdlab.terminal import REFRESH, Line, announce, clock
 
 EVERY = 15.0  # seconds between two lines where there is no terminal
 
@@ -21,16 +21,16 @@ class Meter:
 
     def __init__(self, name: str, total: int | None, done: int = 0) -> None:
         self.name, self.total, self.done, self.first = name, total, done, done
-        self.began = self.told = time.perf_counter()
+        self.began = self.printed = time.perf_counter()
         self.drawn = Line()
 
     def more(self, rows: int) -> None:
         """So many rows are done in addition."""
         self.done += rows
         now = time.perf_counter()
-        if now - self.told >= (REFRESH if self.drawn.draws else EVERY):
-            self.told = now
-            (self.drawn.show if self.drawn.draws else tell)(self.line(now - self.began))
+        if now - self.printed >= (REFRESH if self.drawn.draws else EVERY):
+            self.printed = now
+            (self.drawn.show if self.drawn.draws else announce)(self.line(now - self.began))
 
     def line(self, seconds: float) -> str:
         """What is said after so many seconds."""

@@ -33,11 +33,11 @@ def pending(folder: Path) -> dict[Path, Queued] | None:
     Returns:
         None where the queue cannot be asked now: that says nothing about the jobs.
     """
-    said = _ask(["squeue", "--me", "--array", "--noheader", "--format=%F|%K|%T|%j|%R"])
-    if said is None:
+    output = _ask(["squeue", "--me", "--array", "--noheader", "--format=%F|%K|%T|%j|%R"])
+    if output is None:
         return None
     found, known = {}, {}
-    for line in said.splitlines():
+    for line in output.splitlines():
         array, index, state, name, why = line.split("|", 4)
         key = name.rpartition("-")[2]
         if key not in known:
@@ -66,8 +66,10 @@ def announced(folder: Path, key: str) -> list[Path]:
 
 def ending(job: str) -> str:
     """How a job that left the queue ended, such as ``OUT_OF_MEMORY on n1``; "" where SLURM does not know."""
-    said = _ask(["sacct", "--noheader", "--parsable2", "--allocations", "--format=State,ExitCode,NodeList", "-j", job])
-    lines = (said or "").strip().splitlines()
+    output = _ask(
+        ["sacct", "--noheader", "--parsable2", "--allocations", "--format=State,ExitCode,NodeList", "-j", job]
+    )
+    lines = (output or "").strip().splitlines()
     if not lines:
         return ""
     state, code, nodes = lines[-1].split("|")

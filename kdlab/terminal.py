@@ -82,7 +82,7 @@ def note(text: str) -> None:
     if _deliver is not None:
         _deliver("note", text)
     else:
-        tell(text)
+        announce(text)
 
 
 def doing(folder: Path) -> None:
@@ -93,7 +93,7 @@ def doing(folder: Path) -> None:
         _deliver("run", str(folder))
 
 
-def tell(text: str) -> None:
+def announce(text: str) -> None:
     """The same, but silent where this process does not speak."""
     if not speaks():
         return
@@ -167,7 +167,7 @@ class Bar:
         self.line = Line()
         self.line.draws = self.line.draws and name is not None
         if not self.line.draws and name is not None:
-            tell(name if total is None else f"{name}: {counted(total, unit)}")
+            announce(name if total is None else f"{name}: {counted(total, unit)}")
 
     def update(self, done: int) -> None:
         """So much is done; it is drawn if that was not just now."""

@@ -39,16 +39,16 @@ def test_a_line_stands_above_the_one_that_is_drawn(look):
     screen = look()
     line = terminal.Line()
     line.show("drawn")
-    terminal.tell("said")
+    terminal.announce("said")
     assert screen.getvalue() == "\rdrawn\x1b[K" + "\r\x1b[K" + "said\n" + "\rdrawn\x1b[K"
     line.wipe()
-    terminal.tell("alone")
+    terminal.announce("alone")
     assert screen.getvalue().endswith("\r\x1b[Kalone\n")
 
 
 def test_what_comes_from_elsewhere_cannot_steer_the_terminal(look):
     screen = look()
-    terminal.tell("a\x1b[31m[red]b\r")
+    terminal.announce("a\x1b[31m[red]b\r")
     assert screen.getvalue() == "a\ufffd[31m[red]b\ufffd\n"
     line = terminal.Line()
     line.show("c\x1b[2J")
@@ -62,7 +62,7 @@ def test_a_worker_hands_its_notes_over_and_says_nothing_else(look):
     terminal.hand_over(lambda kind, text: heard.append((kind, text)))
     try:
         terminal.note("one")
-        terminal.tell("two")
+        terminal.announce("two")
         assert not terminal.draws()
     finally:
         terminal.hand_over(None)

@@ -102,9 +102,9 @@ def unchanged(job: Job, folder: Path) -> None:
     path = folder / "teacher.json"
     if not path.exists() or "teacher" not in job.cfg:
         return
-    told, state = read_json(path, AGAIN, dict), "finished" if read_done(folder) else "begun"
+    recorded, state = read_json(path, AGAIN, dict), "finished" if read_done(folder) else "begun"
     for place, node in places(job.cfg.teacher).items():
-        before, weights = told.get("places", {}).get(place), told.get("weights", {}).get(place)
+        before, weights = recorded.get("places", {}).get(place), recorded.get("weights", {}).get(place)
         if before is None:
             continue
         try:

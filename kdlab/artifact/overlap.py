@@ -64,8 +64,8 @@ def check_teachers(job: Job, data: Data) -> None:
         UserError: such rows.
     """
     measured = np.concatenate([data.splits["val"], data.splits["test"]])
-    told = labelled(data.codes[measured]).any() or not build.make(job.cfg.task).uses_labels
-    if job.cfg.allow_overlap or not told:  # texts without a label are measured by agreement alone
+    scored = labelled(data.codes[measured]).any() or not build.make(job.cfg.task).uses_labels
+    if job.cfg.allow_overlap or not scored:  # texts without a label are measured by agreement alone
         return
     for place, node in places(job.cfg.teacher).items():
         found = wanted(job, place, node)

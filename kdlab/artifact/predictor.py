@@ -57,12 +57,12 @@ class Predictor:
         return isinstance(self.task.outcome, Bernoulli)
 
     def logits(
-        self, texts: Sequence[str], tell: Callable[[int], None] = lambda rows: None
+        self, texts: Sequence[str], report_rows: Callable[[int], None] = lambda rows: None
     ) -> tuple[Tensor, np.ndarray]:
         """Logits ``[N, C]`` in float32, and ``[N]`` bool: which texts have a token; the logits of the others are NaN.
 
         Args:
-            tell: is called with the number of rows after each batch.
+            report_rows: is called with the number of rows after each batch.
         """
         lengths = np.zeros(len(texts), np.int64)
         full = np.array([row for row, text in enumerate(texts) if text.strip()], np.int64)
@@ -80,7 +80,7 @@ class Predictor:
                 self.model, self.task, lengths, batches, iter(range(len(batches))), (), "float32", name=None
             ):
                 found[torch.from_numpy(part.rows)] = torch.from_numpy(part.values["logits"][1])
-                tell(len(part.rows))
+                report_rows(len(part.rows))
         return found, lengths > 0
 
     def predict(self, texts: Sequence[str]) -> list[Prediction]:

@@ -80,11 +80,11 @@ def _named_in(folder: Path) -> set[str]:
     found: set[str] = set()
     for name in ("teacher.json", "start.json"):
         try:
-            told = read_json(folder / name, "", dict)
+            recorded = read_json(folder / name, "", dict)
         except UserError:
             continue
-        places = told.get("places")
-        named = [told.get("folder"), *(places.values() if isinstance(places, dict) else ())]
+        places = recorded.get("places")
+        named = [recorded.get("folder"), *(places.values() if isinstance(places, dict) else ())]
         found |= {Path(place).name for place in named if isinstance(place, str)}
     return found
 
@@ -104,8 +104,8 @@ def remove(folder: Path) -> bool:
     """Remove a run's folder as a whole, or not at all: False where another process holds it, or it is a link."""
     if folder.is_symlink():
         return False
-    with lock(folder / ".lock", f"run {folder.name}", wait=False) as mine:
-        if not mine:
+    with lock(folder / ".lock", f"run {folder.name}", wait=False) as locked:
+        if not locked:
             return False
         gone = folder.with_name(f".{folder.name}.removed")
         folder.rename(gone)

@@ -30,22 +30,22 @@ def data(cfg: Node) -> Any:
             + (", or choose datamodule/curriculum=length" if module.select is None else "")
         )
     if module.select is not None:
-        module.choose(module.select.score(_said(cfg, module, module.select.runs)))
+        module.choose(module.select.score(_logits_of(cfg, module, module.select.runs)))
     if module.curriculum is not None and module.curriculum.runs:
-        module.grade(_said(cfg, module, module.curriculum.runs)[0])
+        module.grade(_logits_of(cfg, module, module.curriculum.runs)[0])
     return module
 
 
-def _said(cfg: Node, module: Any, runs: Sequence[str]) -> list[np.ndarray]:
+def _logits_of(cfg: Node, module: Any, runs: Sequence[str]) -> list[np.ndarray]:
     """The logits ``[M, C]`` of each of the rows that are used, by each of the models."""
     task, outputs = build.task(cfg, module), Path(cfg.outputs)
-    said = []
+    logits = []
     for run in runs:
         trained = named(run, outputs)
         check(trained, module, task)
-        told = Cached(trained, task, read_by(trained, module, ()), (), outputs / "store")
-        said.append(told.store.gather("logits", module.used, 0))
-    return said
+        cached = Cached(trained, task, read_by(trained, module, ()), (), outputs / "store")
+        logits.append(cached.store.gather("logits", module.used, 0))
+    return logits
 
 
 def taught(module: Any, task: Task, teacher: Teacher) -> None:

@@ -207,10 +207,10 @@ def _reorder(model: nn.Module, order: list[int]) -> None:
 
 def taught_by(folder: Path) -> str:
     """The folder of the teacher of a finished run that has a single one."""
-    told = read_json(folder / "teacher.json", AGAIN, dict).get("folder")
-    if not isinstance(told, str):
+    recorded = read_json(folder / "teacher.json", AGAIN, dict).get("folder")
+    if not isinstance(recorded, str):
         raise UserError(f"{folder / 'teacher.json'} names no folder; {AGAIN}")
-    return told
+    return recorded
 
 
 def teachers_of(folder: Path) -> dict[str, str]:
@@ -228,12 +228,12 @@ def teachers_of(folder: Path) -> dict[str, str]:
 
 def teacher_of(run: Trained) -> Trained | None:
     """The single trained model that taught a run, also where all runs were moved together; None: it is not there."""
-    told = teachers_of(run.folder).get("teacher")
-    if told is None:
+    recorded = teachers_of(run.folder).get("teacher")
+    if recorded is None:
         return None
     outputs = run.folder.parent.parent
-    moved = outputs / Path(told).parent.name / Path(told).name
-    for place in (Path(told), moved):
+    moved = outputs / Path(recorded).parent.name / Path(recorded).name
+    for place in (Path(recorded), moved):
         if any((place / name).is_file() for name in ("config.yaml", "config.json")):
             return named(str(place), outputs, run.trust)
     return None

@@ -43,10 +43,10 @@ class Notice:
         """Put the handlers (back) in place; Lightning sets some of its own when training begins."""
         if self.patience is not None:
             for number in (signal.SIGUSR2, signal.SIGTERM):
-                signal.signal(number, self._hear)
+                signal.signal(number, self._on_signal)
             signal.signal(signal.SIGALRM, self._hurry)
 
-    def _hear(self, number: int, frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.asked:
             return
         self.asked = True

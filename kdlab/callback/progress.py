@@ -44,7 +44,7 @@ class Progress(ProgressBar):
         self.refresh_seconds = refresh_seconds
         self.write_seconds = write_seconds
         self.written = 0.0  # the clock at the last write
-        self.told = 0.0  # and at the last line
+        self.printed = 0.0  # and at the last line
         self.drawn = 0.0  # and at the last drawing
         self.enabled = True
         self.line: terminal.Line | None = None
@@ -61,7 +61,7 @@ class Progress(ProgressBar):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.began = (time.perf_counter(), trainer.global_step)
-        self.told, self.spoke = self.began[0], False
+        self.printed, self.spoke = self.began[0], False
         self.total = _total(trainer)
         self._write(trainer)
         self._open(trainer)
@@ -74,8 +74,8 @@ class Progress(ProgressBar):
         if now - self.drawn >= self.refresh_seconds:
             self._draw(trainer, pl_module)
             first = now - self.began[0] >= FIRST and not self.spoke and trainer.global_step >= self.began[1] + STEPS
-            if self.line is None and (first or now - self.told >= QUIET):
-                self._tell(trainer, self._loss(pl_module))
+            if self.line is None and (first or now - self.printed >= QUIET):
+                self._announce(trainer, self._loss(pl_module))
         if now - self.written >= self.write_seconds:
             self._write(trainer)
 
@@ -103,7 +103,7 @@ class Progress(ProgressBar):
         known = trainer.callback_metrics
         own: Any = getattr(pl_module, "primary", str)
         shown = [name for name in ("train/loss", "val/loss", own()) if name in known]
-        self._tell(trainer, "".join(f"  {name} {float(known[name]):.4g}" for name in shown))
+        self._announce(trainer, "".join(f"  {name} {float(known[name]):.4g}" for name in shown))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._write(trainer)
@@ -113,7 +113,7 @@ class Progress(ProgressBar):
         self._open(trainer)
         batches = int(sum(trainer.num_test_batches))
         if self.line is None and self.enabled and trainer.is_global_zero:
-            terminal.tell(f"test: {terminal.counted(batches, 'batch')}")
+            terminal.announce(f"test: {terminal.counted(batches, 'batch')}")
         self._part("test", 0, batches)
 
     def on_test_batch_end(
@@ -155,11 +155,11 @@ class Progress(ProgressBar):
         loss = getattr(module, "last_logged", {}).get("train/loss")
         return "" if loss is None else f"  train/loss {float(loss):.4g}"
 
-    def _tell(self, trainer: pl.Trainer, values: str) -> None:
+    def _announce(self, trainer: pl.Trainer, values: str) -> None:
         """One line: to run.log, and to standard error where no bar is drawn."""
         if not self.enabled or not trainer.is_global_zero:
             return
-        self.told, self.spoke = time.perf_counter(), True
+        self.printed, self.spoke = time.perf_counter(), True
         seconds, ahead = self._times(trainer)
         left = "" if ahead is None else f", {clock(ahead)} left"
         epochs = _epochs(trainer)

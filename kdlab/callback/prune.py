@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import optuna
 
 TRIAL = "trial.json"  # in a run directory: which trial of which study the run is
-TOLD = ("study", "pruner", "monitor")
+FIELDS = ("study", "pruner", "monitor")
 STORAGE = "KDLAB_STORAGE"  # where the studies are, in the environment that all workers of a search inherit
 
 
@@ -43,11 +43,13 @@ class Prune(pl.Callback):
     """
 
     def __init__(self, folder: Path) -> None:
-        told: dict[str, Any] = read_json(folder / TRIAL, remedy := "delete it, and the run is not pruned", dict)
-        if not isinstance(told.get("trial"), int) or not all(isinstance(told.get(name), str) for name in TOLD):
+        recorded: dict[str, Any] = read_json(folder / TRIAL, remedy := "delete it, and the run is not pruned", dict)
+        if not isinstance(recorded.get("trial"), int) or not all(
+            isinstance(recorded.get(name), str) for name in FIELDS
+        ):
             raise UserError(f"{folder / TRIAL} names no trial of a study; {remedy}")
-        self.monitor: str = told["monitor"]
-        self.told = told
+        self.monitor: str = recorded["monitor"]
+        self.recorded = recorded
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING:
@@ -65,9 +67,9 @@ class Prune(pl.Callback):
         from optuna.samplers import RandomSampler
 
         study = load_study(
-            study_name=self.told["study"], storage=os.environ[STORAGE], sampler=RandomSampler(),
-            pruner=pruner(self.told["pruner"]),
+            study_name=self.recorded["study"], storage=os.environ[STORAGE], sampler=RandomSampler(),
+            pruner=pruner(self.recorded["pruner"]),
         )  # fmt: skip
-        trial = Trial(study, self.told["trial"])
+        trial = Trial(study, self.recorded["trial"])
         trial.report(value, epoch)
         return trial.should_prune()

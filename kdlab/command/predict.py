@@ -26,7 +26,7 @@ from kdlab.error import UserError
 from kdlab.fetch import local
 from kdlab.file import read_json, write_json
 from kdlab.meter import Meter
-from kdlab.terminal import clock, tell
+from kdlab.terminal import announce, clock
 
 if TYPE_CHECKING:
     from kdlab.artifact.predictor import Predictor
@@ -36,9 +36,9 @@ DIGITS = 6  # of a probability
 
 def main(cfg: DictConfig) -> None:
     """Predict and write. Errors: UserError, before torch is imported where the file cannot be read or written."""
-    for key, told in (("run", "a run id or a run directory"), ("path", "a file of rows, or - for standard input")):
+    for key, meaning in (("run", "a run id or a run directory"), ("path", "a file of rows, or - for standard input")):
         if OmegaConf.is_missing(cfg, key):
-            raise UserError(f"{key} has no value; give {told}: kdlab predict run=ID path=new.csv file=predicted.csv")
+            raise UserError(f"{key} has no value; give {meaning}: kdlab predict run=ID path=new.csv file=predicted.csv")
     trust = Trust.of(cfg)
     folder, _ = located(str(cfg.run), Path(cfg.outputs), "run")
     stored = trust.read(folder) if (folder / "config.yaml").exists() else None
@@ -75,7 +75,7 @@ def main(cfg: DictConfig) -> None:
     separator = str(stored.datamodule.get("label_separator", ";")) if stored is not None else ";"
     work = Work(predictor, rows, column, numbers)
     for notice in rows.notices:
-        tell(f"{cfg.path}: {notice}")
+        announce(f"{cfg.path}: {notice}")
     if file is None:
         try:
             work.into(TextSink(sys.stdout.buffer, ".csv", separator))
@@ -90,7 +90,7 @@ def main(cfg: DictConfig) -> None:
         }  # fmt: skip
         part = Part(file, state, resumes=path is not None)
         if part.rows:
-            tell(f"going on after row {part.rows:,}, where it was interrupted")
+            announce(f"going on after row {part.rows:,}, where it was interrupted")
         work.into(part.opened(new, separator, rows.schema), part)
         part.finish()
     work.conclude(file)
@@ -172,9 +172,9 @@ class Work:
         counts = ", ".join(f"{count:,} {label}" for label, count in self.counts.most_common(8))
         more = f" and {len(self.counts) - 8} labels more" if len(self.counts) > 8 else ""
         where = f" -> {file}" if file is not None else ""
-        tell(f"predicted {self.done:,} rows in {clock(seconds)}: {counts}{more}{where}")
+        announce(f"predicted {self.done:,} rows in {clock(seconds)}: {counts}{more}{where}")
         if self.empty:
-            tell(f"rows without a text, of which nothing is predicted: {self.empty:,}")
+            announce(f"rows without a text, of which nothing is predicted: {self.empty:,}")
 
 
 class Part:
@@ -191,9 +191,9 @@ class Part:
         self.resumes = resumes and file.suffix.lower() != ".parquet"
         if self.resumes and self.path.is_file() and self.known.is_file():
             with suppress(UserError):
-                told = read_json(self.known, "", dict)
-                if told.get("of") == state and self.path.stat().st_size >= told["size"]:
-                    self.rows, self.size = told["rows"], told["size"]
+                recorded = read_json(self.known, "", dict)
+                if recorded.get("of") == state and self.path.stat().st_size >= recorded["size"]:
+                    self.rows, self.size = recorded["rows"], recorded["size"]
 
     def opened(self, new: dict[str, type], separator: str, schema: Callable[[], Any]) -> Sink:
         """What writes the rows that are left."""

@@ -126,11 +126,11 @@ def hot(values: Sequence[Any]) -> int | None:
     return sizes.pop() if plain else None
 
 
-def each(values: Sequence[Any], read: Callable[[Any], Any], told: Callable[[int, str], str]) -> list[Any]:
+def each(values: Sequence[Any], read: Callable[[Any], Any], message: Callable[[int, str], str]) -> list[Any]:
     """Every cell of a column as ``read`` gives it.
 
     Args:
-        told: a sentence for the cell at an index, and what it has.
+        message: a sentence for the cell at an index, and what it has.
 
     Raises:
         UserError: a cell cannot be read.
@@ -140,5 +140,5 @@ def each(values: Sequence[Any], read: Callable[[Any], Any], told: Callable[[int,
         try:
             found.append(read(value))
         except ValueError as problem:
-            raise UserError(told(index, str(problem))) from problem
+            raise UserError(message(index, str(problem))) from problem
     return found

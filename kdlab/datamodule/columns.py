@@ -70,8 +70,8 @@ class Reading:
         if all(type(value) is str for value in values):
             found = [value.strip() for value in values]
         else:
-            told = _told(frame, name, "must have a text")
-            found = [each or "" for each in cell.each(values, cell.text, told)]
+            message = _message(frame, name, "must have a text")
+            found = [each or "" for each in cell.each(values, cell.text, message)]
         return found
 
     def _labels(self, frame: Frame) -> tuple[list[Any], list[str] | None]:
@@ -83,15 +83,15 @@ class Reading:
             return self._of_columns(frame), names or [self._named(str(name)) or "" for name in self.label_column]
         values = frame.column(self.label_column, "label_column")
         if not self.multi_label:
-            told = _told(
+            message = _message(
                 frame, self.label_column, "must have one label; for several a row set datamodule.multi_label=true"
             )
-            found = cell.each(values, cell.label, told)
+            found = cell.each(values, cell.label, message)
             return [self._mapped(label, index, frame) for index, label in enumerate(found)], names
         if (count := cell.hot(values)) is not None:
             return self._of_hot(values, count, names), names
-        told = _told(frame, self.label_column, "must have labels")
-        several = cell.each(values, lambda value: cell.names(value, self.label_separator), told)
+        message = _message(frame, self.label_column, "must have labels")
+        several = cell.each(values, lambda value: cell.names(value, self.label_separator), message)
         return [
             None if row is None else [name for one in row if (name := self._mapped(one, index, frame))]
             for index, row in enumerate(several)
@@ -105,8 +105,8 @@ class Reading:
         """With a column a label: the labels whose column has a 1; None where all are empty."""
         columns = []
         for name in self.label_column:
-            told = _told(frame, name, "must have 0 or 1, as datamodule.label_column names several columns")
-            columns.append(cell.each(frame.column(name, "label_column"), cell.yes, told))
+            message = _message(frame, name, "must have 0 or 1, as datamodule.label_column names several columns")
+            columns.append(cell.each(frame.column(name, "label_column"), cell.yes, message))
         names = [self._named(str(name)) for name in self.label_column]
         rows: list[list[str] | None] = []
         for index, row in enumerate(zip(*columns, strict=True)):
@@ -219,7 +219,7 @@ def _several(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str)
 
 
-def _told(frame: Frame, column: Any, rule: str) -> Any:
+def _message(frame: Frame, column: Any, rule: str) -> Any:
     return lambda index, found: (
         f"{frame.where}: {frame.row_name(index)} has {found} in the column '{column}', which {rule}"
     )

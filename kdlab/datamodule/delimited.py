@@ -125,7 +125,7 @@ def rows(
             start = reader.line_num + 1
             held.clear()
     except csv.Error as error:
-        raise ValueError(_told(str(error), start, reader.line_num)) from error
+        raise ValueError(_explained(str(error), start, reader.line_num)) from error
 
 
 def _parse(lines: Iterable[str], separator: str, quoted: bool, keep: bool) -> Parsed:
@@ -174,7 +174,7 @@ def header(row: Sequence[str]) -> list[str]:
     return names
 
 
-def _told(error: str, start: int, line: int) -> str:
+def _explained(error: str, start: int, line: int) -> str:
     where = f"line {line}" if line <= start else f"line {line}, in a field whose quote may open in line {start},"
     if "unexpected end" in error:
         return f'line {start} has a quote (") that nothing closes: remove it, or double it ("")'

@@ -70,9 +70,9 @@ def decode(content: bytes, encoding: str | None, where: str, prefix: str = "data
 
 def refuse_other_kinds(start: bytes, where: str) -> None:
     """Errors: UserError where the first bytes of a file are those of another kind of file than a text."""
-    for mark, told in MAGIC.items():
+    for mark, encoding_name in MAGIC.items():
         if start.startswith(mark):
-            raise UserError(f"{where} is not what its name says: by its first bytes it is {told}")
+            raise UserError(f"{where} is not what its name says: by its first bytes it is {encoding_name}")
 
 
 def undecodable(byte: int, line: int, start: bytes, encoding: str | None, where: str, prefix: str) -> UserError:

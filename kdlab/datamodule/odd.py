@@ -37,20 +37,20 @@ def odd(corpus: Corpus, codes: np.ndarray, names: Sequence[str], splits: Mapping
 def _labels(corpus: Corpus, names: Sequence[str]) -> list[str]:
     if corpus.names is not None:
         return []
-    told = []
+    found = []
     if names and any(map(_fraction, names)) and all(map(_number, names)):
-        told.append(f"the labels are numbers with a fraction, such as {names[0]}: each is a class of its own here")
+        found.append(f"the labels are numbers with a fraction, such as {names[0]}: each is a class of its own here")
     elif len(names) > MANY:
-        told.append(
+        found.append(
             f"the label column has {len(names):,} different values, such as '{names[0][:40]}': is it the right one?"
         )
     if not corpus.multi_label and (joined := _joined(names)):
         rows = sum(label in joined for label in corpus.labels)
-        told.append(
+        found.append(
             f"{counted(rows, 'row has', 'rows have')} a label such as '{min(joined)[:60]}', which ';' splits into "
             "known labels: if a row may have several, set datamodule.multi_label=true"
         )
-    return told
+    return found
 
 
 def _joined(names: Sequence[str]) -> set[str]:
@@ -87,13 +87,13 @@ def _absent(codes: np.ndarray, names: Sequence[str], splits: Mapping[str, np.nda
     if not names or splits["train"] is splits["test"]:
         return []
     train = seen(splits["train"])
-    told = []
+    found = []
     for split in ("test", "val"):
         only = [name for name, here, there in zip(names, seen(splits[split]), train, strict=True) if here and not there]
         if only and train.any():
             shown = ", ".join(f"'{name[:40]}'" for name in only[:5]) + (" …" if len(only) > 5 else "")
-            told.append(f"no training row has the label {shown}, but {split} rows have: it cannot be learned")
-    return told
+            found.append(f"no training row has the label {shown}, but {split} rows have: it cannot be learned")
+    return found
 
 
 def _short(texts: Sequence[str]) -> list[str]:

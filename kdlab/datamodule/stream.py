@@ -63,11 +63,11 @@ class Stream(ABC):
             UserError: a row has something else, or half a character; the message names the row.
         """
 
-        def told(index: int, found: str) -> str:
+        def message(index: int, found: str) -> str:
             place = f"{self.where}: {self.unit} {chunk.lines[index]}"
             return f"{place} has {found} in the column '{self.names[number]}', which must have a text"
 
-        return [text or "" for text in cell.each(chunk.column(number), _text, told)]
+        return [text or "" for text in cell.each(chunk.column(number), _text, message)]
 
     def check(self, numbers: Sequence[int]) -> None:
         """Read columns of texts to the end. Errors: as :meth:`texts`."""

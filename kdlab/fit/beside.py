@@ -101,20 +101,20 @@ def is_taught(one: Record) -> bool:
 
 def teacher_test(folder: Path) -> dict[str, float]:
     """The test metrics of the run that a student was made of, as ``teacher/test/...``, if it had the same test rows."""
-    told = teachers_of(folder).get("teacher")
-    if told is None:
+    recorded = teachers_of(folder).get("teacher")
+    if recorded is None:
         return {}
-    mine, other = record(folder), record(Path(told))
-    if not mine.test.get("set") or mine.test.get("set") != other.test.get("set"):
+    this, other = record(folder), record(Path(recorded))
+    if not this.test.get("set") or this.test.get("set") != other.test.get("set"):
         return {}
     return {f"teacher/{name}": value for name, value in other.metrics.items() if name.startswith("test/")}
 
 
 def _same_student(folder: Path, loss: str) -> Iterator[Path]:
     """The finished runs of the same words but for the loss whose student, data and training are those of this one."""
-    mine = read_config(folder)
-    words = folder.name.partition(f"-{mine.get('choice', {}).get('loss')}-")[0]
-    places = folder.parent.glob(f"{escape(words)}-{loss}-*s{mine.get('seed')}-*/done.json")
+    this = read_config(folder)
+    words = folder.name.partition(f"-{this.get('choice', {}).get('loss')}-")[0]
+    places = folder.parent.glob(f"{escape(words)}-{loss}-*s{this.get('seed')}-*/done.json")
     for done in sorted(places, key=lambda path: path.stat().st_mtime, reverse=True)[:MOST]:
         try:
             if done.parent != folder and read_done(done.parent) and _student(done.parent) == _student(folder):
@@ -128,8 +128,8 @@ def shorter(folder: Path) -> Path | None:
     alike = [path for path in folder.parent.glob(f"{folder.name[:-8]}*/done.json") if path.parent != folder]
     for path in alike if len(alike) <= MANY else ():
         with suppress(UserError):
-            (rest, mine), (same, theirs) = _length(folder), _length(path.parent)
-            if rest == same and read_done(path.parent) and any(b < a for a, b in zip(mine, theirs, strict=True)):
+            (rest, this), (same, that) = _length(folder), _length(path.parent)
+            if rest == same and read_done(path.parent) and any(b < a for a, b in zip(this, that, strict=True)):
                 return path.parent
     return None
 

@@ -146,7 +146,7 @@ class Voice:
         line = f"{'  ' * (self.parent is not None)}{label:<9} {text}"
         log.info("%s", line)
         if not self.quiet:
-            terminal.tell(line)
+            terminal.announce(line)
         elif label in SHARED and line not in _noted:
             _noted.add(line)
             terminal.note(line)

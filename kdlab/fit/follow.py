@@ -28,15 +28,15 @@ def follow_all(shared: Path) -> None:
     place = 0
     while True:
         list(shared.parent.iterdir())  # a network file system looks again
-        said = json.loads(shared.read_text()) if shared.exists() else []
-        if place == len(said):
+        announced = json.loads(shared.read_text()) if shared.exists() else []
+        if place == len(announced):
             time.sleep(0.2)
             continue
-        told = said[place]
-        if not told:
+        entry = announced[place]
+        if not entry:
             return
-        os.environ |= {name: told[name] for name in ("MASTER_ADDR", "MASTER_PORT")}
-        follow(Path(told["folder"]))
+        os.environ |= {name: entry[name] for name in ("MASTER_ADDR", "MASTER_PORT")}
+        follow(Path(entry["folder"]))
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
         place += 1
@@ -44,7 +44,7 @@ def follow_all(shared: Path) -> None:
 
 def follow(folder: Path) -> None:
     """Train as one process of the run in ``folder``, whose teachers are there; and help to ask them."""
-    told, sys.stdout = sys.stdout, sys.stderr
+    answers, sys.stdout = sys.stdout, sys.stderr
     cfg = read_config(folder)
     for place, found in teachers_of(folder).items():
         replace(cfg, place, {"run": found, "generations": 0})
@@ -55,7 +55,7 @@ def follow(folder: Path) -> None:
     data = select.data(cfg)
     plan = planner(cfg.command)(job, data)
     with opened(info(job, run, plan.teachers), {}) as journal, Companions(cfg.trainer, folder) as others:
-        print(READY, end="", file=told, flush=True)
+        print(READY, end="", file=answers, flush=True)
         fit(job, run, plan.learner, data, journal, others)
 
 

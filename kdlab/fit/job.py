@@ -89,7 +89,7 @@ def _train(job: Job, run: Run, voice: Voice) -> dict[str, float]:
     with Companions(cfg.trainer, run.folder) as others:
 
         def taught(found: Mapping[str, Trained]) -> None:
-            _tell_teachers(run, found)
+            _write_teachers(run, found)
             voice.teachers(found)
             others.start()
 
@@ -100,7 +100,7 @@ def _train(job: Job, run: Run, voice: Voice) -> dict[str, float]:
         voice.learner(learner, plan.start)
         loggers = {name: partial(build.make, node) for name, node in (cfg.logger or {}).items()}
         with opened(info(job, run, plan.teachers, plan.start), loggers) as journal:
-            _tell_trainable(learner, journal)
+            _log_trainable(learner, journal)
             start += slot.wait()
             measured, metric, keeper = fit(job, run, learner, data, journal, others, voice)
             directions, named = _directions(learner), learner.evaluators["test"].named
@@ -108,10 +108,10 @@ def _train(job: Job, run: Run, voice: Voice) -> dict[str, float]:
             if learner.task.uses_labels:
                 write_json(run.folder / "model" / "labels.json", list(data.labels))
             known = measured | plan.metrics | _cost(run, learner, data) | _majority(learner, data)
-            known |= _tell_test(run, learner, data)
+            known |= _write_test(run, learner, data)
             journal.summary(known)
-            if told := one_class(learner.test_confusion, data.labels):
-                print(f"warning: {told}", file=sys.stderr, flush=True)
+            if warning := one_class(learner.test_confusion, data.labels):
+                print(f"warning: {warning}", file=sys.stderr, flush=True)
             weights = run.folder / "model" / "model.safetensors"
             journal.produce(Source(run.id, weights, sha256(weights)))
     if keeper is not None:
@@ -157,16 +157,16 @@ def _devices(node: Node) -> int:
     return devices * node.get("num_nodes", 1) if isinstance(devices, int) and devices > 0 else 1
 
 
-def _tell_teachers(run: Run, found: Mapping[str, Trained]) -> None:
+def _write_teachers(run: Run, found: Mapping[str, Trained]) -> None:
     """Write down who teaches the run."""
-    told: dict[str, Any] = {"places": {place: str(one.folder) for place, one in found.items()}}
-    told["weights"] = {place: one.fingerprint for place, one in found.items()}
+    teachers: dict[str, Any] = {"places": {place: str(one.folder) for place, one in found.items()}}
+    teachers["weights"] = {place: one.fingerprint for place, one in found.items()}
     if (single := found.get("teacher")) is not None:
-        told |= {"id": single.id, "folder": str(single.folder)}
-    write_json(run.folder / "teacher.json", told)
+        teachers |= {"id": single.id, "folder": str(single.folder)}
+    write_json(run.folder / "teacher.json", teachers)
 
 
-def _tell_trainable(learner: TrainingRule, journal: Journal) -> None:
+def _log_trainable(learner: TrainingRule, journal: Journal) -> None:
     """Which blocks learn, and how fast: to the run's log and to the loggers."""
     rows = learner.table()
     columns = list(rows[0])
@@ -196,17 +196,17 @@ def _majority(learner: TrainingRule, data: Data) -> dict[str, float]:
     return {f"{name}/majority": value for name, value in found.items() if value is not None}
 
 
-def _tell_test(run: Run, learner: TrainingRule, data: Data) -> dict[str, float]:
+def _write_test(run: Run, learner: TrainingRule, data: Data) -> dict[str, float]:
     """Write down which test rows there were and what was predicted of them, by class, for those who compare runs."""
-    told: dict[str, Any] = {"set": data.test_set}
+    results: dict[str, Any] = {"set": data.test_set}
     found = {"test/rows": float(len(data.splits["test"]))}
     counts = learner.test_confusion
     if counts is not None and counts.sum():
         if learner.task.unit == "row":
             found = {"test/rows": float(row_count(counts))}
         if counts.ndim > 1:
-            told |= {"labels": list(data.labels), "confusion": counts.tolist()}
-    write_json(run.folder / "test.json", told)
+            results |= {"labels": list(data.labels), "confusion": counts.tolist()}
+    write_json(run.folder / "test.json", results)
     return found
 
 

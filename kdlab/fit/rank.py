@@ -61,7 +61,7 @@ class Companions:
             return
         self.before = dict(os.environ)
         if DEVICES in os.environ:
-            _told(nodes, devices, self.folder)
+            _share_checked(nodes, devices, self.folder)
             return
         if nodes > 1:
             raise UserError(f"trainer.num_nodes={nodes}, but this is one machine; use cluster=slurm")
@@ -117,7 +117,7 @@ class Companions:
         os.environ |= self.before
 
 
-def _told(nodes: int, devices: int, folder: Path) -> None:
+def _share_checked(nodes: int, devices: int, folder: Path) -> None:
     """Tell the processes that the cluster started to train the run in ``folder``."""
     if f"{nodes}x{devices}" != os.environ[DEVICES]:
         raise UserError(
@@ -125,17 +125,17 @@ def _told(nodes: int, devices: int, folder: Path) -> None:
             f"{os.environ[DEVICES]}; a teacher is trained on one device or on as many as its students"
         )
     os.environ |= {"MASTER_PORT": str(_port()), "NODE_RANK": "0", "LOCAL_RANK": "0"}
-    tell(folder)
+    share_run(folder)
 
 
-def tell(folder: Path | None) -> None:
+def share_run(folder: Path | None) -> None:
     """Share with the cluster's other processes which run comes next; None: there is none any more."""
     if SHARED not in os.environ:
         return
     path = Path(os.environ[SHARED])
-    said = json.loads(path.read_text()) if path.exists() else []
+    announced = json.loads(path.read_text()) if path.exists() else []
     place = {name: os.environ[name] for name in ("MASTER_ADDR", "MASTER_PORT") if name in os.environ}
-    write_json(path, [*said, {"folder": str(folder.absolute())} | place if folder else {}])
+    write_json(path, [*announced, {"folder": str(folder.absolute())} | place if folder else {}])
 
 
 def _failed(folder: Path, rank: int) -> UserError:

@@ -38,7 +38,7 @@ from kdlab.launcher.point import Point, composed
 from kdlab.launcher.resources import cores, visible
 from kdlab.launcher.status import EVERY, Status
 from kdlab.launcher.sweep import Failed, forked
-from kdlab.terminal import tell
+from kdlab.terminal import announce
 
 PR_SET_PDEATHSIG = 1  # of prctl(2)
 EARLY = 2  # jobs that are prepared before their turn: those of one length that began together end together
@@ -92,8 +92,8 @@ def launch(
                 _let_go(running, side_by_side, status)
                 upcoming = _next(context, config, waiting)  # while the others work
             for ready in wait(list(running), timeout=EVERY if status.line.draws else None):
-                if (heard := running[ready].hear()) is not None:
-                    status.hear(running[ready].number, *heard)
+                if (message := running[ready].receive()) is not None:
+                    status.receive(running[ready].number, *message)
                     continue
                 ended = running.pop(ready)
                 _let_go(running, side_by_side, status)
@@ -121,30 +121,30 @@ class _Fork:
     def __init__(self, number: int, words: list[str], threads: int, job: tuple) -> None:
         self.number, self.words = number, words
         fork = multiprocessing.get_context("fork")
-        self.result, theirs = fork.Pipe(duplex=False)
+        self.result, child_end = fork.Pipe(duplex=False)
         place, self.sign = fork.Pipe(duplex=False)
         self.process = fork.Process(
-            target=_child, args=(theirs, place, threads, job, os.getpid()), name=f"job-{number}"
+            target=_child, args=(child_end, place, threads, job, os.getpid()), name=f"job-{number}"
         )
         self.process.start()
-        theirs.close()
+        child_end.close()
         place.close()
-        self.told = False
-        self.said: JobReturn | None = None
+        self.answered = False
+        self.returned: JobReturn | None = None
 
-    def hear(self) -> tuple[str, str] | None:
+    def receive(self) -> tuple[str, str] | None:
         """A kind and a text where it said something on its way; None where it has ended."""
         with suppress(EOFError):
-            said = self.result.recv()
-            if isinstance(said, tuple):
-                return said
-            self.said = said
+            message = self.result.recv()
+            if isinstance(message, tuple):
+                return message
+            self.returned = message
         return None
 
     def go(self, train: bool = True) -> None:
         """Tell it that its turn has come, or that it never will; it is told once."""
-        if not self.told:
-            self.told = True
+        if not self.answered:
+            self.answered = True
             with suppress(OSError):  # it has ended
                 self.sign.send(train)
 
@@ -153,7 +153,7 @@ class _Fork:
         self.process.join()
         self.result.close()
         self.sign.close()
-        return self.said
+        return self.returned
 
 
 def _one_by_one(
@@ -166,10 +166,10 @@ def _one_by_one(
         status.begin(number, words)
         status.turn(number)
         if len(todo) > 1:
-            tell(f"job {number - todo[0][0] + 1} of {len(todo)}: {status.running[number].words}")
+            announce(f"job {number - todo[0][0] + 1} of {len(todo)}: {status.running[number].words}")
         job = _job(context, config, words, number)
         results.append(_do(context, function, config, job))
-        status.hear(number, "run", str(terminal.carried_out))
+        status.receive(number, "run", str(terminal.carried_out))
         status.end(number, results[-1])
         status.close()
     return results

@@ -23,7 +23,7 @@ from kdlab.error import JobError, UserError
 from kdlab.launcher.point import Point, composed
 from kdlab.launcher.resources import cores, visible
 
-TOLD = ("KDLAB_", "HF_HUB_", "TOKENIZERS_", "WANDB_MODE", "PYTHONPATH")  # of the environment; no keys: Ray shows it
+PASSED_ON = ("KDLAB_", "HF_HUB_", "TOKENIZERS_", "WANDB_MODE", "PYTHONPATH")  # of the environment; no keys: Ray shows it
 STORE_BYTES = 100 * 2**20  # of Ray's own memory for objects: what passes through it is small
 
 
@@ -77,14 +77,14 @@ def _do_all(context: HydraContext, function: TaskFunction, config: DictConfig, p
 def _begin(ray: Any, points: list[Point]) -> None:
     """Join the cluster, or start one on this machine."""
     settings = points[0].settings
-    known = {name: value for name, value in os.environ.items() if name.startswith(TOLD)}
+    known = {name: value for name, value in os.environ.items() if name.startswith(PASSED_ON)}
     how: dict[str, Any] = {"runtime_env": {"env_vars": known}, "log_to_driver": False, "logging_level": "ERROR"}
     if settings["address"] is not None:
         try:
             ray.init(address=settings["address"], **how)
         except (ConnectionError, ValueError, RuntimeError) as problem:
-            said = " ".join(str(problem).split())
-            raise UserError(f"cluster=ray: no Ray answers at {settings['address']} ({said})") from problem
+            problem_text = " ".join(str(problem).split())
+            raise UserError(f"cluster=ray: no Ray answers at {settings['address']} ({problem_text})") from problem
         return
     here = {"num_cpus": cores(1), "num_gpus": len(visible())}
     for point in points:
@@ -138,16 +138,16 @@ def _job(given: tuple, words: list[str], number: int) -> str:
 def _why(ray: Any, task: Any, point: Point) -> str:
     """Why a task left no result, or nothing; a run that could not say so itself is told so."""
     try:
-        said = ray.get(task)
+        problem_text = ray.get(task)
     except ray.exceptions.RayError as problem:
         first = str(problem).strip().splitlines()[0] if str(problem).strip() else ""
-        said = f"its worker died ({type(problem).__name__}: {first})"
+        problem_text = f"its worker died ({type(problem).__name__}: {first})"
         if not point.finished:
-            Run(point.folder).fail(JobError(said))
-    if not said or point.finished:
+            Run(point.folder).fail(JobError(problem_text))
+    if not problem_text or point.finished:
         return ""
     try:
-        told = json.loads((point.folder / "failed.json").read_text())
-        return f"{told['type']}: {told['error']}"
+        failed = json.loads((point.folder / "failed.json").read_text())
+        return f"{failed['type']}: {failed['error']}"
     except (OSError, ValueError, KeyError, TypeError):
-        return str(said)
+        return str(problem_text)

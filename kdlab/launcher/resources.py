@@ -38,21 +38,21 @@ def take_gpus(devices: int) -> None:
         return
     folder = Path(tempfile.gettempdir()) / f"kdlab-gpus-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
-    mine: list[str] = []
+    taken: list[str] = []
     for turn in count():
         for gpu in present:
-            if len(mine) < min(devices, len(present)) and gpu not in mine and _take(folder / f"{gpu}.{turn}.lock"):
-                mine.append(gpu)
-        if len(mine) == min(devices, len(present)):
+            if len(taken) < min(devices, len(present)) and gpu not in taken and _take(folder / f"{gpu}.{turn}.lock"):
+                taken.append(gpu)
+        if len(taken) == min(devices, len(present)):
             break
-    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(taken)
 
 
 def visible() -> list[str]:
     """The GPUs that this process may use, without waking CUDA."""
-    told = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if told is not None:
-        return [gpu.strip() for gpu in told.split(",") if gpu.strip() not in ("", "-1")]
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if allowed is not None:
+        return [gpu.strip() for gpu in allowed.split(",") if gpu.strip() not in ("", "-1")]
     known = Path("/proc/driver/nvidia/gpus")
     return [str(number) for number in range(len(list(known.iterdir())))] if known.is_dir() else []
 

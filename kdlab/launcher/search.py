@@ -73,7 +73,7 @@ def sweep(
             folders.append(composed(context, config, job, trial.number).folder)
             _enroll(folders[-1], settings, study, trial)
         results = launcher.launch(batch, initial_job_idx=trials[0].number)
-        failed += [_tell(study, *each, settings) for each in zip(trials, folders, results, strict=True)]
+        failed += [_record_trial(study, *each, settings) for each in zip(trials, folders, results, strict=True)]
     print(best(study, list(settings["objectives"])), flush=True)
     if reasons := [reason for reason in failed if reason]:
         raise JobError(f"{len(reasons)} of {len(study.trials)} trials failed, the first because of {reasons[0]}")
@@ -177,13 +177,13 @@ def _check(settings: Mapping[str, Any]) -> None:
         if settings[name] not in known:
             raise UserError(f"hydra.sweeper.{name}={settings[name]} is unknown: choose one of {', '.join(known)}")
     words = settings["objectives"]
-    told = [str(word).split() for word in words] if isinstance(words, list) else []
-    if words is not None and (not told or any(_odd(one) for one in told)):
+    objectives = [str(word).split() for word in words] if isinstance(words, list) else []
+    if words is not None and (not objectives or any(_odd(one) for one in objectives)):
         raise UserError(
             f"hydra.sweeper.objectives={words} must be such as [best/val/loss], or two or more: [test/loss, "
             "perf/latency_ms]; [maximize NAME] or [minimize NAME] where a metric does not declare its direction"
         )
-    if settings["pruner"] != "none" and len(told) > 1:
+    if settings["pruner"] != "none" and len(objectives) > 1:
         raise UserError("hydra.sweeper.pruner needs one objective, since no order says which of two trials is worse")
     if settings["n_jobs"] < 1 or settings["n_trials"] < 1:
         raise UserError("hydra.sweeper.n_jobs and n_trials must be 1 or more")
@@ -240,7 +240,7 @@ def _enroll(folder: Path, settings: dict[str, Any], study: optuna.Study, trial: 
     write_json(folder / TRIAL, where | {"pruner": settings["pruner"], "monitor": monitor})
 
 
-def _tell(study: optuna.Study, trial: Any, folder: Path, result: JobReturn, settings: dict[str, Any]) -> str:
+def _record_trial(study: optuna.Study, trial: Any, folder: Path, result: JobReturn, settings: dict[str, Any]) -> str:
     """Tell the study how a trial ended.
 
     Returns:

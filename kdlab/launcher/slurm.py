@@ -206,8 +206,8 @@ def _why(point: Point, job: str) -> str:
     """Why a run has no result, and where its job's log is; a run that could not say so itself is told so."""
     log = str(point.settings["submitit_folder"]).replace("%j", job)
     try:
-        said = json.loads((point.folder / "failed.json").read_text())
-        return f"{said['type']}: {said['error']} (log: {log})"
+        failed = json.loads((point.folder / "failed.json").read_text())
+        return f"{failed['type']}: {failed['error']} (log: {log})"
     except (OSError, ValueError, KeyError, TypeError):
         pass
     reason = f"job {job} ended without a result: {queue.ending(job) or 'SLURM keeps no record of it'} (log: {log})"

@@ -14,7 +14,7 @@ from kdlab import terminal
 from kdlab.artifact.run import read_done
 from kdlab.config.direction import higher_is_better
 from kdlab.direction import gathered
-from kdlab.terminal import clock, tell
+from kdlab.terminal import announce, clock
 from kdlab.text import one_line
 
 EVERY = 1.0  # seconds between two drawings while nothing happens
@@ -53,7 +53,7 @@ class Status:
     failed: int = 0
     took: list[float] = field(default_factory=list)
     best: tuple[float, str] | None = None
-    heard: set[str] = field(default_factory=set)
+    notes: set[str] = field(default_factory=set)
     line: terminal.Line = field(default_factory=terminal.Line)
 
     def begin(self, number: int, words: Sequence[str]) -> None:
@@ -66,13 +66,13 @@ class Status:
         if number in self.running and self.running[number].since is None:
             self.running[number].since = time.perf_counter()
 
-    def hear(self, number: int, kind: str, text: str) -> None:
+    def receive(self, number: int, kind: str, text: str) -> None:
         """A job said something: which run it carries out, or a note; what several say is printed once."""
         if kind == "run" and number in self.running:
             self.running[number].folder = Path(text)
-        elif kind == "note" and text not in self.heard:
-            self.heard.add(text)
-            tell(text)
+        elif kind == "note" and text not in self.notes:
+            self.notes.add(text)
+            announce(text)
         self.draw()
 
     def end(self, number: int, result: JobReturn) -> None:
@@ -83,14 +83,14 @@ class Status:
             self.took.append(time.perf_counter() - job.since)
         if result.status is not JobStatus.COMPLETED:
             self.failed += 1
-            tell(f"job {number} ({job.words}) failed: {one_line(result._return_value)}")
+            announce(f"job {number} ({job.words}) failed: {one_line(result._return_value)}")
         elif (done := read_done(folder) if (folder := job.folder) is not None else None) and done["value"] is not None:
             metric, value = str(done["metric"]), float(done["value"])
             sign = -1 if higher_is_better(metric, gathered([done])) is False else 1
             if self.best is None or sign * value > sign * self.best[0]:
                 self.best = value, f"best {one_line(metric, 40)} {value:.3f}" + (f": {job.words}" if job.words else "")
         if not self.line.draws:
-            tell(self.text())
+            announce(self.text())
         self.draw()
 
     def draw(self) -> None:

@@ -131,10 +131,10 @@ def members(folder: Path, name: str) -> list[Record]:
     found = []
     for path in folder.glob("*/sweep.json"):
         try:
-            told = read_json(path, "", dict)
+            recorded = read_json(path, "", dict)
         except UserError:
             continue
-        if name in sweeps_of(told):
+        if name in sweeps_of(recorded):
             found.append(record(path.parent))
     return sorted(found, key=lambda one: (one.job is None, one.job))
 

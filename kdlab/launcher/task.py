@@ -17,7 +17,7 @@ from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmitit
 from kdlab import queue
 from kdlab.callback.preemption import Preempted, notice
 from kdlab.fit.follow import follow_all
-from kdlab.fit.rank import SHARED, tell
+from kdlab.fit.rank import SHARED, share_run
 from kdlab.launcher.start import ASKING
 
 
@@ -46,7 +46,7 @@ class Task:
                 return
             job = os.environ.get("SLURM_JOB_ID", "")
             done = self.work(overrides, "hydra.sweep.dir", number, job, state)
-            tell(None)
+            share_run(None)
             done.return_value  # noqa: B018  raises what the run raised, so that SLURM calls the job failed
         except Preempted:
             if int(os.environ.get("SLURM_PROCID", "0")) > 0:

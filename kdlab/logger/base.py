@@ -88,25 +88,25 @@ class Journal:
         self.recorders = [logger for logger in loggers if isinstance(logger, Recorder)]
 
     def summary(self, values: Mapping[str, float | str]) -> None:
-        self._tell("summary", values)
+        self._forward("summary", values)
 
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        self._tell("table", name, columns, rows)
+        self._forward("table", name, columns, rows)
 
     def curve(self, name: str, x: Mapping[str, Sequence[float]], y: Mapping[str, Sequence[float]]) -> None:
-        self._tell("curve", name, x, y)
+        self._forward("curve", name, x, y)
 
     def produce(self, source: Source) -> None:
-        self._tell("produce", source)
+        self._forward("produce", source)
 
     def close(self, exit_code: int) -> None:
         """End the record of this job; what fails is told and never hides the job's own error."""
-        self._tell("close", exit_code)
+        self._forward("close", exit_code)
         for logger in self.loggers:
             if logger not in self.recorders:
                 logger.finalize("success" if exit_code == 0 else "failed")
 
-    def _tell(self, call: str, *values: Any) -> None:
+    def _forward(self, call: str, *values: Any) -> None:
         """A recorder that fails must not undo hours of training: the run directory has the results."""
         for recorder in self.recorders:
             try:

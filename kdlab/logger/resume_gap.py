@@ -63,6 +63,6 @@ def lost(known: Known, history: Path) -> list[dict[str, float]]:
         for row in csv.DictReader(file):
             step = int(row.pop("step"))
             values = {name: float(value) for name, value in row.items() if value}
-            if told := {name: value for name, value in values.items() if name not in known.get(step, {})}:
-                rows.append(told | {STEP: step} | ({"epoch": int(values["epoch"])} if "epoch" in values else {}))
+            if new := {name: value for name, value in values.items() if name not in known.get(step, {})}:
+                rows.append(new | {STEP: step} | ({"epoch": int(values["epoch"])} if "epoch" in values else {}))
     return rows

@@ -124,7 +124,7 @@ class Server:
         try:
             request = Request(self.url + "/graphql", body.encode(), headers)
             with self._open(request, timeout=self.seconds) as answer:
-                said = json.loads(answer.read(LARGEST_ANSWER))
+                reply = json.loads(answer.read(LARGEST_ANSWER))
         except HTTPError as error:
             error.close()
             reason = "refuses the key: check WANDB_API_KEY" if error.code in (401, 403) else f"answers {error.code}"
@@ -138,9 +138,9 @@ class Server:
             raise NoServerError(f"W&B's server {self.url} cannot be reached ({reason})") from None
         except Exception as error:  # no HTTP, no JSON, an address that is none
             raise NoServerError(f"{self.url} does not speak as a W&B server ({type(error).__name__})") from None
-        if not isinstance(said, dict) or said.get("errors") or not isinstance(said.get("data"), dict):
-            raise NoServerError(f"W&B's server {self.url} did not take a question: {str(said)[:200]}")
-        return said["data"]
+        if not isinstance(reply, dict) or reply.get("errors") or not isinstance(reply.get("data"), dict):
+            raise NoServerError(f"W&B's server {self.url} did not take a question: {str(reply)[:200]}")
+        return reply["data"]
 
 
 class _Stay(HTTPRedirectHandler):

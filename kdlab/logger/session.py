@@ -116,10 +116,10 @@ def stop() -> None:
 
 def services() -> set[int]:
     """The process ids of W&B's service that this process started; none where there is no /proc."""
-    found, mine = set(), f"\0--pid\0{os.getpid()}\0".encode()
+    found, marker = set(), f"\0--pid\0{os.getpid()}\0".encode()
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
             words = path.read_bytes()
-            if b"wandb-core\0" in words and mine in words:
+            if b"wandb-core\0" in words and marker in words:
                 found.add(int(path.parent.name))
     return found

@@ -33,13 +33,13 @@ class Sync:
         root: ``<outputs>/wandb``, where copies of the logs are kept while they are sent.
         at_once: runs in one call of ``wandb sync``.
         entity: the team or user that the runs may go to besides the key's own; "" is none.
-        told: called with each run, and with what is left of it: "" where it is whole on the server.
+        report: called with each run, and with what is left of it: "" where it is whole on the server.
     """
 
     def __init__(
-        self, server: Server, root: Path, at_once: int, told: Callable[[SyncPlan, str], None], entity: str = ""
+        self, server: Server, root: Path, at_once: int, report: Callable[[SyncPlan, str], None], entity: str = ""
     ) -> None:
-        self.server, self.root, self.at_once, self.told, self.entity = server, root, at_once, told, entity
+        self.server, self.root, self.at_once, self.report, self.entity = server, root, at_once, report, entity
         self.own, self.teams = "", frozenset[str]()
 
     def begin(self) -> None:
@@ -79,7 +79,7 @@ class Sync:
                 if not left:
                     for part in plan.parts:  # wandb's own mark, so that a later `wandb sync` leaves it alone
                         part.path.with_name(part.path.name + ".synced").touch()
-                self.told(plan, left)
+                self.report(plan, left)
 
     def _arrived(self, plan: SyncPlan) -> str:
         deadline, pause = time.monotonic() + ARRIVE_SECONDS, 0.05
@@ -100,10 +100,10 @@ class Sync:
                     folders.append(copy(part.path, folder, skip, rows, runtime).parent)
                     rows, runtime = rows + part.rows, runtime + part.runtime
             command = [sys.executable, "-m", "wandb", "sync", "--no-skip-synced", "--no-skip-online", "-n", "4"]
-            with (Path(room) / "said.txt").open("wb") as said:
+            with (Path(room) / "output.txt").open("wb") as output:
                 process = subprocess.Popen(
-                    [*command, *map(str, folders)], env=self._variables(room), stdin=subprocess.DEVNULL, stdout=said,
-                    stderr=said, start_new_session=True,
+                    [*command, *map(str, folders)], env=self._variables(room), stdin=subprocess.DEVNULL, stdout=output,
+                    stderr=output, start_new_session=True,
                 )  # fmt: skip
                 try:
                     return self._watch(process)
@@ -113,17 +113,17 @@ class Sync:
                     process.wait()
 
     def _watch(self, process: subprocess.Popen) -> str:
-        heard = asked = time.monotonic()
+        answered = asked = time.monotonic()
         while process.poll() is None:
             time.sleep(0.05)
             if time.monotonic() - asked < 2:
                 continue
             try:
                 self.server.entity()
-                heard = asked = time.monotonic()
+                answered = asked = time.monotonic()
             except NoServerError as error:
                 asked = time.monotonic()
-                if asked - heard > PATIENCE_SECONDS:
+                if asked - answered > PATIENCE_SECONDS:
                     return str(error)
         return ""
 

@@ -111,8 +111,8 @@ class WandB(Recorder):
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         # never W&B's own step: it would drop every row that comes with a smaller one, such as after a resume
-        if told := unknown(self.known, int(step or 0), metrics):
-            self._log(told | {STEP: int(step or 0)})
+        if new := unknown(self.known, int(step or 0), metrics):
+            self._log(new | {STEP: int(step or 0)})
 
     @rank_zero_only
     def summary(self, values: Mapping[str, float | str]) -> None:

@@ -78,9 +78,9 @@ def source(kind: type) -> str:
     for place in (kind, *(value for value in local if inspect.isfunction(value))):
         match = re.search(r"Source:\s+(.+?)(?:\n\s*\n|\Z)", inspect.getdoc(place) or "", re.DOTALL)
         if match:
-            said = " ".join(match[1].split())
-            short = re.match(r".*?(arXiv:\d{4}\.\d{4,5})", said)
-            return short[0] if short else said.split(";")[0].rstrip(".")
+            text = " ".join(match[1].split())
+            short = re.match(r".*?(arXiv:\d{4}\.\d{4,5})", text)
+            return short[0] if short else text.split(";")[0].rstrip(".")
     return ""
 
 

@@ -12,20 +12,20 @@ from kdlab.output import Output
 Step = Callable[..., tuple[Tensor, dict[str, Tensor]]]
 
 
-def parts(size: int | None, *said: Output) -> Iterator[tuple[Output, ...]]:
+def parts(size: int | None, *outputs: Output) -> Iterator[tuple[Output, ...]]:
     """What several models said of a batch, some positions at a time, with the logits of these.
 
     Args:
         size: how many positions; None: all, as they are.
     """
     if size is None:
-        yield said
+        yield outputs
         return
-    for places in said[0].positions.split(size):
-        yield tuple(one.select(places) for one in said)
+    for places in outputs[0].positions.split(size):
+        yield tuple(one.select(places) for one in outputs)
 
 
-def summed(step: Step, size: int | None, *said: Output) -> tuple[Tensor, dict[str, Tensor]]:
+def summed(step: Step, size: int | None, *outputs: Output) -> tuple[Tensor, dict[str, Tensor]]:
     """``step(*said)``, the sum over some positions at a time: the same total and gradients to rounding.
 
     What ``step`` gives has to be a sum over positions, divided by the count of the whole. Logits are made again on the
@@ -38,12 +38,12 @@ def summed(step: Step, size: int | None, *said: Output) -> tuple[Tensor, dict[st
     Source: Chen et al. 2016, arXiv:1604.06174 (sublinear memory by computing again).
     """
     if size is None:
-        return step(*said)
+        return step(*outputs)
 
     def some(places: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        return step(*[one.select(places) for one in said])
+        return step(*[one.select(places) for one in outputs])
 
-    first, *others = said[0].positions.split(size)
+    first, *others = outputs[0].positions.split(size)
     total, values = checkpoint(some, first, use_reentrant=False)
     for places in others:
         more, named = checkpoint(some, places, use_reentrant=False)

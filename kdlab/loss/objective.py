@@ -135,20 +135,20 @@ class Objective(nn.Module):
         """
         for name, term in self.terms.items():
             assert isinstance(term, Term)
-            said = f"loss.terms.{name} ({type(term).__name__})"
+            term_name = f"loss.terms.{name} ({type(term).__name__})"
             if not isinstance(outcome, term.outcome):
                 several = isinstance(outcome, Bernoulli)
                 kind, fitting = ("multi-label", "loss=kd_binary") if several else ("single-label", "loss=kd")
-                raise UserError(f"{said} does not fit a {kind} task: use one that does, such as {fitting}.")
+                raise UserError(f"{term_name} does not fit a {kind} task: use one that does, such as {fitting}.")
             if unit != "row" and not term.row_wise:
                 raise UserError(
-                    f"{said} relates the rows of a batch, but this task has a value a {unit}: use a term that looks at "
-                    "one at a time, such as loss=kd."
+                    f"{term_name} relates the rows of a batch, but this task has a value a {unit}: use a term that "
+                    "looks at one at a time, such as loss=kd."
                 )
             if chunk is not None and (any(term.taps.values()) or term.maps_layers or any(True for _ in term.buffers())):
                 raise UserError(
-                    f"{said} reads more than logits of one position at a time, but task.chunk={chunk} shows no more: "
-                    "set task.chunk=null, or leave the term out."
+                    f"{term_name} reads more than logits of one position at a time, but task.chunk={chunk} shows no "
+                    "more: set task.chunk=null, or leave the term out."
                 )
         if chunk is not None and not isinstance(self.balance, Plain):
             raise UserError(

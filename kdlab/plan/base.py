@@ -41,7 +41,7 @@ class Plan:
 
 
 Train = Callable[[Job], object]
-Tell = Callable[[Mapping[str, Trained]], None]
+OnTeachers = Callable[[Mapping[str, Trained]], None]
 Prepare = Callable[..., Plan]  # (job, data, train, tell)
 
 

@@ -26,7 +26,7 @@ from kdlab.model.tap import classifier, depth, heads
 from kdlab.module.finetune import Finetune
 from kdlab.module.self_taught import SelfTaughtRule
 from kdlab.module.teacher_rule import TeacherRule
-from kdlab.plan.base import Plan, Tell, Train, alone, penalised, refuse, shared
+from kdlab.plan.base import OnTeachers, Plan, Train, alone, penalised, refuse, shared
 from kdlab.plan.length import epochs
 from kdlab.plan.stage import begin
 from kdlab.precision import computing
@@ -35,15 +35,15 @@ from kdlab.task.base import Task
 from kdlab.teacher.base import Teacher
 
 
-def prepare(job: Job, data: Data, train: Train = refuse, tell: Tell = alone) -> Plan:
+def prepare(job: Job, data: Data, train: Train = refuse, on_teachers: OnTeachers = alone) -> Plan:
     """Build what the run trains.
 
     Args:
         data: the datamodule after ``setup``.
         train: trains a run that this one needs and that is missing.
-        tell: is called with the teachers once they are there.
+        on_teachers: is called with the teachers once they are there.
     """
-    return penalised(job, _prepare(job, data, train, tell))
+    return penalised(job, _prepare(job, data, train, on_teachers))
 
 
 def varied(job: Job, data: Data, base: Teaching) -> Plan:
@@ -80,7 +80,7 @@ class Teaching:
         return Teaching(dict(plan.teachers), teacher)
 
 
-def _prepare(job: Job, data: Data, train: Train, tell: Tell, base: Teaching | None = None) -> Plan:
+def _prepare(job: Job, data: Data, train: Train, on_teachers: OnTeachers, base: Teaching | None = None) -> Plan:
     cfg = job.cfg
     adopt(job, data, build.make(cfg.task), lambda place, node: resolve(job, place, node, train).labels)
     task = build.task(cfg, data)
@@ -102,7 +102,7 @@ def _prepare(job: Job, data: Data, train: Train, tell: Tell, base: Teaching | No
     early = layered or (loss.maps_layers and loss.needs_teacher)
     found = {} if base is None else base.found
     if early and base is None:
-        found = find_teachers(job, data, task, train, tell)
+        found = find_teachers(job, data, task, train, on_teachers)
     torch.manual_seed(first_seed(cfg))
     student = build.student(cfg, task, data, found["teacher"].model if "teacher" in found else None)
     student = build.transformed(cfg, transforms, student, data)
@@ -130,7 +130,7 @@ def _prepare(job: Job, data: Data, train: Train, tell: Tell, base: Teaching | No
         learner = SelfTaughtRule(model=student, loss=loss, seed=cfg.seed, **settings)
         return Plan(learner, {}, found, start, transforms)
     with torch.random.fork_rng(devices=[]):  # found or trained, the teacher leaves the adapters' first weights alone
-        found = found or find_teachers(job, data, task, train, tell)
+        found = found or find_teachers(job, data, task, train, on_teachers)
         with reading(loss, "teacher"), computing(*computes):
             given = {"task": task, "store": Path(cfg.outputs) / "store", "student": student}
             given["epochs"] = epochs(cfg.trainer, data)
@@ -143,9 +143,9 @@ def _prepare(job: Job, data: Data, train: Train, tell: Tell, base: Teaching | No
     loss.build_adapters(student_spec, teacher_spec, rows=len(data.lengths))
     # what does not fit together is told before training
     with torch.random.fork_rng(devices=[]), torch.no_grad(), computing(*computes):
-        said = teacher.read(task, rows)
-        said = said if task.chunk is None else said.select(said.positions)
-        loss.eval()(task.supervised(probe, rows), probe, said, 0.0)
+        output = teacher.read(task, rows)
+        output = output if task.chunk is None else output.select(output.positions)
+        loss.eval()(task.supervised(probe, rows), probe, output, 0.0)
     loss.train()
     learner = build.make(cfg.module, model=student, loss=loss, teacher=teacher, **settings)
     return Plan(learner, known_of(found) | {"perf/teacher_seconds": teacher.seconds}, found, start, transforms)
@@ -158,7 +158,7 @@ def _attention_and_head(found: Mapping[str, Trained]) -> tuple[int, Callable[[],
     return found["teacher"].heads, lambda: classifier(found["teacher"].model)
 
 
-def find_teachers(job: Job, data: Data, task: Task, train: Train, tell: Tell) -> dict[str, Trained]:
+def find_teachers(job: Job, data: Data, task: Task, train: Train, on_teachers: OnTeachers) -> dict[str, Trained]:
     """The models that the config names, trained where they are missing, and fit for this data."""
     verify(job, {key(job.cfg): list(data.labels)})
     overlap.check_teachers(job, data)
@@ -166,7 +166,7 @@ def find_teachers(job: Job, data: Data, task: Task, train: Train, tell: Tell) ->
     for trained in found.values():
         check(trained, data, task)
     if found:
-        tell(found)
+        on_teachers(found)
     return found
 
 

@@ -6,17 +6,17 @@ from kdlab.config import build
 from kdlab.config.job import Job
 from kdlab.datamodule.data import Data
 from kdlab.error import UserError
-from kdlab.plan.base import Plan, Tell, Train, alone, penalised, refuse, shared
+from kdlab.plan.base import OnTeachers, Plan, Train, alone, penalised, refuse, shared
 from kdlab.plan.stage import begin
 
 
-def prepare(job: Job, data: Data, train: Train = refuse, tell: Tell = alone) -> Plan:
+def prepare(job: Job, data: Data, train: Train = refuse, on_teachers: OnTeachers = alone) -> Plan:
     """Build what the run trains.
 
     Args:
         data: the datamodule after ``setup``.
         train: trains a run that this one needs and that is missing.
-        tell: is called with the teachers once they are there.
+        on_teachers: is called with the teachers once they are there.
     """
     if build.make(job.cfg.task).uses_labels and not any(data.label_counts):
         raise UserError(

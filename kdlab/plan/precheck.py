@@ -20,16 +20,16 @@ from kdlab.task.base import Task
 MADE = ("task", "datamodule", "freeze")  # cheap to make, and making them checks their values
 
 
-def problems(points: Sequence[Point], tell: Callable[[str], None] = lambda told: None) -> dict[str, list[Point]]:
+def problems(points: Sequence[Point], progress: Callable[[str], None] = lambda text: None) -> dict[str, list[Point]]:
     """What is wrong, with the points it is wrong in.
 
     Args:
-        tell: says how far it is.
+        progress: says how far it is.
     """
     checked = Precheck()
     found: dict[str, list[Point]] = {}
     for count, point in enumerate(points):
-        tell(f"checking the values of point {count + 1} of {len(points)}")
+        progress(f"checking the values of point {count + 1} of {len(points)}")
         problem = point.problem or (checked(point.job) if point.job else "")
         if problem:
             found.setdefault(problem, []).append(point)
@@ -152,8 +152,8 @@ class Precheck:
                 problem = self(recipe(job, place, node))
             except UserError as mistake:
                 problem = str(mistake)
-            said = problem.removeprefix(f"{place}.recipe: ")
-            self.known[asked] = f"{place}.recipe: {said}" if said else ""
+            rest = problem.removeprefix(f"{place}.recipe: ")
+            self.known[asked] = f"{place}.recipe: {rest}" if rest else ""
         if problem := self.known[asked]:
             raise UserError(problem)
 

@@ -327,8 +327,8 @@ def _baseline_for(row: Row, rows: Sequence[Row]) -> Row | None:
         return sum(value == ours.get(key) for key, value in other.setting if not _of_teacher(key))
 
     def same_student(other: Row) -> bool:
-        mine, its = row.runs[0].choice, other.runs[0].choice
-        return all(mine.get(name) == its.get(name) for name in ("task", "student"))
+        this, that = row.runs[0].choice, other.runs[0].choice
+        return all(this.get(name) == that.get(name) for name in ("task", "student"))
 
     fitting = [other for other in rows if other.baseline and other.mean and same_student(other)]
     return max(fitting, key=shared, default=None)  # rows are sorted, the best first, and max keeps the first

@@ -47,8 +47,8 @@ def pairs(comparison: Comparison) -> str:
         cells = [_number(row.mean.mean, f"<b>{figure(row.mean.mean, metric)}</b>")] if row.mean else []
         cells += [_value(row.problem)] * several + [_value(value) for _, value in row.setting]
         if within:
-            told = f"{row.within[0]:.3f} … {row.within[1]:.3f}" if row.within else ""
-            cells.append(f'<td class="num">{told}</td>')
+            words = f"{row.within[0]:.3f} … {row.within[1]:.3f}" if row.within else ""
+            cells.append(f'<td class="num">{words}</td>')
         cells += [_number(value, figure(value, by)) for by in chosen for value in [row.average(by)]]
         sd = row.mean.sd if row.mean else None
         cells += [_number(row.mean.n if row.mean else None), _number(sd, "–" if sd is None else f"{sd:.4f}")]
@@ -73,12 +73,12 @@ def _difference(row: Row, reach: float) -> list[str]:
     found = row.difference
     if found is None:
         return ['<td class="num"></td>', '<td class="num"></td>', "<td></td>"]
-    told = "needs 2 seeds" if found.n < 2 else "equal gains: none"
+    words = "needs 2 seeds" if found.n < 2 else "equal gains: none"
     if found.low is not None and found.high is not None:
-        told = f"{signed(found.low)} … {signed(found.high)}"
+        words = f"{signed(found.low)} … {signed(found.high)}"
     mean = f"<b>{signed(found.mean)}</b>" if row.certain else signed(found.mean)
     picture = f'<td title="against {escape(row.against)}">{interval(found, reach, row.certain)}</td>'
-    return [_number(found.mean, mean), f'<td class="num">{told}</td>', picture]
+    return [_number(found.mean, mean), f'<td class="num">{words}</td>', picture]
 
 
 def _majority(comparison: Comparison, head: Sequence[str], several: bool) -> list[str]:
@@ -94,30 +94,30 @@ def _majority(comparison: Comparison, head: Sequence[str], several: bool) -> lis
 def _note(comparison: Comparison) -> str:
     """What the table's numbers mean, and nothing of numbers that are not in it."""
     rows = [row for row in comparison.rows if row.mean]
-    told = []
+    words = []
     for by in dict.fromkeys(comparison.chosen_by.values()):
         if by != comparison.metric:
-            told.append(f"Settings are chosen by {escape(by)}, never by the test rows, which only report.")
+            words.append(f"Settings are chosen by {escape(by)}, never by the test rows, which only report.")
         else:
-            told.append("Chosen on the test set, so the score of the best is optimistic.")
+            words.append("Chosen on the test set, so the score of the best is optimistic.")
     if any(row.within for row in rows):
-        told.append("95% of test rows: what as many other rows might have given (Wilson), for the mean over seeds.")
+        words.append("95% of test rows: what as many other rows might have given (Wilson), for the mean over seeds.")
     if against := sorted({row.against for row in rows if row.against}):
         which = against[0] if len(against) == 1 else "the baseline of the same student and data"
-        told.append(f"Differences are to <b>{escape(which)}</b>, seed by seed, with Student's 95% interval.")
+        words.append(f"Differences are to <b>{escape(which)}</b>, seed by seed, with Student's 95% interval.")
         tested = [sum(row.adjusted is not None for row in rows if row.problem == name) for name in comparison.best]
         if any(tested):
-            told.append(
+            words.append(
                 f"A difference is bold only if it holds after Holm's correction for all {max(tested)} that are "
                 "compared: by chance alone, 1 page in 20 has any."
             )
     else:
-        told.append(NO_BASELINE)
+        words.append(NO_BASELINE)
     if any(row.kept for row in rows):
-        told.append("Kept: percent of the teacher's value.")
+        words.append("Kept: percent of the teacher's value.")
     if "perf/latency_ms" in {name for row in rows for run in row.runs for name in run.metrics}:
-        told.append("Latency: the least that any run of the same architecture and machine measured.")
-    return " ".join(told)
+        words.append("Latency: the least that any run of the same architecture and machine measured.")
+    return " ".join(words)
 
 
 def runs(records: Sequence[Record], metric: str) -> str:
@@ -169,8 +169,8 @@ def _run(
 
 
 def _value(value: object) -> str:
-    told = cell(value)
-    return f'<td class="value" data-v="{told}"' + (f' title="{told}"' if len(told) > 28 else "") + f">{told}</td>"
+    words = cell(value)
+    return f'<td class="value" data-v="{words}"' + (f' title="{words}"' if len(words) > 28 else "") + f">{words}</td>"
 
 
 def _table(head: Sequence[str], body: Sequence[str]) -> str:
@@ -178,6 +178,6 @@ def _table(head: Sequence[str], body: Sequence[str]) -> str:
     return f"<table><thead><tr>{cells}</tr></thead><tbody>{''.join(body)}</tbody></table>"
 
 
-def _number(value: float | None, told: str | None = None) -> str:
+def _number(value: float | None, words: str | None = None) -> str:
     plain = "" if value is None else repr(value)
-    return f'<td class="num" data-v="{plain}">{plain if told is None else told}</td>'
+    return f'<td class="num" data-v="{plain}">{plain if words is None else words}</td>'

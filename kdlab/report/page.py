@@ -107,8 +107,8 @@ def cards(comparison: Comparison) -> list[str]:
             note += "" if best.certain else "; may be chance"
             note += f"; keeps {best.kept:.1f}% of the teacher" if best.kept else ""
             tried = sum(not row.baseline and row.problem == problem for row in comparison.rows)
-            told = f"best of {tried} settings against no teacher, seed by seed"
-            found.append(_card(f"Gain{on}", signed(best.difference.mean), told, note, "gain"))
+            words = f"best of {tried} settings against no teacher, seed by seed"
+            found.append(_card(f"Gain{on}", signed(best.difference.mean), words, note, "gain"))
         found += smallest(comparison, problem, on)
     for problem, value in list(majority.items())[:4]:
         on = f" on {escape(problem)}" if several else ""
@@ -162,7 +162,7 @@ def trouble(records: Sequence[Record]) -> str:
     ]
     if not found:
         return ""
-    lines = [f'<li><span class="state {state}">{state}</span> {told}</li>' for state, told in found[:LISTED]]
+    lines = [f'<li><span class="state {state}">{state}</span> {words}</li>' for state, words in found[:LISTED]]
     if len(found) > LISTED:
         lines.append(f"<li>and {len(found) - LISTED} more; the table of all runs has each that left a directory</li>")
     few = " open" if len(found) <= 8 else ""
@@ -179,10 +179,10 @@ def shell(name: str, heading: str, note: str) -> str:
     )
 
 
-def _card(heading: str, number: str, told: str, note: str, kind: str) -> str:
+def _card(heading: str, number: str, words: str, note: str, kind: str) -> str:
     return (
         f'<div class="card {kind}"><h3>{heading}</h3><p class="number">{number}</p>'
-        f'<p>{escape(told)}</p><p class="muted">{escape(note)}</p></div>'
+        f'<p>{escape(words)}</p><p class="muted">{escape(note)}</p></div>'
     )
 
 

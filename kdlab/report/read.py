@@ -122,10 +122,10 @@ def record(folder: Path) -> Record:
     )
 
 
-def sweeps_of(told: dict[str, Any]) -> tuple[str, ...]:
+def sweeps_of(recorded: dict[str, Any]) -> tuple[str, ...]:
     """The names of the sweeps in a ``sweep.json``, the last first."""
-    several = told.get("sweeps")
-    names = [told.get("sweep"), *(several if isinstance(several, list) else [])]
+    several = recorded.get("sweeps")
+    names = [recorded.get("sweep"), *(several if isinstance(several, list) else [])]
     return tuple(dict.fromkeys(name for name in names if isinstance(name, str) and name))
 
 

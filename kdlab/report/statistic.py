@@ -44,18 +44,18 @@ def average(values: Sequence[float]) -> Mean:
     return Mean(mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)), len(values))
 
 
-def paired(ours: Mapping[Any, float], theirs: Mapping[Any, float], level: float = 0.95) -> Difference | None:
+def paired(values: Mapping[Any, float], baseline: Mapping[Any, float], level: float = 0.95) -> Difference | None:
     """`ours` minus `theirs` over the seeds both have; None where they share none.
 
     Example:
         >>> paired({0: 0.81, 1: 0.83}, {0: 0.80, 1: 0.82}).low is None  # two gains of 0.01 are no proof
         True
     """
-    shared = ours.keys() & theirs.keys()
+    shared = values.keys() & baseline.keys()
     if not shared:
         return None
-    found = average([ours[seed] - theirs[seed] for seed in shared])
-    largest = max(abs(one[seed]) for one in (ours, theirs) for seed in shared)
+    found = average([values[seed] - baseline[seed] for seed in shared])
+    largest = max(abs(one[seed]) for one in (values, baseline) for seed in shared)
     if found.sd is None or found.sd <= ROUNDING * largest:
         return Difference(found.mean, None, None, found.n)
     error = found.sd / math.sqrt(found.n)

@@ -160,7 +160,7 @@ def _spare(there: Columns, shown: Sequence[str]) -> str | None:
     """The column to leave out next: the seed, which is in the ids; keys that no command line names; then others."""
     asked = {word.split("=", 1)[0].lstrip("+~") for record in there.records for word in record.overrides}
 
-    def tells(key: str) -> tuple:
+    def distinguishes(key: str) -> tuple:
         return sum(there.value(record, key) is not None for record in there.records), -shown.index(key)
 
     keys = [key for key in shown if key in there.keys]
@@ -170,7 +170,7 @@ def _spare(there: Columns, shown: Sequence[str]) -> str | None:
     for names in (quiet, ["command", "seconds"], keys, ["data", there.validation]):
         left = [name for name in names if name in shown]
         if left:
-            return min(left, key=tells) if names in (quiet, keys) else left[0]
+            return min(left, key=distinguishes) if names in (quiet, keys) else left[0]
     return None
 
 

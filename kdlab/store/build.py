@@ -136,8 +136,8 @@ class StoreBuilder:
     def contribute(self, build: Build) -> None:
         """Do what no other process is doing, until all shards are there."""
         self.folder.mkdir(exist_ok=True)
-        with ExitStack() as mine:
-            self._write(build, self._free(mine))
+        with ExitStack() as locks:
+            self._write(build, self._free(locks))
         for shard in self.missing():  # others have begun them; where one of these dies, its lock is free
             with lock(self._path(shard, "lock"), f"shard {shard + 1} of {self.what}"):
                 self._write(build, iter({shard}.intersection(self.missing())))
@@ -189,10 +189,10 @@ class StoreBuilder:
         self.folder.rename(folder)
         return True
 
-    def _free(self, mine: ExitStack) -> Iterator[int]:
+    def _free(self, locks: ExitStack) -> Iterator[int]:
         """Shards that nobody has begun, each locked when it is drawn."""
         for shard in self.missing():
-            held = mine.enter_context(lock(self._path(shard, "lock"), self.what, wait=False))
+            held = locks.enter_context(lock(self._path(shard, "lock"), self.what, wait=False))
             if held and shard in self.missing():
                 yield shard
 

@@ -87,34 +87,34 @@ def run_inference(
             coming = deque(begun(2 * len(own)))
             while coming:
                 number, part = coming.popleft()
-                said = part.result()
+                output = part.result()
                 coming.extend(begun(1))
                 bar.update(number + 1)  # what was left out is done, or another process is doing it
-                yield said
+                yield output
     finally:
         bar.close()
         torch.set_num_threads(threads)
 
 
-def largest(said: Output, chunk: int | None, k: int, temperatures: Sequence[float]) -> Output:
+def largest(output: Output, chunk: int | None, k: int, temperatures: Sequence[float]) -> Output:
     """The output with the k largest of its logits, made of ``chunk`` positions at a time.
 
     Where nothing counts, as at a padding token, the largest are 0.
     """
-    places = said.positions
+    places = output.positions
     found = [
-        TopK.of(at_least_float32(said.select(some).logits), k, temperatures)
+        TopK.of(at_least_float32(output.select(some).logits), k, temperatures)
         for some in places.split(chunk or max(1, len(places)))
     ]
     spread = [
-        part.new_zeros(said.mask.numel(), part.shape[-1]).index_copy(0, places, part).view(*said.mask.shape, -1)
+        part.new_zeros(output.mask.numel(), part.shape[-1]).index_copy(0, places, part).view(*output.mask.shape, -1)
         for part in (
             torch.cat(parts) for parts in zip(*((one.index, one.value, one.tail) for one in found), strict=True)
         )
     ]
     index, value, tail = spread
     top = TopK(index, value, tail, tuple(float(one) for one in temperatures))
-    return replace(said, logits=top.value, head=None, top=top)
+    return replace(output, logits=top.value, head=None, top=top)
 
 
 def replica(model: nn.Module, device: str) -> nn.Module:

@@ -118,8 +118,8 @@ def opened(folder: Path) -> Store:
         store = Store(folder, {name.removesuffix(".npy"): a for name, a in arrays.items()}, lines(lengths), meta)
         _agree(store, lengths)
     except Exception as problem:  # whatever is wrong in a file, the store is damaged, and can be built again
-        said = str(problem) or type(problem).__name__
-        raise UserError(f"the teacher targets in {folder} are damaged ({said})") from problem
+        reason = str(problem) or type(problem).__name__
+        raise UserError(f"the teacher targets in {folder} are damaged ({reason})") from problem
     return store
 
 

@@ -96,8 +96,8 @@ class Classification(Task, ABC):
             )
         if several:
             labelled = (label >= 0).all(-1)
-            goal = label.clamp(min=0) * (1 - self.label_smoothing) + self.label_smoothing / 2
-            values = binary_cross_entropy_with_logits(logits, goal.to(logits), reduction="none").mean(-1)
+            smoothed = label.clamp(min=0) * (1 - self.label_smoothing) + self.label_smoothing / 2
+            values = binary_cross_entropy_with_logits(logits, smoothed.to(logits), reduction="none").mean(-1)
         else:
             labelled = label >= 0
             weight = None if self.weight is None else self.weight.to(logits)

@@ -70,5 +70,5 @@ class TeacherBounded(Term):
 
 def number(student: Output, teacher: Output) -> Tensor:
     """True values ``[...]``: the label, and where there is none the teacher's value."""
-    said = at_least_float32(teacher.logits).squeeze(-1)
-    return said if student.label is None else student.label.to(said.dtype).where(student.labelled, said)
+    value = at_least_float32(teacher.logits).squeeze(-1)
+    return value if student.label is None else student.label.to(value.dtype).where(student.labelled, value)
