@@ -1,4 +1,4 @@
-"""The training rows as a student reads them in an epoch: what a teacher reads that is shown the same."""
+"""The training rows as a student reads them in an epoch, for a teacher that reads the same."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from kdlab.error import UserError
 
 @dataclass(frozen=True)
 class AugmentedRows:
-    """One view of every training row; row ids are those of the data set.
+    """The training rows of one epoch after augmentation; row ids are those of the data set.
 
     Attributes:
         encoded: all rows.
         used: ids of the rows that train, in order.
-        augment: what changes them.
-        epoch: in which.
+        augment: changes them.
+        epoch: number of the epoch.
     """
 
     encoded: EncodedRows
@@ -39,10 +39,10 @@ class AugmentedRows:
 
     @cached_property
     def fingerprint(self) -> str:
-        """A hash of what is read of every row.
+        """A hash of the augmented inputs of every row.
 
         Raises:
-            UserError: it is another each time.
+            UserError: they are different each time.
         """
         known = hashlib.sha256()
         for number, batch in enumerate(self.every_row()):
@@ -56,7 +56,7 @@ class AugmentedRows:
         return known.hexdigest()[:32]
 
     def every_row(self, tokens_per_batch: int = 16384) -> Batches:
-        """All of them once, longest first; a batch has at most so many tokens, padding included."""
+        """All of them once, longest first; a batch has at most ``tokens_per_batch`` tokens, padding included."""
         clean = within(self.encoded, self.used, tokens_per_batch)
         return Batches(clean.groups, lambda rows: self.augment(clean.make(rows), self.epoch))
 

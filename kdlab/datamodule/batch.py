@@ -23,11 +23,11 @@ from kdlab.error import UserError
 
 @dataclass(frozen=True)
 class EncodedRows:
-    """Rows with their labels: what any loader deals from.
+    """Rows with their targets, from which loaders make batches.
 
     Attributes:
-        rows: what models read.
-        target: what is to be predicted.
+        rows: the inputs of models.
+        target: the answers.
     """
 
     rows: Encoded
@@ -39,7 +39,7 @@ class EncodedRows:
         return self.target.codes
 
     def size(self, index: np.ndarray) -> dict[str, float]:
-        """What means over the rows ``index`` divide by: the rows, the answers that are known, the positions of the
+        """The divisors of means over the rows ``index``: the rows, the answers that are known, the positions of the
         token axis, and those of them that have one before them (``tokens``)."""
         lengths = self.rows.lengths[index]
         return {
@@ -53,7 +53,7 @@ class EncodedRows:
         """The rows ``index``.
 
         Args:
-            size: what means divide by; None: what these rows have.
+            size: the divisors of means; None: those of these rows.
         """
         inputs, real = self.rows.collate(index)
         length = 0 if real is None else real.shape[1]
@@ -84,15 +84,15 @@ class TrainLoader:
     """The training batches of one device. Lightning saves and restores its place, also in the middle of an epoch.
 
     Args:
-        encoded: what to deal from.
+        encoded: the rows.
         index: ``[M]`` row ids that train.
         batch_size: rows of an optimizer step, over all devices and accumulated micro-batches.
         seed: of the order.
         rank, world: this device and how many there are.
         accumulate: micro-batches of a step on each device.
         shuffle: False repeats the order of epoch 0.
-        augment: what happens to a batch, given the epoch; None leaves it.
-        batch_sampler: what makes a step; None: ``batch_size`` rows.
+        augment: changes a batch, given the epoch; None: nothing does.
+        batch_sampler: groups rows into steps; None: ``batch_size`` rows each.
         pin: whether batches are in pinned memory, from which a GPU copies while it computes.
 
     Raises:
@@ -123,9 +123,12 @@ class TrainLoader:
         self.epoch = self.place = self.start = 0
 
     def group(self, groups: Callable[[int], list[np.ndarray]], epochs: float) -> None:
-        """Let the positions ``groups(epoch)`` follow each other, a group at a time, in a run of so many epochs.
+        """Order the positions by the groups ``groups(epoch)``, one group after the other.
 
         All epochs have as many steps as the one that needs most.
+
+        Args:
+            epochs: of the run.
         """
         self.groups = groups
         seen = range(1 if self.batch_sampler.steady else max(1, ceil(epochs)))

@@ -1,4 +1,4 @@
-"""What a cell says: the same rules for every kind of file."""
+"""The value of a cell, by the same rules for every kind of file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Some rows of a file, with all their columns, as they pass from a reader to a writer."""
+"""Some rows of a file with all their columns, passed from a reader to a writer."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Chunk(ABC):
 
     Attributes:
         names: of the columns, without spaces around them.
-        lines: where each row stands.
+        lines: the line of each row.
     """
 
     names: Sequence[str]

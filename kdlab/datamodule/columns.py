@@ -151,7 +151,7 @@ class Reading:
         return {cell.label(key) or "": cell.label(name) for key, name in (self.label_map or {}).items()}
 
     def splits(self, frame: Frame, name: str) -> list[str]:
-        """``train``, ``val`` or ``test``, as a column says it of each row.
+        """``train``, ``val`` or ``test``, of each row, from a column.
 
         Raises:
             UserError: a row has another word.

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-BARE = "\udc0d"  # stands for a carriage return within a line, which csv would take for its end
+BARE = "\udc0d"  # replaces a carriage return within a line, which csv would take for its end
 WITHIN = re.compile(r"\r(?!\n)(?!\r*\Z)")
 
 csv.field_size_limit(sys.maxsize)  # a text may be longer than 131,072 characters
@@ -45,7 +45,7 @@ class Parsed:
 
 
 def table(text: str, separator: str) -> tuple[Parsed, list[str]]:
-    """The rows of a csv, and what is to be said about how they were read.
+    """The rows of a csv, and notices about how they were read.
 
     Raises:
         ValueError: there is no way to read it; the message begins with the line.
@@ -60,7 +60,7 @@ def table(text: str, separator: str) -> tuple[Parsed, list[str]]:
 
 
 def reading(opened: Callable[[], Iterable[str]], separator: str, keep: bool = False) -> tuple[Parsed, list[str]]:
-    """How a csv is to be read, and what is to be said about that.
+    """The format of a csv, and notices about it.
 
     Quotes are those of RFC 4180. Where they cannot be, but each line has as many fields as the header if they are
     plain characters, they are that.

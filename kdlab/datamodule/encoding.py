@@ -46,7 +46,7 @@ def decode(content: bytes, encoding: str | None, where: str, prefix: str = "data
         content: all of it.
         encoding: its name, as Python knows it; None: UTF-8, with or without a mark at its start.
         where: what to call the file in a message.
-        prefix: what stands before ``encoding`` in the name of the option.
+        prefix: of the option name ``encoding``.
 
     Raises:
         UserError: it is in another encoding, which the sentence names where it can be guessed, or it is no text.

@@ -1,4 +1,4 @@
-"""Files of rows: csv, tsv, jsonl, json, parquet and xlsx, plain or compressed, each row with the line it stands in."""
+"""Files of rows: csv, tsv, jsonl, json, parquet and xlsx, plain or compressed, each row with its line in the file."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class Frame:
         unit: what its rows are counted by: ``line`` of the file, or ``row``.
         names: of the columns.
         columns: ``[N]`` cells each.
-        lines: ``[N]``, where each row stands.
-        notices: what is to be said about how it was read.
+        lines: ``[N]``, the line of each row.
+        notices: sentences about how it was read, for its user.
         separator: between the fields of a csv.
     """
 
@@ -50,7 +50,7 @@ class Frame:
 
         Args:
             name: its name, of whatever type.
-            option: the key that says so.
+            option: the config key of the name.
 
         Raises:
             UserError: there is none of that name, or more than one.
@@ -74,7 +74,7 @@ def column_of(name: str, names: Sequence[str], where: str, option: str, separato
     Args:
         names: of all columns.
         where: what to call the table in a message.
-        option: the key that says the name.
+        option: the config key of the name.
         separator: between the fields of a csv; None: it is none.
 
     Raises:
@@ -125,7 +125,7 @@ def read(path: Path, where: str | None = None, encoding: str | None = None, sepa
         separator: between the fields of a csv; None: a comma, or for a tsv a tab.
 
     Raises:
-        UserError: no such file, another extension, or not what the extension says.
+        UserError: no such file, another extension, or another format than its extension's.
     """
     return whole(Source(path, where or str(path), encoding, separator))
 

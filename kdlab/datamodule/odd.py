@@ -1,4 +1,4 @@
-"""What is odd about a data set, in one line each: nothing that stops a run, but what its user should know."""
+"""Sentences about what is odd in a data set: nothing that stops a run, but its user should see it."""
 
 from __future__ import annotations
 

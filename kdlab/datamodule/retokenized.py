@@ -1,4 +1,4 @@
-"""The rows of a data set as another processor encodes them: what a teacher with a tokenizer of its own reads."""
+"""The rows of a data set as another processor encodes them, for a teacher with another tokenizer."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from kdlab.datamodule.processor.base import Processor
 
 @dataclass(frozen=True)
 class RetokenizedRows:
-    """What a teacher needs to know of a data set; row ids are those of the data set.
+    """Rows encoded by another processor; row ids are those of the data set.
 
     Attributes:
-        processor: which encodes them.
+        processor: encodes them.
         labels: names, in the order of the logits.
         fingerprint: a hash of all values and of the processor.
         used: ids of the rows that are in a split, in order.
@@ -39,7 +39,7 @@ class RetokenizedRows:
         return lengths
 
     def every_row(self, tokens_per_batch: int = 16384) -> Batches:
-        """All rows in use once, longest first; a batch has at most so many tokens, padding included."""
+        """All rows in use once, longest first; a batch has at most ``tokens_per_batch`` tokens, padding included."""
         return within(self.encoded, self.used, tokens_per_batch)
 
     def again(self, batch: Batch) -> Batch:

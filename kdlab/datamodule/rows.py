@@ -27,7 +27,7 @@ class Rows(Encoded):
         tokens: ``[T]`` int32, row after row.
         offsets: ``[N + 1]`` int64; row i is ``tokens[offsets[i]:offsets[i + 1]]``.
         pad: the id of the padding token.
-        sampled: how many rows were tokenised, and stand for all; None: all were.
+        sampled: number of rows that were tokenised, and are repeated for all; None: all were.
     """
 
     tokens: np.ndarray
@@ -60,7 +60,7 @@ _most: ContextVar[int | None] = ContextVar("most", default=None)
 
 @contextmanager
 def sampled(most: int) -> Iterator[None]:
-    """Meanwhile, of data with more rows than ``most`` only so many are tokenised, and stand for the others."""
+    """In the context, at most ``most`` rows of a data set are tokenised, and are repeated for the others."""
     before = _most.set(most)
     try:
         yield

@@ -54,7 +54,7 @@ def sink(
         new: the type of each new column: str, float, bool, or list of texts.
         separator: between the values of a list in a csv.
         schema: gives the types of the columns that pass through, where they are needed.
-        size: go on after so many bytes of a file that was begun.
+        size: bytes of a file that was begun, after which to continue.
     """
     if kind == ".parquet":
         return ParquetSink(path, schema(), new)
@@ -160,6 +160,6 @@ def _json(row: dict[str, Any]) -> str:
     text = json.dumps(row, ensure_ascii=False, default=other)
     try:
         text.encode()
-    except UnicodeEncodeError:  # half of a pair of surrogates, which only an escape can stand for
+    except UnicodeEncodeError:  # half of a pair of surrogates, which can only be written as an escape
         return json.dumps(row, default=other)
     return text

@@ -32,7 +32,7 @@ class Source:
         where: what to call it in a message.
         encoding: of its text; None: UTF-8.
         given: what is asked for as the separator of a csv; None: a comma, or for a tsv a tab.
-        prefix: what stands before ``path``, ``encoding`` and ``separator`` in the names of the options.
+        prefix: of the option names ``path``, ``encoding`` and ``separator``.
     """
 
     path: Path
@@ -156,7 +156,7 @@ def mark(given: str | None, usual: str, prefix: str) -> str:
 
     Args:
         given: what is asked for; None: ``usual``.
-        prefix: what stands before ``separator`` in the name of the option.
+        prefix: of the option name ``separator``.
 
     Example:
         >>> mark("\\\\t", ",", ""), mark(None, ",", "")

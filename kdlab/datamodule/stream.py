@@ -32,8 +32,8 @@ class Stream(ABC):
         where: what to call it in a message.
         unit: what its rows are counted by: ``line`` or ``row``.
         names: of its columns, without spaces around them.
-        total: how many rows there are; None where only reading to the end tells.
-        notices: what is to be said about how it is read.
+        total: number of rows; None where it is known only after reading to the end.
+        notices: sentences about how it is read, for its user.
         separator: between the fields of a csv.
     """
 
@@ -52,7 +52,7 @@ class Stream(ABC):
         """Which column has a name. Errors: UserError where there is none, or more than one.
 
         Args:
-            option: the key that says the name.
+            option: the config key of the name.
         """
         return column_of(name, self.names, self.where, option, self.separator)
 

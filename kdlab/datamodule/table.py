@@ -61,7 +61,7 @@ class Table(Columns):
 
     Args:
         path: the file, or a package path.
-        split_column: the column that says train, val (validation, valid, dev) or test; None: cut by fractions.
+        split_column: the column with train, val (validation, valid, dev) or test; None: cut by fractions.
         encoding: of the text, such as latin-1, gb18030 or utf-16; None: UTF-8.
         separator: between the fields of a csv; None: a comma, or in a tsv a tab.
     """

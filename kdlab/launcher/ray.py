@@ -23,7 +23,13 @@ from kdlab.error import JobError, UserError
 from kdlab.launcher.point import Point, composed
 from kdlab.launcher.resources import cores, visible
 
-PASSED_ON = ("KDLAB_", "HF_HUB_", "TOKENIZERS_", "WANDB_MODE", "PYTHONPATH")  # of the environment; no keys: Ray shows it
+PASSED_ON = (
+    "KDLAB_",
+    "HF_HUB_",
+    "TOKENIZERS_",
+    "WANDB_MODE",
+    "PYTHONPATH",
+)  # of the environment; no keys: Ray shows it
 STORE_BYTES = 100 * 2**20  # of Ray's own memory for objects: what passes through it is small
 
 

@@ -1,4 +1,4 @@
-"""A loss over some positions at a time, so that the logits of a whole batch never stand in memory together."""
+"""A loss over some positions at a time, so that the logits of a whole batch are never in memory together."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ Step = Callable[..., tuple[Tensor, dict[str, Tensor]]]
 
 
 def parts(size: int | None, *outputs: Output) -> Iterator[tuple[Output, ...]]:
-    """What several models said of a batch, some positions at a time, with the logits of these.
+    """The outputs of several models for a batch, some positions at a time, with the logits of these.
 
     Args:
-        size: how many positions; None: all, as they are.
+        size: number of positions at a time; None: all, as they are.
     """
     if size is None:
         yield outputs
@@ -26,14 +26,14 @@ def parts(size: int | None, *outputs: Output) -> Iterator[tuple[Output, ...]]:
 
 
 def summed(step: Step, size: int | None, *outputs: Output) -> tuple[Tensor, dict[str, Tensor]]:
-    """``step(*said)``, the sum over some positions at a time: the same total and gradients to rounding.
+    """``step(*outputs)``, the sum over some positions at a time: the same total and gradients to rounding.
 
-    What ``step`` gives has to be a sum over positions, divided by the count of the whole. Logits are made again on the
+    The result of ``step`` must be a sum over positions, divided by the count of the whole. Logits are made again on the
     way back, and freed: one part of them is in memory at a time.
 
     Args:
         step: from outputs to a total and its named parts.
-        size: how many positions; None: all at once.
+        size: number of positions at a time; None: all at once.
 
     Source: Chen et al. 2016, arXiv:1604.06174 (sublinear memory by computing again).
     """

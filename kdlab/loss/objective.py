@@ -33,7 +33,7 @@ class Objective(nn.Module):
         alpha: the teacher's share, in [0, 1]; a number or a schedule.
         temperature: > 0, what terms refer to as ``${loss.temperature}``; the objective itself only checks it.
         terms: by name, which is also the name in the log.
-        balance: how much each part counts beside alpha and the weights; None: as they say.
+        balance: factors of the parts beside alpha and the weights; None: 1.
 
     Raises:
         UserError: an argument out of its range, or alpha above 0 without a term of weight above 0.
@@ -185,7 +185,7 @@ class Objective(nn.Module):
 
     @property
     def maps_layers(self) -> bool:
-        """Whether some term has to know the numbers of layers before its taps can be read."""
+        """Whether some term derives its taps from the numbers of layers."""
         return any(term.maps_layers for term in self._terms())
 
     def resolve_layers(self, student: int, teacher: int) -> None:
@@ -230,7 +230,7 @@ class Objective(nn.Module):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The total of one batch and its parts, as :meth:`forward` returns them, with the task's loss on the labels.
 
-        Where ``task.chunk`` is set, the logits of so many positions are in memory at a time.
+        Where ``task.chunk`` is set, the logits of this number of positions are in memory at a time.
 
         Args:
             student, teacher: what both models return for the batch; no teacher where :attr:`needs_teacher` is False.

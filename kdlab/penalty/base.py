@@ -1,4 +1,4 @@
-"""A penalty on the weights themselves, beside what the loss says of a batch."""
+"""A penalty on the weights themselves, beside the loss of a batch."""
 
 from __future__ import annotations
 

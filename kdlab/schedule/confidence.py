@@ -43,12 +43,12 @@ def certainty(log_p: Tensor, by: str) -> Tensor:
 class Confidence(Schedule):
     """``unsure + (sure - unsure) * c_i`` for row i, where c_i in [0, 1] is the teacher's certainty of it.
 
-    For alpha: rows that the teacher knows are learned from the teacher, the others from their labels,
+    For alpha: rows of which the teacher is certain are learned from the teacher, the others from their labels,
     ``mean_i((1 - alpha_i) * supervised_i + alpha_i * term_i)``; for a term's weight, likewise. The log has the mean
     over the last batch. Terms that relate the rows of a batch to each other take that mean. It costs a softmax.
 
     Args:
-        unsure, sure: the value where the teacher knows nothing, and where it has no doubt.
+        unsure, sure: the value where the teacher's classes are equally likely, and where it is certain.
         by: ``entropy`` or ``probability``, see :func:`certainty`; of several labels the mean over the labels.
         temperature: > 0, of the teacher's probabilities: fine-tuned teachers are sure of nearly everything at 1.
 
@@ -66,7 +66,7 @@ class Confidence(Schedule):
         self.by, self.temperature = by, float(temperature)
 
     def __call__(self, progress: float) -> float:
-        """Where there is no teacher's word of a row: halfway."""
+        """The value without a teacher's output: halfway."""
         return between(self.unsure, self.sure, 0.5)
 
     def bounds(self) -> tuple[float, float]:

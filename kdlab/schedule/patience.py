@@ -1,4 +1,4 @@
-"""How long to wait for a validation that is better than all before."""
+"""The number of validations to wait for one that is better than all before."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Patience:
         self.waited = 0
 
     def direct(self, directions: Directions) -> None:
-        """Take in what the metrics of the run declare.
+        """Receive the directions that the metrics of the run declare.
 
         Raises:
             UserError: ``mode`` contradicts it, or is None and nothing is declared.
@@ -47,7 +47,7 @@ class Patience:
         self.mode = mode(self.monitor, self.mode, directions, f"{self.where}.mode")
 
     def ends(self, metrics: Mapping[str, float]) -> bool:
-        """Take in a validation; whether it was one too many without a gain, from which the count begins anew.
+        """Count a validation; True where it was one too many without a gain, after which the count begins anew.
 
         Raises:
             UserError: the metric is not among those of the validation.
@@ -67,9 +67,9 @@ class Patience:
         return self.waited == 0
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint has to remember."""
+        """The count, for a checkpoint: plain values."""
         return {"best": self.best, "waited": self.waited}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from what :meth:`state` gave."""
+        """Continue from a result of :meth:`state`."""
         self.best, self.waited = state["best"], state["waited"]

@@ -23,7 +23,7 @@ import numpy as np
 
 from kdlab.error import UserError
 from kdlab.file import lock, now, sha256, write_json
-from kdlab.store.store import Store, lines, opened
+from kdlab.store.store import Store, opened, row_offsets
 
 LEAST_PARTS = 16  # of a shard
 MOST_SHARDS = 256
@@ -31,7 +31,7 @@ MOST_SHARDS = 256
 
 @dataclass(frozen=True)
 class TargetChunk:
-    """What was said of some rows.
+    """The outputs for some rows.
 
     Attributes:
         rows: ``[B]`` row ids.
@@ -89,12 +89,12 @@ def _used(store: Store) -> Store:
 
 
 def check_space(store: Store, lengths: np.ndarray, times: int) -> None:
-    """Say what so many stores more take, of rows of these lengths, before the first is built.
+    """Print the space that several more stores of rows of these lengths need, before the first is built.
 
     Raises:
         UserError: the disk has not enough room.
     """
-    offsets = lines(lengths)
+    offsets = row_offsets(lengths)
     sizes = {
         name: int(offsets[store.kind(name)][-1]) * int(np.prod(array.shape[1:])) * array.itemsize
         for name, array in store.arrays.items()
@@ -103,7 +103,7 @@ def check_space(store: Store, lengths: np.ndarray, times: int) -> None:
 
 
 def _room(needed: int, folder: Path, what: str, each: str = "") -> None:
-    """Say how much room is needed, where it is much or something is to be said of ``each`` line, or there is none."""
+    """Print the space that is needed, where it is much or ``each`` line has a text; raise where there is too little."""
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise UserError(
@@ -151,7 +151,7 @@ class StoreBuilder:
         """Make the store of the shards; False where one is missing, or was damaged and is missing now."""
         if not self.folder.is_dir() or self.missing():
             return False
-        offsets, seconds = lines(self.lengths), 0.0
+        offsets, seconds = row_offsets(self.lengths), 0.0
         arrays: dict[str, np.ndarray] = {}
         kinds: dict[str, str] = {}
         for shard in range(len(self.shards)):
@@ -241,7 +241,7 @@ class StoreBuilder:
         return self.folder / f"{self.layout}-{shard:04d}.{suffix}"
 
     def _room(self, part: TargetChunk) -> None:
-        offsets = lines(self.lengths)
+        offsets = row_offsets(self.lengths)
         needed = sum(
             int(offsets[kind][-1]) * int(np.prod(value.shape[1:])) * value.itemsize
             for kind, value in part.values.values()

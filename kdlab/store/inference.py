@@ -1,4 +1,4 @@
-"""What a frozen model says of every row of a data set, computed at full speed for a :mod:`store <kdlab.store>`."""
+"""The outputs of a frozen model for every row of a data set, computed at full speed for :mod:`kdlab.store.store`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def run_inference(
     taps: Collection[str], dtype: str, top_k: int | None = None, temperatures: Sequence[float] = (),
     name: str | None = "teacher pass",
 ) -> Iterator[TargetChunk]:  # fmt: skip
-    """What ``model`` says of some batches: its logits in float32 or the largest of them, and its taps.
+    """The outputs of ``model`` for some batches: its logits in float32 or the largest of them, and its taps.
 
     Every GPU reads with a copy of the model; without one every core reads by itself, which is faster than all of them
     on one batch. It is computed in the precision of the caller.
@@ -44,7 +44,7 @@ def run_inference(
         batches: all of them.
         numbers: which of them are read, rising; a few are drawn ahead.
         dtype: of the taps, and of the largest logits.
-        top_k, temperatures: keep so many of the largest logits, and the mass of the others; None: all.
+        top_k, temperatures: keep this number of the largest logits, and the mass of the others; None: all.
         name: what the bar calls it; None: no bar.
     """
     own = devices()
@@ -72,7 +72,7 @@ def run_inference(
                     top = largest(output, task.chunk, top_k, temperatures).top
                     assert top is not None
                     values |= {"logits": top.value.to(TYPES[dtype]), "index": top.index.int(), "tail": top.tail}
-                kept = {name: lines(value, real, place(reader, task, name)) for name, value in values.items()}
+                kept = {name: storage_rows(value, real, place(reader, task, name)) for name, value in values.items()}
                 return TargetChunk(batch.row.numpy(), kept)
         finally:
             readers.put((reader, device))
@@ -131,7 +131,7 @@ def place(model: nn.Module, task: Task, name: str) -> tuple[str, ...] | None:
     return axes(model, name)
 
 
-def lines(tap: Tensor, real: Tensor, axes: tuple[str, ...] | None = None) -> tuple[str, np.ndarray]:
+def storage_rows(tap: Tensor, real: Tensor, axes: tuple[str, ...] | None = None) -> tuple[str, np.ndarray]:
     """A tap as a store keeps it: its kind, and a line a row, a real token, or a pair of real tokens.
 
     Args:

@@ -1,4 +1,4 @@
-"""What a frozen model said of every row, on disk: content-addressed, written once, memory-mapped, checked.
+"""The outputs of a frozen model for every row, on disk: content-addressed, written once, memory-mapped, checked.
 
 A store holds one array a name (``logits``, a tap, …) for every row of a data set. Values of fixed shape are stored row
 after row; those with a token axis flat, the rows' real tokens one after the other; attention maps as the pairs of a
@@ -38,7 +38,7 @@ class Store:
         folder: ``outputs/store/<key>``.
         arrays: memory-mapped, by name.
         offsets: by kind ``[N + 1]``, where each row's lines begin.
-        meta: what ``meta.json`` says: what the store is of, the kind and type of each array, how long it took.
+        meta: the content of ``meta.json``: the origin of the store, the kind and type of each array, how long it took.
     """
 
     folder: Path
@@ -82,8 +82,8 @@ def key(**parts: object) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def lines(lengths: np.ndarray) -> dict[str, np.ndarray]:
-    """By kind ``[N + 1]``, where the lines of each row begin, of rows of so many tokens."""
+def row_offsets(lengths: np.ndarray) -> dict[str, np.ndarray]:
+    """Row offsets ``[N + 1]`` of each storage kind, from the number of tokens per row."""
     sizes = {"row": np.ones_like(lengths), "token": lengths, "pair": lengths**2}
     return {kind: np.concatenate([[0], np.cumsum(size)]).astype(np.int64) for kind, size in sizes.items()}
 
@@ -115,7 +115,7 @@ def opened(folder: Path) -> Store:
         # np.load would also open archives
         arrays = {name: np.lib.format.open_memmap(folder / name, mode="r") for name in meta["files"]}
         lengths = arrays.pop("lengths.npy")
-        store = Store(folder, {name.removesuffix(".npy"): a for name, a in arrays.items()}, lines(lengths), meta)
+        store = Store(folder, {name.removesuffix(".npy"): a for name, a in arrays.items()}, row_offsets(lengths), meta)
         _agree(store, lengths)
     except Exception as problem:  # whatever is wrong in a file, the store is damaged, and can be built again
         reason = str(problem) or type(problem).__name__

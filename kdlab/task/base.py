@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 
 class Task(ABC):
-    """Reads models, knows labels, padding and heads, and holds the supervised loss.
+    """Reads models, and has the label names, the head and the supervised loss.
 
     Attributes:
-        outcome: what a vector of logits means; its names are known after :meth:`prepare`.
+        outcome: the meaning of a vector of logits; it has its names after :meth:`prepare`.
         unit: what a vector of logits belongs to: a ``row``, or a ``token`` or the like of each row.
-        uses_labels: whether the labels of the data are what is predicted; otherwise they are not looked at.
-        counts: which of a batch's sizes is the number of predictions.
+        uses_labels: whether the task predicts the labels of the data; otherwise they are not read.
+        counts: the name of the batch's size that is the number of predictions.
         kind: of the models that fit it, as model factories and transformers call it.
-        chunk: how many positions have their logits made at a time; None: all.
+        chunk: number of positions whose logits are in memory at a time; None: all.
     """
 
     outcome: Outcome
@@ -64,7 +64,7 @@ class Task(ABC):
 
     @abstractmethod
     def frame(self, logits: Tensor, batch: Batch) -> Output:
-        """An output of logits that are known, with everything that is known of the batch."""
+        """The output for given logits, with mask, labels and row ids of the batch."""
 
     @abstractmethod
     def supervised(self, output: Output, batch: Batch) -> Tensor:
@@ -72,4 +72,4 @@ class Task(ABC):
 
     @abstractmethod
     def scored(self, output: Output, batch: Batch) -> tuple[Tensor, Tensor]:
-        """What metrics are fed: predictions, and the targets of all rows or tokens."""
+        """The arguments of metrics: predictions, and the targets of all rows or tokens."""

@@ -1,4 +1,4 @@
-"""The next token at every place of a text."""
+"""The next token at every position of a text."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 
 class CausalLM(Task):
-    """Reads logits ``[B, L, V]``; what stands at a token speaks of the next one of its row.
+    """Reads logits ``[B, L, V]``; ``logits[:, t]`` predicts token ``t + 1``.
 
-    Any texts will do; the labels of rows are not looked at.
+    Any texts will do; the labels of rows are not read.
 
     Args:
         label_smoothing: in [0, 1), as in :func:`torch.nn.functional.cross_entropy`.
-        chunk: how many positions have their logits made at a time, in training, validation and the teacher's pass: the
-            losses and gradients are the same to rounding, and are computed from hidden states, of which logits are made
-            once more on the way back. None: all logits of a batch at once.
+        chunk: number of positions whose logits are in memory at a time, in training, validation and the teacher's
+            pass: the losses and gradients are the same to rounding, and are computed from hidden states, of which
+            logits are made once more on the way back. None: all logits of a batch at once.
 
     Source: making logits in parts and again on the way back: Wijmans et al. 2024 (Cut Your Losses), arXiv:2411.09009;
         Chen et al. 2016, arXiv:1604.06174 (checkpointing).
@@ -66,13 +66,13 @@ class CausalLM(Task):
             )
 
     def prepare(self, labels: Sequence[str], counts: Sequence[int]) -> None:
-        """Nothing: what is predicted are the tokens."""
+        """Nothing: the task predicts the tokens themselves."""
 
     def attach(self, model: nn.Module) -> nn.Module:
-        """The model as it is, after a look at whether it is a causal language model.
+        """The model as it is, after a check that it is a causal language model.
 
         Raises:
-            UserError: it has no word embeddings or no head over them, lets later tokens change what is said of earlier
+            UserError: it has no word embeddings or no head over them, lets later tokens change the logits of earlier
                 ones, or does more than its head to make logits, which then cannot be made in parts.
         """
         head = getattr(model, "get_output_embeddings", lambda: None)()
@@ -149,7 +149,7 @@ class CausalLM(Task):
 
 @contextmanager
 def headless(model: nn.Module) -> Iterator[nn.Module]:
-    """Meanwhile the model gives what enters its head; the head."""
+    """In the context, the model returns the input of its head; yields the head."""
     head = model.get_output_embeddings()  # type: ignore[operator]
     path = next(name for name, module in model.named_modules() if module is head)
     parent, _, name = path.rpartition(".")

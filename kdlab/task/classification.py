@@ -19,10 +19,10 @@ from kdlab.task.weight import class_weight
 
 
 class Classification(Task, ABC):
-    """What all classification tasks share. A task of one's own sets ``kind``, and ``unit`` where it is no row.
+    """The base of all classification tasks. A subclass sets ``kind``, and ``unit`` where it is no row.
 
     Args:
-        outcome: what logits mean: :class:`kdlab.outcome.Categorical` or :class:`kdlab.outcome.Bernoulli`.
+        outcome: the meaning of logits: :class:`kdlab.outcome.Categorical` or :class:`kdlab.outcome.Bernoulli`.
         label_smoothing: in [0, 1), as in :func:`torch.nn.functional.cross_entropy`; labels of a row that may have
             several go towards 1/2.
         class_weights: None, ``"balanced"`` (inverse to how often a class occurs), or a weight for each class; their

@@ -1,4 +1,4 @@
-"""How much a row of each class counts."""
+"""Weights of the classes in the supervised loss."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from kdlab.transform.place import find, known
 
 
 class Injected(Peft, ABC):
-    """Adds to linear maps of the layers; a subclass says what.
+    """Adds weights to linear maps of the layers; a subclass chooses the kind.
 
     Args:
         modules: places as in :data:`kdlab.transform.place.PLACES`, or ``[all]``.

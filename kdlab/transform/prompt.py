@@ -1,4 +1,4 @@
-"""Prompt tuning: learned vectors stand before the words of every text."""
+"""Prompt tuning: learned vectors before the words of every text."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Prompt(Peft):
 
 
 def _lengthen(backbone: Any, args: tuple[Any, ...], given: dict[str, Any]) -> tuple[tuple[()], dict[str, Any]]:
-    """Before the backbone: ids become embeddings with the prompt before them, and the mask says that it counts."""
+    """Before the backbone: ids become embeddings with the prompt before them, and the mask covers it."""
     given = dict(zip(inspect.signature(backbone.forward).parameters, args, strict=False)) | given
     words = backbone.get_input_embeddings()
     ids = given.pop("input_ids")

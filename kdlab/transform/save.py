@@ -1,4 +1,4 @@
-"""A transformed model on disk: plain weights where the transforms leave such, else a note that says who reads them."""
+"""A transformed model on disk: plain weights where the transforms leave such, else a note that names their reader."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def needs_kdlab(folder: Path) -> bool:
     """Whether the model in ``folder`` holds parameters that its own class does not have.
 
     Raises:
-        UserError: it does, and nothing beside it says how it was made.
+        UserError: it does, and no file beside it describes how it was made.
     """
     note = next((folder / name for name in NOTES if (folder / name).exists()), None)
     if note is None:

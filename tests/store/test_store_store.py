@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from kdlab.error import UserError
 from kdlab.store.build import TargetChunk, open_or_build
-from kdlab.store.inference import lines, plain, tensor
+from kdlab.store.inference import plain, storage_rows, tensor
 from kdlab.store.store import key, opened, remove, unused_days
 
 LENGTHS = np.array([3, 1, 4, 2, 5], np.int64)
@@ -110,7 +110,7 @@ def test_taps_are_told_apart_by_their_shape():
     kinds = {
         "row": torch.randn(2, 4), "token": torch.randn(2, 3, 4), "pair": torch.randn(2, 5, 3, 3),
     }  # fmt: skip
-    found = {name: lines(tap, real) for name, tap in kinds.items()}
+    found = {name: storage_rows(tap, real) for name, tap in kinds.items()}
     assert {name: (kind, values.shape) for name, (kind, values) in found.items()} == {
         "row": ("row", (2, 4)), "token": ("token", (3, 4)), "pair": ("pair", (5, 5)),
     }  # fmt: skip
@@ -119,11 +119,11 @@ def test_taps_are_told_apart_by_their_shape():
 def test_declared_axes_decide_before_the_shape():
     real = torch.ones(2, 3, dtype=torch.bool)
     image = torch.randn(2, 5, 3, 3)
-    assert lines(image, real)[0] == "pair"
-    kind, values = lines(image, real, ("row", "channel", "height", "width"))
+    assert storage_rows(image, real)[0] == "pair"
+    kind, values = storage_rows(image, real, ("row", "channel", "height", "width"))
     assert kind == "row" and values.shape == (2, 5, 3, 3)
-    assert lines(torch.randn(2, 3, 4), real, ("row", "token", "width"))[0] == "token"
-    assert lines(torch.randn(2, 3), real, ("row", "class"))[0] == "row"
+    assert storage_rows(torch.randn(2, 3, 4), real, ("row", "token", "width"))[0] == "token"
+    assert storage_rows(torch.randn(2, 3), real, ("row", "class"))[0] == "row"
 
 
 def test_what_a_store_is_of_stands_in_it(tmp_path):

@@ -16,7 +16,7 @@ from kdlab.error import UserError
 class Augment(ABC):
     """A seeded change of tokens: a function of seed, epoch and row, whatever the devices and micro-batches are.
 
-    Places stay where they are, so that what is said of a token can still be compared. First and last token of a row,
+    Positions stay the same, so that outputs of a token can still be compared. First and last token of a row,
     which most tokenizers add themselves, are never touched.
 
     Attributes:

@@ -29,8 +29,8 @@ class Curriculum(ABC):
         power: >= 1; 1 grows linearly, 2 is the paper's square root.
 
     Attributes:
-        runs: the trained models that say what is difficult, by run id, run directory or model directory.
-        asks_teacher: whether the run's own teacher says it.
+        runs: the trained models that rank the rows by difficulty, by run id, run directory or model directory.
+        asks_teacher: whether the run's own teacher ranks them.
 
     Source: Bengio et al. 2009, Curriculum learning, ICML; Platanios et al. 2019, arXiv:1903.09848, section 3.2 (the
         pace, equation 8; the paper draws rows with replacement).
@@ -52,11 +52,16 @@ class Curriculum(ABC):
         """``[N]``, the higher the harder, of every row of the data; ``lengths``: their tokens.
 
         Raises:
-            UserError: nobody said it.
+            UserError: the rows were not ranked.
         """
 
     def grade(self, logits: np.ndarray, codes: np.ndarray, rows: np.ndarray, count: int) -> None:  # noqa: B027
-        """Told what a trained model says ``[M, C]`` of ``rows``, whose labels are ``codes``, of ``count`` in all."""
+        """Rank rows by difficulty from a trained model's logits ``[M, C]`` of ``rows``.
+
+        Args:
+            codes: their labels.
+            count: number of rows in all.
+        """
 
     @final
     def competence(self, moment: float) -> float:

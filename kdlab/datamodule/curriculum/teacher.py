@@ -15,7 +15,7 @@ MEASURES = ("entropy", "loss")
 
 @final
 class Teacher(Curriculum):
-    """Difficulty is the entropy of what a model says of a row, or its loss against the row's label.
+    """Difficulty is the entropy of a model's prediction for a row, or its loss against the row's label.
 
     Args:
         by: ``entropy``, in nats; or ``loss``: the cross-entropy with the label, and the entropy where there is none.

@@ -1,4 +1,4 @@
-"""What turns the raw value of a row into tensors: a tokenizer, an image processor, a feature extractor."""
+"""The base of processors, which turn the raw value of a row into tensors: a tokenizer, an image processor …"""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PLAIN = (str, int, float, list, dict)
 
 
 def saved_arguments(folder: Path) -> dict[str, Any]:
-    """What a processor left beside a model, by the names of the arguments of the model's maker."""
+    """The arguments of a model's factory that a processor saved beside the model, by name."""
     path = folder / ARGUMENTS
     return read_json(path, "train the run again", dict) if path.exists() else {}
 
@@ -26,8 +26,9 @@ class Encoded(ABC):
     """All rows of a data set as a model reads them.
 
     Attributes:
-        lengths: ``[N]`` int64, how many positions each row has on its token axis; of rows without such an axis, what
-            one row costs beside the others, 1 where all cost the same. Batches of the teacher's pass are cut by it.
+        lengths: ``[N]`` int64, how many positions each row has on its token axis; of rows without such an axis, the
+            cost of a row relative to the others, 1 where all cost the same. It sets the size of batches in the
+            teacher's pass.
     """
 
     lengths: np.ndarray
@@ -37,7 +38,7 @@ class Encoded(ABC):
 
     @abstractmethod
     def collate(self, index: np.ndarray) -> tuple[dict[str, Tensor], Tensor | None]:
-        """What a model reads of the rows ``index``.
+        """The model's inputs for the rows ``index``.
 
         Returns:
             the keyword arguments of the model's ``forward``, and ``[B, L]`` bool: which positions of their token axis
@@ -68,7 +69,7 @@ class Processor(ABC):
         """
 
     def arguments(self) -> dict[str, Any]:
-        """What makers of models are given besides the labels, by the names of their arguments."""
+        """Arguments that a model's factory takes besides the labels, by name."""
         return {}
 
     def check(self, model: nn.Module, lengths: np.ndarray) -> None:  # noqa: B027  most models read any row
@@ -79,11 +80,11 @@ class Processor(ABC):
         """
 
     def saved(self, folder: Path) -> Processor | None:
-        """The processor that lies beside a saved model; None: none does, and the model reads what this one makes."""
+        """The processor that is saved beside a model; None: there is none, and the model reads this one's inputs."""
         return None
 
     def equals(self, other: Processor) -> bool:
-        """Whether models of one can read what the other makes."""
+        """Whether models of one can read the inputs of the other."""
         return self.digest == other.digest
 
     @abstractmethod
@@ -95,15 +96,15 @@ class Processor(ABC):
         """
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write beside a saved model what is needed to make it again: by default those arguments that are plain."""
+        """Write the files from which :meth:`saved` makes it again: by default its plain arguments."""
         plain = {name: value for name, value in self.arguments().items() if isinstance(value, PLAIN)}
         if plain:
             write_json(Path(folder) / ARGUMENTS, plain)
 
     def notices(self, encoded: Encoded) -> list[str]:
-        """What is odd about the encoded rows, a sentence each."""
+        """Sentences about what is odd in the encoded rows."""
         return []
 
     def describe(self) -> dict[str, Any]:
-        """What is good to know about it: flat, plain values."""
+        """Facts about it for the log: flat, plain values."""
         return {}

@@ -27,7 +27,7 @@ class Text(Processor):
     Args:
         tokenizer: of transformers.
         max_length: tokens; longer texts are cut.
-        pretrained: whether the tokenizer knows its words from elsewhere, so that many may be unknown to it.
+        pretrained: whether the tokenizer was made from other texts, so that many words may be unknown to it.
     """
 
     inputs = ("input_ids", "attention_mask")

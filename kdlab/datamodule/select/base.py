@@ -1,4 +1,4 @@
-"""Which rows are worth a label, by what trained models say of them."""
+"""The rows that are worth a label, by the predictions of trained models."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from kdlab.datamodule.select.base import Select, log_probability
 
 @final
 class Entropy(Select):
-    """The entropy of what a model says of a row, in nats.
+    """The entropy of a model's prediction for a row, in nats.
 
     Source: Settles 2009 (Active Learning Literature Survey), section 3.1.
     """

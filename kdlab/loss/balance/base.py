@@ -1,4 +1,4 @@
-"""How much each part of the loss counts, beside what alpha and the weights say."""
+"""Factors of the parts of the loss, beside alpha and the weights."""
 
 from __future__ import annotations
 

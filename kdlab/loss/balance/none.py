@@ -1,4 +1,4 @@
-"""The parts of the loss as alpha and the weights say."""
+"""The parts of the loss weighted by alpha and the weights alone."""
 
 from __future__ import annotations
 

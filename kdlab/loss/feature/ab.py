@@ -38,9 +38,9 @@ def boundary_difference(student: Tensor, teacher: Tensor, margin: float) -> Tens
 class AB(Layered):
     """The mean of :func:`boundary_difference` over pairs of layers, and over rows or real tokens.
 
-    Hidden states are centred by a layer norm, so that their signs say something; the pre-activations of the paper are
-    read with ``taps={student: module:<path>, teacher: module:<path>}``. A linear connector (the paper's 1x1
-    convolution) always stands between.
+    Hidden states are centred by a layer norm, so that their signs carry information; the pre-activations of the paper
+    are read with ``taps={student: module:<path>, teacher: module:<path>}``. A linear connector (the paper's 1x1
+    convolution) always connects them.
 
     Formula: ``mean_d max(0, margin - sign(t_d) s_d)^2``, s after the connector.
     When: to start a student before it is trained on labels; models whose activations are cut at zero.

@@ -16,10 +16,10 @@ OF = ("scores", "probabilities")
 
 
 def centred_scores(attention: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
-    """The scores before the softmax, whose mean over the keys of a query is taken off: what probabilities tell of them.
+    """The scores before the softmax, less their mean over the keys of a query, from the probabilities.
 
     Args:
-        attention: probabilities ``[B, H, Q, K]``; 0 where dropout or underflow left nothing to tell.
+        attention: probabilities ``[B, H, Q, K]``; 0 where dropout or underflow removed them.
         keys: ``[B, 1, Q, K]`` bool, the pairs of real tokens.
 
     Returns:

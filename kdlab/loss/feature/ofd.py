@@ -64,7 +64,7 @@ class Negative(nn.Module):
 class OFD(Layered):
     """The mean of :func:`partial_difference` over pairs of layers, and over rows or real tokens.
 
-    A feature's margin is the mean of what the teacher says below zero, over everything that was seen so far, so
+    A feature's margin is the mean of the teacher's values below zero, over all batches so far, so
     micro-batches do not add up exactly. Hidden states are read, or pre-activations with
     ``taps={student: module:<path>, teacher: module:<path>}``; a linear connector (the paper's 1x1 convolution) always
     stands between.

@@ -1,4 +1,4 @@
-"""Patient knowledge distillation: what the layers on the way say of a whole row."""
+"""Patient knowledge distillation: one state of a row from each of several layers."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ class PKD(Layered):
 
     Args:
         weight, layer_map, taps: see :class:`kdlab.loss.feature.layered.Layered`.
-        token: which state speaks for a row: its ``first`` real token ([CLS] of encoders), or the ``mean`` of all.
+        token: the state that represents a row: that of its ``first`` real token ([CLS] of encoders), or the ``mean``
+            of all.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Knowledge review: the student's deep layers look back at what the teacher's shallow ones know."""
+"""Knowledge review: the student's deep layers learn from the teacher's shallow layers too."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Review(Layered):
     The paper is about the stages of a convolutional network. Here the layers of a transformer take their place: from
     the top down, each student layer is fused with what its deeper layers gave, by two shares a token, and compared with
     the teacher's layer, so that the student's deep layers learn from the teacher's shallow ones too. All layers have
-    the same tokens, so nothing is resized; linear layers stand for the 1x1 and 3x3 convolutions.
+    the same tokens, so nothing is resized; linear layers take the place of the 1x1 and 3x3 convolutions.
 
     Formula: ``sum_k 2^-k |pool_k(f) - pool_k(t)|^2 / sum_k 2^-k``, f the layer fused with those above, pools of 1, 1/4,
         1/2 and all tokens.

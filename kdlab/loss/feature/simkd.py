@@ -17,7 +17,7 @@ class SimKD(Term):
     """The mean over rows of :func:`kdlab.loss.feature.hint.squared_difference` of what enters the final classifier.
 
     Meant for a student with the teacher's classifier (``model@student=simkd``): it learns nothing but to give this
-    classifier what it knows, and needs no labels.
+    classifier the features that it was trained on, and needs no labels.
 
     Formula: ``mean_d (s - t)_d^2`` of what enters the final classifier.
     When: the student may keep the teacher's classifier (model@student=simkd) and no label is needed.

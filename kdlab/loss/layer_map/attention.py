@@ -17,8 +17,8 @@ from kdlab.output import Output, at_least_float32
 class Attention(LayerMap):
     """For every row, each teacher layer spreads a weight of 1 over the student's layers; the mean over teacher layers.
 
-    The weights are the softmax over the student's layers of ``(q . k + p . r) / sqrt(size)``: a query ``q`` from what
-    the teacher's layer says, a key ``k`` from what the student's says (each through a projection of its own, averaged
+    The weights are the softmax over the student's layers of ``(q . k + p . r) / sqrt(size)``: a query ``q`` from
+    the teacher's layer, a key ``k`` from the student's (each through a projection of its own, averaged
     over the real tokens), and learned positions ``p`` and ``r`` of the two layers. The paper's bilinear map between
     query and key is part of the projections here. In ALP-KD (arXiv:2012.14022) the weights go the other way and mix
     the teacher's states rather than the losses.

@@ -26,7 +26,7 @@ class LayerMap(nn.Module, ABC):
 
     @abstractmethod
     def pairs(self, student: int, teacher: int) -> list[Pair]:
-        """The pairs, for so many layers on each side.
+        """The pairs, from the numbers of layers of both models.
 
         Raises:
             UserError: the map does not fit these numbers of layers; the sentence shows both lists of layers.

@@ -1,4 +1,4 @@
-"""Confidence-aware multi-teacher distillation: for each row, those teachers count that know its label."""
+"""Confidence-aware multi-teacher distillation: per row, a teacher counts more, the better it predicts the label."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ class CAMKD(Members):
     The prediction part of the method; the weights are taken at temperature 1.
 
     Formula: ``sum_m w_m T^2 KL(p_m || p_s)`` with ``w_m = (1 - softmax_m(CE(p_m, label))) / (M - 1)``.
-    When: several teachers of unequal worth, and labels that say which one to trust on a row; without labels it is their
-        mean.
+    When: several teachers of unequal worth, and labels, which show the one to trust on a row; without labels it is
+        their mean.
     Cost: no parameters; each teacher is run, or read from its store.
 
     Args:

@@ -1,4 +1,4 @@
-"""KL decoupled into how sure the teacher is of the right class, and what it says about the others."""
+"""KL decoupled into the probability of the right class, and the distribution over the other classes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def decoupled_kl(student: Tensor, teacher: Tensor, target: Tensor, temperature: 
     """T^2 * KL(teacher || student) of target against all others (TCKD), and of the others among themselves (NCKD).
 
     KL is TCKD + (1 - p) NCKD, where p is what the teacher gives to the target at temperature T: the surer the teacher,
-    the less of what it knows about the other classes is left in KL. With two classes NCKD is 0.
+    the smaller the part of KL that the other classes have. With two classes NCKD is 0.
 
     Args:
         student, teacher: logits ``[..., C]`` with C >= 2; half precision is computed in float32.

@@ -49,10 +49,10 @@ def top_one_kl(student: Tensor, teacher: Tensor, mask: Tensor, temperature: floa
 class ListNet(Term):
     """The mean of :func:`top_one_kl` over the classes: the rows of a micro-batch are one list, for each class anew.
 
-    It says nothing of how high a class is as a whole: beside a term that does, or for scores that only rank.
+    It does not compare the level of a class's scores: use it beside a term that does, or for scores that only rank.
 
     Formula: ``mean_c T^2 KL(softmax_i(t_ic / T) || softmax_i(s_ic / T))`` over the rows i of the micro-batch.
-    When: scores that rank rows, such as relevance; beside a term that says how high a score is.
+    When: scores that rank rows, such as relevance; beside a term that compares how high scores are.
     Cost: no parameters; relates the rows of a micro-batch, O(B C).
 
     Args:

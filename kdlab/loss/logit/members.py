@@ -56,7 +56,7 @@ class Members(Term, ABC):
         """The logits of M members, ``[M, ..., C]``, in float32 or wider.
 
         Raises:
-            UserError: the teacher has no such members, or they speak of other labels.
+            UserError: the teacher has no such members, or their logits are of other labels.
         """
         offered = [name for name in teacher.taps if name.startswith(PREFIX)]
         names = self.taps["teacher"] or sorted(offered)

@@ -28,7 +28,7 @@ def huber_distance(student: Tensor, teacher: Tensor, delta: float) -> Tensor:
         >>> huber_distance(torch.tensor([[0.5], [3.0]]), torch.zeros(2, 1), 1.0)  # 0.5^2 / 2 and 3 - 1/2
         tensor([0.1250, 2.5000])
 
-    Source: Huber 1964, Robust Estimation of a Location Parameter; the teacher's number stands for the truth.
+    Source: Huber 1964, Robust Estimation of a Location Parameter; the teacher's number in the place of the truth.
     """
     return huber_loss(at_least_float32(student), at_least_float32(teacher), reduction="none", delta=delta).squeeze(-1)
 

@@ -17,7 +17,7 @@ def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float) -> 
     """T^2 * the cross-entropy of the student under the teacher at temperature T, in nats, per position.
 
     It is KL plus T^2 times the teacher's entropy, which the student cannot change: the gradient is that of KL, and the
-    value says less, since its minimum is the entropy and not 0.
+    value is harder to read, since its minimum is the entropy and not 0.
 
     Args:
         student, teacher: logits ``[..., C]``; half precision is computed in float32.

@@ -1,4 +1,4 @@
-"""Which class a method that reads labels takes for the right one; where a row has no label, the teacher says it."""
+"""The class that a method which reads labels takes for the right one: the label, or else the teacher's choice."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kdlab.output import Output, at_least_float32
 
 
 def label(student: Output) -> Tensor:
-    """Class numbers ``[...]``; 0 where a row has no label, which ``student.labelled`` tells apart.
+    """Class numbers ``[...]``; 0 where a row has no label, as ``student.labelled`` shows.
 
     Raises:
         UserError: the data has no labels at all.

@@ -28,7 +28,7 @@ def learning_value(student: Tensor, teacher: Tensor, temperature: float) -> Tens
 
     Example:
         >>> import torch
-        >>> learning_value(torch.zeros(2), torch.zeros(2), 1.0)  # both know nothing: log 2
+        >>> learning_value(torch.zeros(2), torch.zeros(2), 1.0)  # both uniform: log 2
         tensor(0.6931)
 
     Source: Su et al. 2025 (EA-KD), arXiv:2311.13621, the reweighting factor, as in the authors' code.

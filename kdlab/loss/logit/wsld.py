@@ -41,7 +41,7 @@ class WSLD(Term):
     """The mean of :func:`behind` times the tempered KL, for single-label tasks.
 
     The paper weighs the soft cross-entropy, whose gradient is the same; with KL a student that agrees has loss 0.
-    Rows without a label, for which nobody knows who is behind, count with weight 1: plain KL.
+    Rows without a label count with weight 1: plain KL.
 
     Formula: ``(1 - exp(-CE(s, y) / CE(t, y))) * T^2 KL(p_t || p_s)`` for the label y.
     When: labels are at hand, and rows that the student has right already should count less.

@@ -1,4 +1,4 @@
-"""Contrastive representation distillation: tell the teacher's view of a row from its views of other rows."""
+"""Contrastive representation distillation: match the teacher's vector of a row, among its vectors of other rows."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from kdlab.schedule.base import Schedule, number, positive, value_at
 
 
 def contrast(scores: Tensor, kept: Tensor, log_z: Tensor, count: int, rows: int) -> Tensor:
-    """The negative log-likelihood of telling the pair of one row from ``count`` pairs of different rows.
+    """The negative log-likelihood of recognising the pair of one row among ``count`` pairs of different rows.
 
     Args:
         scores: ``[B, 1 + K]``, the similarities divided by the temperature: of the pair of one row, then of the others;
             half precision is computed in float32.
-        kept: ``[B, K]`` bool, the others that count; where some do not, those that do stand for them too.
+        kept: ``[B, K]`` bool, the others that count; where some do not, the mean is over those that do.
         log_z: ``[]``, the logarithm of the constant that normalises the exponentials of scores.
         count: N, negatives for one positive.
         rows: M, the rows of the data.

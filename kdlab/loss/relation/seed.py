@@ -43,7 +43,7 @@ def similarity_cross_entropy(
 
 @final
 class Seed(Term):
-    """The mean of :func:`similarity_cross_entropy`, against a queue of what the teacher said of earlier rows.
+    """The mean of :func:`similarity_cross_entropy`, against a queue of the teacher's vectors of earlier rows.
 
     No label is needed. The queue begins with random unit vectors, takes in each training batch after it was used, and
     is checkpointed. A linear projection, which learns, takes the student's vectors to the teacher's width.
