@@ -56,7 +56,7 @@ def _answer(words: list[str]) -> None:
 
 
 def _interrupted(words: Sequence[str]) -> str:
-    """What Ctrl-C leaves, as the verb knows it, if it has begun."""
+    """The verb's sentence about what Ctrl-C leaves, if it has begun."""
     verb = verbs(list(config_dirs(words))).get(words[0]) if words else None
     module = sys.modules.get(verb.module) if verb is not None else None
     after = getattr(module, "interrupted", lambda words: "")(list(words[1:]))
@@ -75,7 +75,7 @@ def _no_verb(word: str, known: Sequence[str], own: Sequence[Path]) -> str:
 
 
 def _complete(request: str) -> None:
-    """Print a shell's completion script, or what can stand at the cursor, which the script puts into COMP_LINE."""
+    """Print a shell's completion script, or the words that fit at the cursor, which the script puts into COMP_LINE."""
     from kdlab.help import complete
 
     if request.startswith("query="):

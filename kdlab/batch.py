@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Batch:
-    """Some rows of a data set. It moves to a device as a whole, and knows nothing of any modality.
+    """Some rows of a data set. It moves to a device as a whole, and is the same for every modality.
 
     Attributes:
         row: ``[B]`` int64, the ids of the rows.
@@ -20,7 +20,7 @@ class Batch:
         target: what predictions are compared with, by the task's own names, such as ``label`` ``[B]``.
         size: what a mean over a whole optimizer step divides by, divided by the number of its micro-batches: ``rows``,
             ``labelled`` (answers that are known), ``positions`` (of the token axis) and ``tokens`` (positions with one
-            before them). Empty where a batch stands for itself.
+            before them). Empty where a batch is no part of a larger step.
         tokens: ``[B, L]`` bool, the real positions of the inputs' token axis; None where rows have no such axis.
         clean: the same rows before augmentation, which teachers read; None: these are.
         view: the epoch whose augmentation teachers read too; None: they read clean rows.
@@ -70,11 +70,11 @@ class Batch:
         return self.map(Tensor.pin_memory)
 
     def rows(self, some: slice | Tensor) -> Batch:
-        """Some of the rows as a batch that stands for itself."""
+        """Some of the rows as a batch of its own."""
         return replace(self.map(lambda value: value[some]), size={})
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        """The batch with every tensor changed; a tensor that stands at two places is changed once."""
+        """The batch with every tensor changed; a tensor that is used twice is changed once."""
         known: dict[int, Tensor] = {}
 
         def once(value: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ def declared_for(name: str, known: Directions) -> bool | None:
 
 
 def declaration(name: str, known: Directions) -> str | None:
-    """The entry that speaks of a logged name, which has splits before it and parts of a sum behind it; None: none.
+    """The entry of a logged name, which has splits before it and parts of a sum behind it; None: none.
 
     Example:
         >>> declaration("train/loss/kl", {"loss": False, "kl": False})
@@ -84,9 +84,9 @@ def mode(monitor: str, given: str | None, directions: Directions, where: str = "
     """``max`` or ``min`` for a metric that decides something.
 
     Args:
-        given: what the user says; None: what the metric declares.
+        given: the user's choice; None: what the metric declares.
         directions: the declarations.
-        where: the key that it stands under, for the message.
+        where: its config key, for the message.
 
     Raises:
         UserError: it contradicts the metric, is no such word, or nothing is declared.

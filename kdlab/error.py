@@ -1,4 +1,4 @@
-"""What a user did that cannot work, told in one sentence; and jobs that ended without a result."""
+"""A mistake of the user, as one sentence; and jobs that ended without a result."""
 
 from __future__ import annotations
 

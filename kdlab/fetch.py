@@ -28,7 +28,7 @@ SPEC = re.compile(
 
 _refused = False  # whether the command that runs in this process allows nothing to be fetched
 
-RATIO, PLAIN = 100, 64 * 2**20  # an archive may unpack to so many times its size and so many bytes
+RATIO, PLAIN = 100, 64 * 2**20  # an archive may unpack to this multiple of its size, and to these bytes
 
 
 @dataclass(frozen=True)

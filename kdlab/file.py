@@ -63,7 +63,7 @@ def sync(path: Path) -> None:
 
 
 def full(problem: Exception, path: Path) -> Exception:
-    """What stands behind a writer's error that hides the system's own: mostly that a disk is full.
+    """The system's error behind a writer's error that hides it: mostly that a disk is full.
 
     Args:
         path: what was written.
@@ -151,8 +151,8 @@ def lock(path: Path, what: str, shared: bool = False, wait: bool = True) -> Iter
 
     Args:
         what: it is of, for whoever has to wait.
-        shared: let others hold it who also share it.
-        wait: for who holds it; False: yield False then.
+        shared: let other sharers hold it too.
+        wait: until it is free; False: yield False where it is not.
     """
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     with _own(path) as file:

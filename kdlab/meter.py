@@ -25,7 +25,7 @@ class Meter:
         self.drawn = Line()
 
     def more(self, rows: int) -> None:
-        """So many rows are done in addition."""
+        """Count more rows."""
         self.done += rows
         now = time.perf_counter()
         if now - self.printed >= (REFRESH if self.drawn.draws else EVERY):
@@ -33,7 +33,7 @@ class Meter:
             (self.drawn.show if self.drawn.draws else announce)(self.line(now - self.began))
 
     def line(self, seconds: float) -> str:
-        """What is said after so many seconds."""
+        """The line after this number of seconds."""
         if self.total is None or not self.total:
             return f"{self.name}: {self.done:,} rows"
         ahead = max(0, self.total - self.done) * seconds / max(1, self.done - self.first)

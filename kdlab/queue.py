@@ -1,4 +1,4 @@
-"""What SLURM's queue says of our jobs. Only ``squeue`` is needed; ``sacct`` adds why a job ended, where it is kept."""
+"""The state of our jobs in SLURM's queue. Only ``squeue`` is needed; ``sacct`` adds why a job ended, where kept."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def pending(folder: Path) -> dict[Path, Queued] | None:
     """The jobs whose runs were submitted with :func:`announce` in ``folder``, by run directory.
 
     Returns:
-        None where the queue cannot be asked now: that says nothing about the jobs.
+        None where the queue cannot be asked now: that shows nothing about the jobs.
     """
     output = _ask(["squeue", "--me", "--array", "--noheader", "--format=%F|%K|%T|%j|%R"])
     if output is None:
@@ -65,7 +65,7 @@ def announced(folder: Path, key: str) -> list[Path]:
 
 
 def ending(job: str) -> str:
-    """How a job that left the queue ended, such as ``OUT_OF_MEMORY on n1``; "" where SLURM does not know."""
+    """How a job that left the queue ended, such as ``OUT_OF_MEMORY on n1``; "" where SLURM has no record."""
     output = _ask(
         ["sacct", "--noheader", "--parsable2", "--allocations", "--format=State,ExitCode,NodeList", "-j", job]
     )

@@ -1,6 +1,6 @@
 """What a command writes on standard error while it works: lines, and on a terminal one line that is drawn anew.
 
-Only one process speaks. A job of a local sweep hands its notes to the sweep's driver; other workers are silent, and
+Only one process prints. A job of a local sweep hands its notes to the sweep's driver; other workers are silent, and
 their run.log has everything.
 """
 
@@ -22,13 +22,13 @@ LONGEST = 30  # cells of a bar
 
 Deliver = Callable[[str, str], None]
 
-_deliver: Deliver | None = None  # hands a note to the process that speaks for this one
+_deliver: Deliver | None = None  # hands a note to the process that prints for this one
 carried_out: Path | None = None  # the directory of the run that this process does, or did last
-_drawn: Line | None = None  # the line that stands on the terminal now
+_drawn: Line | None = None  # the line that is on the terminal now
 
 
 def hand_over(deliver: Deliver | None) -> None:
-    """Let another process say what this one notes; None: this one speaks for itself again.
+    """Let another process print the notes of this one; None: this one prints again.
 
     Args:
         deliver: is called with a kind, ``note`` or ``run``, and a text.
@@ -43,7 +43,7 @@ def speaks() -> bool:
 
 
 def draws(stream: TextIO | None = None) -> bool:
-    """Whether a line can be drawn anew: this process speaks, to a terminal that knows how to move its cursor."""
+    """Whether a line can be drawn anew: this process prints, to a terminal that can move its cursor."""
     return speaks() and (stream or sys.stderr).isatty() and os.environ.get("TERM") != "dumb"
 
 
@@ -78,7 +78,7 @@ def counted(count: int, unit: str) -> str:
 
 
 def note(text: str) -> None:
-    """One line for the user, above the line that is drawn; where this process does not speak, for the one that does."""
+    """Print one line above the line that is drawn, or hand it to the process that prints for this one."""
     if _deliver is not None:
         _deliver("note", text)
     else:
@@ -86,7 +86,7 @@ def note(text: str) -> None:
 
 
 def doing(folder: Path) -> None:
-    """Tell the process that speaks for this one, if one does, which run this one carries out."""
+    """Report the run that this process carries out to the process that prints for it, if one does."""
     global carried_out
     carried_out = folder
     if _deliver is not None:
@@ -94,7 +94,7 @@ def doing(folder: Path) -> None:
 
 
 def announce(text: str) -> None:
-    """The same, but silent where this process does not speak."""
+    """Print one line on standard error; nothing where this process does not print."""
     if not speaks():
         return
     if (drawn := _drawn) is not None:
@@ -129,7 +129,7 @@ class Line:
 
 
 def bar(name: str, part: float | None, after: str, columns: int, plain: bool = False) -> str:
-    """One line of at most ``columns``: a name, how much is done, and what is good to know; the last is never cut off.
+    """One line of at most ``columns``: a name, how much is done, and details; the last is never cut off.
 
     Args:
         part: in [0, 1]; None: not known, and left out.
@@ -151,7 +151,7 @@ def bar(name: str, part: float | None, after: str, columns: int, plain: bool = F
 
 
 class Bar:
-    """How far a piece of work is; where no line can be drawn, one line says what begins.
+    """How far a piece of work is; where no line can be drawn, one line names what begins.
 
     Args:
         name: of the work, such as ``teacher pass``; None: nothing is shown.
@@ -170,12 +170,12 @@ class Bar:
             announce(name if total is None else f"{name}: {counted(total, unit)}")
 
     def update(self, done: int) -> None:
-        """So much is done; it is drawn if that was not just now."""
+        """Set how much is done; it is drawn at most every ``REFRESH`` seconds."""
         now = time.perf_counter()
         if not self.line.draws or now - self.drawn < REFRESH:
             return
         self.drawn = now
-        if self.first is None:  # what was there before this process began says nothing of its pace
+        if self.first is None:  # what was done before this process began does not count for its pace
             self.first, self.begun = done, now
         pace = (now - self.begun) / (done - self.first) if done > self.first else None
         left = "" if pace is None or self.total is None else f"{clock(pace * (self.total - done))} left"

@@ -33,7 +33,7 @@ CUT = (
 
 
 def verify(job: Job, known: Known) -> None:
-    """Refuse a distillation whose teachers, or theirs, cannot be trained or speak of other labels than its data.
+    """Refuse a distillation with a teacher, direct or indirect, that cannot be trained or has other labels.
 
     Args:
         known: filled with what is read; see :func:`key` for the labels of a data set.

@@ -13,7 +13,7 @@ from kdlab.model.pretrained import kind
 from kdlab.outcome import Categorical
 from kdlab.task.sequence_classification import SequenceClassification
 
-LONGEST = 512  # tokens of a text, for a model of which no run says how it was trained
+LONGEST = 512  # tokens of a text, for a model without a run that has it
 
 
 def predictor_of(subject: Trained, max_length: int | None = None) -> Predictor:

@@ -130,7 +130,7 @@ def unchanged(job: Job, folder: Path) -> None:
 
 
 def generation(job: Job, place: str, number: int) -> Job:
-    """This distillation itself as its ``number``-th generation: the same but for who teaches.
+    """This distillation itself as its ``number``-th generation: the same with another teacher.
 
     Source: Furlanello et al. 2018 (Born-Again Networks), arXiv:1805.04770, section 3.
     """
@@ -190,7 +190,7 @@ def _where(cfg: Node, named_keys: Collection[str]) -> list[str]:
     return [f"trainer.accelerator={accelerator}"] if accelerator == "auto" else ["trainer=gpu"]
 
 
-LEARNER = (  # keys of a datamodule or a task that belong to who learns, and not to what is learned
+LEARNER = (  # keys of a datamodule or a task that belong to the learner, and not to the problem
     "tokenizer", "batch_size", "tokens_per_batch", "eval_batch_size", "augment", "curriculum", "unlabelled", "seed",
     "download", "head", "class_weights", "label_smoothing", "chunk",
 )  # fmt: skip
@@ -266,7 +266,7 @@ def assemble(
 
 
 def how(node: Node) -> Node:
-    """How the teacher is read: its node, at its place in the config, without the keys that say which teacher it is."""
+    """How the teacher is read: its node, at its place in the config, without the keys that choose the teacher."""
     return without(node, WHICH)
 
 
@@ -278,7 +278,7 @@ def layers(node: Node, found: Mapping[str, Trained], student: nn.Module) -> int:
 
 
 def check_kept(loss: Objective, node: Node) -> None:
-    """Refuse terms that need more of the teacher's logits than a node says are kept.
+    """Refuse terms that need more of the teacher's logits than its node keeps.
 
     Raises:
         UserError: such a term, or an ensemble's member of which not all logits are kept.
@@ -294,7 +294,7 @@ def check_kept(loss: Objective, node: Node) -> None:
 
 
 def check(teacher: Trained, data: Data, task: Task) -> None:
-    """Refuse a teacher that speaks of other labels, or where tokens are predicted of other tokens, than the data."""
+    """Refuse a teacher with other labels than the data, or where tokens are predicted, with other tokens."""
     if task.uses_labels:
         suit(teacher, list(data.labels))
     elif data.read_by(teacher.weights) is not data:
@@ -305,7 +305,7 @@ def check(teacher: Trained, data: Data, task: Task) -> None:
 
 
 def suit(teacher: Trained, labels: Sequence[str]) -> None:
-    """Let a classifier give its logits in the order of these labels, which it must know by name.
+    """Let a classifier give its logits in the order of these labels, which it must name.
 
     Raises:
         UserError: it has no trained classifier, only numbers for labels, or other labels.

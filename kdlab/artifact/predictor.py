@@ -40,7 +40,7 @@ class Predictor:
     """Predicts the labels of texts as `kdlab evaluate` does: the same tokens, the same task.
 
     Attributes:
-        model, task, tokenizer: those of the run; the task knows the labels.
+        model, task, tokenizer: those of the run; the task has the labels.
         labels: names, in the order of the logits.
         max_length: tokens; longer texts are cut.
     """

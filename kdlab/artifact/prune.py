@@ -19,21 +19,21 @@ from kdlab.file import lock, read_json
 from kdlab.report.read import Record, records
 from kdlab.report.table import COLOURS
 
-LOOKS: dict[str, JustifyMethod] = {  # the columns of the table, and where their values stand
+LOOKS: dict[str, JustifyMethod] = {  # the columns of the table, and the alignment of their values
     "run": "left", "state": "left", "size": "right", "unwritten for": "right", "": "left",
 }  # fmt: skip
 WITHOUT_RESULT = ("failed", "interrupted")  # what is removed where nothing is chosen
 
 
 def prune(outputs: str, found: Sequence[Record], named: bool, older_days: float | None, sure: bool) -> None:
-    """Show, or remove, the runs that nobody needs. A run that is written at the moment is never one of them.
+    """Show, or remove, the runs that no other needs. A run that is written at the moment is never one of them.
 
     Args:
         found: the runs that may go.
         named: whether the user named them; else only those without a result go, or all that are old enough, and the
             teachers of runs that stay are kept.
-        older_days: only runs that nothing was written in for so many days.
-        sure: remove them; else only say what that would free.
+        older_days: only runs that nothing was written in for this number of days.
+        sure: remove them; else only print the space that they take.
     """
     if older_days is not None and older_days < 0:
         raise UserError(f"older_days={older_days}: give a number of days, 0 or more.")

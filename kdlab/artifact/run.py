@@ -80,12 +80,12 @@ class Run:
         Args:
             value, metric: the primary metric, which chose the weights.
             directions: whether more is better, by metric, see :mod:`kdlab.direction`.
-            named: metrics by what the evaluators say of them, see :attr:`kdlab.metric.base.Evaluators.named`.
+            named: metrics by what the evaluators declare of them, see :attr:`kdlab.metric.base.Evaluators.named`.
         """
         finite = {name: float(number) for name, number in sorted(metrics.items()) if _finite(number)}
         write_json(self.folder / "metrics.json", finite)
         for place in (self.folder, *(path for path in self.folder.iterdir() if path.is_dir())):
-            sync(place)  # the names of all that done.json stands for
+            sync(place)  # the names of all files that done.json vouches for
         done: dict[str, Any] = {"state": "finished", "value": value, "metric": metric, "seconds": round(seconds, 3)}
         done |= {RECORD: dict(sorted(directions.items())), **named, "finished_at": now()}
         write_json(self.folder / "done.json", done)
@@ -162,7 +162,7 @@ def sweep_up(folder: Path) -> None:
 
 
 def _given_up(part: Path) -> bool:
-    """Whether nobody writes a file any more: its process on this machine is gone, or it is old and from another one."""
+    """Whether no process writes a file any more: its writer on this machine is gone, or it is old and from another."""
     host, _, process = part.name.removesuffix(".part").rpartition(".")
     if host.endswith(f".{socket.gethostname()}") and process.isdigit():
         return not _alive(int(process), part.stat().st_mtime)

@@ -49,7 +49,7 @@ def _logits_of(cfg: Node, module: Any, runs: Sequence[str]) -> list[np.ndarray]:
 
 
 def taught(module: Any, task: Task, teacher: Teacher) -> None:
-    """Ask the run's own teacher what is difficult, where the curriculum wants to know."""
+    """Ask the run's own teacher what is difficult, where the curriculum needs it."""
     if module.curriculum is None or not module.curriculum.asks_teacher:
         return
     logits = torch.zeros(len(module.values), len(module.labels))

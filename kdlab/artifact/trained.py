@@ -55,7 +55,7 @@ class Trained:
 
     @cached_property
     def tokenizer(self) -> Any:
-        _ = self._config  # a tokenizer reads it too, and says less clearly that it is torn
+        _ = self._config  # a tokenizer reads it too, with a less clear error where it is torn
         with self._remedied():
             return load_tokenizer(self.weights)
 
@@ -132,12 +132,12 @@ class Trained:
 
     @property
     def shape(self) -> Any:
-        """What transformers knows of the model: its ``config``; None for any other module."""
+        """The model's ``config`` of transformers; None for any other module."""
         return self._config
 
     @cached_property
     def _config(self) -> Any:
-        """What transformers knows of a model; None for any other module."""
+        """The ``config`` of transformers of a model; None for any other module."""
         with self._remedied():
             return read_shape(str(self.weights)) if (self.weights / "config.json").exists() else None
 
@@ -256,7 +256,7 @@ def named(name: str, outputs: Path, trust: Trust | None = None, key: str = "") -
         key: that names it, for a message.
 
     Raises:
-        UserError: there is none, it is not finished, or a part of an id stands for several.
+        UserError: there is none, it is not finished, or a part of an id fits several.
     """
     folder, weights = located(str(name), outputs, key)  # a hash of digits is a number on the command line
     if weights != folder:

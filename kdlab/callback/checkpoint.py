@@ -108,7 +108,7 @@ class Checkpoint(LightningCheckpoint):
             self.mode = mode(self.monitor, self.mode, getattr(pl_module, "directions", {}), "callback.checkpoint.mode")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        # best.ckpt comes before the last.ckpt that knows of it: a kill in between repeats the epoch and writes it again
+        # best.ckpt comes before the last.ckpt that names it: a kill in between repeats the epoch and writes it again
         if trainer.sanity_checking or trainer.state.fn != TrainerFn.FITTING or self.monitor is None:
             return
         if self.monitor not in trainer.callback_metrics:
@@ -160,7 +160,7 @@ class Checkpoint(LightningCheckpoint):
         self.written, self.pending = trainer.global_step, True
 
     def place(self, trainer: pl.Trainer) -> None:
-        """Put what :meth:`keep` wrote into its place, now that the loggers know of its step."""
+        """Put what :meth:`keep` wrote into its place, now that the loggers have its step."""
         if self.pending and trainer.is_global_zero:
             if (history := self.folder.parent / FILE).exists():
                 sync(history)  # a run that goes on from this step does not log the steps before it again

@@ -27,7 +27,7 @@ class Notice:
     Attributes:
         asked: it was.
         heeded: training looks at ``asked`` after every step; at any other time :class:`Preempted` is raised at once.
-        patience: seconds that training has to come to the end of a step; None: nobody listens for signals.
+        patience: seconds that training has to come to the end of a step; None: signals are not handled.
     """
 
     def __init__(self) -> None:
@@ -73,7 +73,7 @@ class Preemption(pl.Callback):
     Not at a step after which a validation is due, see :func:`before_validation`.
 
     Args:
-        keeper: who writes last.ckpt; None: nothing is written.
+        keeper: writes last.ckpt; None: nothing is written.
     """
 
     def __init__(self, keeper: Checkpoint | None) -> None:
@@ -113,7 +113,7 @@ class Preemption(pl.Callback):
         notice.obeyed()
 
     def _asked(self, trainer: pl.Trainer, batch_idx: int) -> bool:
-        """Whether any rank was asked; all ranks hear the same."""
+        """Whether any rank was asked; the same on all ranks."""
         if trainer.world_size == 1 or notice.patience is None:
             return notice.asked
         return batch_idx % TOGETHER == 0 and trainer.strategy.reduce_boolean_decision(notice.asked, all=False)

@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, a line an epoch anywhere else, and a file for who looks later."""
+"""How far a run is: a bar on a terminal, a line an epoch anywhere else, and a file that can be read later."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ log = logging.getLogger(__name__)
 
 FILE = "progress.json"  # of a run directory: step, steps, epoch, epochs, seconds so far and left; null where not known
 QUIET = 60.0  # seconds of a long epoch without a line, where there is no terminal
-FIRST = 5.0  # seconds after which a line says how long the training will take
-STEPS = 3  # that say it
+FIRST = 5.0  # seconds after which a line has the time that the training will take
+STEPS = 3  # steps that are timed for it
 
 
 class Progress(ProgressBar):
     """A bar with the last validation and the time left, which names training, validation and test.
 
     Where standard error is no terminal each epoch is one line there, a long one a line a minute, and the first steps of
-    a long training one that says how long it will take. The jobs of a sweep write none, but for a teacher's training.
+    a long training one with the time that it will take. The jobs of a sweep write none, but for a teacher's training.
     Either way each epoch is a line of run.log, and ``progress.json`` in the run directory holds how far the run is,
     which ``kdlab runs live=true`` shows; where it cannot be written, the run goes on without.
 
@@ -51,7 +51,7 @@ class Progress(ProgressBar):
         self.began = (0.0, 0)  # the clock and the step when this process began to train
         self.total: int | None = None
         self.reached = ""  # the last validation
-        self.spoke = False  # whether any line was told since then
+        self.spoke = False  # whether any line was printed since then
 
     def disable(self) -> None:
         self.enabled = False

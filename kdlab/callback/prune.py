@@ -36,7 +36,7 @@ class Pruned(Exception):  # noqa: N818  nothing went wrong
 
 @final
 class Prune(pl.Callback):
-    """Reports the study's metric after each validation, and raises :class:`Pruned` where the study says so.
+    """Reports the study's metric after each validation, and raises :class:`Pruned` where the study stops the trial.
 
     Args:
         folder: the run directory, with ``trial.json``.

@@ -24,7 +24,7 @@ from kdlab.plan.base import planner
 
 
 def follow_all(shared: Path) -> None:
-    """Train as one process of each run that the first process tells of in ``shared``, until there is none any more."""
+    """Train as one process of each run that the first process names in ``shared``, until there is none any more."""
     place = 0
     while True:
         list(shared.parent.iterdir())  # a network file system looks again
@@ -43,7 +43,7 @@ def follow_all(shared: Path) -> None:
 
 
 def follow(folder: Path) -> None:
-    """Train as one process of the run in ``folder``, whose teachers are there; and help to ask them."""
+    """Train as one process of the run in ``folder``, whose teachers are trained; and help with the teachers' pass."""
     answers, sys.stdout = sys.stdout, sys.stderr
     cfg = read_config(folder)
     for place, found in teachers_of(folder).items():

@@ -83,7 +83,7 @@ def _train(job: Job, run: Run, voice: Voice) -> dict[str, float]:
     torch.manual_seed(cfg.seed)
     data = select.data(cfg)
     voice.data(data)
-    # told before a teacher is trained
+    # printed before a teacher is trained
     data.check_steps(_devices(cfg.trainer), cfg.trainer.get("accumulate_grad_batches", 1))
     overlap.write(run.folder, data)
     with Companions(cfg.trainer, run.folder) as others:
@@ -132,7 +132,7 @@ def one_class(counts: Tensor | None, labels: Sequence[str]) -> str:
     """A sentence about a model that predicts one class for nearly all rows of the test; "" about any other.
 
     Args:
-        counts: ``[C, C]``, rows by their label and by what was predicted; None or ``[C, 2, 2]``: nothing to say.
+        counts: ``[C, C]``, rows by their label and by what was predicted; None or ``[C, 2, 2]``: no warning.
 
     Example:
         >>> one_class(torch.tensor([[5, 5], [0, 90]]), ["no", "yes"]), one_class(None, [])
@@ -152,13 +152,13 @@ def one_class(counts: Tensor | None, labels: Sequence[str]) -> str:
 
 
 def _devices(node: Node) -> int:
-    """How many devices a trainer says that it has; 1 where the machine decides."""
+    """The number of devices in a trainer's config; 1 where the machine decides."""
     devices = node.get("devices", 1)
     return devices * node.get("num_nodes", 1) if isinstance(devices, int) and devices > 0 else 1
 
 
 def _write_teachers(run: Run, found: Mapping[str, Trained]) -> None:
-    """Write down who teaches the run."""
+    """Write the folders and fingerprints of the run's teachers into teacher.json."""
     teachers: dict[str, Any] = {"places": {place: str(one.folder) for place, one in found.items()}}
     teachers["weights"] = {place: one.fingerprint for place, one in found.items()}
     if (single := found.get("teacher")) is not None:
@@ -167,7 +167,7 @@ def _write_teachers(run: Run, found: Mapping[str, Trained]) -> None:
 
 
 def _log_trainable(learner: TrainingRule, journal: Journal) -> None:
-    """Which blocks learn, and how fast: to the run's log and to the loggers."""
+    """Log the blocks that learn and their learning rates, to the run's log and to the loggers."""
     rows = learner.table()
     columns = list(rows[0])
     for row in rows:
@@ -197,7 +197,7 @@ def _majority(learner: TrainingRule, data: Data) -> dict[str, float]:
 
 
 def _write_test(run: Run, learner: TrainingRule, data: Data) -> dict[str, float]:
-    """Write down which test rows there were and what was predicted of them, by class, for those who compare runs."""
+    """Write the test rows' hash and the confusion of labels and predictions into test.json, for comparisons."""
     results: dict[str, Any] = {"set": data.test_set}
     found = {"test/rows": float(len(data.splits["test"]))}
     counts = learner.test_confusion

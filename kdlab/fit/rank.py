@@ -23,7 +23,7 @@ from kdlab.error import UserError
 from kdlab.file import write_json
 
 READY = "ready\n"
-SHARED = "KDLAB_RANKS"  # names the file in which the first process of a cluster's job tells the others what to do
+SHARED = "KDLAB_RANKS"  # names the file in which the first process of a cluster's job names the runs for the others
 DEVICES = "KDLAB_DEVICES"  # nodes x processes a node that the cluster started
 
 
@@ -79,7 +79,7 @@ class Companions:
         """Wait until all are ready to train.
 
         Raises:
-            UserError: one of them failed; its log says why.
+            UserError: one of them failed; its log has the reason.
         """
         self.start()
         for rank, process in enumerate(self.processes, 1):  # else this process would wait half an hour for a dead one
@@ -90,7 +90,7 @@ class Companions:
         """Wait until all have trained, and leave their group: the next job of a sweep makes its own.
 
         Raises:
-            UserError: one of them failed; its log says why.
+            UserError: one of them failed; its log has the reason.
         """
         for rank, process in enumerate(self.processes, 1):
             if process.wait():
@@ -118,7 +118,7 @@ class Companions:
 
 
 def _share_checked(nodes: int, devices: int, folder: Path) -> None:
-    """Tell the processes that the cluster started to train the run in ``folder``."""
+    """Let the processes that the cluster started train the run in ``folder``."""
     if f"{nodes}x{devices}" != os.environ[DEVICES]:
         raise UserError(
             f"the run is for {nodes}x{devices} processes (trainer.num_nodes x trainer.devices), and its job has "
@@ -129,7 +129,7 @@ def _share_checked(nodes: int, devices: int, folder: Path) -> None:
 
 
 def share_run(folder: Path | None) -> None:
-    """Share with the cluster's other processes which run comes next; None: there is none any more."""
+    """Share the next run with the cluster's other processes; None: there is none any more."""
     if SHARED not in os.environ:
         return
     path = Path(os.environ[SHARED])

@@ -9,9 +9,9 @@ from multiprocessing.connection import Connection
 
 from kdlab.artifact.run import awaited
 
-PATIENCE = 0.1  # seconds between two looks at who waits for this process's runs
+PATIENCE = 0.1  # seconds between two checks whether a process waits for this one's runs
 
-_signs: list[Connection] = []  # where this process will hear that its turn has come
+_signs: list[Connection] = []  # on which this process receives its slot
 
 
 def reserve(sign: Connection) -> None:
@@ -26,7 +26,7 @@ def wait() -> float:
         Seconds that it took; 0 where it is this process's turn already.
 
     Raises:
-        KeyboardInterrupt: the turn will never come, for the sweep was interrupted, or who drove it is gone.
+        KeyboardInterrupt: the slot will never come, for the sweep was interrupted, or its driver is gone.
     """
     begun = time.perf_counter()
     while _signs:
@@ -43,11 +43,11 @@ def wait() -> float:
 def _come(sign: Connection) -> bool:
     try:
         return bool(sign.recv())
-    except EOFError:  # who would have told is gone
+    except EOFError:  # the driver is gone
         return False
 
 
 def _orphaned() -> bool:
-    """Whether who drove the sweep is gone: this process itself may keep the other end of the sign open."""
+    """Whether the driver of the sweep is gone: this process itself may keep the other end of the sign open."""
     parent = multiprocessing.parent_process()
     return parent is not None and os.getppid() != parent.pid

@@ -36,7 +36,7 @@ from kdlab.plan import length
 from kdlab.precision import computing
 
 log = logging.getLogger(__name__)
-# Lightning's tips and limits say nothing of the run, and frozen blocks are in eval mode on purpose
+# Lightning's tips and limits do not concern the run, and frozen blocks are in eval mode on purpose
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
 warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
@@ -56,10 +56,10 @@ def fit(
     """Train, go back to the best weights, and test; every process of a run on several devices calls it.
 
     Args:
-        voice: tells the user of it; None: another process does.
+        voice: prints for the user; None: another process does.
 
     Returns:
-        What was measured, the name of the metric that decided which weights are best, and who kept them.
+        The metrics, the name of the metric that decided which weights are best, and the callback that kept them.
     """
     callbacks = build.several(job.cfg.callback, folder=run.folder)
     if not data.scored and learner.task.uses_labels:

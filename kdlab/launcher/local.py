@@ -112,7 +112,7 @@ def launch(
 
 
 class _Fork:
-    """A job in a process of its own, which prepares at once and trains when it is told to go.
+    """A job in a process of its own, which prepares at once and trains when it is granted a slot.
 
     Attributes:
         result: where its :class:`JobReturn` comes from, or its end.
@@ -133,7 +133,7 @@ class _Fork:
         self.returned: JobReturn | None = None
 
     def receive(self) -> tuple[str, str] | None:
-        """A kind and a text where it said something on its way; None where it has ended."""
+        """The kind and the text of a message from the job; None where it has ended."""
         with suppress(EOFError):
             message = self.result.recv()
             if isinstance(message, tuple):
@@ -142,14 +142,14 @@ class _Fork:
         return None
 
     def go(self, train: bool = True) -> None:
-        """Tell it that its turn has come, or that it never will; it is told once."""
+        """Grant the slot, or refuse it for good; only the first call counts."""
         if not self.answered:
             self.answered = True
             with suppress(OSError):  # it has ended
                 self.sign.send(train)
 
     def end(self) -> JobReturn | None:
-        """What came of it; None where it ended without a word."""
+        """The result; None where it ended without one."""
         self.process.join()
         self.result.close()
         self.sign.close()
@@ -176,7 +176,7 @@ def _one_by_one(
 
 
 def _let_go(running: dict[Any, _Fork], places: int, status: Status) -> None:
-    """The oldest jobs have a place each; of the others' turn they hear when one of these has ended."""
+    """Grant the slots to the oldest jobs; the others receive one when one of these has ended."""
     for started in list(running.values())[:places]:
         started.go()
         status.turn(started.number)
@@ -226,7 +226,7 @@ def warm(config: DictConfig) -> None:
 
 
 def ahead(point: Point) -> None:
-    """Read the data of a point, for all jobs that have the same; what is wrong with it is the job's to say.
+    """Read the data of a point, for all jobs that have the same; its problems are raised by the job.
 
     Raises:
         UserError: its teacher learned from rows that it is measured on; points are checked before the first one trains.
@@ -275,7 +275,7 @@ def _child(result: Connection, sign: Connection, threads: int, job: tuple, drive
         done = _do(*job)
         try:
             result.send(done)
-        except Exception:  # what cannot be pickled is told in words
+        except Exception:  # what cannot be pickled is sent as text
             done._return_value = JobError("".join(traceback.format_exception_only(done._return_value)).strip())
             result.send(done)
     except KeyboardInterrupt:
@@ -283,7 +283,7 @@ def _child(result: Connection, sign: Connection, threads: int, job: tuple, drive
 
 
 def _end_with(driver: int) -> None:
-    """Be interrupted, as by Ctrl-C, when the driver is killed: nobody would know of the job. Linux alone has this."""
+    """Be interrupted, as by Ctrl-C, when the driver is killed: the job would go on unseen. Linux alone has this."""
     with suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0)
     if os.getppid() != driver:  # it was killed before

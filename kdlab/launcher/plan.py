@@ -61,7 +61,7 @@ def end(file: IO[str]) -> None:
 
 
 def clear(folder: Path) -> None:
-    """Remove the plans whose drivers were killed: nobody holds their locks any more."""
+    """Remove the plans whose drivers were killed: no process holds their locks any more."""
     for path in folder.glob("*.json"):
         with suppress(OSError), path.open("r+", encoding="utf-8") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,6 +1,6 @@
 """``sweep=optuna``: a search over what a multirun lists, kept on disk, so that the same command goes on with it.
 
-Trials are jobs of any launcher. What a trial is worth stands in its run's metrics.json, whatever number that is and
+Trials are jobs of any launcher. The value of a trial is in its run's metrics.json, whatever number that is and
 however many; a trial of one objective can be pruned while it trains (see :mod:`kdlab.callback.prune`).
 """
 
@@ -80,7 +80,7 @@ def sweep(
 
 
 def distribution(override: Override) -> optuna.distributions.BaseDistribution:
-    """What Hydra's grammar says of a key: ``a,b``, ``range(1,5)``, ``interval(0,1)``, ``tag(log,interval(1e-5,1))``."""
+    """A key's values in Hydra's grammar: ``a,b``, ``range(1,5)``, ``interval(0,1)``, ``tag(log,interval(1e-5,1))``."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     value, name = override.value(), override.get_key_element()
@@ -111,7 +111,7 @@ def best(study: optuna.Study, names: list[str]) -> str:
 
 
 def _reported(objectives: Iterable[str]) -> list[str]:
-    """The test metrics beside the validation metrics that trials are chosen by: they are said, and decide nothing."""
+    """The test metrics beside the validation metrics that trials are chosen by: they are shown, and decide nothing."""
     return [name.replace("best/val/", "test/", 1) for name in objectives if name.startswith("best/val/")]
 
 
@@ -126,7 +126,7 @@ def objectives(settings: Mapping[str, Any], cfg: DictConfig) -> dict[str, str]:
         cfg: of a trial; all trials measure the same.
 
     Raises:
-        UserError: a direction that contradicts the metric or that nobody knows, a metric that no trial will have, or a
+        UserError: a direction that contradicts the metric or is not declared, a metric that no trial will have, or a
             pruner without a validation metric to look at.
     """
     keeper = OmegaConf.select(cfg, "callback.checkpoint.monitor")

@@ -1,6 +1,6 @@
 """``cluster=slurm``: the jobs of a sweep as SLURM job arrays. SLURM schedules; this keeps every run's result.
 
-The run directory is the truth: a run is finished where its done.json is, whatever SLURM says of its job. So finished
+The run directory is the truth: a run is finished where its done.json is, whatever SLURM's state of its job. So finished
 runs are not submitted, a run whose job is still in the queue (from this command or an earlier one) is waited for, and
 one whose job left the queue without a result is a failed job among others.
 """
@@ -203,7 +203,7 @@ def _wait(runs: dict[Path, Point], jobs: dict[Path, str]) -> dict[Path, str]:
 
 
 def _why(point: Point, job: str) -> str:
-    """Why a run has no result, and where its job's log is; a run that could not say so itself is told so."""
+    """Why a run has no result, and where its job's log is; it is written into a run that could not do so itself."""
     log = str(point.settings["submitit_folder"]).replace("%j", job)
     try:
         failed = json.loads((point.folder / "failed.json").read_text())

@@ -1,4 +1,4 @@
-"""What the driver of a local sweep says while its jobs run: one line that is drawn anew, or one for each job's end."""
+"""The output of a local sweep's driver while its jobs run: one line drawn anew, or one for each job's end."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Status:
             self.running[number].since = time.perf_counter()
 
     def receive(self, number: int, kind: str, text: str) -> None:
-        """A job said something: which run it carries out, or a note; what several say is printed once."""
+        """Handle a message of a job: the run that it carries out, or a note; equal notes are printed once."""
         if kind == "run" and number in self.running:
             self.running[number].folder = Path(text)
         elif kind == "note" and text not in self.notes:
@@ -109,7 +109,7 @@ class Status:
         return ", ".join(parts) + (f"; {self.best[1]}" if self.best else "")
 
     def left(self, now: float) -> float | None:
-        """Seconds until the last job ends, at the pace of those that ended and run; None where nothing tells."""
+        """Seconds until the last job ends, at the pace of those that ended and run; None: no estimate."""
         working = [job for job in self.running.values() if job.since is not None]
         spent = [now - job.since for job in working if job.since is not None]
         known = [_left(job.folder) for job in working]
@@ -123,7 +123,7 @@ class Status:
 
 
 def _left(folder: Path | None) -> float | None:
-    """Seconds that a run said it has left, counted from when it said so."""
+    """Seconds that a run has left by its own progress file, counted from when it was written."""
     if folder is None:
         return None
     path = folder / "progress.json"

@@ -28,7 +28,7 @@ from kdlab.text import printable
 if TYPE_CHECKING:
     from kdlab.report.read import Record
 
-APART = ("rerun", "check", "download", "trust")  # keys that say nothing of what a sweep does
+APART = ("rerun", "check", "download", "trust")  # keys that do not change the results of a sweep
 _begun: list[Path] = []  # the folder of the sweep that this process drives
 _plans: list[IO[str]] = []  # and its plan, which counts as long as it is open
 

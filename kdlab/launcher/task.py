@@ -73,7 +73,7 @@ def _leave(requeue: Any) -> None:
 
 
 def _gather() -> None:
-    """Make the processes of this job one group, in which Lightning sees the ranks that we say and not SLURM's."""
+    """Make the processes of this job one group, in which Lightning sees our ranks and not SLURM's."""
     nodes, tasks = int(os.environ["SLURM_NNODES"]), int(os.environ["SLURM_NTASKS"])
     del os.environ["SLURM_NTASKS"]  # else Lightning takes even a teacher on one device for one of many ranks
     shared = Path(os.environ["SUBMITIT_FOLDER"]) / f"ranks-{os.environ.get('SLURM_RESTART_COUNT', '0')}.json"
@@ -88,7 +88,7 @@ def _gather() -> None:
 
 
 def _address() -> str:
-    """A name of this node that the other nodes know."""
+    """A name of this node that the other nodes can resolve."""
     for name in (os.environ.get("SLURMD_NODENAME", ""), socket.gethostname()):
         try:
             socket.getaddrinfo(name, None)

@@ -1,4 +1,4 @@
-"""A verb as Hydra runs it: the command line is looked at first, and a mistake in it is told in one sentence."""
+"""A verb as Hydra runs it: the command line is looked at first, and a mistake in it becomes one sentence."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class Task:
 
 
 def _asks_download(cfg: Any) -> bool:
-    """Whether the user's own config has ``download: true`` anywhere; what it reads later has no say."""
+    """Whether the user's own config has ``download: true`` anywhere; configs that it reads later do not count."""
 
     def asked(value: Any) -> bool:
         return isinstance(value, dict) and (

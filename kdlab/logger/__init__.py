@@ -2,5 +2,5 @@
 
 import os
 
-# W&B tells its makers how it is used, of an offline run too, as the process ends; who wants that sets the variable
+# W&B sends its makers statistics of use, of an offline run too, as the process ends; set the variable to allow it
 os.environ.setdefault("WANDB_ERROR_REPORTING", "false")

@@ -1,4 +1,4 @@
-"""What every logger is told about a run, and the one context manager that opens and closes the loggers of a job."""
+"""The interface of loggers, and the one context manager that opens and closes the loggers of a job."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ class Journal:
         self._forward("produce", source)
 
     def close(self, exit_code: int) -> None:
-        """End the record of this job; what fails is told and never hides the job's own error."""
+        """End the record of this job; a failure is logged and never hides the job's own error."""
         self._forward("close", exit_code)
         for logger in self.loggers:
             if logger not in self.recorders:
@@ -120,7 +120,7 @@ def opened(info: RunInfo, loggers: Mapping[str, Callable[..., Logger]]) -> Itera
     """Open history.csv and the configured loggers, and close them with this job's own exit code.
 
     Args:
-        info: what is told to every logger.
+        info: the facts that every logger receives.
         loggers: name -> a factory called as ``factory(info=info)``.
     """
     journal = Journal([])

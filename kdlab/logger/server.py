@@ -1,4 +1,4 @@
-"""What a W&B server says: whether it is there and takes the key, and what it has of a run.
+"""Questions to a W&B server: whether it is there and takes the key, and what it has of a run.
 
 The queries are those of W&B's own client. They were verified against a protocol stub, not against W&B's server.
 """

@@ -22,7 +22,7 @@ from kdlab.logger.server import NoServerError, Server, address, key
 
 log = logging.getLogger(__name__)
 
-with suppress(AttributeError):  # W&B asks for all packages as each run begins; the forks of a sweep know them already
+with suppress(AttributeError):  # W&B asks for all packages as each run begins; the forks of a sweep have them already
     wandb.util.working_set = cache(lambda read=wandb.util.working_set: tuple(read()))
 LATER = "the run is logged offline, and `kdlab sync` sends it later"
 STOP_SECONDS = 5.0  # how long W&B's service may take to end; with a server that is gone it would never

@@ -66,7 +66,7 @@ class Sync:
         return self.server.run(plan.entity or self.own, plan.project, plan.id)
 
     def send(self, wanted: Sequence[tuple[SyncPlan, Status]]) -> None:
-        """Send what each status lacks. Once the server is gone, the rest is told as left and not tried."""
+        """Send what each status lacks. Once the server is gone, the rest is reported as left and not tried."""
         gone = ""
         for start in range(0, len(wanted), self.at_once):
             some = wanted[start : start + self.at_once]

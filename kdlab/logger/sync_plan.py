@@ -16,7 +16,7 @@ class Part:
     """One log: a run has one for each time that it was begun or gone on with.
 
     Attributes:
-        rows: of its history; steps: the optimizer steps that they tell of; runtime: how long it went, in seconds.
+        rows: of its history; steps: the optimizer steps that they cover; runtime: how long it went, in seconds.
         faults: what of it a server would not get, one sentence each.
         dangers: why it must not be sent at all, one sentence each.
     """

@@ -34,7 +34,7 @@ class WandB(Recorder):
 
     A restart of a run has the same id and one more directory; the server merges them. It begins with the rows that the
     earlier directories have lost in a kill, and repeats no value that they have. No failure of W&B stops the training:
-    going online falls back to offline, and what is lost while logging is told once.
+    going online falls back to offline, and losses while logging are reported once.
 
     Args:
         mode: ``auto`` (WANDB_MODE if set, else online where a key and a server are found, else offline), ``offline``,
@@ -186,7 +186,7 @@ class WandB(Recorder):
 
 
 def _cut(what: str, name: str, longest: int) -> str:
-    """A name as W&B takes it; a warning says what is lost of it."""
+    """A name as W&B takes it; a warning names what is lost of it."""
     if len(name) > longest:
         log.warning("W&B takes %d characters of a %s, so '%s' is cut there; runs keep it whole", longest, what, name)
     return name[:longest]

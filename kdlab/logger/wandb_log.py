@@ -32,7 +32,7 @@ UNENDED = "the end of the run was not written."
 
 @dataclass
 class Log:
-    """What one log file says.
+    """The content of one log file.
 
     Attributes:
         run: id, project, entity, group, job_type, name, tags, and ``started`` in Unix seconds.

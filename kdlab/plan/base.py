@@ -1,6 +1,6 @@
 """The plan of a run: everything that it trains, built from its config, and nothing of it begun.
 
-Each command that trains has a file here, with a function ``prepare(job, data, train, tell) -> Plan``.
+Each command that trains has a file here, with a function ``prepare(job, data, train, on_teachers) -> Plan``.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ ROOM = "kdlab.plan"
 
 @dataclass
 class Plan:
-    """What a run trains, built and not begun.
+    """Everything that a run trains, built and not begun.
 
     Attributes:
-        learner: what is trained.
-        metrics: what is known of its teachers.
-        teachers: these by place in the config.
-        start: whose weights the student begins with, if not with its own.
-        transforms: what the model that learns was changed by.
+        learner: the training rule, with the models that it trains.
+        metrics: facts about its teachers.
+        teachers: the teachers by their key in the config.
+        start: the trained model whose weights the student begins with; None: it begins with its own.
+        transforms: the transforms of the model that learns.
     """
 
     learner: TrainingRule
@@ -42,7 +42,7 @@ class Plan:
 
 Train = Callable[[Job], object]
 OnTeachers = Callable[[Mapping[str, Trained]], None]
-Prepare = Callable[..., Plan]  # (job, data, train, tell)
+Prepare = Callable[..., Plan]  # (job, data, train, on_teachers)
 
 
 def refuse(job: Job) -> None:
@@ -55,11 +55,11 @@ def refuse(job: Job) -> None:
 
 
 def alone(found: Mapping[str, Trained]) -> None:
-    """There is nobody to tell that the teachers are trained."""
+    """Do nothing once the teachers are trained: the default of ``on_teachers``."""
 
 
 def planner(command: str) -> Prepare:
-    """What prepares the runs of a command that trains."""
+    """The function that prepares the runs of a command that trains."""
     prepare: Prepare = import_module(f"{ROOM}.{command}").prepare
     return prepare
 

@@ -58,7 +58,7 @@ def varied(job: Job, data: Data, base: Teaching) -> Plan:
 
 @dataclass(frozen=True)
 class Teaching:
-    """Who teaches: what several jobs can have in common.
+    """Teachers that several jobs can have in common.
 
     Attributes:
         found: the trained models, by place.
@@ -141,7 +141,7 @@ def _prepare(job: Job, data: Data, train: Train, on_teachers: OnTeachers, base: 
         teacher.widths(), layers(cfg.teacher, found, student), classes, *_attention_and_head(found)
     )
     loss.build_adapters(student_spec, teacher_spec, rows=len(data.lengths))
-    # what does not fit together is told before training
+    # whatever does not fit together is refused before training
     with torch.random.fork_rng(devices=[]), torch.no_grad(), computing(*computes):
         output = teacher.read(task, rows)
         output = output if task.chunk is None else output.select(output.positions)
@@ -171,7 +171,7 @@ def find_teachers(job: Job, data: Data, task: Task, train: Train, on_teachers: O
 
 
 def known_of(found: Mapping[str, Trained]) -> dict[str, float]:
-    """What is good to know of each teacher beside its student: sizes and latency."""
+    """Facts about each teacher for its student's metrics: sizes and latency."""
     return {
         f"{place.replace('.', '/')}/{name}": value
         for place, trained in found.items()

@@ -24,7 +24,7 @@ def epochs(trainer: Node, data: Data) -> int | None:
 
 
 def fitting(steps: int) -> int:
-    """Epochs for data with so many optimizer steps an epoch: three, and of few rows up to ten.
+    """Epochs for this number of optimizer steps an epoch: three, and of few rows up to ten.
 
     Example:
         >>> [fitting(steps) for steps in (0, 13, 50, 100, 1250)]

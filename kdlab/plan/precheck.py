@@ -1,4 +1,4 @@
-"""What can be known of a config without data and models: that it composes, and that its values are allowed."""
+"""Checks of a config without data and models: that it composes, and that its values are allowed."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ MADE = ("task", "datamodule", "freeze")  # cheap to make, and making them checks
 
 
 def problems(points: Sequence[Point], progress: Callable[[str], None] = lambda text: None) -> dict[str, list[Point]]:
-    """What is wrong, with the points it is wrong in.
+    """The problems of the points, each with the points that have it.
 
     Args:
-        progress: says how far it is.
+        progress: is called with a text before each point.
     """
     checked = Precheck()
     found: dict[str, list[Point]] = {}
@@ -44,7 +44,7 @@ class Precheck:
         self.read: dict[str, Any] = {}
 
     def __call__(self, job: Job) -> str:
-        """What is wrong with a job, or nothing."""
+        """The problem of a job; "" where there is none."""
         try:
             for where, node in nodes(job.cfg):
                 self._once(where, node)
@@ -166,7 +166,7 @@ def _task(cfg: Node) -> Node:
 
 
 def nodes(cfg: Node) -> Iterator[tuple[str, Node]]:
-    """The nodes of a job that configure something, by key; the teacher's without the keys that say who teaches."""
+    """The nodes of a job that configure something, by key; the teacher's without the keys that choose the teacher."""
     for key in cfg:
         node = cfg[key] if given(cfg, key) else None
         if not isinstance(node, Node):
@@ -182,7 +182,7 @@ def nodes(cfg: Node) -> Iterator[tuple[str, Node]]:
 
 
 def _teachers(node: Node, where: str) -> Iterator[tuple[str, Node]]:
-    """A teacher's node without the keys that say who teaches, and those of the teachers that it is made of."""
+    """A teacher's node without the keys that choose the teacher, and the nodes of the teachers that it is made of."""
     yield where, how(node)
     for name, member in (node.members if "members" in node else {}).items():
         yield from _teachers(member, f"{where}.members.{name}")

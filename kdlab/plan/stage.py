@@ -20,7 +20,7 @@ from kdlab.error import UserError
 
 
 def begin(job: Job, student: nn.Module, data: Data, run: Callable[[Job], Any]) -> Trained | None:
-    """Give the model that learns the weights that the run starts from, if it starts from any; who has them.
+    """Load the weights that the run starts from into the model that learns; returns the model that has them, if any.
 
     Args:
         run: carries out a stage that is not done.

@@ -94,7 +94,7 @@ class Columns:
         return record.metrics.get(key, self.flats[record.folder].get(key))
 
     def heading(self, key: str) -> str:
-        """The shortest name of a column that :meth:`key` knows."""
+        """The shortest name of a column that :meth:`key` takes."""
         if key in (self.validation, self.test) and self.validation != self.test:
             return "val" if key == self.validation else "test"
         return {"id": "run", "seconds": "time"}.get(key) or self.shown.get(key, key)

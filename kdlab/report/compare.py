@@ -26,7 +26,7 @@ TEST_KEYS = (
 
 @dataclass
 class Row:
-    """One setting of one problem: its finished runs, and how they stand to the baseline and the teacher.
+    """One setting of one problem: its finished runs, compared with the baseline and the teacher.
 
     Attributes:
         problem: what its data are called; rows of other problems do not compare with it.
@@ -92,7 +92,7 @@ class Comparison:
 
 
 def is_baseline(record: Record) -> bool:
-    """A distill run that no teacher speaks in: loss=ce, or no terms, or alpha fixed at 0."""
+    """A distill run without any influence of a teacher: loss=ce, or no terms, or alpha fixed at 0."""
     loss = record.config.get("loss")
     if record.command != "distill" or not isinstance(loss, dict):
         return False
@@ -184,7 +184,7 @@ def problems(records: Sequence[Record]) -> dict[Path, str]:
     called = {record.folder: data_name(record.choice, record.config) or "" for record in records}
     sets: dict[str, set[str]] = {name: set() for name in called.values()}
     for record in records:
-        if record.state == "finished":  # of what has no result, nobody knows what it would have been measured on
+        if record.state == "finished":  # the test rows of a run without a result are unknown
             sets[called[record.folder]].add(found[record.folder])
 
     def name(record: Record) -> str:
@@ -264,7 +264,7 @@ def teachers(
             name.removeprefix("teacher/"): v for name, v in record.metrics.items() if name.startswith("teacher/")
         }
         own = by_id.get(teacher_run(record))
-        if own is not None:  # what it reached on other rows says nothing of these
+        if own is not None:  # its results on other rows do not compare
             same = called.get(own.folder) == called.get(record.folder)
             metrics = {n: v for n, v in own.metrics.items() if same or n.startswith(("model/", "perf/"))} | metrics
         if metrics and record.state == "finished":
@@ -292,7 +292,7 @@ def label(chosen: Setting, names: dict[str, str]) -> str:
 
 
 def _setting_of(record: Record, keys: Sequence[str]) -> Setting:
-    """The setting of a run; what only a teacher's loss reads does not tell baselines apart."""
+    """The setting of a run; keys that only a teacher's loss reads do not distinguish baselines."""
     chosen = setting(record, keys)
     if not is_baseline(record):
         return chosen
@@ -335,7 +335,7 @@ def _baseline_for(row: Row, rows: Sequence[Row]) -> Row | None:
 
 
 def by_seed(runs: Sequence[Record], metric: str) -> dict[int | str, float]:
-    """A value per seed (a seed that ran twice counts once); a run without a seed stands for itself."""
+    """A value per seed (a seed that ran twice counts once); a run without a seed counts alone."""
     found: dict[int | str, list[float]] = {}
     for run in runs:
         if metric in run.metrics:

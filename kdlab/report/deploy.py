@@ -81,7 +81,7 @@ def table(one: Record) -> str:
 
 
 def classes(test: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Results by class from test.json, the largest class first; nothing where it does not say them.
+    """Results by class from test.json, the largest class first; empty where it has none.
 
     Args:
         test: ``labels`` and ``confusion``, counts ``[C][C]`` of (class, predicted class), or ``[C][2][2]``.

@@ -82,7 +82,7 @@ def _difference(row: Row, reach: float) -> list[str]:
 
 
 def _majority(comparison: Comparison, head: Sequence[str], several: bool) -> list[str]:
-    """A row for what always giving the commonest class reaches, for each problem that knows it."""
+    """A row for the accuracy of always predicting the commonest class, for each problem that has it."""
     rows = []
     for problem, value in majorities(comparison).items():
         cells = [f'<td class="num" data-v="{value!r}"><b>{figure(value)}</b></td>']

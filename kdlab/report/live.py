@@ -126,7 +126,7 @@ def _row(one: Record) -> Row:
 
 
 def ahead(rows: Sequence[Row]) -> float | None:
-    """Seconds until all have ended, at the pace of those that run and have ended; None where nothing tells."""
+    """Seconds until all have ended, at the pace of those that run and have ended; None where it cannot be estimated."""
     running = [row for row in rows if row.state == "running"]
     queued = sum(row.state == "queued" for row in rows)
     if not running or any(row.left is None and row.note != "tests" for row in running):

@@ -22,7 +22,7 @@ def table(runs: str, conf: Path) -> str:
 
     Args:
         runs: ``kdlab runs format=csv`` with :data:`COLUMNS`.
-        conf: the folder of the groups, which says of which family a recipe's terms are.
+        conf: the folder of the groups, which has the family of a recipe's terms.
 
     Raises:
         ValueError: two runs of one recipe with the same seed, or a recipe that is not there.

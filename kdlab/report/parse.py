@@ -1,4 +1,4 @@
-"""Text of a run directory to plain values. It never builds objects, never follows a bomb, and tells what is wrong."""
+"""Text of a run directory to plain values. It never builds objects, never follows a bomb, and names what is wrong."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LARGEST = 1e100  # a number beyond it measures nothing, and its square is no num
 
 
 class UnreadableError(ValueError):
-    """A file that is there and does not say what it should; the message is one line for the table."""
+    """A file that exists and has not the expected content; the message is one line for the table."""
 
 
 class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -29,7 +29,7 @@ class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mis
 
 
 def text_of(path: Path) -> str | None:
-    """What stands in a file, or None where there is no such file."""
+    """The content of a file, or None where there is no such file."""
     try:
         if path.is_symlink() and not path.resolve().is_relative_to(path.parent.resolve()):
             raise UnreadableError(f"{path.name} is a link that leads out of the run's folder")

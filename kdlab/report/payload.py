@@ -1,4 +1,4 @@
-"""What the page's charts read: one JSON value, safe to stand inside a script element."""
+"""The data of the page's charts: one JSON value, safe inside a script element."""
 
 from __future__ import annotations
 

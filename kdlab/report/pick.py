@@ -25,7 +25,7 @@ def select(
         group, experiment, command: a name or a glob.
 
     Raises:
-        UserError: a part of an id stands for several.
+        UserError: a part of an id fits several.
     """
     records = list(records)
     wanted = None if names is None else [str(name) for name in ([names] if isinstance(names, str | int) else names)]

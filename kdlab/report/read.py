@@ -23,11 +23,11 @@ class Record:
     """One run directory.
 
     Attributes:
-        state: one of STATES; interrupted means neither finished nor failed, and nobody holds its lock.
-        reason: why it is not finished, or what could not be read; "" where there is nothing to say.
+        state: one of STATES; interrupted means neither finished nor failed, and no process holds its lock.
+        reason: why it is not finished, or what could not be read; "" where there is no reason.
         config, choice: the resolved config, and the names of its selected options.
         metrics: finite numbers by name; history: columns of the log, None where a step did not log that name.
-        done: done.json; test: test.json, which says what its test rows are; teacher: the id of its teacher, or "".
+        done: done.json; test: test.json, which identifies its test rows; teacher: the id of its teacher, or "".
         group: the comparison it belongs to; sweeps: multiruns that it was a job of, the last first; job: its number.
         host: the machine it ran on.
         started: ISO 8601, or ""; seconds: how long it ran, None where that is not known.
@@ -72,7 +72,7 @@ def records(outputs: str | Path) -> list[Record]:
 
 
 def record(folder: Path) -> Record:
-    """One run directory. Never raises for what stands in it: what cannot be read makes the state "unreadable"."""
+    """One run directory. Never raises for its content: what cannot be read makes the state "unreadable"."""
     trouble: list[str] = []
 
     def read(name: str, parse: Callable[[str, str], Any], empty: Any) -> Any:
@@ -147,7 +147,7 @@ def held(lock: Path) -> bool:
 
 
 def _state(folder: Path, done: dict, failed: dict) -> tuple[str, str]:
-    if done.get("state") == "finished":  # not asked for its lock: a reader must not stand in a writer's way
+    if done.get("state") == "finished":  # its lock is not tried: a reader must not delay a writer
         return "finished", ""
     if held(folder / ".lock"):
         return "running", ""

@@ -60,7 +60,7 @@ def differing(records: Iterable[Record]) -> list[str]:
 
 
 def swept(records: Sequence[Record]) -> list[str]:
-    """The keys that differ between runs of one command and say something of their own, options first.
+    """The keys that differ between runs of one command and carry information of their own, options first.
 
     Left out, unless a run's overrides name it: what follows from the name of an option (``freeze.start`` where only
     ``choice.freeze`` sets it, ``choice.loss_terms_kl`` where ``choice.loss`` does), and a value written twice through
@@ -100,7 +100,7 @@ def setting(record: Record, keys: Sequence[str]) -> Setting:
 
 
 def short(keys: Sequence[str]) -> dict[str, str]:
-    """Names for columns: the last part of a key, or as many of its parts as tell it from the others."""
+    """Names for columns: the last part of a key, or as many of its parts as distinguish it from the others."""
     names: dict[str, str] = {}
     for key in keys:
         parts = key.removeprefix("choice.").split(".")
@@ -141,7 +141,7 @@ def _last(key: str) -> str:
 
 
 def _follows(column: tuple, option: tuple) -> bool:
-    """Whether the value is the same wherever the option is, for options that stand for more than one value."""
+    """Whether the value is the same wherever the option is, for options that set more than one value."""
     found: dict[Any, Any] = {}
     return all(found.setdefault(name, value) == value for name, value in zip(option, column, strict=True))
 
@@ -152,7 +152,7 @@ def _agree(column: tuple, other: tuple) -> bool:
 
 
 def _place(key: str, column: Iterable[tuple[str, str]]) -> bool:
-    """Whether a key says where something lies and not what is computed."""
+    """Whether a key is a path, and not part of what is computed."""
     if key.removeprefix("choice.").split(".", 1)[0] in PLACES or _last(key) in PLACE_ENDS:
         return True
     texts = [value for kind, value in column if kind == "str"]

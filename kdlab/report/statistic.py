@@ -25,7 +25,7 @@ class Difference:
     """The mean difference of pairs and its two-sided Student interval.
 
     Attributes:
-        low, high: None for one pair, and for pairs that all differ by the same, which say nothing of their spread.
+        low, high: None for one pair, and for pairs that all differ by the same, which show no spread.
         p: the probability of a mean so far from 0 by chance alone, not corrected for how many are looked at.
     """
 
@@ -45,7 +45,7 @@ def average(values: Sequence[float]) -> Mean:
 
 
 def paired(values: Mapping[Any, float], baseline: Mapping[Any, float], level: float = 0.95) -> Difference | None:
-    """`ours` minus `theirs` over the seeds both have; None where they share none.
+    """`values` minus `baseline` over the seeds both have; None where they share none.
 
     Example:
         >>> paired({0: 0.81, 1: 0.83}, {0: 0.80, 1: 0.82}).low is None  # two gains of 0.01 are no proof

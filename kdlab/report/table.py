@@ -114,8 +114,8 @@ def to_terminal(
 ) -> None:
     """Print with rich; every value as plain text, so that a name cannot style or steer the terminal.
 
-    Where the whole does not fit, ids are cut to their hash, long texts are cut, and the columns that tell least are
-    left out and named. Reasons stand underneath.
+    Where the whole does not fit, ids are cut to their hash, long texts are cut, and the columns that distinguish least
+    are left out and named. Reasons are printed underneath.
 
     Args:
         columns: as :func:`rows` takes them; they are all shown.
