@@ -10,8 +10,8 @@ OWN = "KDLAB_OWN"  # the folders of the user's own modules, in the environment t
 
 def extend() -> None:
     """Let modules be imported from the folders that ``KDLAB_OWN`` names, after all that is installed."""
-    places = [place for place in os.environ.get(OWN, "").split(os.pathsep) if place]
-    sys.path += [place for place in places if place not in sys.path]
+    folders = [folder for folder in os.environ.get(OWN, "").split(os.pathsep) if folder]
+    sys.path += [folder for folder in folders if folder not in sys.path]
 
 
 extend()

@@ -202,12 +202,12 @@ def _extract(rolled: tarfile.TarFile, target: Path) -> None:
     target = target.absolute()
     target.mkdir(exist_ok=True)
     for each in rolled:
-        place = Path(os.path.normpath(target / each.name))
-        if not place.is_relative_to(target):
+        path = Path(os.path.normpath(target / each.name))
+        if not path.is_relative_to(target):
             raise tarfile.TarError(f"{each.name} would land outside")
         if (content := rolled.extractfile(each) if each.isfile() else None) is not None:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with content, place.open("wb") as file:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with content, path.open("wb") as file:
                 shutil.copyfileobj(content, file)
 
 

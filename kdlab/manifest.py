@@ -27,23 +27,23 @@ def changed(folder: Path, within: Path | None = None) -> str:
         sums = json.loads((folder / NAME).read_text())
     except (OSError, ValueError):
         return NAME
-    place = folder if within is None else within
-    inner = "" if place == folder else place.relative_to(folder).as_posix()
+    root = folder if within is None else within
+    inner = "" if root == folder else root.relative_to(folder).as_posix()
     noted = {name for name in sums if not inner or name == inner or name.startswith(f"{inner}/")}
-    there = {path.relative_to(folder).as_posix(): path for path in _files(place)}
+    there = {path.relative_to(folder).as_posix(): path for path in _files(root)}
     if odd := sorted(noted ^ there.keys()):
         return odd[0]
     return next((name for name, path in sorted(there.items()) if sha256(path) != sums[name]), "")
 
 
-def _files(place: Path) -> Iterator[Path]:
+def _files(root: Path) -> Iterator[Path]:
     """The ordinary files of a folder and below, or the file itself; links count as files, wherever they lead.
 
     What was unpacked of an archive later, into a folder that ends in ``!``, has a manifest of its own.
     """
-    if not place.is_dir() or place.is_symlink():
-        yield place
+    if not root.is_dir() or root.is_symlink():
+        yield root
         return
-    for path in sorted(place.iterdir()):
+    for path in sorted(root.iterdir()):
         if path.name != NAME and not (path.is_dir() and path.name.endswith("!")):
             yield from _files(path)

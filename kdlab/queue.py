@@ -42,9 +42,9 @@ def pending(folder: Path) -> dict[Path, Queued] | None:
         key = name.rpartition("-")[2]
         if key not in known:
             known[key] = announced(folder, key)
-        place = int(index) if index.isdigit() else 0
-        if place < len(known[key]):
-            found[known[key][place]] = Queued(f"{array}_{index}" if index.isdigit() else array, state, why)
+        number = int(index) if index.isdigit() else 0
+        if number < len(known[key]):
+            found[known[key][number]] = Queued(f"{array}_{index}" if index.isdigit() else array, state, why)
     return found
 
 

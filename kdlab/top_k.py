@@ -48,14 +48,14 @@ class TopK:
         Raises:
             UserError: it is not one of those that are kept.
         """
-        return self.tail[..., place(temperature, self.temperatures)]
+        return self.tail[..., temperature_index(temperature, self.temperatures)]
 
     def map(self, change: Callable[[Tensor], Tensor]) -> TopK:
         """The same with every tensor changed."""
         return TopK(change(self.index), change(self.value), change(self.tail), self.temperatures)
 
 
-def place(temperature: float, temperatures: Sequence[float]) -> int:
+def temperature_index(temperature: float, temperatures: Sequence[float]) -> int:
     """Which of ``temperatures`` it is.
 
     Raises:

@@ -120,7 +120,7 @@ class TrainLoader:
         self.rank, self.world, self.accumulate, self.shuffle = rank, world, accumulate, shuffle
         self.lengths = encoded.rows.lengths[index]
         self.group(lambda epoch: [np.arange(len(index))], 1.0)
-        self.epoch = self.place = self.start = 0
+        self.epoch = self.position = self.start = 0
 
     def group(self, groups: Callable[[int], list[np.ndarray]], epochs: float) -> None:
         """Order the positions by the groups ``groups(epoch)``, one group after the other.
@@ -143,13 +143,13 @@ class TrainLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         # a generator: it looks at the epoch when the first batch is asked for, which is after Lightning's set_epoch
-        self.place, self.start = self.start, 0
+        self.position, self.start = self.start, 0
         plan = self.plan(self.epoch if self.shuffle else 0)
-        while self.place < len(self):
-            step, micro = divmod(self.place, self.accumulate)
+        while self.position < len(self):
+            step, micro = divmod(self.position, self.accumulate)
             rows = plan[step]
             part = np.array_split(rows, self.parts)[micro * self.world + self.rank]
-            self.place += 1
+            self.position += 1
             size = {name: count / self.parts for name, count in self.encoded.size(rows).items()}
             batch = self.augment(self.encoded.batch(part, size), self.epoch)
             yield batch.pin_memory() if self.pin else batch
@@ -177,14 +177,14 @@ class TrainLoader:
 
     def set_epoch(self, epoch: int) -> None:
         if epoch != self.epoch:
-            self.epoch, self.place, self.start = epoch, 0, 0
+            self.epoch, self.position, self.start = epoch, 0, 0
 
     def state_dict(self) -> dict[str, int]:
-        return {"epoch": self.epoch, "place": self.place}
+        return {"epoch": self.epoch, "place": self.position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        self.epoch, self.place = state["epoch"], state["place"]
-        self.start = 0 if self.place >= len(self) else self.place
+        self.epoch, self.position = state["epoch"], state["place"]
+        self.start = 0 if self.position >= len(self) else self.position
 
 
 class EvalLoader:
@@ -197,8 +197,8 @@ class EvalLoader:
             raise UserError(f"{len(index)} rows cannot be evaluated on {world} devices: use fewer, or more rows")
         self.encoded, self.pin = encoded, pin
         order = index[np.argsort(-encoded.rows.lengths[index], kind="stable")]
-        turns = max(1, min(-(-len(index) // (batch_size * world)), len(index) // world))
-        self.parts = np.array_split(order, turns * world)[rank::world]
+        rounds = max(1, min(-(-len(index) // (batch_size * world)), len(index) // world))
+        self.parts = np.array_split(order, rounds * world)[rank::world]
 
     def __len__(self) -> int:
         return len(self.parts)

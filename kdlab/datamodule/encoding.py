@@ -83,12 +83,12 @@ def undecodable(byte: int, line: int, start: bytes, encoding: str | None, where:
         line: where it is.
         start: the first bytes of the file, by which its encoding is guessed.
     """
-    place = f"byte 0x{byte:02x} in line {line}"
+    where_in_file = f"byte 0x{byte:02x} in line {line}"
     if encoding is not None:
-        return UserError(f"{where} is not {encoding} ({place}): set another {prefix}encoding")
+        return UserError(f"{where} is not {encoding} ({where_in_file}): set another {prefix}encoding")
     found = guess(start)
     advice = f"it seems to be {found}: set {prefix}encoding={found}" if found else f"set {prefix}encoding"
-    return UserError(f"{where} is not UTF-8 ({place}); {advice}")
+    return UserError(f"{where} is not UTF-8 ({where_in_file}); {advice}")
 
 
 def unusable(encoding: str | None, prefix: str) -> UserError:

@@ -45,12 +45,12 @@ class Hub(Columns):
                 )
         columns = [[value for part, _, _ in there for value in part[column][:]] for column in names]
         for part, _, _ in there[:1]:
-            for place, column in enumerate(names):
-                columns[place], known = _named(columns[place], part.features[column])
+            for index, column in enumerate(names):
+                columns[index], known = _named(columns[index], part.features[column])
                 if known and self.label_names is None and self.label_map is None and column == str(self.label_column):
                     self.label_names = known
                 elif column == str(self.label_column):
-                    columns[place] = [None if value == -1 and value is not True else value for value in columns[place]]
+                    columns[index] = [None if value == -1 and value is not True else value for value in columns[index]]
         words = [word for part, _, word in there for _ in range(len(part))]
         rows = [f"{row} of {name}" for part, name, _ in there for row in range(1, len(part) + 1)]
         return self.gathered(Frame(self.name, "row", names, columns, rows), words)

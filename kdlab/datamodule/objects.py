@@ -79,10 +79,10 @@ def _objects(rows: Iterable[Any], lines: Sequence[int] | None) -> Table:
     return unit, [name.strip() for name in names], columns, lines
 
 
-def _check(row: Any, place: str) -> None:
+def _check(row: Any, where_in_file: str) -> None:
     if not isinstance(row, Mapping):
         shown = json.dumps(row, ensure_ascii=False)[:40]
-        raise ValueError(f'{place} is {shown}, and must be an object such as {{"text": "…"}}')
+        raise ValueError(f'{where_in_file} is {shown}, and must be an object such as {{"text": "…"}}')
 
 
 def by_line(lines: Iterable[str]) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -47,10 +47,10 @@ class Rows(Encoded):
         """Ids and mask, both ``[B, L]`` int64, of the rows ``index``; L is the longest of them."""
         starts = self.offsets[index]
         lengths = self.offsets[index + 1] - starts
-        place = np.arange(lengths.max())
-        mask = place < lengths[:, None]
+        position = np.arange(lengths.max())
+        mask = position < lengths[:, None]
         ids = np.full(mask.shape, self.pad, np.int64)
-        ids[mask] = self.tokens[(starts[:, None] + place)[mask]]
+        ids[mask] = self.tokens[(starts[:, None] + position)[mask]]
         real = torch.from_numpy(mask)
         return {"input_ids": torch.from_numpy(ids), "attention_mask": real.long()}, real
 

@@ -129,8 +129,8 @@ class TokenBudget(BatchSampler):
 
     def count(self, lengths: np.ndarray, least: int) -> int:
         steps = left = 0
-        held = np.bincount(np.searchsorted(self.caps, lengths), minlength=len(self.caps))
-        for size, rows in zip(self.sizes.tolist(), held.tolist(), strict=True):
+        counts = np.bincount(np.searchsorted(self.caps, lengths), minlength=len(self.caps))
+        for size, rows in zip(self.sizes.tolist(), counts.tolist(), strict=True):
             full, left = divmod(left + rows, size)
             steps += full
         return steps + (left > 0)
@@ -156,19 +156,19 @@ class TokenBudget(BatchSampler):
         They have ``least`` rows then, and half as many as the budget holds of the longest row where others have more:
         so they are within the budget, whatever their rows are.
         """
-        held = [step.tolist() for step in steps if len(step) >= least]
+        full = [step.tolist() for step in steps if len(step) >= least]
         short = [step.tolist() for step in steps if len(step) < least] + [[] for _ in range(count - len(steps))]
         if not short:
             return steps
         enough = max(least, self.tokens // self.longest // 2)
-        for own in short:
-            sizes = [len(step) for step in held]
-            while len(own) < enough and max(sizes, default=0) > max(len(own) + 1, least):
+        for step_rows in short:
+            sizes = [len(step) for step in full]
+            while len(step_rows) < enough and max(sizes, default=0) > max(len(step_rows) + 1, least):
                 most = sizes.index(max(sizes))
-                new = next((row for row in reversed(held[most]) if row not in own), None)
+                new = next((row for row in reversed(full[most]) if row not in step_rows), None)
                 sizes[most] = 0 if new is None else sizes[most] - 1  # a curriculum may bring a row twice an epoch
                 if new is not None:
-                    held[most].remove(new)
-                    own.append(new)
-            held.append(own)
-        return [np.array(step, np.int64) for step in held]
+                    full[most].remove(new)
+                    step_rows.append(new)
+            full.append(step_rows)
+        return [np.array(step, np.int64) for step in full]

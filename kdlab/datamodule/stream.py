@@ -64,8 +64,8 @@ class Stream(ABC):
         """
 
         def message(index: int, found: str) -> str:
-            place = f"{self.where}: {self.unit} {chunk.lines[index]}"
-            return f"{place} has {found} in the column '{self.names[number]}', which must have a text"
+            where_in_file = f"{self.where}: {self.unit} {chunk.lines[index]}"
+            return f"{where_in_file} has {found} in the column '{self.names[number]}', which must have a text"
 
         return [text or "" for text in cell.each(chunk.column(number), _text, message)]
 

@@ -25,29 +25,29 @@ from kdlab.plan.base import planner
 
 def follow_all(shared: Path) -> None:
     """Train as one process of each run that the first process names in ``shared``, until there is none any more."""
-    place = 0
+    index = 0
     while True:
         list(shared.parent.iterdir())  # a network file system looks again
         announced = json.loads(shared.read_text()) if shared.exists() else []
-        if place == len(announced):
+        if index == len(announced):
             time.sleep(0.2)
             continue
-        entry = announced[place]
+        entry = announced[index]
         if not entry:
             return
         os.environ |= {name: entry[name] for name in ("MASTER_ADDR", "MASTER_PORT")}
         follow(Path(entry["folder"]))
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
-        place += 1
+        index += 1
 
 
 def follow(folder: Path) -> None:
     """Train as one process of the run in ``folder``, whose teachers are trained; and help with the teachers' pass."""
     answers, sys.stdout = sys.stdout, sys.stderr
     cfg = read_config(folder)
-    for place, found in teachers_of(folder).items():
-        replace(cfg, place, {"run": found, "generations": 0})
+    for index, found in teachers_of(folder).items():
+        replace(cfg, index, {"run": found, "generations": 0})
     job, run = Job(cfg.command, folder, cfg, {}, []), Run(folder)
     if cfg.cluster.threads:
         torch.set_num_threads(cfg.cluster.threads)

@@ -134,8 +134,8 @@ def share_run(folder: Path | None) -> None:
         return
     path = Path(os.environ[SHARED])
     announced = json.loads(path.read_text()) if path.exists() else []
-    place = {name: os.environ[name] for name in ("MASTER_ADDR", "MASTER_PORT") if name in os.environ}
-    write_json(path, [*announced, {"folder": str(folder.absolute())} | place if folder else {}])
+    address = {name: os.environ[name] for name in ("MASTER_ADDR", "MASTER_PORT") if name in os.environ}
+    write_json(path, [*announced, {"folder": str(folder.absolute())} | address if folder else {}])
 
 
 def _failed(folder: Path, rank: int) -> UserError:

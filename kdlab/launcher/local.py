@@ -41,7 +41,7 @@ from kdlab.launcher.sweep import Failed, forked
 from kdlab.terminal import announce
 
 PR_SET_PDEATHSIG = 1  # of prctl(2)
-EARLY = 2  # jobs that are prepared before their turn: those of one length that began together end together
+RESERVE = 2  # jobs that are prepared before their turn: those of one length that began together end together
 
 
 @contextmanager
@@ -66,7 +66,7 @@ def launch(
     setup_globals()
     configure_log(config.hydra.hydra_logging, config.hydra.verbose)
     Path(str(config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
-    todo = [(first + place, list(words)) for place, words in enumerate(overrides)]
+    todo = [(first + index, list(words)) for index, words in enumerate(overrides)]
     asked = OmegaConf.select(config, "hydra.launcher.jobs")
     gpus = visible() if on_gpus(context, config, todo) else []
     side_by_side = min(len(todo), at_a_time(asked, len(gpus), cores(1)))
@@ -77,26 +77,26 @@ def launch(
     warm(config)
     ahead(composed(context, config, todo[0][1], todo[0][0]))
     threads = cores(side_by_side)
-    early = 0 if gpus else EARLY  # a GPU may have no room for one more
+    reserve = 0 if gpus else RESERVE  # a GPU may have no room for one more
     done: dict[int, JobReturn] = {}
     running: dict[Any, _Fork] = {}  # by where its result comes from, the oldest first
     waiting = iter(todo)
     upcoming = _next(context, config, waiting)
     try:
         while len(done) < len(todo):
-            while upcoming is not None and len(running) < side_by_side + early:
+            while upcoming is not None and len(running) < side_by_side + reserve:
                 number, words, job = upcoming
                 started = _Fork(number, words, threads, (context, function, config, job))
                 running[started.result] = started
                 status.begin(number, words)
-                _let_go(running, side_by_side, status)
+                _grant_slots(running, side_by_side, status)
                 upcoming = _next(context, config, waiting)  # while the others work
             for ready in wait(list(running), timeout=EVERY if status.line.draws else None):
                 if (message := running[ready].receive()) is not None:
                     status.receive(running[ready].number, *message)
                     continue
                 ended = running.pop(ready)
-                _let_go(running, side_by_side, status)
+                _grant_slots(running, side_by_side, status)
                 done[ended.number] = ended.end() or _lost(context, config, ended)
                 status.end(ended.number, done[ended.number])
             status.draw()
@@ -122,13 +122,13 @@ class _Fork:
         self.number, self.words = number, words
         fork = multiprocessing.get_context("fork")
         self.result, child_end = fork.Pipe(duplex=False)
-        place, self.sign = fork.Pipe(duplex=False)
+        index, self.sign = fork.Pipe(duplex=False)
         self.process = fork.Process(
-            target=_child, args=(child_end, place, threads, job, os.getpid()), name=f"job-{number}"
+            target=_child, args=(child_end, index, threads, job, os.getpid()), name=f"job-{number}"
         )
         self.process.start()
         child_end.close()
-        place.close()
+        index.close()
         self.answered = False
         self.returned: JobReturn | None = None
 
@@ -164,7 +164,7 @@ def _one_by_one(
     results = []
     for number, words in todo:
         status.begin(number, words)
-        status.turn(number)
+        status.grant(number)
         if len(todo) > 1:
             announce(f"job {number - todo[0][0] + 1} of {len(todo)}: {status.running[number].words}")
         job = _job(context, config, words, number)
@@ -175,11 +175,11 @@ def _one_by_one(
     return results
 
 
-def _let_go(running: dict[Any, _Fork], places: int, status: Status) -> None:
+def _grant_slots(running: dict[Any, _Fork], slots: int, status: Status) -> None:
     """Grant the slots to the oldest jobs; the others receive one when one of these has ended."""
-    for started in list(running.values())[:places]:
+    for started in list(running.values())[:slots]:
         started.go()
-        status.turn(started.number)
+        status.grant(started.number)
 
 
 def _next(

@@ -39,7 +39,7 @@ def launch(
     """Bring every point of a batch to its end, in the order of ``overrides``."""
     if find_spec("ray") is None:
         raise UserError("cluster=ray needs Ray: pip install 'kdlab[ray]'")
-    points = [composed(context, config, list(words), first + place) for place, words in enumerate(overrides)]
+    points = [composed(context, config, list(words), first + index) for index, words in enumerate(overrides)]
     runs = {point.folder: point for point in reversed(points)}  # two points can be one run, such as t=2 and t=2.0
     todo = [point for point in runs.values() if point.job.cfg.rerun or not point.finished]
     for point in runs.values():

@@ -39,9 +39,9 @@ def take_gpus(devices: int) -> None:
     folder = Path(tempfile.gettempdir()) / f"kdlab-gpus-{os.getuid()}"
     folder.mkdir(mode=0o700, exist_ok=True)
     taken: list[str] = []
-    for turn in count():
+    for lap in count():
         for gpu in present:
-            if len(taken) < min(devices, len(present)) and gpu not in taken and _take(folder / f"{gpu}.{turn}.lock"):
+            if len(taken) < min(devices, len(present)) and gpu not in taken and _take(folder / f"{gpu}.{lap}.lock"):
                 taken.append(gpu)
         if len(taken) == min(devices, len(present)):
             break

@@ -43,7 +43,7 @@ def launch(
     if find_spec("submitit") is None or find_spec("hydra_plugins.hydra_submitit_launcher") is None:
         raise UserError("cluster=slurm needs submitit: pip install 'kdlab[slurm]'")
     queue.check()
-    points = [_checked(composed(context, config, list(words), first + place)) for place, words in enumerate(overrides)]
+    points = [_checked(composed(context, config, list(words), first + index)) for index, words in enumerate(overrides)]
     runs = {point.folder: point for point in reversed(points)}  # two points can be one run, such as t=2 and t=2.0
     for folder in {point.submissions for point in points}:
         folder.mkdir(parents=True, exist_ok=True)

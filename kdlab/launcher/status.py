@@ -41,12 +41,12 @@ class Status:
 
     Args:
         total: jobs of the sweep.
-        places: how many run side by side.
+        slots: how many run side by side.
         shared: overrides that all jobs have, which set none apart.
     """
 
     total: int
-    places: int
+    slots: int
     shared: frozenset[str] = frozenset()
     running: dict[int, Running] = field(default_factory=dict)
     done: int = 0
@@ -57,12 +57,12 @@ class Status:
     line: terminal.Line = field(default_factory=terminal.Line)
 
     def begin(self, number: int, words: Sequence[str]) -> None:
-        """A job has begun, perhaps before its turn."""
+        """A job has begun, perhaps before it has a slot."""
         own = ", ".join(word for word in words if word not in self.shared)
         self.running[number] = Running(number, one_line(own))
 
-    def turn(self, number: int) -> None:
-        """A job's turn has come."""
+    def grant(self, number: int) -> None:
+        """A job was granted a slot."""
         if number in self.running and self.running[number].since is None:
             self.running[number].since = time.perf_counter()
 
@@ -119,7 +119,7 @@ class Status:
         each = sum(self.took or whole) / len(self.took or whole)
         ahead = [max(each - one, 0.0) if more is None else more for one, more in zip(spent, known, strict=True)]
         waiting = self.total - self.done - len(working)
-        return max(max(ahead, default=0.0), (sum(ahead) + waiting * each) / self.places)
+        return max(max(ahead, default=0.0), (sum(ahead) + waiting * each) / self.slots)
 
 
 def _left(folder: Path | None) -> float | None:

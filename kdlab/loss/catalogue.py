@@ -57,7 +57,7 @@ class Entry:
 def entries(conf: Path) -> Iterator[Entry]:
     """Every option of ``loss/term`` below ``conf``, by family and name."""
     recipes = {path.stem: yaml.safe_load(path.read_text("utf-8")) for path in sorted((conf / "loss").glob("*.yaml"))}
-    held = {name: _terms(recipe) for name, recipe in recipes.items()}
+    terms_of = {name: _terms(recipe) for name, recipe in recipes.items()}
     found = []
     for path in sorted((conf / "loss/term").glob("*.yaml")):
         text = path.read_text("utf-8")
@@ -65,7 +65,7 @@ def entries(conf: Path) -> Iterator[Entry]:
         term = _build(node)
         family = node["_target_"].split(".")[-3]
         about = next((line.removeprefix("# ") for line in text.splitlines() if line.startswith("# ")), "")
-        users = tuple(name for name, terms in held.items() if path.stem in terms)
+        users = tuple(name for name, terms in terms_of.items() if path.stem in terms)
         found.append(Entry(path.stem, family, about, source(type(term)), users, term))
     order = ("logit", "feature", "relation")
     yield from sorted(found, key=lambda entry: (*(entry.family != name for name in order), entry.name))
@@ -75,8 +75,8 @@ def source(kind: type) -> str:
     """Where a method comes from: the ``Source:`` of its class, or of a function in its module, in short."""
     module = import_module(kind.__module__)
     local = [value for value in vars(module).values() if getattr(value, "__module__", None) == module.__name__]
-    for place in (kind, *(value for value in local if inspect.isfunction(value))):
-        match = re.search(r"Source:\s+(.+?)(?:\n\s*\n|\Z)", inspect.getdoc(place) or "", re.DOTALL)
+    for owner in (kind, *(value for value in local if inspect.isfunction(value))):
+        match = re.search(r"Source:\s+(.+?)(?:\n\s*\n|\Z)", inspect.getdoc(owner) or "", re.DOTALL)
         if match:
             text = " ".join(match[1].split())
             short = re.match(r".*?(arXiv:\d{4}\.\d{4,5})", text)

@@ -21,8 +21,8 @@ def parts(size: int | None, *outputs: Output) -> Iterator[tuple[Output, ...]]:
     if size is None:
         yield outputs
         return
-    for places in outputs[0].positions.split(size):
-        yield tuple(one.select(places) for one in outputs)
+    for positions in outputs[0].positions.split(size):
+        yield tuple(one.select(positions) for one in outputs)
 
 
 def summed(step: Step, size: int | None, *outputs: Output) -> tuple[Tensor, dict[str, Tensor]]:
@@ -40,13 +40,13 @@ def summed(step: Step, size: int | None, *outputs: Output) -> tuple[Tensor, dict
     if size is None:
         return step(*outputs)
 
-    def some(places: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        return step(*[one.select(places) for one in outputs])
+    def some(positions: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        return step(*[one.select(positions) for one in outputs])
 
     first, *others = outputs[0].positions.split(size)
     total, values = checkpoint(some, first, use_reentrant=False)
-    for places in others:
-        more, named = checkpoint(some, places, use_reentrant=False)
+    for positions in others:
+        more, named = checkpoint(some, positions, use_reentrant=False)
         total = total + more
         values = {name: value + named[name] for name, value in values.items()}
     return total, values

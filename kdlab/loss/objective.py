@@ -18,7 +18,7 @@ from kdlab.output import Output
 from kdlab.precision import exact
 from kdlab.schedule.base import Schedule, bounds, format_range, positive, row_values_at, value_at
 from kdlab.task.base import Task
-from kdlab.top_k import checked, place
+from kdlab.top_k import checked, temperature_index
 
 RESERVED = {"supervised", "alpha", "temperature"}
 
@@ -175,7 +175,7 @@ class Objective(nn.Module):
                     f"loss.terms.{name} ({type(term).__name__}) reads all of the teacher's logits, but "
                     f"teacher.top_k={top_k} keeps the largest: use loss=kd_top_k, or set teacher.top_k=null."
                 )
-            place(float(term.temperature), temperatures)  # type: ignore[arg-type]
+            temperature_index(float(term.temperature), temperatures)  # type: ignore[arg-type]
         alone = [name for name, value in self._levels.items() if isinstance(value, Schedule) and value.by_row]
         if top_k is not None and alone:
             raise UserError(

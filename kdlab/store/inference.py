@@ -47,10 +47,10 @@ def run_inference(
         top_k, temperatures: keep this number of the largest logits, and the mass of the others; None: all.
         name: what the bar calls it; None: no bar.
     """
-    own = devices()
+    available = devices()
     precision, threads = current(), torch.get_num_threads()
     readers: SimpleQueue[tuple[nn.Module, str]] = SimpleQueue()
-    for device in own:
+    for device in available:
         readers.put((replica(model.eval(), device), device))
 
     def read(batch: Batch) -> TargetChunk:
@@ -72,25 +72,25 @@ def run_inference(
                     top = largest(output, task.chunk, top_k, temperatures).top
                     assert top is not None
                     values |= {"logits": top.value.to(TYPES[dtype]), "index": top.index.int(), "tail": top.tail}
-                kept = {name: storage_rows(value, real, place(reader, task, name)) for name, value in values.items()}
+                kept = {name: storage_rows(value, real, axes_of(reader, task, name)) for name, value in values.items()}
                 return TargetChunk(batch.row.numpy(), kept)
         finally:
             readers.put((reader, device))
 
     bar = Bar(name, len(batches))
     try:
-        with ThreadPoolExecutor(len(own)) as pool:
+        with ThreadPoolExecutor(len(available)) as pool:
 
             def begun(count: int) -> Iterator[tuple[int, Future[TargetChunk]]]:
                 return ((number, pool.submit(read, batches[number])) for number in islice(numbers, count))
 
-            coming = deque(begun(2 * len(own)))
+            coming = deque(begun(2 * len(available)))
             while coming:
                 number, part = coming.popleft()
-                output = part.result()
+                finished = part.result()
                 coming.extend(begun(1))
                 bar.update(number + 1)  # what was left out is done, or another process is doing it
-                yield output
+                yield finished
     finally:
         bar.close()
         torch.set_num_threads(threads)
@@ -101,13 +101,13 @@ def largest(output: Output, chunk: int | None, k: int, temperatures: Sequence[fl
 
     Where nothing counts, as at a padding token, the largest are 0.
     """
-    places = output.positions
+    positions = output.positions
     found = [
         TopK.of(at_least_float32(output.select(some).logits), k, temperatures)
-        for some in places.split(chunk or max(1, len(places)))
+        for some in positions.split(chunk or max(1, len(positions)))
     ]
     spread = [
-        part.new_zeros(output.mask.numel(), part.shape[-1]).index_copy(0, places, part).view(*output.mask.shape, -1)
+        part.new_zeros(output.mask.numel(), part.shape[-1]).index_copy(0, positions, part).view(*output.mask.shape, -1)
         for part in (
             torch.cat(parts) for parts in zip(*((one.index, one.value, one.tail) for one in found), strict=True)
         )
@@ -124,7 +124,7 @@ def replica(model: nn.Module, device: str) -> nn.Module:
     return shared.to(device)
 
 
-def place(model: nn.Module, task: Task, name: str) -> tuple[str, ...] | None:
+def axes_of(model: nn.Module, task: Task, name: str) -> tuple[str, ...] | None:
     """The axes of a stored array; None: nobody declares them, and its shape has to show whether it has tokens."""
     if name in ("logits", "index", "tail"):
         return ("row", "class") if task.unit == "row" else ("row", "token", "class")

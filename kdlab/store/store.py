@@ -66,14 +66,14 @@ class Store:
         starts, ends = self.offsets[kind][rows], self.offsets[kind][rows + 1]
         if kind == "token":
             out = np.zeros((len(rows), length, *array.shape[1:]), array.dtype)
-            for place, (begin, end) in enumerate(zip(starts, ends, strict=True)):
-                out[place, : end - begin] = array[begin:end]
+            for index, (begin, end) in enumerate(zip(starts, ends, strict=True)):
+                out[index, : end - begin] = array[begin:end]
             return out
         out = np.zeros((len(rows), *array.shape[1:], length, length), array.dtype)
-        for place, (begin, end) in enumerate(zip(starts, ends, strict=True)):
+        for index, (begin, end) in enumerate(zip(starts, ends, strict=True)):
             real = round((end - begin) ** 0.5)
             square = array[begin:end].reshape(real, real, *array.shape[1:])
-            out[place, ..., :real, :real] = np.moveaxis(square, (0, 1), (-2, -1))
+            out[index, ..., :real, :real] = np.moveaxis(square, (0, 1), (-2, -1))
         return out
 
 

@@ -153,9 +153,9 @@ def headless(model: nn.Module) -> Iterator[nn.Module]:
     head = model.get_output_embeddings()  # type: ignore[operator]
     path = next(name for name, module in model.named_modules() if module is head)
     parent, _, name = path.rpartition(".")
-    place = model.get_submodule(parent)
-    place._modules[name] = nn.Identity()
+    owner = model.get_submodule(parent)
+    owner._modules[name] = nn.Identity()
     try:
         yield head
     finally:
-        place._modules[name] = head
+        owner._modules[name] = head

@@ -37,11 +37,11 @@ class Augment(ABC):
         """The batch as the student reads it. What teachers read is its ``clean``; or they read the same, and its
         ``view`` is the epoch."""
         ids, mask = batch.inputs["input_ids"].numpy().copy(), batch.inputs["attention_mask"].numpy().copy()
-        for place, row in enumerate(batch.row.tolist()):
-            end = int(mask[place].sum()) - 1
+        for position, row in enumerate(batch.row.tolist()):
+            end = int(mask[position].sum()) - 1
             if end > 1:
                 random = np.random.default_rng([self.seed, epoch, row])
-                ids[place, 1:end], mask[place, 1:end] = self.change(ids[place, 1:end], random)
+                ids[position, 1:end], mask[position, 1:end] = self.change(ids[position, 1:end], random)
         seen = torch.from_numpy(mask)
         changed = replace(
             batch, inputs={"input_ids": torch.from_numpy(ids), "attention_mask": seen}, tokens=seen.bool()

@@ -89,8 +89,8 @@ class Curriculum(ABC):
             end = min(begin + width, steps)
             rows = (count if end == steps else end * size) - begin * size
             inside = order[: max(rows, ceil(self.competence((epoch + end / steps) / epochs) * count))]
-            turn = used[inside] + random.random(len(inside))
-            chosen = inside[np.argpartition(turn, rows - 1)[:rows]]
+            priority = used[inside] + random.random(len(inside))
+            chosen = inside[np.argpartition(priority, rows - 1)[:rows]]
             used[chosen] += 1
             groups.append(np.sort(chosen))
         return groups

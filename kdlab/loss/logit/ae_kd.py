@@ -62,15 +62,15 @@ def min_norm(vectors: Tensor, limit: float = 1.0, steps: int = STEPS) -> Tensor:
     count = len(vectors)
     gram = vectors @ vectors.T
     weight = gram.new_full((count,), 1 / count)
-    places = torch.arange(count, device=gram.device)
+    index = torch.arange(count, device=gram.device)
     square = gram.diagonal()
     for _ in range(steps if count > 2 else 1):
         slope = gram @ weight
-        to = (places == slope.where(weight < limit, torch.inf).argmin()).to(gram)
+        to = (index == slope.where(weight < limit, torch.inf).argmin()).to(gram)
         excess = (slope - slope @ to).clamp(min=0).where(weight > 0, 0)
         curve = square + square @ to - 2 * gram @ to
         best = excess / curve.where(curve > 0, 1)
-        source = (places == (best * excess).argmax()).to(gram)
+        source = (index == (best * excess).argmax()).to(gram)
         move = (best @ source).minimum(source @ weight).minimum((limit - to @ weight).clamp(min=0))
         weight = weight + move * (to - source)
     return weight

@@ -37,8 +37,8 @@ def normalised_kd(student: Tensor, teacher: Tensor, target: Tensor, temperature:
 
     Source: Yang et al. 2023 (NKD), arXiv:2303.13005, section 3, without the student's own cross-entropy.
     """
-    place = target[..., None]
-    log_s, log_t = (soften(logits, 1.0).gather(-1, place) for logits in (student, teacher))
+    index = target[..., None]
+    log_s, log_t = (soften(logits, 1.0).gather(-1, index) for logits in (student, teacher))
     (_, s_others), (_, t_others) = (apart(logits, target, temperature) for logits in (student, teacher))
     others = expectation(t_others, s_others).sum(-1)
     return -expectation(log_t, log_s).squeeze(-1) - gamma * temperature**2 * others

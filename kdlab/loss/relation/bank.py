@@ -95,9 +95,9 @@ def gathered(values: Tensor) -> Tensor:
     if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
         return values
     world = distributed.get_world_size()
-    size = torch.tensor([len(values)], device=values.device)
-    sizes = [torch.zeros_like(size) for _ in range(world)]
-    distributed.all_gather(sizes, size)
+    length = torch.tensor([len(values)], device=values.device)
+    sizes = [torch.zeros_like(length) for _ in range(world)]
+    distributed.all_gather(sizes, length)
     longest = max(int(size) for size in sizes)
     padded = torch.zeros(longest, *values.shape[1:], dtype=values.dtype, device=values.device)
     padded[: len(values)] = values

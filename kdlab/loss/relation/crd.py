@@ -112,8 +112,8 @@ class CRD(Term):
         student_vector = embed(self.student, pool(student, self.taps["student"][0], "student"))
         teacher_vector = embed(self.teacher, pool(teacher, self.taps["teacher"][0], "teacher"))
         row = row.where(mask, 0)
-        label, place = classes_of(student), row.where(mask, self.rows)
-        drawn, other = draw_apart(row, self.negatives, label, self.label.index_copy(0, place, label)[:-1])
+        label, slot = classes_of(student), row.where(mask, self.rows)
+        drawn, other = draw_apart(row, self.negatives, label, self.label.index_copy(0, slot, label)[:-1])
         index = torch.cat([row[:, None], drawn], 1)
         temperature = value_at(self.temperature, progress)
         total = student.logits.new_zeros(())
@@ -131,7 +131,7 @@ class CRD(Term):
             known.append(log_z)
         if self.training and torch.is_grad_enabled():
             self.log_z.copy_(torch.stack(known))
-            self.label.index_copy_(0, gathered(place), gathered(label))
+            self.label.index_copy_(0, gathered(slot), gathered(label))
             self.student_bank.write(row, student_vector, mask)
             self.teacher_bank.write(row, teacher_vector, mask)
         return total

@@ -103,7 +103,7 @@ class Seed(Term):
     def _take_in(self, vectors: Tensor, mask: Tensor) -> None:
         """Put the newest vectors in the place of the oldest; the places of rows that do not count stay as they are."""
         vectors, mask = vectors[-self.size :], mask[-self.size :]
-        places = (self.next + torch.arange(len(vectors), device=self.queue.device)) % self.size
-        fresh = vectors.to(self.queue).where(mask[:, None], self.queue[places])
-        self.queue = self.queue.index_copy(0, places, fresh)
+        slots = (self.next + torch.arange(len(vectors), device=self.queue.device)) % self.size
+        fresh = vectors.to(self.queue).where(mask[:, None], self.queue[slots])
+        self.queue = self.queue.index_copy(0, slots, fresh)
         self.next = (self.next + len(vectors)) % self.size
