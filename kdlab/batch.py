@@ -44,7 +44,7 @@ class Batch:
 
     @property
     def device(self) -> torch.device:
-        """Where the inputs are."""
+        """The device of the inputs."""
         return next(iter(self.inputs.values()), self.row).device
 
     @property
@@ -54,7 +54,7 @@ class Batch:
 
     @property
     def length(self) -> int:
-        """How many positions the token axis has, padding included; 0 without such an axis."""
+        """The number of positions of the token axis, padding included; 0 without such an axis."""
         return 0 if self.tokens is None else self.tokens.shape[1]
 
     def to(self, device: torch.device | str, **how: Any) -> Batch:

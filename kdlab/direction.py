@@ -56,7 +56,7 @@ def declaration(name: str, known: Directions) -> str | None:
 
 
 def declared(metrics: Mapping[str, Metric] | MetricCollection) -> dict[str, bool | None]:
-    """What the metrics of a collection declare, by their names in it."""
+    """The directions that the metrics of a collection declare, by their names in it."""
     named = metrics.items(keep_base=True) if hasattr(metrics, "add_metrics") else metrics.items()  # type: ignore[call-arg]
     return {name: getattr(metric, "higher_is_better", None) for name, metric in named}
 

@@ -86,7 +86,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path, remedy: str, kind: type = object) -> Any:
-    """What a small file holds.
+    """The content of a small file.
 
     Args:
         remedy: what to do where it is damaged.

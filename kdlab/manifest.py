@@ -1,4 +1,4 @@
-"""What a folder of the cache held when it was made, so that a later change is seen before its files are used."""
+"""The files of a folder of the cache when it was made, so that a later change is seen before its files are used."""
 
 from __future__ import annotations
 

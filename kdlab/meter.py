@@ -1,4 +1,4 @@
-"""How far a long reading is, with the time left: a line that is drawn anew on a terminal, else one now and then."""
+"""The progress of a long reading, with the time left: a line drawn anew on a terminal, else one now and then."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a vector of logits means: one of several classes, any of several labels, a token, a number."""
+"""The meaning of a vector of logits: one of several classes, any of several labels, a token, a number."""
 
 from __future__ import annotations
 

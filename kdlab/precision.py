@@ -1,4 +1,4 @@
-"""Which number format a machine computes fastest in without losing accuracy, and how to compute in it."""
+"""The number format in which a machine computes fastest without losing accuracy, and computing in it."""
 
 from __future__ import annotations
 

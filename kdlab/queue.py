@@ -65,7 +65,7 @@ def announced(folder: Path, key: str) -> list[Path]:
 
 
 def ending(job: str) -> str:
-    """How a job that left the queue ended, such as ``OUT_OF_MEMORY on n1``; "" where SLURM has no record."""
+    """The end of a job that left the queue, such as ``OUT_OF_MEMORY on n1``; "" where SLURM has no record."""
     output = _ask(
         ["sacct", "--noheader", "--parsable2", "--allocations", "--format=State,ExitCode,NodeList", "-j", job]
     )

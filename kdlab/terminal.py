@@ -1,4 +1,4 @@
-"""What a command writes on standard error while it works: lines, and on a terminal one line that is drawn anew.
+"""The output of a command on standard error while it works: lines, and on a terminal one line that is drawn anew.
 
 Only one process prints. A job of a local sweep hands its notes to the sweep's driver; other workers are silent, and
 their run.log has everything.
@@ -151,7 +151,7 @@ def bar(name: str, part: float | None, after: str, columns: int, plain: bool = F
 
 
 class Bar:
-    """How far a piece of work is; where no line can be drawn, one line names what begins.
+    """The progress of a piece of work; where no line can be drawn, one line names what begins.
 
     Args:
         name: of the work, such as ``teacher pass``; None: nothing is shown.

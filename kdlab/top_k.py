@@ -15,7 +15,7 @@ TEMPERATURES = (1.0, 2.0, 4.0, 8.0)
 
 @dataclass(frozen=True)
 class TopK:
-    """What is kept of logits ``[..., C]``: enough for any divergence between k + 1 outcomes, the tail being one.
+    """The k largest logits of ``[..., C]`` and the mass of the others: enough for divergences of k + 1 outcomes.
 
     Attributes:
         index: ``[..., k]`` int64, the classes of the largest logits, largest first.
@@ -56,7 +56,7 @@ class TopK:
 
 
 def temperature_index(temperature: float, temperatures: Sequence[float]) -> int:
-    """Which of ``temperatures`` it is.
+    """The index of a temperature among ``temperatures``.
 
     Raises:
         UserError: none.

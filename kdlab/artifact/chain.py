@@ -1,4 +1,4 @@
-"""What a chain of teachers and students must have in common, checked before any of it is trained."""
+"""Checks of a chain of teachers and students: the same labels and data, before any of them is trained."""
 
 from __future__ import annotations
 
@@ -74,14 +74,14 @@ def asks_a_teacher(job: Job) -> bool:
 
 
 def key(cfg: Node) -> str:
-    """What decides the labels of a config's data."""
+    """The settings that decide the labels of a config's data."""
     plain: dict[Any, Any] = as_plain(cfg.datamodule)
     kept = {str(name): value for name, value in plain.items() if name not in (*LEARNER, *CUT)}
     return json.dumps(["labels", kept], sort_keys=True, default=str)
 
 
 def splits_key(cfg: Node) -> str:
-    """What decides which rows of a config's data train, but for caps, which only take some away."""
+    """The settings that decide the training rows of a config's data, but for caps, which only take some away."""
     decide = ("val_fraction", "test_fraction", "split_seed")
     plain = {name: cfg.datamodule[name] for name in decide if name in cfg.datamodule}
     return json.dumps([key(cfg), plain], default=str)

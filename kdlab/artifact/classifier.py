@@ -50,7 +50,7 @@ def _task(subject: Trained) -> SequenceClassification:
 
 
 def _longest(config: Any, own: Any) -> int:
-    """How many tokens a model from elsewhere can read, at most LONGEST."""
+    """The number of tokens that a model from elsewhere can read, at most LONGEST."""
     places = getattr(config, "max_position_embeddings", None) or LONGEST
     if any(name in str(config.model_type) for name in ("roberta", "camembert", "mpnet")):
         places -= (config.pad_token_id or 0) + 1  # their positions begin after that of the padding token

@@ -266,12 +266,12 @@ def assemble(
 
 
 def how(node: Node) -> Node:
-    """How the teacher is read: its node, at its place in the config, without the keys that choose the teacher."""
+    """The settings of the teacher: its node, at its place in the config, without the keys that choose the teacher."""
     return without(node, WHICH)
 
 
 def layers(node: Node, found: Mapping[str, Trained], student: nn.Module) -> int:
-    """How many layers the teacher has; 0 where it is no stack of layers, or several."""
+    """The number of layers of the teacher; 0 where it is no stack of layers, or several."""
     if "teacher" in found:
         return found["teacher"].depth
     return depth(student) or 0 if "student" in arguments(node) else 0

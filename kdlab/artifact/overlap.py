@@ -1,4 +1,4 @@
-"""Which texts a run learned from, by hash, so that no student is measured on rows that its teachers were trained on."""
+"""The texts of a run, by hash, so that no student is measured on rows that its teachers were trained on."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def chain(found: Trained | Job, same: str) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def of_run(trained: Trained) -> np.ndarray | None:
-    """What a finished run learned from; None for a model from elsewhere, and where an older run cannot be asked."""
+    """The texts of a finished run; None for a model from elsewhere, and where an older run cannot be asked."""
     path = trained.folder / FILE
     if path.exists():
         try:

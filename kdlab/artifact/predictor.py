@@ -23,7 +23,7 @@ TOKENS = {"cpu": 4096, "cuda": 32768}  # of a batch, padding included: what fill
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a model gives for one text.
+    """The prediction of a model for one text.
 
     Attributes:
         label: the most probable label; of a multi-label model the list of those with a probability above 1/2; None

@@ -44,7 +44,7 @@ class Run:
 
     @property
     def done(self) -> dict[str, Any] | None:
-        """What ``done.json`` holds, or None while the run is not finished."""
+        """The content of ``done.json``, or None while the run is not finished."""
         return read_done(self.folder)
 
     @property
@@ -207,7 +207,7 @@ def _finite(number: Any) -> bool:
 
 
 def environment() -> dict[str, Any]:
-    """Where and with what a run is done: versions, commit, machine."""
+    """The environment of a run: versions, commit, machine."""
     from importlib.metadata import PackageNotFoundError, version
 
     versions = {}

@@ -68,7 +68,7 @@ class Trained:
 
     @property
     def names(self) -> list[str]:
-        """What it calls its labels, in the order of the logits, if only by number."""
+        """The names of its labels, in the order of the logits, if only by number."""
         if (self.weights / "labels.json").exists():
             found = read_labels(self.weights)
         else:
@@ -117,17 +117,17 @@ class Trained:
 
     @property
     def outputs(self) -> int | None:
-        """How many logits it gives, where that is known without asking it."""
+        """The number of its logits, where that is known without loading it."""
         return len(self.labels) if self.labels else getattr(self._config, "num_labels", None)
 
     @property
     def depth(self) -> int:
-        """How many layers it has; 0 where it is no stack of layers."""
+        """The number of its layers; 0 where it is no stack of layers."""
         return getattr(self._config, "num_hidden_layers", None) or 0
 
     @property
     def heads(self) -> int:
-        """How many attention heads a layer has; 0 where it has none."""
+        """The number of attention heads of a layer; 0 where it has none."""
         return getattr(self._config, "num_attention_heads", None) or 0
 
     @property

@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, a line an epoch anywhere else, and a file that can be read later."""
+"""The progress of a run: a bar on a terminal, a line an epoch anywhere else, and a file that can be read later."""
 
 from __future__ import annotations
 

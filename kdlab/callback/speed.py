@@ -1,4 +1,4 @@
-"""How fast a run trained."""
+"""The training speed of a run."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class AugmentedRows:
 
     @property
     def lengths(self) -> np.ndarray:
-        """How many tokens each row has, by row id; 0 for the rows that do not train."""
+        """The number of tokens of each row, by row id; 0 for the rows that do not train."""
         lengths = np.zeros_like(self.encoded.rows.lengths)
         lengths[self.used] = self.encoded.rows.lengths[self.used]
         return lengths

@@ -1,4 +1,4 @@
-"""Batches: which rows go together, in what order, on which device. No workers: the tokens are memory-mapped.
+"""Batches of rows in their order, on each device. No workers: the tokens are memory-mapped.
 
 An optimizer step's rows are chosen first, and then dealt out to devices and accumulated micro-batches: neither the
 number of devices nor the accumulation changes what a step learns from.
@@ -165,7 +165,7 @@ class TrainLoader:
         return [self.index[step] for step in sampler.spread(steps, self.steps, self.parts)]
 
     def padding(self, epoch: int = 0) -> float:
-        """Which share of the tokens of an epoch's batches, over all devices, is padding."""
+        """The share of padding in the tokens of an epoch's batches, over all devices."""
         lengths = self.encoded.rows.lengths
         parts = [lengths[part] for rows in self.plan(epoch) for part in np.array_split(rows, self.parts)]
         return 1 - sum(int(part.sum()) for part in parts) / sum(len(part) * int(part.max()) for part in parts)

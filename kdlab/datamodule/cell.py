@@ -110,7 +110,7 @@ def yes(value: Any) -> int | None:
 
 
 def hot(values: Sequence[Any]) -> int | None:
-    """How many labels there are, where the cells are lists with a 0 or 1 for each; None where they are not.
+    """The number of labels, where the cells are lists with a 0 or 1 for each; None where they are not.
 
     Lists of as many numbers, all 0 or 1, one at least of which comes twice: no list of labels has one twice.
 

@@ -1,4 +1,4 @@
-"""Which columns of a table have the texts and labels, and how their cells are read, without importing torch."""
+"""The text and label columns of a table and the reading of their cells, without importing torch."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ class Reading:
         ]
 
     def _named(self, label: str) -> str | None:
-        """What ``label_map`` calls a label; itself, where it is not there."""
+        """The name of a label in ``label_map``; itself, where it is not there."""
         return self._map.get(label, label)
 
     def _mapped(self, label: str | None, index: int, frame: Frame) -> str | None:

@@ -15,7 +15,7 @@ LONGEST = 1_000_000  # characters of a text that are read: more than any model t
 
 
 def numbered(index: int) -> str:
-    """What to call a row where nothing else is known about it."""
+    """The name of a row in messages, where nothing else is known about it."""
     return f"row {index + 1}"
 
 
@@ -24,13 +24,13 @@ class Corpus:
     """Rows; the position of a row is its id for good.
 
     Attributes:
-        where: what to call the source in a message.
+        where: the name of the source in messages.
         values: one a row, of any kind; texts are not empty, and a pair of texts is joined by ``PAIR``.
         labels: one a row; None = unlabelled. With ``multi_label`` a list of names a row, which may be empty.
         names: the order of the labels, or None: sorted.
         split: ``train``, ``val`` or ``test`` a row, or None: to be cut by fractions.
         multi_label: whether a row may have several labels.
-        row_name: what to call a row in a message, by its position.
+        row_name: the name of a row in messages, by its position.
         notices: sentences about how it was read, for its user.
     """
 

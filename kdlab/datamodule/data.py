@@ -1,4 +1,4 @@
-"""What all data sets share, whatever a row is: reading, splits, labels and processors."""
+"""The base of all data sets, whatever a row is: reading, splits, labels and processors."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ csv.field_size_limit(sys.maxsize)  # a text may be longer than 131,072 character
 
 @dataclass
 class Parsed:
-    """What a file has under one reading of its quotes.
+    """The rows of a file under one reading of its quotes.
 
     Attributes:
         quoted: whether quotes enclose fields; False: they are plain characters.
@@ -200,7 +200,7 @@ def _note_tall(found: Parsed, start: int, row: list[str], held: Sequence[str], s
 
 
 def _swallowed(found: Parsed, opened: Callable[[], Iterable[str]], separator: str) -> str | None:
-    """Where a quote opens that was not meant to, so that whole rows became one field; None: nowhere.
+    """The line of a quote that joined whole rows into one field by mistake; None: there is none.
 
     Each line within such a field could be a row of its own, and one has a value that other rows have in that column.
     """

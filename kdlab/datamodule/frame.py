@@ -42,7 +42,7 @@ class Frame:
         return len(self.lines)
 
     def row_name(self, index: int) -> str:
-        """What to call a row in a message: ``line 61``."""
+        """The name of a row in messages: ``line 61``."""
         return f"{self.unit} {self.lines[index]}"
 
     def column(self, name: Any, option: str) -> Sequence[Any]:
@@ -69,7 +69,7 @@ class Frame:
 
 
 def column_of(name: str, names: Sequence[str], where: str, option: str, separator: str | None) -> int:
-    """Which column has a name.
+    """The number of the column with a name.
 
     Args:
         names: of all columns.

@@ -71,7 +71,7 @@ class Hub(Columns):
         return parts
 
     def _folder(self) -> Path:
-        """Where the dataset lies on this machine; fetched if it may be."""
+        """The dataset's folder on this machine; fetched if it may be."""
         if (given := Path(self.name).expanduser()).is_dir():
             return given
         key = hashlib.sha256(f"{self.name} {self.config}".encode()).hexdigest()[:8]

@@ -88,7 +88,7 @@ class Loading(LightningDataModule, ABC):
 
     @property
     def lengths(self) -> np.ndarray:
-        """How many tokens each row of the data has, by row id; 0 for the rows in no split."""
+        """The number of tokens of each row of the data, by row id; 0 for the rows in no split."""
         every = self.encoded_rows().rows.lengths
         lengths = np.zeros_like(every)
         for rows in self.splits.values():
@@ -189,7 +189,7 @@ class Loading(LightningDataModule, ABC):
         return EvalLoader(self.encoded_rows(), rows, self.eval_batch_size, *self._rank(), self._pins())
 
     def _epochs(self, steps: int) -> float:
-        """How many epochs the run has.
+        """The number of epochs of the run.
 
         Args:
             steps: optimizer steps of an epoch.

@@ -33,7 +33,7 @@ class RetokenizedRows:
 
     @property
     def lengths(self) -> np.ndarray:
-        """How many tokens each row has, by row id; 0 for the rows in no split."""
+        """The number of tokens of each row, by row id; 0 for the rows in no split."""
         lengths = np.zeros_like(self.encoded.rows.lengths)
         lengths[self.used] = self.encoded.rows.lengths[self.used]
         return lengths

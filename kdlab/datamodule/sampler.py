@@ -1,4 +1,4 @@
-"""Which training rows make an optimizer step: a fixed number of them, or as many as a budget of tokens holds."""
+"""Samplers of optimizer steps: a fixed number of rows each, or as many as a budget of tokens holds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class BatchSampler(ABC):
     """Groups training rows into optimizer steps.
 
     Attributes:
-        steady: whether any rows, if they are as many, are as many steps.
+        steady: whether the number of steps depends on the number of rows alone.
     """
 
     steady: bool
@@ -28,19 +28,19 @@ class BatchSampler(ABC):
 
         Args:
             lengths: ``[N]``, the tokens of each.
-            least: rows that a step needs, so that each device and micro-batch has one.
+            least: least rows of a step, so that each device and micro-batch has one.
         """
 
     @abstractmethod
     def count(self, lengths: np.ndarray, least: int) -> int:
-        """How many steps these rows are, whatever the seed."""
+        """The number of steps of these rows, whatever the seed."""
 
     @abstractmethod
     def check(self, rows: int, count: int, world: int, accumulate: int) -> None:
         """Refuse what cannot be dealt out to ``world`` devices and ``accumulate`` micro-batches on each.
 
         Args:
-            rows, count: how many train, and how many steps they are.
+            rows, count: number of training rows, and of steps.
 
         Raises:
             UserError: a step has fewer rows than there are devices times micro-batches.

@@ -47,7 +47,7 @@ class Sink(ABC):
 def sink(
     path: Path, kind: str, new: Mapping[str, type], separator: str, schema: Callable[[], pa.Schema], size: int = 0
 ) -> Sink:
-    """What writes a kind of file to ``path``.
+    """The writer of a kind of file to ``path``.
 
     Args:
         kind: the extension.

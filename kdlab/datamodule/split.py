@@ -1,4 +1,4 @@
-"""Which rows train, validate and test: pure functions of texts, classes and a seed, whatever the order of the rows."""
+"""Splits into rows that train, validate and test: pure functions of texts, classes and a seed, free of the order."""
 
 from __future__ import annotations
 

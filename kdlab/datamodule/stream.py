@@ -49,7 +49,7 @@ class Stream(ABC):
         """All rows after the first ``skip``, at most ``size`` at a time."""
 
     def number(self, name: str, option: str) -> int:
-        """Which column has a name. Errors: UserError where there is none, or more than one.
+        """The number of the column with a name. Errors: UserError where there is none, or more than one.
 
         Args:
             option: the config key of the name.

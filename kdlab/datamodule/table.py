@@ -17,7 +17,7 @@ from kdlab.value import File, Label
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Columns(TextData):
-    """Which columns of a table have the texts and labels, and how their cells are read; a row without a label is
+    """The text and label columns of a table and the reading of their cells; a row without a label is
     unlabelled, and one that is empty throughout is left out.
 
     Args:
@@ -43,7 +43,7 @@ class Columns(TextData):
         self.multi_label = self.reading().multi_label
 
     def reading(self) -> Reading:
-        """How the columns are read. Errors: UserError where the arguments do not fit together."""
+        """The reader of the columns. Errors: UserError where the arguments do not fit together."""
         return Reading(**{one.name: getattr(self, one.name) for one in fields(Reading)})
 
     def gathered(self, frame: Frame, split: list[str] | None = None) -> Corpus:

@@ -69,12 +69,12 @@ class Target(ABC):
         return self.codes[rows]
 
     def answers(self, rows: np.ndarray) -> int:
-        """How many predictions of the rows can be compared with an answer: by default one for each row that has one."""
+        """The number of predictions of the rows that have an answer: by default one for each row with an answer."""
         return int(np.count_nonzero(self.known[rows]))
 
     @abstractmethod
     def counts(self, rows: np.ndarray) -> list[int]:
-        """How often each name is an answer in the rows that have one."""
+        """The number of answers of each name in the rows that have one."""
 
     @abstractmethod
     def answer(self, row: int) -> list[str]:

@@ -80,7 +80,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length:
 
 
 def _quick(tokenizer: PreTrainedTokenizerBase, text: str, max_length: int) -> Callable[[list[str]], list[Any]] | None:
-    """What encodes a list of texts without their offsets, as nobody asks for them; None where that is not the same."""
+    """The function that encodes a list of texts without their offsets; None where that is not the same."""
     wanted = tokenizer([text], truncation=True, max_length=max_length)["input_ids"][0]  # sets how the backend cuts
     backend = getattr(tokenizer, "backend_tokenizer", None)
     quick = getattr(backend, "encode_batch_fast", None)

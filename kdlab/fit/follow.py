@@ -1,4 +1,4 @@
-"""What the other processes of a run on several devices do: they read its directory, and train with the first one."""
+"""The other processes of a run on several devices: they read its directory, and train with the first one."""
 
 from __future__ import annotations
 

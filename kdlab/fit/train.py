@@ -127,7 +127,7 @@ def _without_labels(callbacks: Sequence[Callback], learner: TrainingRule) -> Non
 
 
 def passes(trainer: Trainer, data: Data) -> float:
-    """How often a training row is read, on average, at most."""
+    """The most that a training row is read, on average."""
     limits = [float(trainer.max_epochs)] if trainer.max_epochs and trainer.max_epochs > 0 else []
     limits += [trainer.max_steps * data.rows_per_step / len(data.splits["train"])] if trainer.max_steps > 0 else []
     return min(limits)

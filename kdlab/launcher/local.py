@@ -199,7 +199,7 @@ def _job(context: HydraContext, config: DictConfig, words: list[str], number: in
 
 
 def at_a_time(asked: int | None, gpus: int, present: int) -> int:
-    """How many jobs run side by side: as asked, else one a GPU, else one for each of the ``present`` cores."""
+    """The number of jobs side by side: as asked, else one a GPU, else one for each of the ``present`` cores."""
     return asked or gpus or present
 
 

@@ -1,4 +1,4 @@
-"""What a sweep is going to do, written down while its driver lives: `kdlab runs live=true` shows the jobs in wait."""
+"""The plan of a sweep, on disk while its driver lives: `kdlab runs live=true` shows the jobs in wait."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def write(config: DictConfig, name: str) -> IO[str]:
 
 
 def count(file: IO[str]) -> int:
-    """How many jobs the sweep has."""
+    """The number of jobs of the sweep."""
     with suppress(OSError, ValueError):
         file.seek(0)
         return int(json.load(file)["count"])

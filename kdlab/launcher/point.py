@@ -37,7 +37,7 @@ class Point:
 
     @property
     def submissions(self) -> Path:
-        """Where what submitit writes of the sweep's jobs lies, and which runs they do."""
+        """The folder of submitit's files for the sweep's jobs, and the runs that they do."""
         return Path(str(self.settings["submitit_folder"]).partition("%")[0]).absolute()
 
     @property
@@ -51,7 +51,7 @@ class Point:
             enroll(self.folder, self.job.sweep | {"group": self.job.group})
 
     def result(self, why: str) -> JobReturn:
-        """What Hydra gets of the run: its value, or ``why`` it has none."""
+        """The result of the run for Hydra: its value, or ``why`` it has none."""
         done = read_done(self.folder)
         if done is None:
             failed: JobReturn = Failed(overrides=self.overrides, status=JobStatus.FAILED)

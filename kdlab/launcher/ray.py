@@ -109,7 +109,7 @@ def _begin(ray: Any, points: list[Point]) -> None:
 
 
 def _gpus(point: Point) -> float:
-    """How many GPUs a job asks for; a fraction shares one."""
+    """The number of GPUs that a job asks for; a fraction shares one."""
     asked, trainer = point.settings["gpus"], point.job.cfg.trainer
     if asked is not None:
         return asked

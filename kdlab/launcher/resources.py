@@ -16,7 +16,7 @@ _held: list[IO[str]] = []  # locks of the GPUs that this process has; they end w
 
 
 def cores(jobs: int) -> int:
-    """How many threads each of ``jobs`` jobs may have; as joblib counts, -1 is a job a core and -2 one less.
+    """The number of threads of each of ``jobs`` jobs; as joblib counts, -1 is a job a core and -2 one less.
 
     The resolver ``${cores_per_job:jobs}``.
     """

@@ -120,7 +120,7 @@ def _first(values: optuna.distributions.BaseDistribution) -> Any:
 
 
 def objectives(settings: Mapping[str, Any], cfg: DictConfig) -> dict[str, str]:
-    """What a search is for: metric -> ``maximize`` or ``minimize``, which follows from what the metric declares.
+    """The objectives of a search: metric -> ``maximize`` or ``minimize``, which follows from what the metric declares.
 
     Args:
         cfg: of a trial; all trials measure the same.

@@ -34,7 +34,7 @@ _plans: list[IO[str]] = []  # and its plan, which counts as long as it is open
 
 
 class Sweep(Callback):
-    """Hydra's callback that gives a multirun its name, and its jobs theirs, before they start."""
+    """Hydra's callback that names a multirun and its jobs before they start."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         os.environ[SWEEP] = name_of(config.hydra.job.config_name, config.hydra.overrides.task)
@@ -187,7 +187,7 @@ def print_table(jobs: list[Record], ahead: int = 0) -> None:
 
 
 def summary(jobs: list[Record], ahead: int = 0) -> str:
-    """How many runs ended how, and how many points were not begun."""
+    """The number of runs by how they ended, and of points that were not begun."""
     states = {state: sum(job.state == state for job in jobs) for state in dict.fromkeys(job.state for job in jobs)}
     counts = [f"{count} {state}" for state, count in states.items()] + ([f"{ahead} not begun"] if ahead > 0 else [])
     return f"{len(jobs) + max(ahead, 0)} runs: " + ", ".join(counts)

@@ -1,4 +1,4 @@
-"""What a SLURM job does: the run on its first process, and on the others what the first announces."""
+"""A SLURM job: the run on its first process, and on the others the runs that the first announces."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Task:
             notice.asked = True  # there is nothing left to leave: a late signal must not end what submitit writes
 
     def checkpoint(self, *arguments: Any) -> Any:
-        """What submitit puts back into the queue: the same again, which goes on from the run's own checkpoint."""
+        """The same task again for submitit's queue, which goes on from the run's own checkpoint."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self, *arguments)

@@ -52,7 +52,7 @@ def run(verb: Verb, overrides: list[str]) -> None:
 
 
 class Task:
-    """What Hydra calls with each composed config; a class so that every launcher can pickle it."""
+    """The function that Hydra calls with each composed config; a class so that every launcher can pickle it."""
 
     def __init__(self, verb: Verb) -> None:
         self.verb = verb

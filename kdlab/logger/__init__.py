@@ -1,4 +1,4 @@
-"""Where a run is written down: csv, W&B, TensorBoard."""
+"""The loggers of a run: csv, W&B, TensorBoard."""
 
 import os
 

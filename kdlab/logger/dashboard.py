@@ -20,7 +20,7 @@ GRADIENT = ((0, "#440154"), (50, "#21918c"), (100, "#fde725"))  # viridis
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is compared.
+    """The runs that are compared.
 
     Attributes:
         groups: of the runs; empty: all runs of the project.

@@ -1,4 +1,4 @@
-"""What W&B's logs of a run have lost: its service writes every 15 seconds, and may be killed together with the run."""
+"""The rows that W&B's logs of a run lack: its service writes every 15 seconds, and may be killed with the run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Known = dict[int, dict[str, Any]]  # step -> the values that W&B's logs have of 
 
 
 def known(root: Path, run: str) -> Known | None:
-    """What the offline logs of a run have; None where one went to a server, which may have more than is on disk.
+    """The rows of a run's offline logs; None where one went to a server, which may have more than is on disk.
 
     Args:
         root: ``<outputs>/wandb``.
@@ -35,7 +35,7 @@ def known(root: Path, run: str) -> Known | None:
 
 
 def unknown(known: Known, step: int, row: Mapping[str, Any]) -> dict[str, Any]:
-    """What the logs do not have of a row: a run that goes on repeats the steps after its checkpoint, to the same bits.
+    """The values of a row that the logs lack: a resumed run repeats the steps after its checkpoint, to the same bits.
 
     Of a time that was measured the first counts.
 

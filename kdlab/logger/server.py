@@ -41,7 +41,7 @@ class NoServerError(Exception):
 
 @dataclass(frozen=True)
 class Status:
-    """What a server has of a run.
+    """The status of a run on a server.
 
     Attributes:
         known: whether there is such a run.
@@ -89,7 +89,7 @@ class Server:
         return dict(viewer)
 
     def run(self, entity: str, project: str, run: str) -> Status:
-        """What is there of a run; an empty Status where it is not known. Errors: NoServerError."""
+        """The status of a run; an empty Status where it is not known. Errors: NoServerError."""
         found = self._ask(RUN, {"entity": entity, "project": project, "name": run})
         bucket = _down(found, "model", "bucket")
         if not bucket:

@@ -62,7 +62,7 @@ class Sync:
         return f"{plan.entity or self.own}/{plan.project}"
 
     def there(self, plan: SyncPlan) -> Status:
-        """What the server has of a run. Errors: NoServerError."""
+        """The status of a run on the server. Errors: NoServerError."""
         return self.server.run(plan.entity or self.own, plan.project, plan.id)
 
     def send(self, wanted: Sequence[tuple[SyncPlan, Status]]) -> None:

@@ -1,4 +1,4 @@
-"""What has to arrive at a W&B server: each run with all its logs, and whether all that they name is still here."""
+"""The runs that have to arrive at a W&B server, with all their logs, and whether all files that they name exist."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class SyncPlan:
         return sum(part.rows for part in self.parts)
 
     def lacks(self, there: Status) -> str:
-        """What a server has not got of it, in words; "" where it has everything."""
+        """The part that a server lacks, in words; "" where it has everything."""
         if not there.known:
             return "the run is not there"
         missing = []

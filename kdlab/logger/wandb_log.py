@@ -189,7 +189,7 @@ def settled(path: Path, rows: int, seconds: float) -> list[str]:
 
 
 def verify(path: Path, rows: int) -> list[str]:
-    """What is wrong with a finished run's log, one sentence each; empty: it is whole.
+    """The faults of a finished run's log, one sentence each; empty: it is whole.
 
     Args:
         rows: how many rows were logged.

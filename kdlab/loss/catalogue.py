@@ -41,7 +41,7 @@ class Entry:
 
     @property
     def reads(self) -> str:
-        """What it reads beside a row's logits: taps, the labels of rows that have one, the other rows of a batch."""
+        """Its inputs beside a row's logits: taps, the labels of rows that have one, the other rows of a batch."""
         taps = sorted({tap for names in self.term.taps.values() for tap in names})
         found = ["layers, mapped"] if self.term.maps_layers else [f"`{tap}`" for tap in taps]
         found += ["labels"] if self.term.reads_labels else []
@@ -50,7 +50,7 @@ class Entry:
 
     @property
     def tasks(self) -> str:
-        """Which tasks it fits."""
+        """The tasks that it fits."""
         return FITS[self.term.outcome]
 
 
@@ -72,7 +72,7 @@ def entries(conf: Path) -> Iterator[Entry]:
 
 
 def source(kind: type) -> str:
-    """Where a method comes from: the ``Source:`` of its class, or of a function in its module, in short."""
+    """The origin of a method: the ``Source:`` of its class, or of a function in its module, in short."""
     module = import_module(kind.__module__)
     local = [value for value in vars(module).values() if getattr(value, "__module__", None) == module.__name__]
     for owner in (kind, *(value for value in local if inspect.isfunction(value))):

@@ -26,8 +26,8 @@ RESERVED = {"supervised", "alpha", "temperature"}
 class Objective(nn.Module):
     """``(1 - alpha) * supervised + alpha * sum_k weight_k * term_k``.
 
-    What is constantly 0 is not computed: terms of weight 0, all terms at alpha 0 (then no teacher is needed), and at
-    alpha 1 the labels, which may be missing. Weights are taken as they are, never normalised.
+    Parts that are constantly 0 are not computed: terms of weight 0, all terms at alpha 0 (then no teacher is needed),
+    and at alpha 1 the labels, which may be missing. Weights are taken as they are, never normalised.
 
     Args:
         alpha: the teacher's share, in [0, 1]; a number or a schedule.
@@ -213,7 +213,7 @@ class Objective(nn.Module):
             term.build_adapters(student, teacher, rows)  # type: ignore[operator]
 
     def current(self, progress: float) -> dict[str, float | Tensor]:
-        """What changes, for the log: ``alpha``, ``temperature``, ``<term>.weight`` and ``balance.<part>``.
+        """The values that change, for the log: ``alpha``, ``temperature``, ``<term>.weight`` and ``balance.<part>``.
 
         Where each row has a value of its own, the mean over the last batch.
         """

@@ -1,4 +1,4 @@
-"""How fast the numbers learn that belong to the loss itself, such as a temperature or a weight."""
+"""The learning rates of numbers that belong to the loss itself, such as a temperature or a weight."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ def prepare(job: Job, data: Data, train: Train = refuse, on_teachers: OnTeachers
 
 
 def varied(job: Job, data: Data, base: Teaching) -> Plan:
-    """What :func:`prepare` makes, to the bit, with the teacher of another job whose teacher is the same.
+    """The plan of :func:`prepare`, to the bit, with the teacher of another job whose teacher is the same.
 
     Args:
         data: has the rows, labels and tokens of the other job's.
@@ -152,7 +152,7 @@ def _prepare(job: Job, data: Data, train: Train, on_teachers: OnTeachers, base: 
 
 
 def _attention_and_head(found: Mapping[str, Trained]) -> tuple[int, Callable[[], nn.Linear | None]]:
-    """How many attention heads a single teacher has, and what gives its final linear layer."""
+    """The number of attention heads of a single teacher, and a function that returns its final linear layer."""
     if "teacher" not in found:
         return 0, lambda: None
     return found["teacher"].heads, lambda: classifier(found["teacher"].model)

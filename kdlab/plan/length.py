@@ -1,4 +1,4 @@
-"""How long a run trains where its config leaves that to the data."""
+"""The length of a run where its config leaves that to the data."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ def metrics(records: Sequence[Record]) -> list[str]:
 
 
 class Columns:
-    """What the runs have: values by name.
+    """The values of runs, by name.
 
     Args:
         records: the runs, in any order.
@@ -86,7 +86,7 @@ class Columns:
         return higher_is_better(key, self.directions)
 
     def value(self, record: Record, key: str) -> Any:
-        """What a run has in a column, or None."""
+        """The value of a run in a column, or None."""
         if key == "data":
             return self.problems[record.folder]
         if key in FIELDS:

@@ -63,7 +63,7 @@ class Row:
 
 @dataclass
 class Comparison:
-    """What the page shows, apart from curves.
+    """The content of the page, apart from curves.
 
     Attributes:
         subject: the runs that are compared (distill, else the command with most runs); keys: what differs in them.
@@ -179,7 +179,7 @@ def _share(metric: str, measured: Sequence[Mapping[str, float]]) -> float:
 
 
 def problems(records: Sequence[Record]) -> dict[Path, str]:
-    """What to call the data of each run, by its folder: another name where the test rows are others."""
+    """The name of each run's data, by its folder: another name where the test rows are others."""
     found = _test_sets(records)
     called = {record.folder: data_name(record.choice, record.config) or "" for record in records}
     sets: dict[str, set[str]] = {name: set() for name in called.values()}
@@ -199,7 +199,7 @@ def problems(records: Sequence[Record]) -> dict[Path, str]:
 
 
 def _test_sets(records: Sequence[Record]) -> dict[Path, str]:
-    """What is equal for runs with the same test rows, by folder: their hash, where the run wrote it down.
+    """A key that is equal for runs with the same test rows, by folder: their hash, where the run wrote it down.
 
     A run that did not come so far has that of the runs with the same data settings, if these are of one mind; and so
     has one of before there was a hash, unless its data are a file, which may have changed.
@@ -235,7 +235,7 @@ def _within(row: Row, metric: str) -> tuple[float, float] | None:
 
 
 def company(chosen: Sequence[Record], every: Sequence[Record]) -> list[Record]:
-    """What chosen runs are held against, where it was not chosen itself: finished baselines with the same student,
+    """The runs to compare chosen runs with, where not chosen themselves: finished baselines with the same student,
     task and test rows, and the runs of their teachers."""
     called, inside = problems(every), {record.folder for record in chosen}
 
@@ -315,7 +315,7 @@ def _hold_against(row: Row, rows: Sequence[Row], result: Comparison) -> None:
 
 
 def teacher_value(record: Record, result: Comparison) -> float | None:
-    """What the teacher of a run reached on the same data."""
+    """The result of a run's teacher on the same data."""
     return result.teachers.get(teacher_name(record, result.problems), {}).get(result.metric)
 
 
@@ -344,7 +344,7 @@ def by_seed(runs: Sequence[Record], metric: str) -> dict[int | str, float]:
 
 
 def majorities(comparison: Comparison) -> dict[str, float]:
-    """What always giving the commonest class reaches on the test rows of each problem, beside accuracies."""
+    """The accuracy of always predicting the commonest class on the test rows of each problem."""
     found: dict[str, float] = {}
     for row in comparison.rows:
         for run in row.runs:
@@ -354,7 +354,7 @@ def majorities(comparison: Comparison) -> dict[str, float]:
 
 
 def counts(records: Sequence[Record]) -> dict[str, int]:
-    """How many runs are in each state."""
+    """The number of runs in each state."""
     states = [record.state for record in records]
     return {state: states.count(state) for state in dict.fromkeys(states)}
 

@@ -14,7 +14,7 @@ COSTS = (
 
 
 def architecture(record: Record) -> tuple:
-    """What is equal for runs whose models take as long on the same machine."""
+    """A key that is equal for runs whose models take as long on the same machine."""
     shape = tuple(record.metrics.get(name) for name in ("model/parameters", "model/macs"))
     return record.choice.get("student") or record.choice.get("model"), record.host, *shape
 
@@ -30,7 +30,7 @@ def latencies(records: Sequence[Record]) -> dict[Path, float]:
 
 
 def costs(records: Sequence[Record], measured: Sequence[str]) -> list[str]:
-    """What quality may be drawn against: counted quantities first, and latency only between architectures."""
+    """The costs that quality may be drawn against: counted ones first, and latency only between architectures."""
     several = len({architecture(record)[2:] for record in records if LATENCY in record.metrics}) > 1
     known = [name for name in COSTS if name in measured or (name == "seconds" and any(run.seconds for run in records))]
     return [name for name in known if name != LATENCY or several]

@@ -41,7 +41,7 @@ def best_run(row: Row, comparison: Comparison) -> Record:
 
 
 def steps(one: Record, place: str) -> list[tuple[str, str]]:
-    """What one does with a run: a word for it, and the path or the command."""
+    """The next steps with a run: a word for each, and the path or the command."""
     where = "" if place == "outputs" else f" outputs={shlex.quote(place)}"
     short = shown(one.id)
     return [

@@ -92,7 +92,7 @@ def _majority(comparison: Comparison, head: Sequence[str], several: bool) -> lis
 
 
 def _note(comparison: Comparison) -> str:
-    """What the table's numbers mean, and nothing of numbers that are not in it."""
+    """The meaning of the numbers that are in the table."""
     rows = [row for row in comparison.rows if row.mean]
     words = []
     for by in dict.fromkeys(comparison.chosen_by.values()):

@@ -1,4 +1,4 @@
-"""How a sweep goes: what runs, how far it is, what waits, what has ended how. Only reads; asks SLURM for its queue."""
+"""The state of a sweep's jobs: running, waiting, ended. It only reads, and asks SLURM for its queue."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def ahead(rows: Sequence[Row]) -> float | None:
 
 
 def counts(rows: Sequence[Row]) -> dict[str, int]:
-    """How many are in each state, in the order of ORDER."""
+    """The number of jobs in each state, in the order of ORDER."""
     found = Counter(row.state for row in rows)
     return {state: found[state] for state in ORDER if found[state]}
 

@@ -58,7 +58,7 @@ def page(records: Sequence[Record], metric: str, title: str, place: str) -> str:
 
 
 def headline(records: Sequence[Record], comparison: Comparison, title: str, place: str) -> str:
-    """What was compared, and the cards."""
+    """The runs that were compared, and the cards."""
     states = ", ".join(f"<b>{count}</b> {state}" for state, count in counts(records).items())
     lost = len(absent(records))
     states += f", <b>{lost}</b> missing" if lost else ""

@@ -58,7 +58,7 @@ def clean(value: object, depth: int = 0) -> object:
 
 
 def leaves(value: object) -> int:
-    """How many nodes a value has when written out; stops counting past the allowed number (aliases multiply)."""
+    """The number of nodes of a value when written out; stops counting past the allowed number (aliases multiply)."""
     count, open_nodes = 0, [value]
     while open_nodes:
         node = open_nodes.pop()

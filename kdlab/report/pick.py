@@ -1,4 +1,4 @@
-"""Which runs: by id or a part of it, by glob, by sweep, by experiment, by state, by command."""
+"""The choice of runs: by id or a part of it, by glob, by sweep, by experiment, by state, by command."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What differs between runs: flat config keys, the ones worth a column, and the runs that differ in their seed only."""
+"""The differences between runs: flat config keys, those worth a column, and runs that differ in their seed only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A value for each row, by how sure the teacher is of it."""
+"""A value for each row, from the teacher's certainty of it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MEASURES = ("entropy", "probability")
 
 
 def certainty(log_p: Tensor, by: str) -> Tensor:
-    """How sure a distribution is: 0 where all classes are equally likely, 1 where one has all the probability.
+    """The certainty of a distribution: 0 where all classes are equally likely, 1 where one has all the probability.
 
     Args:
         log_p: log-probabilities ``[..., C]`` of two or more classes.

@@ -1,4 +1,4 @@
-"""How a store is built: once, in shards, by all the processes that ask for it, on however many nodes.
+"""The building of a store: once, in shards, by all the processes that ask for it, on any number of nodes.
 
 Each process does the shards that no other one is doing, under a lock a shard that ends with its holder. What is done
 stays, so that an interrupted build goes on. Whoever comes first when all is there puts the shards together.
@@ -70,7 +70,7 @@ def open_or_build(
             else:
                 with suppress(UserError):
                     return _used(opened(folder))
-        with lock(guard, what):  # nobody else opens or builds it now
+        with lock(guard, what):  # no other process opens or builds it now
             if not (folder / "meta.json").exists():
                 if builder.finish(folder, describe):
                     return _used(opened(folder))
@@ -190,7 +190,7 @@ class StoreBuilder:
         return True
 
     def _free(self, locks: ExitStack) -> Iterator[int]:
-        """Shards that nobody has begun, each locked when it is drawn."""
+        """Shards that no process has begun, each locked when it is drawn."""
         for shard in self.missing():
             held = locks.enter_context(lock(self._path(shard, "lock"), self.what, wait=False))
             if held and shard in self.missing():
@@ -250,13 +250,13 @@ class StoreBuilder:
 
 
 def _places(rows: np.ndarray, kind: str, offsets: dict[str, np.ndarray]) -> np.ndarray:
-    """Which lines of an array are those of the rows."""
+    """The lines of an array that belong to the rows."""
     where = offsets[kind]
     return rows if kind == "row" else np.concatenate([np.arange(where[row], where[row + 1]) for row in rows])
 
 
 def _each(part: TargetChunk) -> str:
-    """What is kept of each position, where it is the largest logits."""
+    """The arrays kept of each position, where only the largest logits are."""
     if "index" not in part.values:
         return ""
     (kind, value), size = part.values["logits"], bytes_a_line({name: value for name, (_, value) in part.values.items()})

@@ -99,7 +99,7 @@ def run_inference(
 def largest(output: Output, chunk: int | None, k: int, temperatures: Sequence[float]) -> Output:
     """The output with the k largest of its logits, made of ``chunk`` positions at a time.
 
-    Where nothing counts, as at a padding token, the largest are 0.
+    At positions that do not count, such as padding, the largest are 0.
     """
     positions = output.positions
     found = [
@@ -125,7 +125,7 @@ def replica(model: nn.Module, device: str) -> nn.Module:
 
 
 def axes_of(model: nn.Module, task: Task, name: str) -> tuple[str, ...] | None:
-    """The axes of a stored array; None: nobody declares them, and its shape has to show whether it has tokens."""
+    """The axes of a stored array; None: they are not declared, and its shape has to show whether it has tokens."""
     if name in ("logits", "index", "tail"):
         return ("row", "class") if task.unit == "row" else ("row", "token", "class")
     return axes(model, name)
@@ -169,7 +169,7 @@ def rows_digest(data: Data) -> str:
 
 
 def devices() -> list[str]:
-    """Where this process reads: on each GPU or core, or on its own where it is one of several that train together; on
+    """The devices of this process: each GPU or core, or its own where it is one of several that train together; on
     no GPU where the trainer is on the CPU."""
     gpus = [f"cuda:{index}" for index in range(torch.cuda.device_count())] if may_use_gpus() else []
     if (rank := os.environ.get("LOCAL_RANK")) is None:
@@ -180,5 +180,5 @@ def devices() -> list[str]:
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0))

@@ -1,4 +1,4 @@
-"""What a model is asked of a batch of rows, and how it is read."""
+"""The base of tasks: the answers that a model predicts, how it is run on a batch, and the supervised loss."""
 
 from __future__ import annotations
 

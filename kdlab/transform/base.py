@@ -1,4 +1,4 @@
-"""What changes a model for a run: adds parameters that learn, prunes, quantises; before, during and after training."""
+"""The base of transforms, which change a model for a run: they add parameters, prune or quantise."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class Transform(ABC):
         return model
 
     def state(self) -> dict[str, Any]:
-        """What :meth:`after_step` remembers: tensors, numbers, strings, and lists and mappings of these."""
+        """The memory of :meth:`after_step`: tensors, numbers, strings, and lists and mappings of these."""
         return {}
 
     def load_state(self, state: Mapping[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""What happens to the text of a training row each time a student reads it."""
+"""The base of augmentations, which change the text of a training row each time a student reads it."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def share(value: float, name: str) -> float:
 
 
 def reads(teacher: str) -> str:
-    """What a teacher reads, checked.
+    """The rows that a teacher reads, ``clean`` or ``augmented``, checked.
 
     Raises:
         UserError: another word.

@@ -65,7 +65,7 @@ class Curriculum(ABC):
 
     @final
     def competence(self, moment: float) -> float:
-        """Which part of the rows is in."""
+        """The share of rows that is in."""
         if moment >= self.until:
             return 1.0
         first = self.start**self.power

@@ -1,4 +1,4 @@
-"""What a trained model finds easy first."""
+"""Rows that are easy for a trained model first."""
 
 from __future__ import annotations
 

@@ -22,10 +22,10 @@ class Balance(nn.Module, ABC):
     asks_model: bool = False
 
     def connect(self, names: Sequence[str]) -> None:
-        """Told once the names of all parts that ever count, before the optimizer is made."""
+        """Receive the names of all parts that ever count. Called once, before the optimizer is made."""
 
     def watch(self, model: nn.Module) -> None:
-        """Told once which model learns."""
+        """Receive the model that learns. Called once."""
 
     @property
     def groups(self) -> list[dict[str, Any]]:

@@ -75,7 +75,7 @@ class DWA(Balance):
         return torch.stack([share[name] * factor * parts[name] for name, factor in factors]).sum()
 
     def _turn(self, period: int) -> None:
-        """Where a period begins, let the last two decide."""
+        """At the start of a period, set the weights from the last two."""
         if period == self.now:
             return
         self.means.copy_(torch.cat([self.means[:, 1:], torch.zeros_like(self.means[:, :1])], 1))

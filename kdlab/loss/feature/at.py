@@ -14,7 +14,7 @@ from kdlab.schedule.base import Schedule
 
 
 def attention_map(features: Tensor, tokens: Tensor, power: float) -> Tensor:
-    """How strong the features of each token are, ``sum_c |a_c|^power``, as a unit vector over the real tokens of a row.
+    """The strength of each token's features, ``sum_c |a_c|^power``, as a unit vector over the real tokens of a row.
 
     Args:
         features: ``[B, L, D]``; half precision is computed in float32.

@@ -1,4 +1,4 @@
-"""Which of the student's layers learn from which of the teacher's."""
+"""The base of layer maps: pairs of a student layer and the teacher layer that it learns from."""
 
 from __future__ import annotations
 

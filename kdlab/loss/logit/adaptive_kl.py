@@ -15,7 +15,7 @@ from kdlab.schedule.base import Schedule, positive, value_at, within
 
 
 def head_share(student: Tensor, teacher: Tensor, head: float) -> Tensor:
-    """Which part of the absolute error in probability falls on the teacher's head.
+    """The part of the absolute error in probability that falls on the teacher's head.
 
     The head is the teacher's most likely class and the next ones while they hold at most ``head`` together.
 

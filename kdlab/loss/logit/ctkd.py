@@ -110,7 +110,7 @@ class CTKD(Term):
 
 
 def learned_range(low: float, span: float, rise: float) -> tuple[float, float, float]:
-    """What a learned temperature is given, checked.
+    """The settings of a learned temperature, checked.
 
     Raises:
         UserError: one of them is out of its range.

@@ -1,4 +1,4 @@
-"""What divergences between the student's and the teacher's distributions over the classes are made of."""
+"""The parts of divergences between the student's and the teacher's distributions over the classes."""
 
 from __future__ import annotations
 

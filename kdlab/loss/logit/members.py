@@ -1,4 +1,4 @@
-"""What the losses that learn from each member of an ensemble share: the members' logits."""
+"""The base of losses that learn from each member of an ensemble: it reads the members' logits."""
 
 from __future__ import annotations
 

@@ -33,8 +33,8 @@ def coarsened_kl(student: Tensor, index: Tensor, value: Tensor, tail: Tensor, te
         >>> coarsened_kl(torch.zeros(4), index, value, tail, 1.0)  # a certain teacher, one of four: log 4
         tensor(1.3863)
 
-    Source: the log-sum inequality, Cover and Thomas 2006 (Elements of Information Theory), theorem 2.7.1: outcomes that
-        are told apart no longer cannot raise a divergence. T^2 as in Hinton et al. 2015, arXiv:1503.02531, section 2.
+    Source: the log-sum inequality, Cover and Thomas 2006 (Elements of Information Theory), theorem 2.7.1: merging
+        outcomes cannot raise a divergence. T^2 as in Hinton et al. 2015, arXiv:1503.02531, section 2.
     """
     scores, top = at_least_float32(student) / temperature, at_least_float32(value) / temperature
     all_s = scores.logsumexp(-1, keepdim=True)

@@ -1,4 +1,4 @@
-"""How much probability has to be moved from class to class to make the student the teacher."""
+"""The total variation distance: the probability mass on which student and teacher differ."""
 
 from __future__ import annotations
 

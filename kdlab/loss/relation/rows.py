@@ -1,4 +1,4 @@
-"""What the losses that relate the rows of a batch share: one vector a row, and a mean over rows."""
+"""The base of losses that relate the rows of a batch: one vector a row, and a mean over rows."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class RowRelation(Term, ABC):
 
     @abstractmethod
     def difference(self, student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
-        """How far the student's relations ``[B, D]`` are from the teacher's ``[B, E]``, by row: ``[B]``."""
+        """The distance ``[B]`` of each row's relations, from vectors ``[B, D]`` and teacher's ``[B, E]``."""
 
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
         student_tap = pool(student, self.taps["student"][0], "student")

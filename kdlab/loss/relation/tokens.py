@@ -1,4 +1,4 @@
-"""What the losses that relate the tokens or the channels within a row share."""
+"""The functions of losses that relate the tokens or the channels within a row."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def log_relation(query: Tensor, key: Tensor, tokens: Tensor, heads: int, causal:
 
 
 def related(tokens: Tensor, causal: bool) -> Tensor:
-    """Which tokens relate to which: ``[B, 1, L, L]`` bool. A token always relates to itself, padding too.
+    """The pairs of tokens that relate to each other: ``[B, 1, L, L]`` bool; each token does to itself, padding too.
 
     Example:
         >>> related(torch.tensor([[True, True]]), causal=True).int().tolist()

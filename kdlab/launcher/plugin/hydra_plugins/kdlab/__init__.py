@@ -1,4 +1,4 @@
-"""What Hydra finds of kdlab's engines; it is imported by every command, so all that takes time waits."""
+"""kdlab's engines as Hydra plugins; this file is imported by every command, so all that takes time waits."""
 
 from __future__ import annotations
 
