@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 import kdlab.config.tokens  # noqa: F401  registers the resolver of a teacher's tokenizer
-from kdlab.config.identity import OPEN_DATA, data_name, run_id
+from kdlab.config.identity import OPEN_DATA, data_name, named
 from kdlab.config.option import search
 from kdlab.error import UserError
 from kdlab.secret import masked
@@ -120,10 +120,14 @@ def composed(command: str, overrides: list[str], **nodes: Mapping[str, Any]) -> 
 
 def described(command: str, cfg: DictConfig, overrides: list[str]) -> Job:
     """The job of a composed config, with Hydra's own node still in it."""
-    folder = Path(cfg.outputs) / command / run_id(cfg)
-    choices = _chosen(cfg.hydra.runtime.choices)
     plain = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-    return Job(command, folder, plain, choices, overrides)
+    return chosen(command, plain, cfg.hydra.runtime.choices, overrides)
+
+
+def chosen(command: str, cfg: DictConfig, choices: Mapping[Any, Any], overrides: list[str]) -> Job:
+    """The job of a config without Hydra's own node, given the options that it was composed of."""
+    config: Any = OmegaConf.to_container(cfg, resolve=True)
+    return Job(command, Path(cfg.outputs) / command / named(choices, config), cfg, _chosen(choices), overrides)
 
 
 def _chosen(choices: Mapping[Any, Any]) -> dict[str, str]:

@@ -20,14 +20,15 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from kdlab.config.early import check, parse
-from kdlab.config.job import Job, described
+from kdlab.config.job import Job, chosen
 from kdlab.error import UserError
 
 MANY = 240  # points of a grid; of a larger one, each value is composed once
+FEW = 24  # numbers of a key in such a grid; of more, so many stand for all: what allows both ends allows the rest
 NUMBERS = ("loss", "optimizer", "scheduler")  # nodes whose numbers change what is learned, but not what there is
 
 
@@ -98,7 +99,8 @@ class Grid:
 
         Args:
             most: of a grid with more points than this only those that differ from the first in one key, and so many
-                others that each differ from all before them in more than numbers, see :func:`outline`.
+                others that each differ from all before them in more than numbers, see :func:`outline`. Of a key with
+                very many numbers the first, the least, the greatest and some between are looked at.
             tell: says how far it is.
         """
         size = 1
@@ -109,7 +111,7 @@ class Grid:
             first = [words[0] for words in self.values.values()]
             rows = [first]
             for place, words in enumerate(self.values.values()):
-                rows += [[*first[:place], word, *first[place + 1 :]] for word in words[1:]]
+                rows += [[*first[:place], word, *first[place + 1 :]] for word in _few(words)[1:]]
             rows += itertools.islice(self._structures(rows), most)
         points = []
         for number, row in enumerate(rows):
@@ -131,12 +133,12 @@ class Grid:
     def _point(self, number: int, words: list[str]) -> Point:
         swept = {key: word for key, word in zip(self.values, words, strict=True) if key in self.swept}
         try:
-            return Point(number, words, swept, described(self.verb, self._composed(words), words))
+            return Point(number, words, swept, self._composed(words))
         except (HydraException, OmegaConfBaseException) as problem:
             return Point(number, words, swept, problem=" ".join(str(problem).split()))
 
-    def _composed(self, words: list[str]) -> DictConfig:
-        """What ``hydra.compose`` gives for these words; Hydra's own node says only which options were chosen."""
+    def _composed(self, words: list[str]) -> Job:
+        """The job of what ``hydra.compose`` gives for these words."""
         options = tuple(word for word in words if not self._sets_a_value(self._parse(word)))
         if options not in self._based:
             own = [str(word) for word in self.master.hydra.overrides.hydra]
@@ -149,9 +151,7 @@ class Grid:
         ConfigLoaderImpl._apply_overrides_to_config(
             [parsed for word in words if self._sets_a_value(parsed := self._parse(word))], cfg
         )
-        with open_dict(cfg):
-            cfg.hydra = {"runtime": {"choices": base.hydra.runtime.choices}}
-        return cfg
+        return chosen(self.verb, cfg, base.hydra.runtime.choices, words)
 
     def _parse(self, word: str) -> Override:
         if word not in self._parsed:
@@ -195,12 +195,31 @@ def outline(swept: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _few(words: list[str]) -> list[str]:
+    """The words of a key without most of its numbers where it has very many: the ends and some between stay."""
+    numbers: dict[tuple[str, ...], list[int]] = {}
+    for place, word in enumerate(words):
+        key, _, value = word.partition("=")
+        if outline({key: word}) != (word,) and _number(value) is not None:
+            numbers.setdefault((*outline({key: word}), str(value.isdigit())), []).append(place)
+    left_out: set[int] = set()
+    for places in numbers.values():
+        ranked = sorted(places, key=lambda place: _number(words[place].partition("=")[2]) or 0.0)
+        last = len(ranked) - 1
+        left_out |= set(ranked) - {ranked[last * step // (FEW - 1)] for step in range(FEW)} if last >= FEW else set()
+    return [word for place, word in enumerate(words) if place == 0 or place not in left_out]
+
+
+def _number(value: str) -> float | None:
+    try:
+        return float(value)
+    except ValueError:
+        return None
+
+
 def _between(value: str) -> bool:
     """Whether a word is a number other than 0 and 1."""
-    try:
-        return float(value) not in (0.0, 1.0)
-    except ValueError:
-        return False
+    return _number(value) not in (None, 0.0, 1.0)
 
 
 def folders(points: Sequence[Point]) -> dict[Path, list[Point]]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 from kdlab.doctor.dry_run import Trace
 
+LONGEST = 15.0  # seconds for the values of a key, once two of them differ
+
 
 @dataclass
 class SweptKey:
@@ -56,32 +58,49 @@ def vary(
         seconds: after which only keys that did nothing yet are still turned.
         alike: settings for which it is equal differ in nothing that another key could depend on to do something.
     """
-    began = time.monotonic()
+    end = time.monotonic() + seconds
     keys = [SweptKey(key, words) for key, words in swept.items()]
     settings = {key.key: iter(_others(swept, key.key, alike)) for key in keys}
     open_keys = list(keys)
     while open_keys:
         for key in list(open_keys):
             others = next(settings[key.key], None)
-            late = time.monotonic() - began > seconds and key.tried > 0
+            late = time.monotonic() > end and key.tried > 0
             if others is None or (late and key.changes):
                 open_keys.remove(key)
             else:
-                _vary(key, others, trace, hurry=time.monotonic() - began > seconds)
+                _vary(key, others, trace, end, alike)
     return keys
 
 
 def _vary(
-    key: SweptKey, others: Mapping[str, str], trace: Callable[[Mapping[str, str]], Trace | None], hurry: bool
+    key: SweptKey,
+    others: Mapping[str, str],
+    trace: Callable[[Mapping[str, str]], Trace | None],
+    end: float,
+    alike: Callable[[Mapping[str, str]], Hashable],
 ) -> None:
-    """Turn a key through its values; in a hurry, until two of them differ."""
+    """Turn a key through its values.
+
+    Once two of them differ, no further one is tried if ``end`` had passed before the first, and after ``end`` none that
+    is like one that was tried: of a thousand numbers a few are enough.
+    """
     seen: dict[str, Trace] = {}
+    different: set[tuple] = set()
+    like: set[Hashable] = set()
+    began = time.monotonic()
     for word in key.words:
-        one = trace({**others, key.key: word})
+        words = {**others, key.key: word}
+        if len(different) > 1 and (now := time.monotonic()) > end:
+            if began > end or now > began + LONGEST:
+                break
+            if alike(words) in like:
+                continue
+        one = trace(words)
+        like.add(alike(words))
         if one is not None:
             seen[word] = one
-        if hurry and len({tuple(sorted(known.items())) for known in seen.values()}) > 1:
-            break
+            different.add(tuple(sorted(one.items())))
     if len(seen) < 2:
         return
     key.tried += 1

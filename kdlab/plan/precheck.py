@@ -127,8 +127,8 @@ class Precheck:
         """Check what follows a validation metric; points that differ in nothing that matters to it are asked once."""
         cfg = job.cfg
         parts = [node for _, node in monitor.watching(cfg)]
-        parts += [cfg[key] for key in ("metric", "task", "loss", "module", "teacher") if key in cfg]
-        plain = [as_plain(node) for node in parts]
+        parts += [cfg[key] for key in ("metric", "task", "module", "teacher") if key in cfg]
+        plain = [as_plain(node) for node in parts] + [_outline(as_plain(cfg.loss)) if "loss" in cfg else None]
         key = json.dumps(["monitor", *plain], default=str)
         if key not in self.known:
             self.known[key] = ""
@@ -156,6 +156,15 @@ class Precheck:
             self.known[asked] = f"{place}.recipe: {rest}" if rest else ""
         if problem := self.known[asked]:
             raise UserError(problem)
+
+
+def _outline(plain: Any) -> Any:
+    """Plain values without the numbers, but 0 and 1, which may switch something off or on."""
+    if isinstance(plain, dict):
+        return {key: _outline(value) for key, value in plain.items()}
+    if isinstance(plain, list):
+        return [_outline(value) for value in plain]
+    return "number" if isinstance(plain, int | float) and plain not in (0, 1) else plain
 
 
 def _task(cfg: Node) -> Node:

@@ -1,5 +1,6 @@
 """Whose rows a teacher has seen, and whether what a finished run read is still what it was."""
 
+import copy
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import pytest
 import torch
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hypothesis import given
+from hypothesis import strategies as st
 from omegaconf import OmegaConf
 from safetensors.torch import load_file, save_file
 
@@ -83,6 +86,7 @@ def test_a_sweep_asks_once_and_before_any_point_begins(kdlab, finished, monkeypa
     run = next(Path("outputs/finetune").glob("*/done.json")).parent
     words = [word for word in words if not word.startswith("teacher.recipe")] + [f"teacher.run={run.name}"]
     monkeypatch.setenv("KDLAB_JOBS", "2")
+    monkeypatch.setattr(overlap, "_digests", {})
     monkeypatch.setattr(overlap, "digests", once := Once(overlap.digests))
     code, out, err = kdlab("distill", "-m", *words, "datamodule.split_seed=1", "loss.temperature=1,2,4")
     assert code == 2 and "rows that this run is validated and tested on" in err and not out, err
@@ -107,6 +111,23 @@ def test_the_teacher_of_a_teacher_is_looked_at_too(kdlab, finished):
     code, _, err = kdlab("distill", *own, f"teacher.run={folder.name}", "datamodule.split_seed=1")
     taught = next(Path("outputs/finetune").glob("*/done.json")).parent.name
     assert code == 2 and f"teacher {taught} was trained on" in err, err
+
+
+HASHES = st.lists(st.integers(0, 3) | st.integers(2**64 - 4, 2**64 - 1))
+
+
+@given(HASHES, HASHES)
+def test_known_hashes_are_found_to_the_last_bit(values, known):
+    values, known = np.array(values, np.uint64), np.array(known, np.uint64)
+    assert overlap._among(values, known).tolist() == np.isin(values, known).tolist()
+
+
+def test_copies_of_a_data_module_share_their_hashes(compose, reviews, monkeypatch):
+    data = build.data(compose("finetune", [f"datamodule.path={reviews}", "datamodule=table"]).cfg)
+    first = overlap.known_digests(data)
+    assert np.array_equal(first, digests(data.keys))
+    monkeypatch.setattr(overlap, "digests", None)
+    assert overlap.known_digests(copy.copy(data)) is first
 
 
 def test_texts_that_the_data_repeat_themselves_do_not_count(compose, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
@@ -76,6 +77,24 @@ def test_of_a_large_grid_each_value_is_looked_at_once():
     few = large.points(most=50)
     assert len(few) == 1 + 19 + 18
     assert {point.swept["seed"] for point in few} == {f"seed={seed}" for seed in range(20)}
+
+
+def test_of_very_many_numbers_the_ends_and_some_between_are_looked_at():
+    large = grid("loss.temperature=range(2,500)", "loss.alpha=0.5,1,0.2,-3", "freeze=none,head")
+    few = large.points(most=50)
+    temperatures = [int(point.swept["loss.temperature"].partition("=")[2]) for point in few]
+    assert {2, 499} <= set(temperatures)
+    assert 20 < len(set(temperatures)) <= 26
+    assert max(after - before for before, after in itertools.pairwise(sorted(set(temperatures)))) < 30
+    assert {point.swept["loss.alpha"] for point in few} == {
+        f"loss.alpha={value}" for value in ("0.5", "1", "0.2", "-3")
+    }
+    assert {point.swept["freeze"] for point in few} == {"freeze=none", "freeze=head"}
+
+
+def test_no_word_that_is_no_number_is_left_out():
+    large = grid("student.hidden_size=range(1,60)", "task.head=null," + ",".join(f"head{place}" for place in range(50)))
+    assert len(large.points(most=0)) == 1 + 58 + 50
 
 
 def test_points_with_one_directory_are_one_run():

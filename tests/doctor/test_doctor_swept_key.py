@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kdlab.doctor import swept_key
 from kdlab.doctor.dry_run import _course
 from kdlab.doctor.swept_key import vary
 from kdlab.schedule.plateau import Plateau
@@ -60,6 +61,21 @@ def test_in_a_hurry_no_more_values_are_tried_than_show_that_a_key_does_something
     (key,) = vary({"a": [f"a={value}" for value in range(9)]}, trace, -1)
     assert tried == ["a=0", "a=1", "a=2"]
     assert key.changes == ["the loss"]
+
+
+def test_of_very_many_values_of_one_structure_no_more_are_tried_than_there_is_time_for(monkeypatch):
+    clock = itertools.count()  # a second for each look at it
+    monkeypatch.setattr(swept_key.time, "monotonic", lambda: next(clock))
+    tried = []
+
+    def trace(point):
+        tried.append(point)
+        return {"the loss": str(point)}
+
+    swept = {"a": [f"a={value}" for value in range(1000)], "b": ["b=x", "b=y", "b=z"]}
+    keys = vary(swept, trace, 10, alike=lambda point: tuple(word for word in point.values() if word[:2] == "b="))
+    assert [key.changes for key in keys] == [["the loss"], ["the loss"]]
+    assert len(tried) < 30
 
 
 def test_a_point_that_cannot_run_is_no_evidence():
