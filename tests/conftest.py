@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import copy
+import gc
 import json
 import os
 import random
 import shutil
 import sys
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fork import end, start
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hypothesis import HealthCheck, settings
 
 import kdlab.launcher
@@ -30,6 +34,14 @@ settings.load_profile("kdlab")
 GOOD = ("good", "great", "fine", "warm", "funny", "moving")
 BAD = ("bad", "dull", "poor", "cold", "weak", "boring")
 FILLER = ("the", "film", "is", "a", "and", "story", "with", "actors", "this", "very", "plot")
+
+
+gc.disable()  # until all tests are collected: collections would look again and again at objects that all stay
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -69,6 +81,25 @@ def cache(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("cache")
     os.environ["KDLAB_CACHE"] = str(folder)
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def parsed_once() -> Iterator[None]:
+    """Hydra parses each file of a config once for all tests of a process, and anew where it has changed."""
+    known: dict[tuple[str, str, str], tuple[tuple[int, int], Any]] = {}
+
+    def load_config(source: FileConfigSource, config_path: str) -> Any:
+        file = Path(source.path, source._normalize_file_name(config_path))
+        if not file.is_file():
+            return load(source, config_path)
+        stamp, key = (file.stat().st_mtime_ns, file.stat().st_size), (source.provider, str(file), config_path)
+        if key not in known or known[key][0] != stamp:
+            known[key] = (stamp, load(source, config_path))
+        return copy.deepcopy(known[key][1])
+
+    load, FileConfigSource.load_config = FileConfigSource.load_config, load_config
+    yield
+    FileConfigSource.load_config = load
 
 
 @pytest.fixture(scope="session")

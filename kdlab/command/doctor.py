@@ -21,6 +21,7 @@ from kdlab.config.option import composing
 from kdlab.config.point import Grid, Point, folders, quick, sentence
 from kdlab.config.verb import verbs as known
 from kdlab.error import UserError
+from kdlab.importing import importing
 from kdlab.launcher.verb import sentences
 
 PATIENCE = 2.0  # seconds, after which keys that have shown that they do something are not turned again
@@ -85,7 +86,8 @@ def look(grid: Grid) -> None:
     points = grid.points(MANY, tell)
     page.jobs(grid.jobs, *_states(points), len(folders(points)))
     if not (found := quick(points)):
-        from kdlab.plan.precheck import problems  # which imports torch
+        with importing():
+            from kdlab.plan.precheck import problems  # which imports torch
 
         found = problems(points, tell)
     wrong = [sentence(found, len(points))] if found else []
@@ -95,7 +97,8 @@ def look(grid: Grid) -> None:
         for key, (one, two) in idle.items()
     ]
     if not found:
-        from kdlab.doctor.examine import Examination
+        with importing():
+            from kdlab.doctor.examine import Examination
 
         with tempfile.TemporaryDirectory(prefix="kdlab-doctor-") as folder:
             swept = {key: words for key, words in grid.swept.items() if key not in idle}

@@ -25,6 +25,7 @@ from kdlab.datamodule.stream import ROWS, Piped, Stream, stream
 from kdlab.error import UserError
 from kdlab.fetch import local
 from kdlab.file import read_json, write_json
+from kdlab.importing import importing
 from kdlab.meter import Meter
 from kdlab.terminal import announce, clock
 
@@ -65,8 +66,9 @@ def main(cfg: DictConfig) -> None:
     check_names(rows, ["predicted"], file)
     rows.check(numbers)
 
-    from kdlab.artifact.classifier import predictor_of  # which imports torch
-    from kdlab.artifact.trained import named
+    with importing():
+        from kdlab.artifact.classifier import predictor_of  # which imports torch
+        from kdlab.artifact.trained import named
 
     subject = named(str(folder), Path(cfg.outputs), trust)
     predictor = predictor_of(subject, cfg.max_length)

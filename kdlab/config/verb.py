@@ -16,6 +16,7 @@ from types import ModuleType
 
 from kdlab.config import conf
 from kdlab.error import UserError
+from kdlab.importing import importing
 
 ROOM = "kdlab.command"
 
@@ -47,7 +48,8 @@ class Verb:
         Raises:
             UserError: another module has the same name, or it has no ``main``.
         """
-        module = import_module(self.module)
+        with importing():
+            module = import_module(self.module)
         if Path(str(module.__file__)).resolve() != self.file.resolve():
             raise UserError(
                 f"`kdlab {self.name}` is {self.file}, but the module '{self.module}' is {module.__file__}: give the "

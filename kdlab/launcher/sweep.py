@@ -21,6 +21,7 @@ from kdlab import terminal
 from kdlab.config.job import SWEEP, SWEPT
 from kdlab.error import UserError
 from kdlab.file import read_json
+from kdlab.importing import importing
 from kdlab.launcher import plan
 from kdlab.launcher.resources import take_gpus
 from kdlab.text import printable
@@ -78,7 +79,8 @@ def refuse(config: DictConfig) -> None:
         points = of_sweep(config)
         found = quick(points)
         if not found:
-            from kdlab.plan.precheck import problems  # which imports torch
+            with importing():
+                from kdlab.plan.precheck import problems  # which imports torch
 
             found = problems(points)
         if found:

@@ -24,6 +24,7 @@ from kdlab.error import UserError
 from kdlab.fit.job import one_class
 
 EPOCH = "trainer.max_epochs=1"
+TOKENS = ["model=bert_tiny", "model.tokenizer=train:wordpiece:200"]
 
 
 @pytest.fixture
@@ -123,7 +124,7 @@ def test_known_hashes_are_found_to_the_last_bit(values, known):
 
 
 def test_copies_of_a_data_module_share_their_hashes(compose, reviews, monkeypatch):
-    data = build.data(compose("finetune", [f"datamodule.path={reviews}", "datamodule=table"]).cfg)
+    data = build.data(compose("finetune", ["datamodule=table", f"datamodule.path={reviews}", *TOKENS]).cfg)
     first = overlap.known_digests(data)
     assert np.array_equal(first, digests(data.keys))
     monkeypatch.setattr(overlap, "digests", None)
