@@ -23,7 +23,7 @@ LONGEST = 30  # cells of a bar
 Deliver = Callable[[str, str], None]
 
 _deliver: Deliver | None = None  # hands a note to the process that prints for this one
-carried_out: Path | None = None  # the directory of the run that this process does, or did last
+carried_out: Path | None = None  # the directory of this process's run, or of its last one
 _drawn: Line | None = None  # the line that is on the terminal now
 
 

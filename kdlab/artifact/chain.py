@@ -6,7 +6,7 @@ import json
 from collections.abc import MutableMapping
 from typing import Any
 
-from kdlab.artifact.find import LEARNER, places, suit, wanted
+from kdlab.artifact.find import LEARNER, match_labels, teacher_nodes, wanted
 from kdlab.artifact.run import read_done
 from kdlab.artifact.trained import Trained
 from kdlab.config import build
@@ -44,11 +44,11 @@ def verify(job: Job, known: Known) -> None:
     uses_labels = build.make(job.cfg.task).uses_labels
     _pretrained(job.cfg.student, job.cfg, known)
     _tokenizer(job.cfg, known)
-    for place, node in places(job.cfg.teacher).items():
+    for place, node in teacher_nodes(job.cfg.teacher).items():
         found = wanted(job, place, node)
         if isinstance(found, Trained):
             if uses_labels and (own := labels(job.cfg, known)):
-                suit(found, own)
+                match_labels(found, own)
             continue
         if read_done(found.folder) is not None:
             continue

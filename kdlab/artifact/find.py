@@ -32,20 +32,20 @@ from kdlab.teacher.retokenized import Retokenized, by_row
 Train = Callable[[Job], object]  # does a job that is not done
 
 
-def places(node: Node, path: str = "teacher") -> dict[str, Node]:
-    """The nodes that name a trained model, by their places in the config: one, or those of an ensemble's members."""
+def teacher_nodes(node: Node, path: str = "teacher") -> dict[str, Node]:
+    """The nodes that name a trained model, by their keys in the config: one, or those of an ensemble's members."""
     if "members" in node:
         return {
             place: inner
             for name, member in node.members.items()
-            for place, inner in places(member, f"{path}.members.{name}").items()
+            for place, inner in teacher_nodes(member, f"{path}.members.{name}").items()
         }
     return {path: node} if "recipe" in node else {}
 
 
 def find(job: Job, train: Train) -> dict[str, Trained]:
     """All trained models that the job's teacher needs, by place; trains those whose run is missing."""
-    return {place: resolve(job, place, node, train) for place, node in places(job.cfg.teacher).items()}
+    return {place: resolve(job, place, node, train) for place, node in teacher_nodes(job.cfg.teacher).items()}
 
 
 def resolve(job: Job, place: str, node: Node, train: Train) -> Trained:
@@ -71,7 +71,7 @@ def adopt(job: Job, data: Data, task: Task, known: Callable[[str, Node], Sequenc
     """
     if data.labels or not task.uses_labels or "teacher" not in job.cfg:
         return
-    for place, node in places(job.cfg.teacher).items():
+    for place, node in teacher_nodes(job.cfg.teacher).items():
         labels = known(place, node)
         if labels is None:
             raise UserError(
@@ -103,7 +103,7 @@ def unchanged(job: Job, folder: Path) -> None:
     if not path.exists() or "teacher" not in job.cfg:
         return
     recorded, state = read_json(path, AGAIN, dict), "finished" if read_done(folder) else "begun"
-    for place, node in places(job.cfg.teacher).items():
+    for place, node in teacher_nodes(job.cfg.teacher).items():
         before, weights = recorded.get("places", {}).get(place), recorded.get("weights", {}).get(place)
         if before is None:
             continue
@@ -261,11 +261,11 @@ def assemble(
         offers["trained"], offers["data"] = trained, read_by(trained, data, taps)
         if "model" in asked:
             offers["model"] = trained.model
-    teacher = build.make(how(node), **{name: value for name, value in offers.items() if name in asked})
+    teacher = build.make(settings_of(node), **{name: value for name, value in offers.items() if name in asked})
     return teacher if offers["data"] is data else Retokenized(teacher, offers["data"])
 
 
-def how(node: Node) -> Node:
+def settings_of(node: Node) -> Node:
     """The settings of the teacher: its node, at its place in the config, without the keys that choose the teacher."""
     return without(node, WHICH)
 
@@ -296,7 +296,7 @@ def check_kept(loss: Objective, node: Node) -> None:
 def check(teacher: Trained, data: Data, task: Task) -> None:
     """Refuse a teacher with other labels than the data, or where tokens are predicted, with other tokens."""
     if task.uses_labels:
-        suit(teacher, list(data.labels))
+        match_labels(teacher, list(data.labels))
     elif data.read_by(teacher.weights) is not data:
         raise UserError(
             f"teacher {teacher.id} predicts tokens of another tokenizer than the student reads: set "
@@ -304,7 +304,7 @@ def check(teacher: Trained, data: Data, task: Task) -> None:
         )
 
 
-def suit(teacher: Trained, labels: Sequence[str]) -> None:
+def match_labels(teacher: Trained, labels: Sequence[str]) -> None:
     """Let a classifier give its logits in the order of these labels, which it must name.
 
     Raises:

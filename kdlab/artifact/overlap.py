@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from kdlab.artifact.chain import asks_a_teacher, splits_key
-from kdlab.artifact.find import places, wanted
+from kdlab.artifact.find import teacher_nodes, wanted
 from kdlab.artifact.run import read_done
 from kdlab.artifact.trained import Trained, teachers_of
 from kdlab.config import build
@@ -45,7 +45,7 @@ def known_digests(data: Data) -> np.ndarray:
 
 
 def write(folder: Path, data: Data) -> None:
-    """Leave the hashes of the texts that train in a run directory: 8 bytes a text."""
+    """Write the hashes of the texts that train into a run directory: 8 bytes a text."""
     part = folder / f".{FILE}.part"
     with part.open("wb") as file:
         np.save(file, training(data), allow_pickle=False)
@@ -69,7 +69,7 @@ def check_teachers(job: Job, data: Data) -> None:
     scored = labelled(data.codes[measured]).any() or not build.make(job.cfg.task).uses_labels
     if job.cfg.allow_overlap or not scored:  # texts without a label are measured by agreement alone
         return
-    for place, node in places(job.cfg.teacher).items():
+    for place, node in teacher_nodes(job.cfg.teacher).items():
         found = wanted(job, place, node)
         for name, known in chain(found, splits_key(job.cfg)):
             check(name, known, data)
@@ -125,7 +125,7 @@ def chain(found: Trained | Job, same: str) -> Iterator[tuple[str, np.ndarray]]:
     if splits_key(found.cfg) != same:
         yield f"teacher {found.folder.name}", training(build.data(found.cfg))
     if "teacher" in found.cfg and asks_a_teacher(found):
-        for place, node in places(found.cfg.teacher).items():
+        for place, node in teacher_nodes(found.cfg.teacher).items():
             yield from chain(wanted(found, place, node), same)
 
 

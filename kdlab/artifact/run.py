@@ -92,7 +92,7 @@ class Run:
         sync(self.folder)
 
     def fail(self, error: BaseException) -> None:
-        """Leave the reason where readers of the directory look for it."""
+        """Write the reason into the file that readers of the directory look for."""
         lines = str(error).strip().splitlines()
         reason = lines[0] if lines else type(error).__name__
         write_json(self.folder / "failed.json", {"error": reason, "type": type(error).__name__, "failed_at": now()})

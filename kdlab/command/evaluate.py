@@ -17,7 +17,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from kdlab.artifact import select
-from kdlab.artifact.find import read_by, suit
+from kdlab.artifact.find import match_labels, read_by
 from kdlab.artifact.run import read_done
 from kdlab.artifact.trained import Trained, named, teacher_of, teachers_of
 from kdlab.batch import Batch
@@ -234,7 +234,7 @@ def _contenders(cfg: DictConfig, stored: DictConfig, subject: Trained, task: Tas
     single = teachers_of(subject.folder).get("teacher")  # an ensemble's members may not even read these tokens
     teacher = teacher_of(subject)
     if teacher is not None and teacher.labels is not None and task.uses_labels:
-        suit(teacher, list(data.labels))
+        match_labels(teacher, list(data.labels))
     store = None
     if single is not None and task.uses_labels:
         store = _stored(outputs, Path(single).name, teacher, data)

@@ -18,7 +18,7 @@ from lightning.pytorch import Trainer
 from torch import nn
 
 from kdlab.artifact.chain import asks_a_teacher
-from kdlab.artifact.find import places
+from kdlab.artifact.find import teacher_nodes
 from kdlab.artifact.run import read_done
 from kdlab.artifact.trained import Trained, named
 from kdlab.batch import Batch
@@ -126,7 +126,7 @@ class Examination:
         task = build.task(job.cfg, data)
         student = self.models.bare(job, task, data)
         shapes = {"student" if "student" in job.cfg else "model": model_summary(student)}
-        for place, node in (places(job.cfg.teacher) if asks_a_teacher(job) else {}).items():
+        for place, node in (teacher_nodes(job.cfg.teacher) if asks_a_teacher(job) else {}).items():
             model, told = self.models.bare_teacher(job, place, node, task, data)
             shapes[place] = model_summary(model)
             self.page.teacher(told)
@@ -228,7 +228,9 @@ class Examination:
         if "stages" in cfg:
             cfg.start, cfg.stages = None, {"earlier": []}
         if "teacher" in cfg and asks_a_teacher(job):
-            for (place, node), own in zip(places(cfg.teacher).items(), places(job.cfg.teacher).values(), strict=True):
+            for (place, node), own in zip(
+                teacher_nodes(cfg.teacher).items(), teacher_nodes(job.cfg.teacher).values(), strict=True
+            ):
                 node.run = str(self.models.taught(job, place, own))
                 if "generations" in node:
                     node.generations = 0
@@ -254,7 +256,7 @@ class Examination:
         """
         training, passing = 0.0, 0.0
         own = measured.memory["weights"]
-        waiting = list(places(job.cfg.teacher).items()) if asks_a_teacher(job) else []
+        waiting = list(teacher_nodes(job.cfg.teacher).items()) if asks_a_teacher(job) else []
         jobs, seen = [job] * len(waiting), set()
         while waiting:
             (place, node), asker = waiting.pop(), jobs.pop()
@@ -277,7 +279,7 @@ class Examination:
             validated = cost.validations(micro, plain, steps) * _tokens(theirs, "val") + _tokens(theirs, "test")
             training += steps * step + validated * token
             if asks_a_teacher(found):
-                inner = list(places(found.cfg.teacher).items())
+                inner = list(teacher_nodes(found.cfg.teacher).items())
                 waiting, jobs = waiting + inner, jobs + [found] * len(inner)
         told = {"teacher training": training, "teacher pass": passing}
         return {name: seconds for name, seconds in told.items() if seconds}

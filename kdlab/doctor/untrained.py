@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from kdlab.artifact import overlap, select
-from kdlab.artifact.find import adopt, places, wanted
+from kdlab.artifact.find import adopt, teacher_nodes, wanted
 from kdlab.artifact.run import Run, read_done
 from kdlab.artifact.trained import Trained, named
 from kdlab.config import build
@@ -47,7 +47,7 @@ class UntrainedModels:
         node = job.cfg.student if "student" in job.cfg else job.cfg.model
         teacher = None
         if build.needs_teacher(node) and "teacher" in job.cfg:
-            if "teacher" in places(job.cfg.teacher):
+            if "teacher" in teacher_nodes(job.cfg.teacher):
                 teacher, _ = self.bare_teacher(job, "teacher", job.cfg.teacher, task, data)
             elif "model" in job.cfg.teacher:
                 teacher = _weightless(job.cfg.teacher.model, task, data)
@@ -89,7 +89,7 @@ class UntrainedModels:
         run = Run(self.folder / job.command / job.folder.name)
         run.folder.mkdir(parents=True, exist_ok=True)
         node = job.cfg.student if "student" in job.cfg else job.cfg.model
-        if build.needs_teacher(node) and "teacher" in places(job.cfg.teacher):
+        if build.needs_teacher(node) and "teacher" in teacher_nodes(job.cfg.teacher):
             place = self.taught(job, "teacher", job.cfg.teacher)
             teacher = named(str(place), self.folder, Trust.of(job.cfg)).model
             write_json(run.folder / "teacher.json", {"id": place.name, "folder": str(place)})

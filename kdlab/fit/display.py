@@ -15,7 +15,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 
 from kdlab import terminal
-from kdlab.artifact.find import places, wanted
+from kdlab.artifact.find import teacher_nodes, wanted
 from kdlab.artifact.run import Run, read_done
 from kdlab.artifact.trained import Trained
 from kdlab.config.job import Job
@@ -137,7 +137,7 @@ class Voice:
         if folder not in self.first:
             self.first = [one.folder for one in earlier(self.job)] if "stages" in self.job.cfg else []
             if folder not in self.first:
-                asked = [wanted(self.job, place, node) for place, node in places(self.job.cfg.teacher).items()]
+                asked = [wanted(self.job, place, node) for place, node in teacher_nodes(self.job.cfg.teacher).items()]
                 self.first = list(dict.fromkeys(one.folder for one in asked if isinstance(one, Job)))
             self.first = [one for one in self.first if one == folder or read_done(one) is None] or [folder]
         return self.first.index(folder) + 1 if folder in self.first else 1, len(self.first) + 1

@@ -1,4 +1,4 @@
-"""A job of a local sweep may begin before its turn: it prepares what it can, and trains once it has a place."""
+"""Slots of a local sweep: a job may begin before it has one; it prepares what it can, and trains once granted one."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ _signs: list[Connection] = []  # on which this process receives its slot
 
 
 def reserve(sign: Connection) -> None:
-    """This process has begun before its turn: ``sign`` will bring True when it comes, or False if it never will."""
+    """Begin without a slot: ``sign`` will bring True when the launcher grants one, or False if it never will."""
     _signs.append(sign)
 
 
 def wait() -> float:
-    """Wait for this process's turn; not if another one waits for a run that this one holds, perhaps to free a place.
+    """Block until the launcher grants a slot.
+
+    Returns at once if another process waits for a run lock that this job holds: otherwise both would wait for ever.
 
     Returns:
-        Seconds that it took; 0 where it is this process's turn already.
+        Seconds that it took; 0 where this process has a slot already.
 
     Raises:
         KeyboardInterrupt: the slot will never come, for the sweep was interrupted, or its driver is gone.

@@ -41,7 +41,7 @@ from kdlab.launcher.sweep import Failed, forked
 from kdlab.terminal import announce
 
 PR_SET_PDEATHSIG = 1  # of prctl(2)
-RESERVE = 2  # jobs that are prepared before their turn: those of one length that began together end together
+RESERVE = 2  # jobs that are prepared without a slot: those of one length that began together end together
 
 
 @contextmanager

@@ -229,7 +229,7 @@ def _ended(study: optuna.Study) -> int:
 
 
 def _enroll(folder: Path, settings: dict[str, Any], study: optuna.Study, trial: optuna.Trial) -> None:
-    """Tell the run which trial it is, where it can be pruned."""
+    """Write the trial's number into the run's folder, where the run can be pruned."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / TRIAL).unlink(missing_ok=True)
     if settings["pruner"] == "none":
@@ -241,7 +241,7 @@ def _enroll(folder: Path, settings: dict[str, Any], study: optuna.Study, trial: 
 
 
 def _record_trial(study: optuna.Study, trial: Any, folder: Path, result: JobReturn, settings: dict[str, Any]) -> str:
-    """Tell the study how a trial ended.
+    """Report the end of a trial to the study.
 
     Returns:
         Why it failed, or "".

@@ -25,8 +25,8 @@ class Running:
     """A job that has begun.
 
     Attributes:
-        folder: of the run that it carries out, once that is known.
-        since: the clock when its turn came; None: it waits for it.
+        folder: of its run, once that is known.
+        since: the clock when it was granted a slot; None: it waits for one.
     """
 
     number: int

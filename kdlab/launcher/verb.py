@@ -81,7 +81,7 @@ def _asks_download(cfg: Any) -> bool:
 
 @contextmanager
 def sentences(verb: str) -> Iterator[None]:
-    """Tell what Hydra refuses as a mistake of the user's.
+    """Raise what Hydra refuses as a mistake of the user's.
 
     Raises:
         UserError: it refused the config of ``verb``.

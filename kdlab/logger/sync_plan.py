@@ -12,7 +12,7 @@ from kdlab.logger.wandb_log import Log, logs, read
 
 
 @dataclass(frozen=True)
-class Part:
+class LogPart:
     """One log: a run has one for each time that it was begun or gone on with.
 
     Attributes:
@@ -48,7 +48,7 @@ class SyncPlan:
     entity: str
     group: str
     command: str
-    parts: tuple[Part, ...]
+    parts: tuple[LogPart, ...]
     summary: frozenset[str]
     digests: frozenset[str]
     faults: tuple[str, ...]
@@ -79,17 +79,17 @@ def sync_plans(outputs: Path, steps: Mapping[str, Set[int]]) -> list[SyncPlan]:
     Args:
         steps: run id -> the steps that its history.csv has rows of, which the logs must have as well.
     """
-    found: dict[tuple[str, str], list[tuple[Part, Log]]] = {}
+    found: dict[tuple[str, str], list[tuple[LogPart, Log]]] = {}
     for folder in sorted((Path(outputs) / "wandb").glob("*run-*-*")):
         for path in logs(folder):
             log = read(path)
             if log.run.get("id"):  # else a start that failed, before there was a run
                 found.setdefault((log.run["id"], log.run["project"]), []).append((_part(log, Path(outputs)), log))
             log.history.clear()  # those of a whole sweep would fill the memory
-    return [_parcel(run, project, pairs, steps.get(run)) for (run, project), pairs in sorted(found.items())]
+    return [_sync_plan(run, project, pairs, steps.get(run)) for (run, project), pairs in sorted(found.items())]
 
 
-def _part(log: Log, outputs: Path) -> Part:
+def _part(log: Log, outputs: Path) -> LogPart:
     gone = [file for file in log.staged if not file.exists()]
     changed = [file for file, size in log.sizes.items() if file.exists() and file.stat().st_size != size]
     faults = []
@@ -100,7 +100,7 @@ def _part(log: Log, outputs: Path) -> Part:
     numbers = (row.get(STEP) for row in log.history)
     steps = frozenset(int(number) for number in numbers if isinstance(number, (int, float)))
     clocks = [row["_runtime"] for row in log.history if isinstance(row.get("_runtime"), (int, float))]
-    return Part(
+    return LogPart(
         log.path,
         log.run["started"],
         len(log.history),
@@ -127,7 +127,7 @@ def _dangers(log: Log, outputs: Path) -> tuple[str, ...]:
     return tuple(found[:3])
 
 
-def _parcel(run: str, project: str, pairs: Iterable[tuple[Part, Log]], steps: Set[int] | None) -> SyncPlan:
+def _sync_plan(run: str, project: str, pairs: Iterable[tuple[LogPart, Log]], steps: Set[int] | None) -> SyncPlan:
     pairs = sorted(pairs, key=lambda pair: (pair[0].started, pair[0].path.parent.name))
     last = pairs[-1][1]
     faults = [fault for part, _ in pairs for fault in part.faults]

@@ -11,7 +11,7 @@ from torch import nn
 
 from kdlab.artifact import overlap
 from kdlab.artifact.chain import key, verify
-from kdlab.artifact.find import adopt, assemble, check, check_kept, find, layers, places, resolve
+from kdlab.artifact.find import adopt, assemble, check, check_kept, find, layers, resolve, teacher_nodes
 from kdlab.artifact.select import taught
 from kdlab.artifact.trained import Trained
 from kdlab.config import build
@@ -98,7 +98,7 @@ def _prepare(job: Job, data: Data, train: Train, on_teachers: OnTeachers, base: 
     with reading(loss, "teacher"):
         kind.accept(loss.taps["teacher"])
     rows = data.every_row(256)[0]
-    layered = build.needs_teacher(cfg.student) and "teacher" in places(cfg.teacher)
+    layered = build.needs_teacher(cfg.student) and "teacher" in teacher_nodes(cfg.teacher)
     early = layered or (loss.maps_layers and loss.needs_teacher)
     found = {} if base is None else base.found
     if early and base is None:

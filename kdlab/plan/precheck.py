@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from kdlab.artifact.chain import asks_a_teacher, verify
-from kdlab.artifact.find import check_kept, generation, how, places, recipe
+from kdlab.artifact.find import check_kept, generation, recipe, settings_of, teacher_nodes
 from kdlab.config import build, monitor
 from kdlab.config.job import Job
 from kdlab.config.node import Node, Unfit, as_plain, given, made
@@ -55,7 +55,7 @@ class Precheck:
                 self._once("metric", job.cfg.metric, task=_task(job.cfg))
             self._monitors(job)
             if asks_a_teacher(job):
-                for place, node in places(job.cfg.teacher).items():
+                for place, node in teacher_nodes(job.cfg.teacher).items():
                     self._recipe(job, place, node)
                 self._verify(job)
             for number, stage in enumerate(earlier(job)):
@@ -192,7 +192,7 @@ def nodes(cfg: Node) -> Iterator[tuple[str, Node]]:
 
 def _teachers(node: Node, where: str) -> Iterator[tuple[str, Node]]:
     """A teacher's node without the keys that choose the teacher, and the nodes of the teachers that it is made of."""
-    yield where, how(node)
+    yield where, settings_of(node)
     for name, member in (node.members if "members" in node else {}).items():
         yield from _teachers(member, f"{where}.members.{name}")
     for name, peer in (node.peers if "peers" in node else {}).items():

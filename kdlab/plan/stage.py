@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from kdlab.artifact.find import suit
+from kdlab.artifact.find import match_labels
 from kdlab.artifact.run import read_done
 from kdlab.artifact.trained import Trained, named
 from kdlab.config.job import Job
@@ -40,7 +40,7 @@ def begin(job: Job, student: nn.Module, data: Data, run: Callable[[Job], Any]) -
     found = named(str(start), Path(cfg.outputs), Trust.of(cfg), "start")
     remedy = "start from a run with the same student and data, or drop start"
     if found.labels is not None and sorted(found.labels) == sorted(data.labels):
-        suit(found, data.labels)
+        match_labels(found, data.labels)
     if found.labels not in (None, list(data.labels)):
         raise UserError(f"start={found.id} knows the labels {found.labels}, the data has {list(data.labels)}: {remedy}")
     if data.read_by(found.weights) is not data:
