@@ -193,12 +193,12 @@ CASES: dict[str, dict[str, Case]] = {
         ),
         "a teacher of other labels": Case(
             (),
-            ("knows the labels ['negative', 'positive']", "['bad', 'good']", "datamodule.label_names"),
+            ("has the labels ['negative', 'positive']", "['bad', 'good']", "datamodule.label_names"),
             file=table(),
             prepare=known,
         ),
         "a teacher of fewer labels": Case(
-            (), ("knows the labels ['negative', 'positive']", "['1', '2', '3']"), file=table("123"), prepare=known
+            (), ("has the labels ['negative', 'positive']", "['1', '2', '3']"), file=table("123"), prepare=known
         ),
         "a teacher of other words": Case(
             ("loss=hint", "student.tokenizer=train:wordpiece:150"),

@@ -323,7 +323,7 @@ def match_labels(teacher: Trained, labels: Sequence[str]) -> None:
         )
     if known is None or sorted(known) != sorted(labels) or not teacher.arrange(labels):
         raise UserError(
-            f"teacher {teacher.id} knows the labels {known or teacher.outputs}, the data has {list(labels)}: train the "
+            f"teacher {teacher.id} has the labels {known or teacher.outputs}, the data has {list(labels)}: train the "
             "teacher on this data, or set datamodule.label_names"
         )
 

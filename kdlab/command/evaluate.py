@@ -222,7 +222,7 @@ def _data(cfg: DictConfig, stored: DictConfig, subject: Trained, task: Task) -> 
     known = subject.labels if task.uses_labels else None
     if known is not None and list(data.labels) != known:
         raise UserError(
-            f"run {subject.id} knows the labels {known}, the data has {list(data.labels)}; set datamodule.label_names"
+            f"run {subject.id} has the labels {known}, the data has {list(data.labels)}; set datamodule.label_names"
         )
     return data
 

@@ -72,7 +72,7 @@ def refuse_other_kinds(start: bytes, where: str) -> None:
     """Errors: UserError where the first bytes of a file are those of another kind of file than a text."""
     for mark, encoding_name in MAGIC.items():
         if start.startswith(mark):
-            raise UserError(f"{where} is not what its name says: by its first bytes it is {encoding_name}")
+            raise UserError(f"{where} is not of its name's kind: by its first bytes it is {encoding_name}")
 
 
 def undecodable(byte: int, line: int, start: bytes, encoding: str | None, where: str, prefix: str) -> UserError:
@@ -94,8 +94,7 @@ def undecodable(byte: int, line: int, start: bytes, encoding: str | None, where:
 def unusable(encoding: str | None, prefix: str) -> UserError:
     """There is no such encoding of texts."""
     return UserError(
-        f"{prefix}encoding='{encoding}' cannot be used: give one that Python knows, such as utf-8, latin-1, gb18030 "
-        "or utf-16"
+        f"{prefix}encoding='{encoding}' cannot be used: give one of Python's, such as utf-8, latin-1, gb18030 or utf-16"
     )
 
 

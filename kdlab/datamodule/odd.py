@@ -117,7 +117,7 @@ def unknown(rows: Rows, tokenizer: Any) -> list[str]:
         return []
     return [
         f"{share:.0%} of the tokens are unknown to the tokenizer {_name(tokenizer)}: it was made for another language "
-        "or another kind of text; choose a model whose tokenizer knows these words"
+        "or another kind of text; choose a model whose tokenizer has these words"
     ]
 
 

@@ -146,7 +146,7 @@ def one_class(counts: Tensor | None, labels: Sequence[str]) -> str:
         return ""
     return (
         f"the model predicts '{labels[first]}' for {predicted[first]:.1%} of the test rows, of which {have[first]:.1%} "
-        "have that label, so it has not learned to tell the classes apart: train longer (trainer.max_epochs), try "
+        "have that label, so it has not learned to distinguish the classes: train longer (trainer.max_epochs), try "
         "another optimizer.lr, or another model"
     )
 

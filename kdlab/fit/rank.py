@@ -140,7 +140,7 @@ def share_run(folder: Path | None) -> None:
 
 def _failed(folder: Path, rank: int) -> UserError:
     lines = (folder / f"rank-{rank}.log").read_text().strip().splitlines()
-    reason = lines[-1] if lines else "it said nothing"
+    reason = lines[-1] if lines else "its log is empty"
     return UserError(f"the process of device {rank} failed: {reason} (all of it is in {folder}/rank-{rank}.log)")
 
 

@@ -184,7 +184,7 @@ def _check(settings: Mapping[str, Any]) -> None:
             "perf/latency_ms]; [maximize NAME] or [minimize NAME] where a metric does not declare its direction"
         )
     if settings["pruner"] != "none" and len(objectives) > 1:
-        raise UserError("hydra.sweeper.pruner needs one objective, since no order says which of two trials is worse")
+        raise UserError("hydra.sweeper.pruner needs one objective, since two trials have no order by several")
     if settings["n_jobs"] < 1 or settings["n_trials"] < 1:
         raise UserError("hydra.sweeper.n_jobs and n_trials must be 1 or more")
 

@@ -85,7 +85,7 @@ class Server:
     def _viewer(self) -> dict[str, Any]:
         viewer = self._ask(VIEWER, {}).get("viewer")
         if not isinstance(viewer, Mapping) or not viewer:
-            raise NoServerError(f"W&B's server {self.url} does not know the key: check WANDB_API_KEY")
+            raise NoServerError(f"W&B's server {self.url} does not accept the key: check WANDB_API_KEY")
         return dict(viewer)
 
     def run(self, entity: str, project: str, run: str) -> Status:
@@ -137,7 +137,7 @@ class Server:
                 reason = f"no answer in {self.seconds:g} s"
             raise NoServerError(f"W&B's server {self.url} cannot be reached ({reason})") from None
         except Exception as error:  # no HTTP, no JSON, an address that is none
-            raise NoServerError(f"{self.url} does not speak as a W&B server ({type(error).__name__})") from None
+            raise NoServerError(f"{self.url} does not answer as a W&B server ({type(error).__name__})") from None
         if not isinstance(reply, dict) or reply.get("errors") or not isinstance(reply.get("data"), dict):
             raise NoServerError(f"W&B's server {self.url} did not take a question: {str(reply)[:200]}")
         return reply["data"]

@@ -141,7 +141,7 @@ class WandB(Recorder):
             left = end(self.run, exit_code, self.probe_seconds)
         except Exception as error:  # SLURM signals all processes of a job, and there may be little time left
             log.warning(
-                "W&B's service ended before the run (%r); what its log lacks is told when the run goes on", error
+                "W&B's service ended before the run (%r); what its log lacks is logged when the run goes on", error
             )
             return
         if left:

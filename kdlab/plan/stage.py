@@ -42,7 +42,7 @@ def begin(job: Job, student: nn.Module, data: Data, run: Callable[[Job], Any]) -
     if found.labels is not None and sorted(found.labels) == sorted(data.labels):
         match_labels(found, data.labels)
     if found.labels not in (None, list(data.labels)):
-        raise UserError(f"start={found.id} knows the labels {found.labels}, the data has {list(data.labels)}: {remedy}")
+        raise UserError(f"start={found.id} has the labels {found.labels}, the data has {list(data.labels)}: {remedy}")
     if data.read_by(found.weights) is not data:
         raise UserError(f"start={found.id} has another tokenizer than the student: {remedy}")
     try:

@@ -154,7 +154,7 @@ def _state(folder: Path, done: dict, failed: dict) -> tuple[str, str]:
     if failed or (folder / "failed.json").exists():
         return "failed", one_line(f"{failed.get('type') or 'error'}: {failed.get('error') or 'no reason was written'}")
     if done:
-        return "failed", one_line(f"done.json says {done.get('state')!r}")
+        return "failed", one_line(f"the state in done.json is {done.get('state')!r}")
     return "interrupted", "The process ended without a result (killed or interrupted). Run the same command to resume."
 
 

@@ -39,7 +39,7 @@ def needs_kdlab(folder: Path) -> bool:
         return False
     if not (folder.parent / "config.yaml").exists():
         raise UserError(
-            f"{note} says that the model was changed in a way that only its run's config.yaml describes, which is not "
+            f"{note} shows that the model was changed in a way that only its run's config.yaml describes, which is not "
             f"in {folder.parent}: name the whole run directory"
         )
     return True

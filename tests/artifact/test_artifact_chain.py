@@ -219,7 +219,7 @@ def test_a_teacher_without_a_trained_classifier_is_refused(tmp_path):
     BertModel(BertConfig(vocab_size=20, **shape)).save_pretrained(tmp_path / "bare")
     with pytest.raises(UserError, match=r"no trained classifier \(classifier.weight is not in its weights\).*model=hf"):
         find.match_labels(named(str(tmp_path / "bare"), Path("outputs")), ["no", "yes"])
-    with pytest.raises(UserError, match="knows the labels"):
+    with pytest.raises(UserError, match="has the labels"):
         find.match_labels(named(str(_saved(tmp_path, shape)), Path("outputs")), ["no", "yes"])
 
 
