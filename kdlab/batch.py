@@ -17,8 +17,8 @@ class Batch:
     Attributes:
         row: ``[B]`` int64, the ids of the rows.
         inputs: the keyword arguments of the model's ``forward``, such as ``input_ids`` or ``pixel_values``.
-        target: what predictions are compared with, by the task's own names, such as ``label`` ``[B]``.
-        size: what a mean over a whole optimizer step divides by, divided by the number of its micro-batches: ``rows``,
+        target: the answers that predictions are compared with, by the task's own names, such as ``label`` ``[B]``.
+        size: the divisors of means over a whole optimizer step, divided by the number of its micro-batches: ``rows``,
             ``labelled`` (answers that are known), ``positions`` (of the token axis) and ``tokens`` (positions with one
             before them). Empty where a batch is no part of a larger step.
         tokens: ``[B, L]`` bool, the real positions of the inputs' token axis; None where rows have no such axis.
@@ -61,7 +61,7 @@ class Batch:
         """The batch on a device.
 
         Args:
-            how: what ``Tensor.to`` takes besides, such as ``non_blocking``.
+            how: further arguments of ``Tensor.to``, such as ``non_blocking``.
         """
         return self.map(lambda value: value.to(device, **how))
 

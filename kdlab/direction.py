@@ -65,7 +65,7 @@ def gathered(records: Iterable[Mapping[str, Any]]) -> dict[str, bool | None]:
     """The declarations of several runs as one; what they contradict each other in has no direction.
 
     Args:
-        records: what each ``done.json`` holds; runs of before the declarations, and damaged ones, add nothing.
+        records: the content of each ``done.json``; runs of before the declarations, and damaged ones, add nothing.
 
     Example:
         >>> gathered([{"higher_is_better": {"mae": False}}, {"state": "finished"}])

@@ -66,7 +66,7 @@ def full(problem: Exception, path: Path) -> Exception:
     """The system's error behind a writer's error that hides it: mostly that a disk is full.
 
     Args:
-        path: what was written.
+        path: the file that was written.
 
     Returns:
         An OSError that names the path, or the problem itself where it is none of writing.
@@ -89,7 +89,7 @@ def read_json(path: Path, remedy: str, kind: type = object) -> Any:
     """The content of a small file.
 
     Args:
-        remedy: what to do where it is damaged.
+        remedy: advice where it is damaged.
         kind: dict or list, where it must be one.
 
     Raises:

@@ -19,7 +19,7 @@ class Queued:
     Attributes:
         id: ``1234_5`` in an array, ``1234`` outside.
         state: SLURM's word, such as PENDING.
-        why: what a pending job waits for, or the nodes of a running one.
+        why: the reason that a pending job waits, or the nodes of a running one.
     """
 
     id: str

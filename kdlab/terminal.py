@@ -155,8 +155,8 @@ class Bar:
 
     Args:
         name: of the work, such as ``teacher pass``; None: nothing is shown.
-        total: how much there is to do; None: not known.
-        unit: what is counted.
+        total: amount to do; None: not known.
+        unit: the unit of counting.
     """
 
     def __init__(self, name: str | None, total: int | None, unit: str = "batch") -> None:

@@ -244,7 +244,7 @@ def assemble(
     Args:
         found: the trained models, by place.
         data: the datamodule.
-        given: what any teacher may ask for.
+        given: arguments that any teacher may take.
         path: the node's place.
     """
     asked = arguments(node)

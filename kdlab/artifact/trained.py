@@ -39,7 +39,7 @@ class Trained:
         folder: the run directory, or the model directory of a model from elsewhere.
         weights: the folder in ``save_pretrained`` layout.
         id: the run id, or the folder's name.
-        trust: what its config may name.
+        trust: modules that its config may name.
     """
 
     folder: Path
@@ -252,7 +252,7 @@ def named(name: str, outputs: Path, trust: Trust | None = None, key: str = "") -
 
     Args:
         name: an id may be cut to its end or its beginning, as `kdlab runs` shows it.
-        trust: what its config may name; None: what installed options name.
+        trust: modules that its config may name; None: those of installed options.
         key: that names it, for a message.
 
     Raises:

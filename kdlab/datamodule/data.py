@@ -48,15 +48,15 @@ class Data(Loading, ABC):
             evaluated splits the validation rows), or ``allow`` it. Splits that are cut here never share any.
 
     Attributes (after :meth:`setup`):
-        source: what to call the data in a message.
+        source: its name in messages.
         labels: names of the answers, in the order of the logits.
-        label_counts: how often each is an answer of a training row.
+        label_counts: number of training answers of each label.
         multi_label: whether a row may have several labels.
         fingerprint: a hash of all values and of the processor; not of labels and splits.
         processor: turns values into inputs.
         values: the raw values of all rows, by row id.
         keys: the identity of each row's content, by row id: equal where the content is.
-        notices: what is odd about the data, a sentence each; logged as warnings.
+        notices: sentences about what is odd in the data; logged as warnings.
     """
 
     val_fraction: Share = 0.1

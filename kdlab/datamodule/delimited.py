@@ -22,10 +22,10 @@ class Parsed:
     Attributes:
         quoted: whether quotes enclose fields; False: they are plain characters.
         names: the header, without what follows the last name.
-        count: how many rows have any field.
+        count: number of rows with any field.
         rows: the fields of each, where they are kept.
         lines: the line at which each of ``rows`` begins, from 1.
-        blank: how many lines between rows have nothing.
+        blank: number of empty lines between rows.
         problem: why this reading cannot be the right one; None: it may be.
         marks: whether there is any quote.
         tall: rows that hold lines which could be rows of their own: first line, height and the fields of these lines.

@@ -45,7 +45,7 @@ def decode(content: bytes, encoding: str | None, where: str, prefix: str = "data
     Args:
         content: all of it.
         encoding: its name, as Python knows it; None: UTF-8, with or without a mark at its start.
-        where: what to call the file in a message.
+        where: its name in messages.
         prefix: of the option name ``encoding``.
 
     Raises:
@@ -80,7 +80,7 @@ def undecodable(byte: int, line: int, start: bytes, encoding: str | None, where:
 
     Args:
         byte: that cannot be decoded.
-        line: where it is.
+        line: its line number.
         start: the first bytes of the file, by which its encoding is guessed.
     """
     where_in_file = f"byte 0x{byte:02x} in line {line}"

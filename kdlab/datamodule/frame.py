@@ -21,8 +21,8 @@ class Frame:
     """Columns of a table.
 
     Attributes:
-        where: what to call it in a message.
-        unit: what its rows are counted by: ``line`` of the file, or ``row``.
+        where: its name in messages.
+        unit: the unit of its row numbers: ``line`` of the file, or ``row``.
         names: of the columns.
         columns: ``[N]`` cells each.
         lines: ``[N]``, the line of each row.
@@ -73,7 +73,7 @@ def column_of(name: str, names: Sequence[str], where: str, option: str, separato
 
     Args:
         names: of all columns.
-        where: what to call the table in a message.
+        where: its name in messages.
         option: the config key of the name.
         separator: between the fields of a csv; None: it is none.
 
@@ -120,7 +120,7 @@ def read(path: Path, where: str | None = None, encoding: str | None = None, sepa
     """The rows of a file, by its extension; ``.gz`` after it where it is compressed.
 
     Args:
-        where: what to call it in a message; None: its path.
+        where: its name in messages; None: its path.
         encoding: of its text; None: UTF-8.
         separator: between the fields of a csv; None: a comma, or for a tsv a tab.
 

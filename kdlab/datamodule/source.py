@@ -29,9 +29,9 @@ class Source:
 
     Attributes:
         path: the file.
-        where: what to call it in a message.
+        where: its name in messages.
         encoding: of its text; None: UTF-8.
-        given: what is asked for as the separator of a csv; None: a comma, or for a tsv a tab.
+        given: the separator of a csv that the user set; None: a comma, or for a tsv a tab.
         prefix: of the option names ``path``, ``encoding`` and ``separator``.
     """
 
@@ -155,7 +155,7 @@ def mark(given: str | None, usual: str, prefix: str) -> str:
     """The character between fields.
 
     Args:
-        given: what is asked for; None: ``usual``.
+        given: the user's choice; None: ``usual``.
         prefix: of the option name ``separator``.
 
     Example:

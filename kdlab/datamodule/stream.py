@@ -29,8 +29,8 @@ class Stream(ABC):
     """A file of rows.
 
     Attributes:
-        where: what to call it in a message.
-        unit: what its rows are counted by: ``line`` or ``row``.
+        where: its name in messages.
+        unit: the unit of its row numbers: ``line`` or ``row``.
         names: of its columns, without spaces around them.
         total: number of rows; None where it is known only after reading to the end.
         notices: sentences about how it is read, for its user.

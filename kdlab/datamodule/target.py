@@ -20,7 +20,7 @@ class Target(ABC):
     """The answers of all rows.
 
     Attributes:
-        unit: what an answer belongs to: a ``row``, or a ``token`` or the like of each row.
+        unit: the owner of an answer: a ``row``, or a ``token`` or the like of each row.
         names: of the answers, in the order of the logits.
         codes: class numbers ``[N]`` int64, or yes and no ``[N, C]`` float32, by which rows are stratified and chosen;
             -1 where a row has no answer.

@@ -36,9 +36,9 @@ def compared(
 
     Args:
         known: metrics of the run, as in metrics.json.
-        own: what to call its model.
+        own: the name of its model.
         beside: metrics of other runs, by what to call them.
-        done: what the run's ``done.json`` holds.
+        done: the content of the run's ``done.json``.
 
     Example:
         >>> found = {"test/accuracy": 0.5, "teacher/test/accuracy": 0.75, "test/majority": 0.25}

@@ -29,7 +29,7 @@ def read_checkpoint(path: Path, parts: Mapping[str, type]) -> dict[str, Any]:
     """A checkpoint, read without running code from it; torch itself does not look at the checksums.
 
     Args:
-        parts: what must be in it.
+        parts: the keys that must be in it.
     """
     try:
         with zipfile.ZipFile(path) as records:

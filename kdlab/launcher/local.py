@@ -115,7 +115,7 @@ class _Fork:
     """A job in a process of its own, which prepares at once and trains when it is granted a slot.
 
     Attributes:
-        result: where its :class:`JobReturn` comes from, or its end.
+        result: the pipe that its :class:`JobReturn` comes from, or its end.
     """
 
     def __init__(self, number: int, words: list[str], threads: int, job: tuple) -> None:

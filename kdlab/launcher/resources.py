@@ -31,7 +31,7 @@ def take_gpus(devices: int) -> None:
     more jobs than GPUs, each GPU is given out once before one is given out twice.
 
     Args:
-        devices: how many GPUs the job trains on.
+        devices: number of GPUs that the job trains on.
     """
     present = visible()
     if _held or not present or multiprocessing.current_process().name == "MainProcess":

@@ -41,7 +41,7 @@ class Status:
 
     Args:
         total: jobs of the sweep.
-        slots: how many run side by side.
+        slots: number of jobs that run side by side.
         shared: overrides that all jobs have, which set none apart.
     """
 

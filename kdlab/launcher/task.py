@@ -26,7 +26,7 @@ class Task:
     """A job of the sweep as submitit pickles it; it is in the hands of submitit how a job is put back into the queue.
 
     Args:
-        work: what runs Hydra's job.
+        work: the function that runs Hydra's job.
         patience: seconds that a run has to reach the end of a step once it is asked to leave.
     """
 

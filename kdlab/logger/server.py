@@ -60,8 +60,8 @@ class Server:
     """A W&B server, asked over HTTP.
 
     Args:
-        url: where it is, without a path.
-        seconds: how long to wait for an answer.
+        url: its address, without a path.
+        seconds: longest wait for an answer.
     """
 
     def __init__(self, url: str, seconds: float = 10.0) -> None:

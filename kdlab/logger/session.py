@@ -52,7 +52,7 @@ def start(mode: str, seconds: Mapping[str, float], **options: Any) -> wandb.Run:
     """A new W&B run of its own, never one left open by an earlier job of this process; offline where online fails.
 
     Args:
-        seconds: how long an online run may take to ``start`` and to ``finish``.
+        seconds: longest time of an online run to ``start`` and to ``finish``.
         options: arguments of ``wandb.init``.
     """
     options |= {"reinit": "create_new", "resume": "allow"}

@@ -17,7 +17,7 @@ class LogPart:
 
     Attributes:
         rows: of its history; steps: the optimizer steps that they cover; runtime: how long it went, in seconds.
-        faults: what of it a server would not get, one sentence each.
+        faults: parts of it that a server would not get, one sentence each.
         dangers: why it must not be sent at all, one sentence each.
     """
 
@@ -38,7 +38,7 @@ class SyncPlan:
         entity: the team or user; "" is the key's own.
         parts: by when they were begun.
         summary: names; digests: of the artifacts that it made or read.
-        faults: what a server would not get; empty: all that was logged can be sent.
+        faults: parts that a server would not get; empty: all that was logged can be sent.
         entities: all teams and users that its logs name.
         dangers: why it must not be sent at all: it would send what is no part of a run.
     """

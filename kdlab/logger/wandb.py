@@ -41,8 +41,8 @@ class WandB(Recorder):
             ``online`` (offline with a warning where it fails) or ``disabled``.
         entity: the W&B team or user; None: the variable WANDB_ENTITY, or the key's own. An offline run keeps what it is
             given here, and a sync can link a student to its teacher only where it is known.
-        probe_seconds: how long to wait for an answer of the server before going on offline.
-        start_seconds, finish_seconds: how long an online run may take to start and to end.
+        probe_seconds: longest wait for an answer of the server before going on offline.
+        start_seconds, finish_seconds: longest time of an online run to start and to end.
     """
 
     def __init__(

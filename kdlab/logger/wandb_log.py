@@ -43,7 +43,7 @@ class Log:
         uploads: the local files among these that are sent themselves, and not only named.
         entities: the teams and users that the records are for, apart from the key's own.
         foreign: the kinds of records that no run of kdlab has.
-        problems: what could not be read, one sentence each.
+        problems: parts that could not be read, one sentence each.
     """
 
     path: Path
@@ -192,7 +192,7 @@ def verify(path: Path, rows: int) -> list[str]:
     """The faults of a finished run's log, one sentence each; empty: it is whole.
 
     Args:
-        rows: how many rows were logged.
+        rows: number of rows that were logged.
     """
     if not path.exists():
         return [f"{path} does not exist."]

@@ -126,9 +126,9 @@ class Objective(nn.Module):
         """Check that every term fits the task, before a model is built.
 
         Args:
-            outcome: what the task's logits mean.
-            unit: what has logits of its own: a ``row``, or a ``token`` or the like.
-            chunk: how many positions have their logits made at a time; None: all.
+            outcome: the meaning of the task's logits.
+            unit: the owner of a vector of logits: a ``row``, or a ``token`` or the like.
+            chunk: number of positions whose logits are in memory at a time; None: all.
 
         Raises:
             UserError: a term is for the other kind of labels, or relates what the task does not show together.
@@ -160,7 +160,7 @@ class Objective(nn.Module):
         """Check that every term makes do with what is kept of the teacher's logits.
 
         Args:
-            top_k: how many of the largest; None: all.
+            top_k: number of the largest logits; None: all.
             temperatures: at which the mass of the others is known.
 
         Raises:
@@ -233,7 +233,7 @@ class Objective(nn.Module):
         Where ``task.chunk`` is set, the logits of this number of positions are in memory at a time.
 
         Args:
-            student, teacher: what both models return for the batch; no teacher where :attr:`needs_teacher` is False.
+            student, teacher: the outputs of both models for the batch; no teacher where :attr:`needs_teacher` is False.
         """
 
         def part(student: Output, teacher: Output | None = None) -> tuple[Tensor, dict[str, Tensor]]:

@@ -19,7 +19,7 @@ class Rates:
         lr: > 0, under any optimizer; None: ``paper`` under SGD, whose steps are proportional to the gradient, and
             ``adaptive`` under the others, whose steps are about as long as the learning rate.
         weight_decay: >= 0.
-        name: how the user calls their owner, for messages.
+        name: config key of their owner, for messages.
         paper, adaptive: the learning rates where none is given.
 
     Raises:

@@ -29,9 +29,9 @@ class Row:
     """One setting of one problem: its finished runs, compared with the baseline and the teacher.
 
     Attributes:
-        problem: what its data are called; rows of other problems do not compare with it.
+        problem: the name of its data; rows of other problems do not compare with it.
         mean, validation: over the seeds, of the metric that is compared and of the one that settings are chosen by.
-        within: what other test rows of the same kind might have given, for an accuracy (Wilson, 95%).
+        within: the interval over other test rows of the same kind, for an accuracy (Wilson, 95%).
         difference: to the setting named by `against`, seed by seed.
         adjusted: its p value after Holm's correction for all the differences of the problem.
         kept: percent of the teacher's value.
@@ -71,8 +71,8 @@ class Comparison:
             metrics by teacher label.
         best: for each problem its best setting, none for a metric that does not declare whether more is better;
             chosen_by: the metric that decided that.
-        directions: what the metrics of these runs declare, see :mod:`kdlab.direction`.
-        problems: what the data of each run are called, by its folder.
+        directions: the directions of the metrics of these runs, see :mod:`kdlab.direction`.
+        problems: the name of each run's data, by its folder.
     """
 
     metric: str
@@ -159,7 +159,7 @@ def validation(records: Sequence[Record], metric: str, share: float = 1.0) -> st
     """The metric that settings are chosen by: of the validation rows, where the finished runs have one.
 
     Args:
-        metric: what is reported, such as ``test/f1_macro``.
+        metric: the reported metric, such as ``test/f1_macro``.
         share: of them that must have it, in (0, 1].
 
     Returns:

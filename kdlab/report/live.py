@@ -26,10 +26,10 @@ class Row:
 
     Attributes:
         state: one of ORDER.
-        part: how much of the training is done, in [0, 1]; None where that is not known.
+        part: share of the training that is done, in [0, 1]; None: not known.
         left: seconds left of the training; None where that is not known.
         took: seconds from begin to end; None where it has not ended.
-        note: how far it is, what it reached, or why it failed.
+        note: its progress, its result, or the reason of its failure.
     """
 
     name: str

@@ -27,8 +27,8 @@ def page(records: Sequence[Record], metric: str, title: str, place: str) -> str:
     """The whole page.
 
     Args:
-        metric: what settings are compared by.
-        place: where the runs lie, for the reader of the page.
+        metric: the metric that settings are compared by.
+        place: the folder of the runs, for the reader of the page.
     """
     comparison = compare(records, metric)
     parts = [

@@ -175,7 +175,7 @@ def within(value: float | Schedule, low: float, high: float, name: str, advice: 
     Args:
         low, high: the least and the largest value that are allowed.
         name: its config key, for the message.
-        advice: what its values mean, for the message.
+        advice: the meaning of its values, for the message.
 
     Raises:
         UserError: it does not stay in [low, high] all the time.

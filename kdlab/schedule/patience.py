@@ -17,7 +17,7 @@ class Patience:
     Args:
         monitor: the metric, as it is logged in validation.
         mode: ``max`` or ``min``: whether more or less is better; None: as the metric declares.
-        patience: how many validations in a row without a gain are too many; at least 1.
+        patience: number of validations in a row without a gain that are too many; at least 1.
         min_delta: >= 0, by how much the metric has to be better.
         where: the key of the config node that these are from, for messages.
     """

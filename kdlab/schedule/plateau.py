@@ -20,7 +20,7 @@ class Plateau(Schedule):
     Args:
         start: the value at first, within [least, most].
         factor: > 0: below 1 the value falls, above 1 it rises.
-        least, most: what the value does not leave.
+        least, most: bounds of the value.
         patience, monitor, mode, min_delta: see :class:`Patience`.
 
     Source: the rule of :class:`torch.optim.lr_scheduler.ReduceLROnPlateau`, for any number.

@@ -53,7 +53,7 @@ def open_or_build(
     Args:
         root: ``outputs/store``.
         address: from :func:`kdlab.store.store.key`.
-        describe: what the store is of, for its ``meta.json``.
+        describe: the origin of the store, for its ``meta.json``.
         lengths: ``[N]``, how many real tokens each row has.
         groups: the row ids of each part; each row is in one.
         build: ``build(numbers)`` gives the parts of these numbers, in their order. Which come next is decided when they
@@ -119,7 +119,7 @@ class StoreBuilder:
 
     Args:
         folder: ``outputs/store/.<key>.part``.
-        what: what to call it.
+        what: its name in messages.
         lengths, groups: as for :func:`open_or_build`.
     """
 

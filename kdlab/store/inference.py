@@ -42,10 +42,10 @@ def run_inference(
     Args:
         lengths: ``[N]``, how many real tokens each row of the data has.
         batches: all of them.
-        numbers: which of them are read, rising; a few are drawn ahead.
+        numbers: those that are read, rising; a few are drawn ahead.
         dtype: of the taps, and of the largest logits.
         top_k, temperatures: keep this number of the largest logits, and the mass of the others; None: all.
-        name: what the bar calls it; None: no bar.
+        name: for the progress bar; None: no bar.
     """
     available = devices()
     precision, threads = current(), torch.get_num_threads()

@@ -22,7 +22,7 @@ class Task(ABC):
 
     Attributes:
         outcome: the meaning of a vector of logits; it has its names after :meth:`prepare`.
-        unit: what a vector of logits belongs to: a ``row``, or a ``token`` or the like of each row.
+        unit: the owner of a vector of logits: a ``row``, or a ``token`` or the like of each row.
         uses_labels: whether the task predicts the labels of the data; otherwise they are not read.
         counts: the name of the batch's size that is the number of predictions.
         kind: of the models that fit it, as model factories and transformers call it.

@@ -28,7 +28,7 @@ def find(model: nn.Module, places: Collection[str], who: str) -> dict[str, nn.Mo
 
     Args:
         places: keys of :data:`PLACES`.
-        who: what asks, for the sentence to the user.
+        who: name of the transform, for the message.
 
     Raises:
         UserError: the model's layers have none of them.

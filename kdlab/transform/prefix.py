@@ -33,7 +33,7 @@ class Prefix(Peft):
     Keys and values cannot be folded into the weights, so the saved model is one that kdlab alone reads whole.
 
     Args:
-        tokens: how many, >= 1.
+        tokens: their number, >= 1.
         hidden: width of a network of two layers that makes them from one vector a token; null: they learn as they are.
         start: ``random``: normal with deviation 1 where they learn as they are; ``zero``: keys and values are 0.
 

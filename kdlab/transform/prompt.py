@@ -30,7 +30,7 @@ class Prompt(Peft):
     The vectors cannot be folded into the weights, so the saved model is one that kdlab alone reads whole.
 
     Args:
-        tokens: how many, >= 1.
+        tokens: their number, >= 1.
         start: ``vocabulary``: embeddings of words that are drawn at random; ``random``: normal with deviation 1, which
             is far from any word.
 

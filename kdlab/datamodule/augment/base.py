@@ -21,7 +21,7 @@ class Augment(ABC):
 
     Attributes:
         seed: of the draws.
-        teacher: what a teacher reads of a row that trains: ``clean``, the row as it is; or ``augmented``, what the
+        teacher: the training row that a teacher reads: ``clean``, the row as it is; or ``augmented``, what the
             student reads (consistent teaching: Beyer et al. 2022, arXiv:2106.05237, section 3.1).
     """
 

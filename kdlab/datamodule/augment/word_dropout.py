@@ -16,7 +16,7 @@ class WordDropout(Augment):
     Args:
         probability: in [0, 1).
         seed: of the draws.
-        teacher: what it reads, ``clean`` or ``augmented``.
+        teacher: the rows that it reads, ``clean`` or ``augmented``.
 
     Source: Iyyer et al. 2015 (Deep Averaging Networks), ACL, section 3.1.
     """

@@ -16,7 +16,7 @@ class WordSwap(Augment):
     Args:
         probability: swaps for each token of the row, in [0, 1); their number is rounded at random.
         seed: of the draws.
-        teacher: what it reads, ``clean`` or ``augmented``.
+        teacher: the rows that it reads, ``clean`` or ``augmented``.
 
     Source: Wei, Zou 2019 (EDA), arXiv:1901.11196, section 2 (random swap).
     """

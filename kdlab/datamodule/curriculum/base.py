@@ -78,7 +78,7 @@ class Curriculum(ABC):
         Args:
             difficulty: ``[M]``.
             size: rows of a step.
-            epochs: how many the run has.
+            epochs: number of epochs of the run.
         """
         count = len(difficulty)
         steps = max(1, count // size)

@@ -19,8 +19,8 @@ class Teacher(Curriculum):
 
     Args:
         by: ``entropy``, in nats; or ``loss``: the cross-entropy with the label, and the entropy where there is none.
-        run: who is asked: a run id, a run directory or a model directory; None: the teacher of the distillation.
-        start, until, power: see :class:`Curriculum`.
+        run: the model that ranks the rows: a run id, a run directory or a model directory; None: the teacher of the
+        distillation. start, until, power: see :class:`Curriculum`.
 
     Source: Bengio et al. 2009, Curriculum learning, ICML; difficulty by a trained model: Hacohen, Weinshall 2019,
         arXiv:1904.03626, section 2 (transfer scoring).

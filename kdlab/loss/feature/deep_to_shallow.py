@@ -55,7 +55,7 @@ class DeepToShallow(Term):
     Args:
         weight, temperature: numbers or schedules.
         alpha: the share of the deepest layer against the labels, in [0, 1]; a number or a schedule.
-        layers: which inner layers of the student have heads; None: all but the last.
+        layers: the inner layers of the student that have heads; None: all but the last.
     """
 
     outcome = Choice

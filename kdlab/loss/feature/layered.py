@@ -30,7 +30,7 @@ class Layered(Term, ABC):
             ``module:<path>``, instead of layers.
 
     Attributes:
-        kind: which tap of a layer is compared: ``hidden`` or ``attention``.
+        kind: the tap of a layer that is compared: ``hidden`` or ``attention``.
         adapters: one a pair of a fixed map, one a student layer of a map in which each layer meets each.
     """
 

@@ -47,7 +47,7 @@ def min_norm(vectors: Tensor, limit: float = 1.0, steps: int = STEPS) -> Tensor:
     Args:
         vectors: ``[M, D]``.
         limit: the largest weight, in [1 / M, 1].
-        steps: how often weight is moved.
+        steps: number of moves of weight.
 
     Returns:
         ``[M]``, in [0, limit], of sum 1.

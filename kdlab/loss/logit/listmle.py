@@ -20,7 +20,7 @@ def order_likelihood(student: Tensor, teacher: Tensor, top: int) -> Tensor:
 
     Args:
         student, teacher: scores ``[..., C]``; half precision is computed in float32.
-        top: how many places count; those beyond C, and classes that the teacher rules out (-inf), count nothing.
+        top: number of places that count; those beyond C, and classes that the teacher rules out (-inf), count nothing.
 
     Returns:
         ``[...]``, > 0, free of a shift of the student and of any rising map of the teacher. It goes to 0 as the
@@ -53,7 +53,7 @@ class ListMLE(Term):
 
     Args:
         weight: a number or a schedule.
-        top: how many of the teacher's first places count, at least 1; null counts all.
+        top: number of the teacher's first places that count, at least 1; null counts all.
     """
 
     def __init__(self, weight: float | Schedule = 1.0, top: int | None = None) -> None:

@@ -50,7 +50,7 @@ class PseudoLabel(Term):
     Args:
         weight: a number or a schedule.
         threshold: the least probability of a decision that teaches, in [0, 1]; a number or a schedule.
-        labelled: how much rows with a label of their own count here, from 0 (not at all) up.
+        labelled: weight of rows that have a label, from 0 (not at all) up.
     """
 
     outcome = Choice

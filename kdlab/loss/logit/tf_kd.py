@@ -52,7 +52,7 @@ class TfKD(Term):
 
     Args:
         weight, temperature: numbers or schedules. The paper takes temperatures of 20 and more.
-        confidence: what the virtual teacher gives to the label, in [0.01, 0.9999]; a number or a schedule.
+        confidence: the virtual teacher's probability of the label, in [0.01, 0.9999]; a number or a schedule.
 
     Source: Yuan et al. 2020 (Tf-KD), arXiv:1909.11723, section 5, with T^2 as in every tempered KL here.
     """

@@ -75,7 +75,7 @@ class Congruence(RowRelation):
     Args:
         weight: a number or a schedule.
         gamma: of the Gaussian kernel, > 0; 0.4 in the paper.
-        order: where its Taylor series ends, >= 1; 2 in the paper.
+        order: highest power of its Taylor series, >= 1; 2 in the paper.
         taps: ``{student: NAME, teacher: NAME}``, each ``[B, D]``, or ``[B, L, D]``, averaged over the real tokens.
 
     Raises:

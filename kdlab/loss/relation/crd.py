@@ -63,7 +63,7 @@ class CRD(Term):
         temperature: > 0, a number or a schedule.
         negatives: N, how many for each row; 16384 in the paper, for 50,000 rows.
         dimension: of the unit vectors.
-        momentum: how slowly the banks move, in [0, 1).
+        momentum: share of the old vectors in the banks, in [0, 1).
         taps: ``{student: NAME, teacher: NAME}``, each ``[B, D]``, or ``[B, L, D]``, averaged over the real tokens.
 
     Raises:
