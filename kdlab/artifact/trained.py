@@ -152,7 +152,7 @@ class Trained:
 
     @contextmanager
     def _remedied(self) -> Iterator[None]:
-        """What cannot be read of a run can be had again by training it again."""
+        """Add to an error about a run's files that training it again restores them."""
         try:
             yield
         except UserError as problem:

@@ -91,7 +91,7 @@ class Checkpoint(LightningCheckpoint):
 
     @property
     def best_model_path(self) -> str:
-        """What ``trainer.test(ckpt_path="best")`` asks for."""
+        """The path that ``trainer.test(ckpt_path="best")`` reads."""
         return str(self.best) if self.best_value is not None else ""
 
     def state_dict(self) -> dict[str, Any]:

@@ -97,7 +97,7 @@ def cut(
 
 
 def _lacking(name: str, fraction: float, words: np.ndarray, classes: np.ndarray) -> str:
-    """Why a split has no labelled rows, and what to do."""
+    """The reason why a split has no labelled rows, with advice."""
     known = words[classes >= 0]
     if not (known == "train").any():
         return (

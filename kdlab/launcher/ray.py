@@ -142,7 +142,7 @@ def _job(given: tuple, words: list[str], number: int) -> str:
 
 
 def _why(ray: Any, task: Any, point: Point) -> str:
-    """Why a task left no result, or nothing; it is written into a run that could not do so itself."""
+    """The reason why a task left no result, or ""; it is written into a run that could not do so itself."""
     try:
         problem_text = ray.get(task)
     except ray.exceptions.RayError as problem:

@@ -203,7 +203,7 @@ def _wait(runs: dict[Path, Point], jobs: dict[Path, str]) -> dict[Path, str]:
 
 
 def _why(point: Point, job: str) -> str:
-    """Why a run has no result, and where its job's log is; it is written into a run that could not do so itself."""
+    """The reason why a run has no result, with its job's log; it is written into a run that could not do so itself."""
     log = str(point.settings["submitit_folder"]).replace("%j", job)
     try:
         failed = json.loads((point.folder / "failed.json").read_text())

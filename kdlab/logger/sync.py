@@ -47,7 +47,7 @@ class Sync:
         self.own, self.teams = self.server.entity(), self.server.entities()
 
     def refuses(self, plan: SyncPlan) -> str:
-        """Why a run must not be sent, in words; "" where nothing is against it."""
+        """The reason why a run must not be sent, in words; "" where nothing is against it."""
         if plan.dangers:
             return "; ".join(plan.dangers)
         if others := sorted(plan.entities - self.teams - {self.own, self.entity}):

@@ -112,7 +112,7 @@ def _part(log: Log, outputs: Path) -> LogPart:
 
 
 def _dangers(log: Log, outputs: Path) -> tuple[str, ...]:
-    """Why a log must not be sent: files from outside of ``outputs``, or records that make W&B read other files."""
+    """The reasons why a log must not be sent: files outside ``outputs``, or records that make W&B read other files."""
     root, name = outputs.resolve(), log.path.parent.name
     inside = log.path.parent / "files"
     files = [*log.uploads, *(path for path in inside.rglob("*") if path.is_symlink() or not path.is_dir())]
