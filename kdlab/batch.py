@@ -1,4 +1,4 @@
-"""A batch of rows: what a model reads, what it is compared with, and what means divide by."""
+"""A batch of rows: the inputs of a model, the targets of its predictions, and the sizes that means divide by."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Batch:
         return self.map(Tensor.pin_memory)
 
     def rows(self, some: slice | Tensor) -> Batch:
-        """Some of the rows as a batch of its own."""
+        """A batch of some of the rows, which is no part of a step."""
         return replace(self.map(lambda value: value[some]), size={})
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Batch:

@@ -1,4 +1,4 @@
-"""What a model said about a batch, and the one place where the project averages."""
+"""The output of a model on a batch, and the one place where losses are averaged."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from kdlab.top_k import TopK
 
 @dataclass(frozen=True)
 class Output:
-    """Logits, the positions that count, and the taps that were asked for.
+    """Logits, the positions that count, and the taps that are read.
 
     Attributes:
-        logits: ``[..., C]``; where ``head`` is given the hidden states ``[..., D]`` that it makes logits of.
+        logits: ``[..., C]``; where ``head`` is given, the hidden states ``[..., D]`` from which it computes logits.
         mask: ``[...]`` bool; a position that is False never influences a loss.
         taps: tensors by tap name: ``hidden.i``, ``embedding``, ``query.i``, ``key.i`` and ``value.i`` ``[B, L, D]``,
             ``attention.i`` ``[B, H, L, L]``, ``pooled`` ``[B, D]``; of an ensemble ``logits.<name>`` ``[B, C]``.
@@ -28,9 +28,18 @@ class Output:
         label: class numbers ``[...]``, or several labels ``[..., C]`` of 0 and 1; -1 where a position has none. Or real
             numbers ``[...]``; nan where a position has none.
         row: ``[B]`` int64, the ids of the rows.
-        weight: ``[...]``, by which :meth:`mean` multiplies; None: all count alike.
-        head: makes the logits, for some positions at a time (see :meth:`select`); None: they are there.
-        top: what is kept of a teacher's logits where only the largest are, ``logits`` being these; None: all are there.
+        weight: ``[...]``, by which :meth:`mean` multiplies; None: 1 everywhere.
+        head: computes the logits, for some positions at a time (see :meth:`select`); None: ``logits`` has them.
+        top: the largest logits of a teacher where only these are kept; ``logits`` has their values. None: all are kept.
+
+    Example: the second row does not count:
+        >>> output = Output(torch.zeros(2, 3), mask=torch.tensor([True, False]))
+        >>> float(output.mean(torch.tensor([2.0, 9.0])))
+        2.0
+        >>> both = Output(torch.zeros(2, 3), mask=torch.tensor([True, True]))
+        >>> weighted, mean = both.with_row_weights(torch.tensor([1.0, 3.0]))  # factor * mean is the mean of level * x
+        >>> float(mean * weighted.mean(torch.tensor([2.0, 9.0])))
+        14.5
     """
 
     logits: Tensor
@@ -58,7 +67,10 @@ class Output:
 
         Args:
             values: ``mask.shape``, or ``tokens.shape``, which is first averaged over the real tokens of each row.
+                Where rows have no tokens, axes after those of the mask, such as an image's, are averaged first.
         """
+        if self.tokens is None and values.shape[: self.mask.ndim] == self.mask.shape and values.ndim > self.mask.ndim:
+            values = values.flatten(self.mask.ndim).mean(-1)
         if values.shape != self.mask.shape:
             if self.tokens is None or values.shape != self.tokens.shape:
                 if values.shape == self.mask.shape[:1]:
@@ -74,11 +86,15 @@ class Output:
         return values.where(self.mask, 0).sum() / count
 
     def with_row_weights(self, level: float | Tensor) -> tuple[Output, float | Tensor]:
-        """The output and a factor, by which a mean over the rows becomes one in which each counts as ``level`` says.
+        """Split a weight for each row into normalised row weights and a scalar.
+
+        ``factor * output.mean(x)`` of the result is the mean of ``level * x``.
 
         Args:
-            level: a number, which is the factor; or ``mask.shape``, without gradient: then the factor is its mean, and
-                the rows count in proportion to it.
+            level: a number, which is the factor; or ``mask.shape``, without gradient: then the factor is its mean.
+
+        Returns:
+            The output with these row weights, and the factor.
         """
         if not isinstance(level, Tensor):
             return self, level
@@ -88,16 +104,16 @@ class Output:
 
     @property
     def teacher_parts(self) -> tuple[Tensor, ...]:
-        """What there is of the logits: all ``[..., C]``, or the index, the value and at temperature 1 the tail."""
+        """The known parts of a teacher's logits: all ``[..., C]``, or index, value and, at temperature 1, tail."""
         return (self.logits,) if self.top is None else (self.top.index, self.top.value, self.top.at(1.0))
 
     @property
     def positions(self) -> Tensor:
-        """``[N]`` int64: where the positions that count stand in the flattened mask."""
+        """``[N]`` int64: the indices of the positions that count, in the flattened mask."""
         return self.mask.flatten().nonzero()[:, 0]
 
     def select(self, positions: Tensor) -> Output:
-        """Some positions ``[N]`` as an output of their own, with their logits ``[N, C]``; without taps.
+        """An output of some positions ``[N]`` alone, with their logits ``[N, C]`` and without taps.
 
         Means of such parts add up to the mean of the whole.
         """
@@ -116,13 +132,13 @@ class Output:
         )
 
     def cleared(self, names: Collection[str], dtype: torch.dtype, like: Output) -> Output:
-        """The same in one number format and with zeros at what does not count, so that nothing there, be it NaN or
-        infinite, reaches a value or a gradient.
+        """The output in one number format, with zeros at positions that do not count: NaN or infinity there reaches
+        neither a value nor a gradient.
 
         Args:
             names: the taps that are read; the others stay as they are.
-            dtype: of the logits and of these taps.
-            like: the output whose mask says which positions count; its tokens stand in where this one has none.
+            dtype: the number format of the logits and of these taps.
+            like: the output whose mask is used, and whose tokens are where this one has none.
         """
         tokens = like.tokens if self.tokens is None else self.tokens
         rows = like.mask.flatten(1).any(1) if like.mask.ndim > 1 else like.mask
@@ -130,8 +146,8 @@ class Output:
         def clear(values: Tensor) -> Tensor:
             return values.to(dtype).where(_counting(values, rows, tokens), 0)
 
-        def weigh(values: Tensor) -> Tensor:
-            """What stands at the positions of the mask."""
+        def clear_positions(values: Tensor) -> Tensor:
+            """The values with zeros outside the mask."""
             if not values.is_floating_point() or values.shape[: like.mask.ndim] != like.mask.shape:
                 return values
             return values.to(dtype).where(like.mask.view(*like.mask.shape, *[1] * (values.ndim - like.mask.ndim)), 0)
@@ -139,16 +155,19 @@ class Output:
         taps = {name: clear(tap) if name in names else tap for name, tap in self.taps.items()}
         logits, top = self.logits, self.top
         return replace(
-            self, logits=logits if self.head else weigh(logits), taps=taps, top=None if top is None else top.map(weigh)
+            self,
+            logits=logits if self.head else clear_positions(logits),
+            taps=taps,
+            top=None if top is None else top.map(clear_positions),
         )
 
     def restrict(self, mask: Tensor, count: float | None = None) -> Output:
-        """The same output where just the positions in ``mask`` count."""
+        """The same output, in which only the positions that are also in ``mask`` count."""
         return replace(self, mask=self.mask & mask, count=count)
 
 
 def _counting(tap: Tensor, rows: Tensor, tokens: Tensor | None) -> Tensor:
-    """Where a tap ``[B, ...]`` has rows that count and real tokens: bool, of as many dimensions as the tap."""
+    """A bool mask, with the dimensions of a tap ``[B, ...]``, of the rows that count and of their real tokens."""
     if tap.shape[:1] != rows.shape:
         return rows.new_ones([1] * tap.ndim)
     keep = rows.view(-1, *[1] * (tap.ndim - 1))
@@ -163,5 +182,5 @@ def _counting(tap: Tensor, rows: Tensor, tokens: Tensor | None) -> Tensor:
 
 
 def at_least_float32(values: Tensor) -> Tensor:
-    """``values`` in float32, or as they are where that is wider: what losses compute in under half precision."""
+    """``values`` in float32, or unchanged where they are wider: losses compute in it under half precision."""
     return values.to(torch.promote_types(values.dtype, torch.float32))

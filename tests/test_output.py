@@ -64,7 +64,13 @@ def test_another_shape_is_refused_rather_than_broadcast():
         with pytest.raises(ValueError, match="match neither"):
             out.mean(torch.zeros(shape))
     with pytest.raises(ValueError, match="match neither"):
-        replace(out, tokens=None).mean(torch.zeros(4, laws.LENGTH))
+        replace(out, tokens=None).mean(torch.zeros(5, laws.LENGTH))
+
+
+def test_axes_of_an_image_are_averaged_in_their_row():
+    out = of([True, False, True])
+    values = torch.tensor([[[1.0, 2.0], [3.0, 6.0]], [[9.0, 9.0], [9.0, 9.0]], [[0.0, 0.0], [0.0, 4.0]]])
+    assert out.mean(values) == (3 + 1) / 2
 
 
 def test_widen_never_narrows():

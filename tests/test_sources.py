@@ -51,6 +51,16 @@ def test_only_the_rooms_of_texts_name_what_texts_have():
     assert found == ELSEWHERE
 
 
+def test_only_families_and_modules_of_text_models_name_their_inputs():
+    modules = ("family/", "architecture/", "zero_shot.py")
+    found = {
+        path.relative_to(ROOT / "kdlab/model").as_posix()
+        for path in sorted((ROOT / "kdlab/model").rglob("*.py"))
+        if {"input_ids", "attention_mask"} & set(named(ast.parse(path.read_text("utf-8"))))
+    }
+    assert found and all(name.startswith(modules) for name in found), found
+
+
 def test_no_parameter_is_data_of_any_kind():
     found = [
         path.relative_to(ROOT).as_posix()
@@ -83,15 +93,6 @@ SPOKEN_NAMES: set[str] = {
     "help/comment.py",
     "help/explain.py",
     "help/explain_key.py",
-    "model/simkd.py",
-    "model/zero_shot.py",
-    "module/mutual.py",
-    "module/vat.py",
-    "teacher/cached.py",
-    "teacher/ensemble.py",
-    "teacher/live.py",
-    "teacher/peer.py",
-    "teacher/retokenized.py",
 }
 SPOKEN_PROSE: set[str] = {
     "command/doctor.py",
@@ -108,17 +109,6 @@ SPOKEN_PROSE: set[str] = {
     "help/comment.py",
     "help/complete.py",
     "metric/majority.py",
-    "model/block.py",
-    "model/layers_of_teacher.py",
-    "model/mlp.py",
-    "model/pretrained.py",
-    "model/tap.py",
-    "module/forward.py",
-    "module/vat.py",
-    "output.py",
-    "teacher/cached.py",
-    "teacher/combine/base.py",
-    "teacher/live.py",
 }
 
 

@@ -24,7 +24,7 @@ from kdlab.datamodule.data import Data
 from kdlab.error import UserError
 from kdlab.file import read_json
 from kdlab.loss.objective import Objective
-from kdlab.model.tap import depth
+from kdlab.model.family.find import family
 from kdlab.task.base import Task
 from kdlab.teacher.base import Teacher
 from kdlab.teacher.retokenized import Retokenized, by_row
@@ -274,7 +274,7 @@ def layers(node: Node, found: Mapping[str, Trained], student: nn.Module) -> int:
     """The number of layers of the teacher; 0 where it is no stack of layers, or several."""
     if "teacher" in found:
         return found["teacher"].depth
-    return depth(student) or 0 if "student" in arguments(node) else 0
+    return family(student).depth(student) if "student" in arguments(node) else 0
 
 
 def check_kept(loss: Objective, node: Node) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,10 @@ from kdlab.config.trust import Trust
 from kdlab.datamodule.processor.base import saved_arguments
 from kdlab.error import UserError
 from kdlab.file import read_json
+from kdlab.model.family.find import family
 from kdlab.model.pretrained import classifier_name, readable
 from kdlab.model.pretrained import read_config as read_shape
 from kdlab.model.save import fingerprint, load, load_tokenizer
-from kdlab.model.tap import classifier
 from kdlab.task.base import Task
 from kdlab.transform.save import needs_kdlab
 
@@ -95,7 +96,7 @@ class Trained:
         The rows of the last linear layer change places, so all that is made of the model follows.
         """
         order = [self.names.index(label) for label in labels]
-        if classifier(self.model) is None:
+        if self.head is None:
             return False
         _reorder(self.model, order)
         self._order = order if self._order is None else [self._order[index] for index in order]
@@ -123,12 +124,21 @@ class Trained:
     @property
     def depth(self) -> int:
         """The number of its layers; 0 where it is no stack of layers."""
+        if self._config is None:
+            return family(self.model).depth(self.model)
         return getattr(self._config, "num_hidden_layers", None) or 0
 
     @property
     def heads(self) -> int:
         """The number of attention heads of a layer; 0 where it has none."""
+        if self._config is None:
+            return family(self.model).heads(self.model)
         return getattr(self._config, "num_attention_heads", None) or 0
+
+    @property
+    def head(self) -> nn.Linear | None:
+        """The final linear layer of its model; None where it has none."""
+        return family(self.model).head(self.model)
 
     @property
     def shape(self) -> Any:
@@ -145,6 +155,8 @@ class Trained:
         if self._loaded is None:
             stored = self.stored
             whole = (self.weights / "config.json").exists() and not needs_kdlab(self.weights)
+            if stored is not None:
+                _import_family(stored.student if "student" in stored else stored.model)
             custom = stored is not None and (stored.task.get("head") or not whole)
             with self._remedied():
                 self._loaded = load(self.weights, build=self._rebuild if custom else None)
@@ -195,9 +207,15 @@ class Trained:
         return build.transforms(cfg).attach(model, None) if needs_kdlab(self.weights) else model
 
 
+def _import_family(node: Node) -> None:
+    """Import the module that made a model, as it may define the model's family; one that is not there is not needed."""
+    if find_spec(str(node._target_).partition(".")[0]) is not None:
+        arguments(node)
+
+
 def _reorder(model: nn.Module, order: list[int]) -> None:
     """Put the rows of the final linear layer into another order."""
-    last = classifier(model)
+    last = family(model).head(model)
     assert last is not None
     with torch.no_grad():
         last.weight.copy_(last.weight[order].clone())

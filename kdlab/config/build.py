@@ -22,6 +22,7 @@ from kdlab.error import UserError
 from kdlab.freeze.apply import scales_at, select
 from kdlab.freeze.base import Freeze
 from kdlab.metric.base import Evaluator, Evaluators, Scores
+from kdlab.model.block import blocks
 from kdlab.outcome import Bernoulli
 from kdlab.schedule.base import Schedule, bounds
 from kdlab.task.base import Task
@@ -333,7 +334,7 @@ def transformed(cfg: DictConfig, transforms: Transforms, model: nn.Module, data:
 
 def _learning(policy: Freeze, model: nn.Module) -> set[int]:
     """The ids of the parameters that learn at the begin, in the middle or at the end of a run."""
-    cut = select(policy, model)
+    cut = select(policy, model, blocks(model))
     return {
         id(parameter)
         for moment in (0.0, 0.5, 1.0)

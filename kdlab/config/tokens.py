@@ -39,7 +39,7 @@ def teacher_tokenizer(root: DictConfig) -> Any:
             own = _composed(command, (f"outputs={root.outputs}", *deciding))
             if own is not None:
                 return own
-    return teacher.model.tokenizer
+    return teacher.model.get("tokenizer")
 
 
 @lru_cache

@@ -64,6 +64,6 @@ def weightless(build: Callable[[], nn.Module], otherwise: Callable[[], nn.Module
 
 def trainable(policy: Freeze, model: nn.Module) -> tuple[int, int]:
     """How many parameters learn at the start and at the end of a run."""
-    cut = select(policy, model)
+    cut = select(policy, model, blocks(model))
     start, end = (sum(row["trainable"] for row in trainable_table(policy, cut, progress)) for progress in (0.0, 1.0))
     return start, end

@@ -21,8 +21,8 @@ from kdlab.datamodule.data import Data
 from kdlab.datamodule.rows import sampled
 from kdlab.doctor.model_summary import weightless
 from kdlab.file import write_json
+from kdlab.model.family.find import family
 from kdlab.model.save import save
-from kdlab.model.tap import classifier
 
 DEALT = ("seed", "batch_size", "tokens_per_batch", "eval_batch_size")  # how rows are dealt out, not which there are
 
@@ -96,7 +96,7 @@ class UntrainedModels:
         torch.manual_seed(job.cfg.seed)
         task = build.task(job.cfg, data)
         model = build.student(job.cfg, task, data, teacher) if "student" in job.cfg else build.model(node, task, data)
-        if task.uses_labels and (head := classifier(model)) is not None:
+        if task.uses_labels and (head := family(model).head(model)) is not None:
             with torch.no_grad():
                 head.weight.mul_(LOUD)
         run.begin(job.config, job.overrides)

@@ -1,4 +1,4 @@
-"""What a freezing policy means for parameters, modes and the optimizer."""
+"""Applies a freezing policy to parameters, to modes and to the groups of the optimizer."""
 
 from __future__ import annotations
 
@@ -7,20 +7,24 @@ from typing import Any
 
 from torch import nn
 
+from kdlab.block import Block
 from kdlab.error import UserError
 from kdlab.freeze.base import Freeze
-from kdlab.model.block import Block, blocks
 
-MOMENTS = 200  # progress is looked at in this many steps to see what ever learns
+MOMENTS = 200  # values of progress at which a policy is evaluated to find which blocks ever learn
 
 
-def select(policy: Freeze, model: nn.Module) -> list[Block]:
-    """The blocks of a model, each with the parameters that may learn: those that the policy chooses of those that ask
-    for gradients when a training begins.
+def select(policy: Freeze, model: nn.Module, cut: list[Block]) -> list[Block]:
+    """The blocks of a model, each with the parameters that may learn: those that the policy chooses of those that
+    require gradients when training begins.
 
-    Modules whose parameters the policy leaves out altogether are in eval mode: no dropout, no new statistics.
+    Modules none of whose parameters the policy chooses are in eval mode: no dropout, no new statistics.
+
+    Args:
+        policy: the freezing policy.
+        model: the whole model.
+        cut: its blocks from bottom to top, which are changed in place.
     """
-    cut = blocks(model)
     owner = {
         id(parameter): (module, name)
         for module in reversed(list(model.modules()))
@@ -36,9 +40,9 @@ def select(policy: Freeze, model: nn.Module) -> list[Block]:
 
 
 def _left_out(module: nn.Module, chosen: Collection[int]) -> Iterator[nn.Module]:
-    """The largest modules in ``module`` that have parameters, and none that is chosen."""
-    own = [id(parameter) for parameter in module.parameters()]
-    if own and not any(one in chosen for one in own):
+    """The largest modules in ``module`` that have parameters of which none is chosen."""
+    parameters = [id(parameter) for parameter in module.parameters()]
+    if parameters and not any(one in chosen for one in parameters):
         yield module
     else:
         for child in module.children():
@@ -46,11 +50,11 @@ def _left_out(module: nn.Module, chosen: Collection[int]) -> Iterator[nn.Module]
 
 
 def apply(policy: Freeze, model_blocks: Sequence[Block], progress: float) -> None:
-    """Freeze and unfreeze for this moment; call it before every training batch.
+    """Freeze and unfreeze blocks at this progress; called before every training batch.
 
-    A frozen block has no gradients and is in eval mode as a whole: dropout is off and running statistics stand still,
-    whoever called ``model.train()`` before. A block that learns is put into train mode unless it is already: a module
-    inside it that was put into eval mode on purpose stays there, and so does what is left out of it altogether.
+    A frozen block has no gradients and is in eval mode: dropout is off and running statistics do not change, even
+    after ``model.train()``. A block that learns is in train mode; modules inside it that are in eval mode stay there
+    if the block is in train mode already, and those none of whose parameters learn are always in eval mode.
     """
     for block, scale in zip(model_blocks, scales_at(policy, model_blocks, progress), strict=True):
         learns = scale > 0
@@ -72,10 +76,10 @@ def apply(policy: Freeze, model_blocks: Sequence[Block], progress: float) -> Non
 def parameter_groups(
     policy: Freeze, model_blocks: Sequence[Block], lr: float, weight_decay: float
 ) -> list[dict[str, Any]]:
-    """Groups for the optimizer, with only the parameters that learn at some time.
+    """Parameter groups for the optimizer, with only the parameters that learn at some time.
 
     Neighbouring blocks with the same learning rate share a group, named after the first and last block. Biases and
-    norms (fewer than 2 dimensions) are in a group of their own, ``…/no_decay``, without weight decay.
+    norms (fewer than 2 dimensions) are in a separate group, ``…/no_decay``, without weight decay.
 
     Args:
         lr: learning rate; a group's is this times its blocks' scale at progress 1.
@@ -84,7 +88,7 @@ def parameter_groups(
         ``[{"name", "params", "lr", "weight_decay"}]``.
 
     Raises:
-        UserError: nothing would ever learn.
+        UserError: no parameter would ever learn.
     """
     runs: list[tuple[float, list[Block]]] = []
     for block, scale in zip(model_blocks, highest(policy, len(model_blocks)), strict=True):
@@ -110,7 +114,7 @@ def parameter_groups(
 
 
 def trainable_table(policy: Freeze, model_blocks: Sequence[Block], progress: float) -> list[dict[str, Any]]:
-    """A row a block, from the bottom: ``{"block", "parameters", "trainable", "lr_scale"}`` at ``progress``."""
+    """A row for each block, from the bottom: ``{"block", "parameters", "trainable", "lr_scale"}`` at ``progress``."""
     return [
         {
             "block": block.name,
@@ -123,7 +127,7 @@ def trainable_table(policy: Freeze, model_blocks: Sequence[Block], progress: flo
 
 
 def prepare(policy: Freeze, model_blocks: Sequence[Block]) -> None:
-    """Let gradients reach what learns at some time and nothing else: what a distributed wrapper is to count on."""
+    """Require gradients for the parameters that learn at some time alone, as a distributed wrapper needs it."""
     for block, scale in zip(model_blocks, highest(policy, len(model_blocks)), strict=True):
         learning = {id(parameter) for parameter in block.learnable} if scale > 0 else set()
         for parameter in block.parameters:
@@ -131,18 +135,31 @@ def prepare(policy: Freeze, model_blocks: Sequence[Block]) -> None:
 
 
 def scales_at(policy: Freeze, model_blocks: Sequence[Block], progress: float) -> list[float]:
-    """The policy's scales, 0 for a block of which nothing may learn."""
+    """The policy's scales, 0 for a block without a parameter that may learn."""
     scales = policy.scales(len(model_blocks), progress)
     return [scale if block.learnable else 0.0 for block, scale in zip(model_blocks, scales, strict=True)]
 
 
 def changes(policy: Freeze, blocks: int) -> bool:
-    """Whether a block learns at one time and is frozen at another."""
+    """Whether a block learns at one time and is frozen at another.
+
+    Example:
+        >>> from kdlab.freeze.bottom import Bottom
+        >>> from kdlab.freeze.gradual import Gradual
+        >>> changes(Gradual(until=0.5), blocks=4), changes(Bottom(layers=1), blocks=4)
+        (True, False)
+    """
     over_time = [policy.scales(blocks, moment / MOMENTS) for moment in range(MOMENTS + 1)]
     return any(min(column) == 0 < max(column) for column in zip(*over_time, strict=True))
 
 
 def highest(policy: Freeze, blocks: int) -> list[float]:
-    """Each block's scale at progress 1, or, where that is 0, its largest at any time."""
+    """Each block's scale at progress 1, or, where that is 0, its largest at any time.
+
+    Example:
+        >>> from kdlab.freeze.bottom import Bottom
+        >>> highest(Bottom(layers=1), blocks=4)
+        [0.0, 0.0, 1.0, 1.0]
+    """
     over_time = [policy.scales(blocks, moment / MOMENTS) for moment in range(MOMENTS + 1)]
     return [last or max(column) for last, column in zip(over_time[-1], zip(*over_time, strict=True), strict=True)]

@@ -1,4 +1,4 @@
-"""Which parameters learn, when, and at which learning rate."""
+"""Freezing policies: which parameters learn, when, and at which learning rate."""
 
 from __future__ import annotations
 
@@ -8,22 +8,29 @@ from torch import nn
 
 
 class Freeze(ABC):
-    """A policy is one pure function of depth and time, and, where it chooses inside of blocks, one of a parameter."""
+    """A pure function of depth and progress, and, where a policy chooses inside of blocks, one of a parameter.
+
+    Example:
+        >>> from kdlab.freeze.gradual import Gradual
+        >>> policy = Gradual(until=0.5)
+        >>> policy.scales(4, progress=0.0), policy.scales(4, progress=0.5)
+        ((0.0, 0.0, 0.0, 1.0), (1.0, 1.0, 1.0, 1.0))
+    """
 
     @abstractmethod
     def scales(self, blocks: int, progress: float) -> tuple[float, ...]:
         """The learning-rate factor of each block, from the bottom (embeddings, layer 0, …, head); 0 freezes it.
 
         Args:
-            blocks: how many blocks the model has, embeddings and head included.
-            progress: in [0, 1]. What is 0 at every progress never reaches the optimizer.
+            blocks: the number of blocks of the model, embeddings and head included.
+            progress: in [0, 1]. A block whose factor is 0 at every progress is not in the optimizer.
         """
 
     def learns(self, module: nn.Module, name: str) -> bool:
-        """Whether a parameter learns while its block does; not asked of the head, which learns as a whole.
+        """Whether a parameter learns while its block does; not called for the head, which learns as a whole.
 
         Args:
-            module: the one that holds the parameter itself.
-            name: the parameter's in that module, such as ``bias``.
+            module: the module that holds the parameter.
+            name: the name of the parameter in that module, such as ``bias``.
         """
         return True

@@ -8,7 +8,7 @@ from kdlab.freeze.base import Freeze
 
 
 class BitFit(Freeze):
-    """Every bias learns, those of layer norms too; all else below the head stays as it is.
+    """Every bias learns, those of layer norms too; all other parameters below the head are frozen.
 
     Source: Ben Zaken, Ravfogel, Goldberg 2022, arXiv:2106.10199, section 3.
     """

@@ -1,4 +1,4 @@
-"""The embeddings and the lowest layers stay as they are."""
+"""The embeddings and the lowest layers are frozen."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class Bottom(Freeze):
     """The embeddings and the lowest ``layers`` layers are frozen.
 
     Args:
-        layers: how many, from 0 (embeddings only) to all the model has (then only the head learns).
+        layers: their number, from 0 (embeddings only) to the number of layers of the model (only the head learns).
     """
 
     def __init__(self, layers: Whole) -> None:

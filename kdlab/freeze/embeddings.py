@@ -1,4 +1,4 @@
-"""The embeddings stay as they are."""
+"""The embeddings are frozen."""
 
 from __future__ import annotations
 

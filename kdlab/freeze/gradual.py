@@ -1,4 +1,4 @@
-"""Blocks start to learn one after the other, the head first."""
+"""Blocks begin to learn one after the other, the head first."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from kdlab.value import Fraction
 
 
 class Gradual(Freeze):
-    """At first only the head learns; then one more block at a time, from the top, at equal distances.
+    """At first only the head learns; then one more block at a time, from the top, at equal intervals.
 
     Args:
-        until: progress in [0, 1] from which everything learns.
+        until: the progress in [0, 1] from which on everything learns.
 
     Source: Howard, Ruder 2018, arXiv:1801.06146, section 3.3 (one block an epoch).
     """

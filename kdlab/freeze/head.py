@@ -6,9 +6,9 @@ from kdlab.freeze.base import Freeze
 
 
 class Head(Freeze):
-    """Embeddings and layers stay as they are, in eval mode: linear probing, also called feature extraction.
+    """Embeddings and layers are frozen, in eval mode: linear probing, also called feature extraction.
 
-    What the frozen layers say of a row is computed once and read again in every epoch and run (``reuse_frozen=true``).
+    The output of the frozen layers on a row is computed once and read in every epoch and run (``reuse_frozen=true``).
     """
 
     def scales(self, blocks: int, progress: float) -> tuple[float, ...]:

@@ -8,7 +8,7 @@ from kdlab.freeze.base import Freeze
 
 
 class LayerNorm(Freeze):
-    """Gains and biases of every layer norm (RMS norms too) learn; all else below the head stays as it is.
+    """Gains and biases of every layer norm and RMS norm learn; all other parameters below the head are frozen.
 
     Source: Houlsby et al. 2019, arXiv:1902.00751 (where it is compared with adapters).
     """

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from kdlab.error import UserError
-from kdlab.model.pretrained import name_labels
+from kdlab.model.label import name_labels
 from kdlab.value import Depth, Share, Width
 
 
@@ -24,10 +24,10 @@ def bert(
     """A BERT classifier whose vocabulary is the tokenizer's.
 
     Args:
-        hidden_size: width D; must be a multiple of ``heads``.
+        hidden_size: the width D; must be a multiple of ``heads``.
         intermediate_size: width of the feed-forward layers.
-        dropout: of hidden states, attention and classifier alike.
-        max_length: most tokens a row can have.
+        dropout: the probability in hidden states, attention and classifier.
+        max_length: the largest number of tokens of a row.
 
     Source: Devlin et al. 2018, arXiv:1810.04805; small sizes: Turc et al. 2019, arXiv:1908.08962.
     """

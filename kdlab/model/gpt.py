@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from transformers import GPT2Config, PreTrainedModel, PreTrainedTokenizerBase
 
 from kdlab.error import UserError
-from kdlab.model.pretrained import AUTO, name_labels
+from kdlab.model.family.find import auto
+from kdlab.model.label import name_labels
 from kdlab.value import Depth, Share, Width
 
 
@@ -27,9 +28,9 @@ def gpt(
     Args:
         hidden_size: width D; must be a multiple of ``heads``.
         intermediate_size: width of the feed-forward layers.
-        dropout: of hidden states, embeddings and attention alike.
-        max_length: most tokens a row can have.
-        task: what it is for: ``causal_lm`` or ``sequence_classification``.
+        dropout: the probability in hidden states, embeddings and attention.
+        max_length: the largest number of tokens of a row.
+        task: the kind of task: ``causal_lm`` or ``sequence_classification``.
 
     Source: Radford et al. 2019 (Language Models are Unsupervised Multitask Learners).
     """
@@ -52,4 +53,4 @@ def gpt(
     )
     if task == "sequence_classification":
         name_labels(config, labels)
-    return AUTO[task].from_config(config).train()
+    return auto(task).from_config(config).train()

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from kdlab.error import UserError
+from kdlab.model.family.find import auto
+from kdlab.model.label import name_labels
 from kdlab.model.layers_of_teacher import layers_of_teacher
-from kdlab.model.pretrained import AUTO, check_vocabulary, name_labels, quiet, read_config, read_model, resolve
+from kdlab.model.pretrained import check_vocabulary, read_config, read_model, resolve
+from kdlab.model.quiet import quiet
 from kdlab.value import Share
 
 DROPOUT = (  # the names that families give to their dropout probabilities
@@ -40,17 +44,17 @@ def hf(
     dropout: Share | None = None,
     download: bool = False,
     task: str = "sequence_classification",
-) -> PreTrainedModel:
+) -> nn.Module:
     """A sequence classifier with ``labels``, or a causal language model, in train mode, float32.
 
     Args:
         path: a directory, a ``package:NAME==VERSION/inner/path`` spec, or a hub id.
-        tokenizer: the one that makes its ``input_ids``; decoder-only models also take the padding id from it.
-        layers: keep only these of its layers (0-based, negative ones from the top); None keeps all.
+        tokenizer: the tokenizer of the model; decoder-only models also take the padding id from it.
+        layers: the layers to keep (0-based, negative ones from the top); None keeps all.
         pretrained: False keeps the shape and draws random weights.
-        dropout: overrides every dropout probability that the family has; None leaves them.
-        download: may reach the network. HF_HUB_OFFLINE wins.
-        task: what it is for: ``sequence_classification`` or ``causal_lm``.
+        dropout: replaces every dropout probability of the config; None leaves them.
+        download: whether the network may be used, unless HF_HUB_OFFLINE is set.
+        task: the kind of task: ``sequence_classification`` or ``causal_lm``.
 
     Raises:
         UserError: no model there, unreadable weights, or a tokenizer that is not the model's.
@@ -68,13 +72,13 @@ def hf(
         model = read_model(place, config, download, task=task)
     else:
         with quiet():
-            model = AUTO[task].from_config(config, trust_remote_code=False)
+            model = auto(task).from_config(config, trust_remote_code=False)
     set_padding(model, tokenizer, path)
     return model.train() if layers is None else layers_of_teacher(layers, model, labels, tokenizer, task=task)
 
 
 def set_dropout(config: PreTrainedConfig, dropout: float) -> None:
-    """Set every dropout probability that this family's configuration has."""
+    """Set every dropout probability of a config."""
     if not 0 <= dropout < 1:
         raise UserError(f"dropout={dropout} is no probability: give 0 to below 1, or null for the model's own.")
     for name in DROPOUT:
@@ -83,10 +87,10 @@ def set_dropout(config: PreTrainedConfig, dropout: float) -> None:
 
 
 def set_padding(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, path: str) -> None:
-    """Tell the model the tokenizer's padding id: decoder-only classifiers read the last token that is no padding."""
+    """Set the padding id to the tokenizer's: decoder-only classifiers read the last token that is no padding."""
     config, table = model.config, model.get_input_embeddings()
     if config.pad_token_id is not None and getattr(table, "padding_idx", None) is not None:
-        return  # an encoder that knows its padding
+        return  # an encoder that has a padding id
     if tokenizer.pad_token_id is None:
         raise UserError(
             f"The tokenizer of '{path}' has no padding token, which a batch needs: give it one (tokenizer.pad_token = "

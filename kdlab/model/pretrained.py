@@ -1,10 +1,9 @@
-"""Reading a saved transformers model: offline unless told otherwise, and never executing code from it."""
+"""Reading a saved transformers model: offline unless download is allowed, and without executing code from it."""
 
 from __future__ import annotations
 
-import logging
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,18 +13,17 @@ from safetensors import SafetensorError, safe_open
 from transformers import (
     AutoConfig,
     AutoModel,
-    AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
     PreTrainedConfig,
     PreTrainedModel,
 )
-from transformers.utils import logging as transformers_logging
 
-import kdlab.model.mlp
-import kdlab.model.simkd  # noqa: F401  (both register their classes with the Auto classes)
+import kdlab.model.architecture.mlp
+import kdlab.model.architecture.simkd  # noqa: F401  (both register their classes with the Auto classes)
 from kdlab.error import UserError
 from kdlab.fetch import local, permitted
 from kdlab.model.block import blocks
+from kdlab.model.family.find import auto, family, task_of
+from kdlab.model.quiet import quiet
 
 LAYERS, NUMBER = 2048, 2**30  # in a config.json
 SPARE = 50_000_000  # parameters of a head that the weights may lack
@@ -42,37 +40,17 @@ UNREADABLE = (
 )
 
 
-AUTO: dict[str, Any] = {
-    "sequence_classification": AutoModelForSequenceClassification,
-    "causal_lm": AutoModelForCausalLM,
-}
-
-
 def kind(config: PreTrainedConfig) -> str:
     """The task that a saved model was made for, by its class."""
     names = config.architectures if isinstance(config.architectures, list) and config.architectures else [""]
-    return "causal_lm" if str(names[0]).endswith(("ForCausalLM", "LMHeadModel")) else "sequence_classification"
+    return task_of(str(names[0]))
 
 
 def resolve(path: str, download: bool) -> str:
-    """What transformers can load: a directory as it is, a ``package:`` spec as its place in the cache, or a hub id."""
+    """A path that transformers can load: a directory, the cached folder of a ``package:`` spec, or a hub id."""
     if Path(path).is_dir():
         return str(path)
     return local(path, download)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """No load report, no progress bar; both as before on leaving."""
-    verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity(logging.CRITICAL)
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if bars:
-            transformers_logging.enable_progress_bar()
 
 
 def read_config(path: str, download: bool = False) -> PreTrainedConfig:
@@ -99,16 +77,16 @@ def read_model(
     """The model at ``path``, weights in float32, in eval mode.
 
     Args:
-        task: what it is for: ``sequence_classification`` or ``causal_lm``.
+        task: the kind of task, such as ``sequence_classification`` or ``causal_lm``.
         new_head: the head may be missing or of another shape in the file; then it is freshly initialised. Everything
             below the head must always be there and fit.
 
     Raises:
-        UserError: the weights are missing, corrupt, or of another shape than ``config`` says.
+        UserError: the weights are missing, corrupt, or of another shape than that of ``config``.
     """
     try:
         with quiet():
-            model, report = AUTO[task].from_pretrained(
+            model, report = auto(task).from_pretrained(
                 path,
                 config=config,
                 local_files_only=not permitted(download),
@@ -139,7 +117,7 @@ def read_model(
 
 
 def _check_shape(config: PreTrainedConfig, path: str) -> None:
-    """Refuse what would fill the memory, or run code, before any weight is looked at.
+    """Check, before any weight is read, that the config neither fills the memory nor runs code.
 
     Raises:
         UserError: more layers or larger numbers than a model has, a shape that the weights cannot fill, or attention
@@ -160,9 +138,9 @@ def _check_shape(config: PreTrainedConfig, path: str) -> None:
     held = sum(file.stat().st_size for file in files)
     try:
         with quiet(), torch.device("meta"):
-            model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
+            model = auto(kind(config)).from_config(config, trust_remote_code=False)
             count = sum(parameter.numel() for parameter in model.parameters())
-    except Exception:  # read_model and the model's own factory say what is wrong
+    except Exception:  # read_model and the model's own factory name the problem
         return
     if files and count > 4 * held + SPARE:
         raise UserError(
@@ -196,14 +174,6 @@ def read_embedding(path: str, download: bool = False) -> torch.Tensor:
         ) from error
 
 
-def name_labels(config: PreTrainedConfig, labels: Sequence[str]) -> None:
-    """Write the label names into ``config``."""
-    if len(set(labels)) != len(labels) or not labels:
-        raise UserError(f"A model needs at least one label and no name twice, but the labels are {list(labels)}.")
-    config.id2label = dict(enumerate(labels))
-    config.label2id = {name: index for index, name in enumerate(labels)}
-
-
 def check_vocabulary(config: PreTrainedConfig, tokenizer: Any, where: str) -> None:
     """UserError if the tokenizer's ids are not the rows of the model's word embeddings (a few spare rows are usual)."""
     model, words = config.get_text_config().vocab_size, len(tokenizer)
@@ -221,19 +191,17 @@ def _head_names(model: PreTrainedModel) -> set[str]:
 
 def classifier_name(config: PreTrainedConfig) -> str | None:
     """The name of the weights of the final linear layer of a classifier of this shape; None where it has none."""
-    from kdlab.model.tap import final_linear
-
     try:
         with quiet(), torch.device("meta"):
-            model = AutoModelForSequenceClassification.from_config(config, trust_remote_code=False)
-        return f"{final_linear(model)[0]}.weight"
+            model = auto("sequence_classification").from_config(config, trust_remote_code=False)
+        return f"{family(model).find_head(model)[0]}.weight"
     except (*UNREADABLE, UserError):
         return None
 
 
 @contextmanager
 def readable(file: Path) -> Iterator[Any]:
-    """An open file of weights, of which nothing is loaded. UserError where it is corrupt."""
+    """An open file of weights, none of which is loaded. UserError where it is corrupt."""
     try:
         opened = safe_open(file, "pt")
     except UNREADABLE as error:

@@ -1,4 +1,4 @@
-"""A trained model on disk: save_pretrained layout, written whole or not at all, and read back bit by bit."""
+"""A trained model on disk in ``save_pretrained`` layout, written completely or not at all, and loaded bit for bit."""
 
 from __future__ import annotations
 
@@ -13,28 +13,30 @@ from typing import Any, Protocol
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_model, save_model
+from safetensors.torch import load_model
 from torch import nn
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from kdlab.error import UserError
 from kdlab.file import full, put, sha256, sync
-from kdlab.model.pretrained import UNREADABLE, kind, quiet, read_config, read_model
+from kdlab.model.family.base import WEIGHTS
+from kdlab.model.family.find import family
+from kdlab.model.pretrained import UNREADABLE, kind, read_config, read_model
+from kdlab.model.quiet import quiet
 
-WEIGHTS = "model.safetensors"
-FINGERPRINT = "_kdlab_fingerprint"  # where a tokenizer keeps its own
+FINGERPRINT = "_kdlab_fingerprint"  # the attribute of a tokenizer that keeps its fingerprint
 
 
 class Saves(Protocol):
     """A processor of kdlab or of transformers, such as a tokenizer."""
 
     def save_pretrained(self, folder: Any) -> Any:
-        """Write what is needed to read rows again."""
+        """Write the files that are needed to read rows again."""
         ...
 
 
 def save(model: nn.Module, processor: Saves | None, folder: str | Path) -> Path:
-    """Write ``model`` (and what reads rows for it) into ``folder``, replacing what was there.
+    """Write ``model`` and its processor into ``folder``, whose earlier content is replaced.
 
     A transformers model gives config.json and model.safetensors, any other module only the latter. Everything is
     written beside ``folder`` first, so a crash leaves the old one or none.
@@ -60,18 +62,14 @@ def save(model: nn.Module, processor: Saves | None, folder: str | Path) -> Path:
 
 
 def _write(model: nn.Module, processor: Saves | None, folder: Path) -> None:
-    """Write all files into a new folder, and to the disk."""
-    if isinstance(model, PreTrainedModel):
-        with quiet():
-            model.save_pretrained(folder)
-    else:
-        save_model(model, str(folder / WEIGHTS), metadata={"format": "pt"})
+    """Write all files into a new folder, and sync them to the disk."""
+    family(model).write(model, folder)
     if processor is not None:
         _unset(getattr(processor, "tokenizer", processor))
         with quiet():
             processor.save_pretrained(folder)
     for file in folder.iterdir():
-        file.chmod(folder.stat().st_mode & 0o666)  # safetensors lets only the owner read what it writes
+        file.chmod(folder.stat().st_mode & 0o666)  # safetensors writes files that only their owner can read
         sync(file)
     sync(folder)
 

@@ -1,7 +1,7 @@
 """A model split between processes (FSDP2): each keeps a part of the weights, gradients and optimizer's state.
 
-Layer by layer the weights are put together for as long as the layer is computed. Checkpoints hold whole tensors, so
-they are those of a run on one process.
+The weights of a layer are gathered while the layer is computed. Checkpoints hold whole tensors, as those of a run on
+one process do.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from kdlab.error import UserError
-from kdlab.model.block import layers_path
+from kdlab.model.family.find import family
 
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 
@@ -32,7 +32,7 @@ def splits(trainer: Trainer) -> bool:
 
 
 def twin(model: nn.Module) -> nn.Module:
-    """The same model on the CPU, with weights that are not filled in yet and so take no memory."""
+    """The same model on the CPU, with uninitialised weights, which take no memory until they are filled."""
     empty: dict[int, Any] = {
         id(parameter): nn.Parameter(torch.empty_like(parameter, device="cpu"), parameter.requires_grad)
         for parameter in model.parameters()
@@ -44,15 +44,15 @@ def split(model: nn.Module, device: torch.device) -> None:
     """Give each process its part of every layer, and of the rest; all processes call it, with the same weights."""
     mesh = init_device_mesh(device.type, (get_world_size(),))
     try:
-        layers = list(model.get_submodule(layers_path(model)).children())
-    except UserError:  # a model without a list of layers is put together as a whole
+        layers = list(model.get_submodule(family(model).layers(model)).children())
+    except UserError:  # a model without a list of layers is gathered as a whole
         layers = []
     for module in [*layers, model]:
         fully_shard(module, mesh=mesh)
 
 
 def part(weight: Tensor) -> Tensor:
-    """What this process has of a weight: of one that is not split all of it."""
+    """The part of a weight that is on this process; all of a weight that is not split."""
     return weight.to_local() if isinstance(weight, DTensor) else weight
 
 
@@ -62,7 +62,7 @@ def fill(module: LightningModule, state: Mapping[str, Tensor]) -> None:
 
 
 def gather(model: nn.Module, whole: nn.Module) -> None:
-    """Put the weights of a split model together in ``whole``, on the first process; all processes call it."""
+    """Gather the weights of a split model in ``whole``, on the first process; all processes call it."""
     state = get_model_state_dict(model, options=WHOLE)
     if state:
         whole.load_state_dict(state)

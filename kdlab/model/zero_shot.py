@@ -1,4 +1,4 @@
-"""Classifiers that were never trained on the classes: they compare a text with a description of each."""
+"""Classifiers without training on the classes: they compare a text with a description of each class."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Cosine(nn.Module):
     """Logits ``[B, C]``: the cosines of the text's and the classes' mean token vectors, divided by a temperature.
 
     Args:
-        encoder: gives ``last_hidden_state`` ``[B, L, D]``.
+        encoder: returns ``last_hidden_state`` ``[B, L, D]``.
         descriptions: of each class one or more token id lists, whose vectors are averaged.
         temperature: > 0.
 
@@ -49,7 +49,7 @@ class Cosine(nn.Module):
 
 
 class Entailment(nn.Module):
-    """Logits ``[B, C]``: how much an NLI model takes the text to entail a hypothesis about each class.
+    """Logits ``[B, C]``: the entailment logit of an NLI model for the text and a hypothesis about each class.
 
     Args:
         model: a sequence classifier over pairs with a label named ``entailment``.
@@ -63,7 +63,7 @@ class Entailment(nn.Module):
     def __init__(self, model: PreTrainedModel, suffixes: Sequence[Sequence[int]], temperature: float, pad: int) -> None:
         super().__init__()
         self.model, self.pad = model.eval(), pad
-        self.place = entailing(model.config)
+        self.index = entailing(model.config)
         self.temperature: Tensor
         self.register_buffer("temperature", torch.tensor(float(temperature)))
         for index, suffix in enumerate(suffixes):
@@ -73,8 +73,8 @@ class Entailment(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
         suffixes = [self.get_buffer(f"suffix_{index}") for index in range(self.count)]
-        said = [self._entails(input_ids, attention_mask, suffix) for suffix in suffixes]
-        return torch.stack(said, -1) / self.temperature
+        logits = [self._entails(input_ids, attention_mask, suffix) for suffix in suffixes]
+        return torch.stack(logits, -1) / self.temperature
 
     def _entails(self, input_ids: Tensor, attention_mask: Tensor, suffix: Tensor) -> Tensor:
         """``[B]``: the entailment logit of the rows with a hypothesis after them."""
@@ -85,16 +85,16 @@ class Entailment(nn.Module):
             [input_ids.masked_fill(attention_mask == 0, self.pad), input_ids.new_full((rows, size), self.pad)], 1
         )
         ids = ids.scatter(1, where, suffix.expand(rows, size))
-        place = torch.arange(ids.shape[1], device=ids.device)
-        mask = (place < lengths + size).long()
-        asked = {"input_ids": ids, "attention_mask": mask}
+        position = torch.arange(ids.shape[1], device=ids.device)
+        mask = (position < lengths + size).long()
+        inputs = {"input_ids": ids, "attention_mask": mask}
         if self.types:
-            asked["token_type_ids"] = ((place >= lengths) * mask).long()
-        return self.model(**asked).logits[:, self.place].float()
+            inputs["token_type_ids"] = ((position >= lengths) * mask).long()
+        return self.model(**inputs).logits[:, self.index].float()
 
 
 def entailing(config: PreTrainedConfig) -> int:
-    """The place of the logit of entailment.
+    """The index of the logit of entailment.
 
     Raises:
         UserError: the model has no such label.

@@ -1,28 +1,29 @@
-"""What every training rule shares: the optimizer, freezing, time, and evaluation on a split."""
+"""What all training rules share: the optimizer, freezing, progress, schedules, checkpoints and logging."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, ClassVar
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
-from torchmetrics import MetricCollection
 
 from kdlab.batch import Batch
 from kdlab.direction import PRIMARY, declared_for
 from kdlab.error import UserError
 from kdlab.freeze.apply import apply, changes, parameter_groups, prepare, select, trainable_table
 from kdlab.freeze.base import Freeze
-from kdlab.loss.chunk import parts
 from kdlab.loss.rates import settled
 from kdlab.metric.base import Evaluators
+from kdlab.model.block import blocks
 from kdlab.model.shard import gather, split, splits, twin
-from kdlab.module.forward import Forward, FullForward
+from kdlab.module.evaluation import Evaluation
+from kdlab.module.forward import FullForward
+from kdlab.module.gradient import clip_norm, unscale
 from kdlab.output import Output
 from kdlab.penalty.base import Penalty
 from kdlab.penalty.none import Nothing
@@ -31,37 +32,23 @@ from kdlab.task.base import Task
 from kdlab.transform.sequence import Transforms
 
 
-class Measured(dict[str, Evaluators]):
-    """Evaluators by the prefix of what they are logged as."""
-
-    def reset(self) -> None:
-        for one in self.values():
-            one.reset()
-
-    def compute(self) -> dict[str, float]:
-        """Name, with its prefix, and number of all that took in a batch."""
-        return {f"{prefix}{name}": value for prefix, one in self.items() for name, value in one.compute().items()}
-
-
-class TrainingRule(LightningModule, ABC):
-    """One model that learns. A subclass is a training rule: its ``training_step`` and nothing else of weight.
+class TrainingRule(Evaluation, ABC):
+    """Trains one model. A subclass adds its ``training_step`` and little else.
 
     Every step seeds torch from (seed, step, rank): a step is a function of weights, optimizer and step alone, so a
     resumed run draws the same dropout masks, and a stored teacher gives the same run as a live one.
 
     Attributes:
-        higher_is_better: of what every rule logs besides its metrics, see :mod:`kdlab.direction`.
-        splittable: whether the model may be split between processes: the rule reads it and nothing more.
-        chunks: whether the rule looks at some positions at a time where the task says so.
-        compiles: whether the rule reads the model through its reader alone, which may be a compiled one.
-        has_teacher: whether evaluators are given a teacher's output too.
+        higher_is_better: the directions of values that every rule logs besides metrics, see :mod:`kdlab.direction`.
+        splittable: whether the model may be split between processes, which a rule can do that only reads it.
+        chunks: whether the rule makes logits for some positions at a time where ``task.chunk`` is set.
+        compiles: whether the rule runs the model through ``forward_pass`` alone, which may be compiled.
     """
 
     higher_is_better: ClassVar[dict[str, bool | None]] = {"loss": False, "schedule": None}
     splittable: bool = False
     chunks: bool = False
     compiles: bool = True
-    has_teacher: bool = False
 
     def __init__(
         self,
@@ -73,55 +60,47 @@ class TrainingRule(LightningModule, ABC):
         metric: Evaluators,
         seed: int,
     ) -> None:
-        super().__init__()
-        self.model = model
-        self.forward_pass: Forward = FullForward(model)
-        self.task = task
+        super().__init__(model, task, metric)
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.freezing = freeze
         self.penalty: Penalty = Nothing(model)
-        self.transforms = Transforms()  # what the model was changed by
+        self.transforms = Transforms()  # those that were attached to the model
         self.seed = seed
-        without = () if self.has_teacher else ("teacher",)
-        self.evaluators = {split: metric.chosen(split, without) for split in ("val", "test")}
-        self._registered = nn.ModuleList(self.evaluators.values())  # their counts move to the device of the model
-        self.test_counts: MetricCollection | None = None  # counts the test's predictions by class, where a run asks
-        self.test_confusion: Tensor | None = None  # these counts, once it was tested
-        self.blocks = select(freeze, model)  # a plain list: the modules are registered under `model` alone
+        # a plain list: the modules are registered under `model` alone
+        self.blocks = select(freeze, model, blocks(model))
         self.steps = 1
         self.log_every = 1
-        self.last_logged: dict[str, Tensor | float] = {}  # the last batch's values, by name, see :meth:`log_values`
-        self._whole: list[nn.Module] = []  # of a model that is split, for its whole weights; no registered module
+        self.last_logged: dict[str, Tensor | float] = {}  # the last batch's values by name
+        self._whole: list[nn.Module] = []  # takes the whole weights of a model that is split; not registered
+
+    @classmethod
+    def option(cls) -> str:
+        """The name of the rule's option in the group ``module``, for messages."""
+        return cls.__name__.lower()
 
     @property
     def directions(self) -> dict[str, bool | None]:
-        """Whether more is better of what the rule logs, by name without its split."""
+        """Whether higher is better, for each name that the rule logs, without its split."""
         found = dict(self.higher_is_better)
         for one in self.evaluators.values():
             found |= one.higher_is_better
         return found | {PRIMARY: declared_for(self.primary(), found)}
 
-    def primary(self, labelled: bool = True) -> str:
-        """The validation metric that the run is for: of the first of its evaluators that has one, else the loss.
-
-        Args:
-            labelled: whether validation rows have labels; if not, the evaluators that need none count alone.
-        """
-        labelled = labelled or not self.task.uses_labels
-        found = self.evaluators["val"].primaries(without=() if labelled else ("labels",))
-        return f"val/{found[0]}" if found else "val/loss"
-
     @property
     def progress(self) -> float:
-        """How far the run is: 0 at the first step, 1 at the last."""
+        """The progress of the run: 0 at the first step, 1 at the last."""
         return min(1.0, self.global_step / max(1, self.steps - 1))
 
     def check(self, trainer: Trainer) -> None:
-        """Refuse what this trainer cannot do, before it starts."""
+        """Check that this trainer can run the rule, before it starts.
+
+        Raises:
+            UserError: it cannot.
+        """
         if self.task.chunk is not None and not self.chunks:
             raise UserError(
-                f"module={type(self).__name__.lower()} reads all logits of a batch, but task.chunk={self.task.chunk} "
+                f"module={self.option()} reads all logits of a batch, but task.chunk={self.task.chunk} "
                 "makes some at a time: set task.chunk=null"
             )
         self.transforms.check(splits(trainer), compiled=False)
@@ -145,8 +124,8 @@ class TrainingRule(LightningModule, ABC):
         """
         if not self.compiles:
             raise UserError(
-                f"compile=true compiles what the student says of a batch, and module={type(self).__name__.lower()} "
-                "does more with it: set compile=false, or choose module=distill"
+                f"compile=true compiles the forward pass of the student, and module={self.option()} "
+                "does more with the model: set compile=false, or choose module=distill"
             )
         if splits(trainer):
             raise UserError(
@@ -163,11 +142,11 @@ class TrainingRule(LightningModule, ABC):
         self.forward_pass = Compiled(self.model, self.taps)
 
     def unsplittable(self) -> dict[str, bool]:
-        """By reason: whether it keeps the model from being split between processes."""
+        """The reasons for which a model cannot be split between processes, each with whether it applies."""
         name = type(self.freezing).__name__.lower()
         return {
             f"freeze={name} changes what learns in the middle of the run": changes(self.freezing, len(self.blocks)),
-            f"module={type(self).__name__.lower()} does more with the model than to read it": not self.splittable,
+            f"module={self.option()} does more with the model than to read it": not self.splittable,
             "more learns than the student (a projection of the loss, a balance, a peer)": bool(self.extra_groups()),
             "task.chunk runs the head of the model apart": self.task.chunk is not None,
             "a penalty compares the weights one by one": self.penalty.active,
@@ -180,17 +159,17 @@ class TrainingRule(LightningModule, ABC):
             self.split(self.trainer.strategy.root_device)
 
     def split(self, device: torch.device) -> None:
-        """Keep a part of the model only; what else is split is a subclass's affair."""
+        """Keep a part of the model only; a subclass splits its other models."""
         split(self.model, device)
-        self.blocks = select(self.freezing, self.model)
+        self.blocks = select(self.freezing, self.model, blocks(self.model))
 
     def assemble(self) -> None:
-        """Put a model that was split together again; every process calls it, and the first has the weights."""
+        """Gather the weights of a model that was split, on the first process; every process calls it."""
         if self._whole:
             gather(self.model, self._whole[0])
             self.model = self._whole.pop()
             self.forward_pass = FullForward(self.model)
-            self.blocks = select(self.freezing, self.model)
+            self.blocks = select(self.freezing, self.model, blocks(self.model))
 
     def setup(self, stage: str) -> None:
         for module in self.modules():
@@ -238,7 +217,7 @@ class TrainingRule(LightningModule, ABC):
         return ()
 
     def read(self, batch: Batch) -> Output:
-        """What the student says of a batch."""
+        """The student's output on a batch, with the taps that the loss reads."""
         return self.forward_pass.read(self.task, batch, self.taps)
 
     def extra_groups(self) -> list[dict[str, Any]]:
@@ -301,79 +280,3 @@ class TrainingRule(LightningModule, ABC):
     @abstractmethod
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one batch."""
-
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        self.evaluation_step(batch, "val")
-
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        self.evaluation_step(batch, "test")
-
-    def on_validation_epoch_start(self) -> None:
-        self.measured("val").reset()
-
-    def on_test_epoch_start(self) -> None:
-        self.measured("test").reset()
-
-    def on_validation_epoch_end(self) -> None:
-        self.log_dict(self.measured("val").compute())
-
-    def on_test_epoch_end(self) -> None:
-        self.log_dict(self.measured("test").compute())
-        if self.test_counts is not None:
-            self.test_confusion = self.test_counts.compute()["confusion"].cpu()
-
-    def measured(self, split: str) -> Measured:
-        """What is measured on a split, by the prefix of its names: the student's evaluators, and a subclass's."""
-        return Measured({f"{split}/": self.evaluators[split]})
-
-    def evaluation_step(self, batch: Batch, split: str) -> Output:
-        """Score one batch of a split."""
-        student, count, labelled = self.read(batch), self.counted(batch), self.scores(batch)
-        teacher = self.answer(batch)
-        evaluators, counts = self.evaluators[split], self.test_counts if split == "test" else None
-        loss = torch.zeros((), device=student.mask.device)
-        for own, *others in parts(self.task.chunk, student, *([] if teacher is None else [teacher])):
-            evaluators.update(own, batch, others[0] if others else None, labelled)
-            self.also(batch, split, *others)
-            if labelled:
-                loss = loss + self.task.supervised(own, batch)
-            if labelled and counts is not None:
-                counts.update(*self.task.scored(own, batch))
-        evaluators.read(self.task, self.model, batch, teacher, labelled)
-        if labelled:
-            self.log(f"{split}/loss", loss, on_step=False, on_epoch=True, batch_size=count, sync_dist=True)
-        return student
-
-    def answer(self, batch: Batch) -> Output | None:
-        """The teacher's output on a batch, where there is a teacher."""
-        return None
-
-    def also(self, batch: Batch, split: str, *teacher: Output) -> None:
-        """Measure something else than the student on a batch, or on some positions of it."""
-
-    def scores(self, batch: Batch) -> bool:
-        """Whether a batch can be scored: of a split, all batches have labels or none."""
-        return not self.task.uses_labels or batch.size.get("labelled", 1.0) > 0
-
-    def counted(self, batch: Batch) -> int:
-        """How much a batch counts in the mean over a split: its rows, or what else is predicted one by one."""
-        return max(1, int(batch.size.get(self.task.counts, len(batch))))
-
-
-def unscale(trainer: Any, optimizer: torch.optim.Optimizer) -> None:
-    """Divide the gradients by the scale that keeps float16 from underflowing, where Lightning leaves that to the step
-    of a fused optimizer: what clips gradients or adds to them needs their own size."""
-    scaler = getattr(trainer.precision_plugin, "scaler", None)
-    if scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
-        scaler.unscale_(optimizer)
-
-
-def clip_norm(parameters: Sequence[Tensor], most: float) -> None:
-    """``torch.nn.utils.clip_grad_norm_``, which on a CPU leaves gradients alone that are short enough already.
-
-    It would multiply them all by 1; on a GPU the host would have to wait to know.
-    """
-    norm = torch.nn.utils.get_total_norm([one.grad for one in parameters if one.grad is not None])
-    known = type(norm) is Tensor and norm.device.type == "cpu"  # here, and not on other processes as well
-    if not known or not norm + 1e-6 <= most:  # as torch reckons; NaN is not short
-        torch.nn.utils.clip_grads_with_norm_(parameters, most, norm)

@@ -1,4 +1,4 @@
-"""A student that is read through ``torch.compile``."""
+"""Runs the student's forward pass through ``torch.compile``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from torch import nn
 from torch._dynamo.exc import TorchDynamoException
 from torch._inductor import cpp_builder
 from torch._inductor.exc import InductorError
-from transformers import PreTrainedModel
 
 from kdlab.batch import Batch
 from kdlab.error import UserError
@@ -28,14 +27,14 @@ RECOMPILE_LIMIT = 64  # graphs of one student: training, validation, and each mo
 class Compiled(Forward):
     """Runs the model, forward and backward, as graphs compiled once for all lengths and batch sizes.
 
-    The model itself is as before: its weights have the same names, and whoever else reads it runs it uncompiled. The
-    taps are fixed: their hooks hang before the first pass, since a compiled graph does not notice new ones. Says the
-    same as the model to rounding; with dropout, masks are drawn from the same seeds in another way, so that compiled
-    runs are equal to each other and not to uncompiled ones.
+    The model itself is unchanged: its weights have the same names, and all other code runs it uncompiled. The taps are
+    fixed: their hooks are attached before the first pass, since a compiled graph does not notice new ones. The output
+    equals that of the model to rounding; with dropout, masks are drawn from the same seeds in another way, so that
+    compiled runs are equal to each other and not to uncompiled ones.
 
     Args:
         model: the student.
-        taps: what the loss reads of it.
+        taps: those that the loss reads of it.
         backend: of ``torch.compile``.
     """
 
@@ -47,9 +46,9 @@ class Compiled(Forward):
         self.reader = TapReader(model, taps)
         self._hooks = contextlib.ExitStack()
         self._hooks.enter_context(self.reader.attached())
-        if isinstance(model, PreTrainedModel):  # transformers adds hooks of its own in the first pass that needs them
+        if (inputs := self.reader.family.example(model)) is not None:
             with torch.no_grad(), torch.random.fork_rng(devices=[]):
-                self.reader.run(**{name: value.to(model.device) for name, value in model.dummy_inputs.items()})
+                self.reader.run(**inputs)
         # a graph break would silently leave parts uncompiled
         self.reader.run = torch.compile(self.reader.forward, dynamic=True, fullgraph=True, backend=backend)
 
@@ -66,7 +65,7 @@ class Compiled(Forward):
 
 
 def check() -> None:
-    """Refuse to compile where there is no compiler.
+    """Check that there is a compiler.
 
     Raises:
         UserError: no C++ compiler is found, which makes the kernels of a CPU, and the launchers of those of a GPU.

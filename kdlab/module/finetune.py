@@ -1,4 +1,4 @@
-"""Fine-tune one model on one task: a teacher, or a student without a teacher."""
+"""Trains one model on the labels of a task: a teacher, or a student without a teacher."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kdlab.module.base import TrainingRule
 
 @final
 class Finetune(TrainingRule):
-    """The supervised rule."""
+    """The supervised rule: the model reads the batch, and the task compares its output with the labels."""
 
     splittable = True
     chunks = True

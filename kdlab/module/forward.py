@@ -1,7 +1,7 @@
-"""How a student is read: as a whole, or from what its frozen bottom said of a row the first time.
+"""Runs the student's forward pass, in full or from cached activations of its frozen lower layers.
 
-Layers that never learn say the same of a row in every epoch and in every run that starts from the same weights. So they
-are asked once; training and validation then begin at the first layer that learns.
+Layers that never learn compute the same for a row in every epoch, and in every run that starts from the same weights.
+So they run once for each row; training and validation then begin at the first layer that learns.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast, final
+from typing import Any, final
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +22,11 @@ from kdlab.datamodule.data import Data
 from kdlab.error import UserError
 from kdlab.freeze.apply import highest, select
 from kdlab.freeze.base import Freeze
-from kdlab.model.block import blocks, layers_path
+from kdlab.model.block import blocks
+from kdlab.model.family.base import like
+from kdlab.model.family.find import family
 from kdlab.model.save import weights_sha256
+from kdlab.model.tap import TapReaders
 from kdlab.output import Output
 from kdlab.precision import current
 from kdlab.store.build import open_or_build
@@ -32,103 +35,110 @@ from kdlab.store.store import Store, key
 from kdlab.task.base import Task
 
 log = logging.getLogger(__name__)
-TOKENS = 4096  # of a batch of the pass over all rows
+TOKENS = 4096  # in a batch of the pass over all rows
 
 
 class Forward(ABC):
-    """One call, as a teacher's."""
+    """The student's forward pass: one call, as that of a teacher."""
 
     @abstractmethod
     def read(self, task: Task, batch: Batch, taps: Collection[str] = ()) -> Output:
-        """What the student says of the rows of the batch."""
+        """The student's output on the rows of the batch, with these taps."""
 
 
 @final
 class FullForward(Forward):
-    """Runs all of the model."""
+    """Runs the whole model. The places of its taps are looked up once, in the first pass."""
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
+        self.readers = TapReaders(model)
 
     def read(self, task: Task, batch: Batch, taps: Collection[str] = ()) -> Output:
-        return task.read(self.model, batch, taps)
+        with self.readers.use(taps):
+            return task.read(self.model, batch, taps)
 
 
 @final
 class CachedPrefixForward(Forward):
-    """Runs the model from the first layer that learns; the same to rounding as the whole, whose modules it uses.
+    """Runs the model from the first layer that learns; equal to the full pass to rounding. It uses the same modules.
 
     Args:
-        layers: how many of the lowest layers are not run.
-        store: the output of the last of them, of every row.
-        name: its name in the store.
-        several: whether a layer answers with a tuple.
+        model: the student.
+        layers: the number of lowest layers that are not run.
+        store: the output of the last of them for every row.
+        name: the name of that output in the store.
+        returns_tuple: whether a layer returns a tuple.
     """
 
-    def __init__(self, model: nn.Module, layers: int, store: Store, name: str, several: bool) -> None:
-        path, _, self.place = layers_path(model).rpartition(".")
+    def __init__(self, model: nn.Module, layers: int, store: Store, name: str, returns_tuple: bool) -> None:
+        path, _, self.attribute = family(model).layers(model).rpartition(".")
         self.model, self.parent, self.store, self.name = model, model.get_submodule(path), store, name
-        whole = list(cast(nn.ModuleList, getattr(self.parent, self.place)))
-        self.given = PassthroughLayer(whole[layers - 1], several)
-        skipped = [PassthroughLayer(layer, several) for layer in whole[: layers - 1]]
-        self.above = nn.ModuleList([*skipped, self.given, *whole[layers:]])
+        container = getattr(self.parent, self.attribute)
+        every = list(container.children())
+        self.last_frozen = PassthroughLayer(every[layers - 1], returns_tuple)
+        skipped = [PassthroughLayer(layer, returns_tuple) for layer in every[: layers - 1]]
+        self.shortened = like(container, [*skipped, self.last_frozen, *every[layers:]])
 
     def read(self, task: Task, batch: Batch, taps: Collection[str] = ()) -> Output:
         values = tensor(
             self.store.gather(self.name, batch.row.cpu().numpy(), batch.length), self.store.dtype(self.name)
         )
-        self.given.values = values.to(batch.device)
-        with self._in_place():
+        self.last_frozen.values = values.to(batch.device)
+        with self._replaced():
             return task.read(self.model, batch, taps)
 
     @contextmanager
-    def _in_place(self) -> Iterator[None]:
-        whole = getattr(self.parent, self.place)
-        self.parent._modules[self.place] = self.above
+    def _replaced(self) -> Iterator[None]:
+        """Meanwhile the model has the shortened list of layers."""
+        every = getattr(self.parent, self.attribute)
+        self.parent._modules[self.attribute] = self.shortened
         try:
             yield
         finally:
-            self.parent._modules[self.place] = whole
+            self.parent._modules[self.attribute] = every
 
 
 class PassthroughLayer(nn.Module):
-    """Stands where a layer stood: gives what it was given, or ``values`` where these are set, in the layer's form.
+    """Takes the position of a layer and returns its input, or ``values`` where these are set.
 
     Args:
-        layer: whose settings, such as its kind of attention, the model may ask for.
-        several: whether the layer answers with a tuple.
+        layer: the layer; its settings, such as its kind of attention, are copied, as the model may read them.
+        returns_tuple: whether the layer returns a tuple.
     """
 
-    def __init__(self, layer: nn.Module, several: bool) -> None:
+    def __init__(self, layer: nn.Module, returns_tuple: bool) -> None:
         super().__init__()
         for name, value in vars(layer).items():
             if isinstance(value, str | int) and not name.startswith("_"):
                 setattr(self, name, value)
         self.values: Tensor | None = None
-        self.several = several
+        self.returns_tuple = returns_tuple
 
     def forward(self, hidden_states: Tensor, *_: Any, **__: Any) -> Any:
-        out = hidden_states if self.values is None else self.values
-        return (out,) if self.several else out
+        output = hidden_states if self.values is None else self.values
+        return (output,) if self.returns_tuple else output
 
 
 def choose_forward(
     model: nn.Module, freeze: Freeze, task: Task, data: Data, taps: Collection[str], folder: Path, steps: float
 ) -> Forward:
-    """A reader that skips what never learns, where that is possible, exact and worth it; else one of the whole.
+    """The pass from cached activations where that is possible, exact and worth it; else the full pass.
 
     Args:
-        freeze: the policy that decides what never learns.
+        model: the student.
+        freeze: the policy that decides which layers never learn.
+        task: reads the model.
         data: a datamodule after ``setup``.
-        taps: what the loss reads of the student.
-        folder: of all stores.
-        steps: how often a training row is read, on average.
+        taps: the taps that the loss reads of the student.
+        folder: the folder of all stores.
+        steps: the number of times that a training row is read, on average.
     """
     try:
         if task.unit != "row":
             raise NotCacheableError(f"the task has a value a {task.unit}, and a store would hold the logits of each")
         layers = _frozen(model, freeze, taps, steps)
-        found = _recall(model, layers, task, data, taps, folder)
+        found = _cached(model, layers, task, data, taps, folder)
     except NotCacheableError as reason:
         log.info("frozen layers are run in every step: %s", reason)
         return FullForward(model)
@@ -137,19 +147,19 @@ def choose_forward(
 
 
 class NotCacheableError(Exception):
-    """Why there is nothing to recall."""
+    """The reason why activations of frozen layers cannot be cached."""
 
 
 def _frozen(model: nn.Module, freeze: Freeze, taps: Collection[str], steps: float) -> int:
-    """How many of the lowest layers never learn."""
+    """The number of lowest layers that never learn."""
     try:
-        path = layers_path(model)
+        path = family(model).layers(model)
     except UserError as problem:
         raise NotCacheableError(str(problem)) from problem
-    cut = select(freeze, model)
+    cut = select(freeze, model, blocks(model))
     scales = highest(freeze, len(cut))
     learns = [bool(block.learnable) and scale > 0 for block, scale in zip(cut, scales, strict=True)]
-    learning = next((place for place, yes in enumerate(learns) if yes), len(learns))
+    learning = learns.index(True) if True in learns else len(learns)
     layers = min(learning - 1, len(list(model.get_submodule(path).children())))
     if layers < 1:
         raise NotCacheableError("the policy lets every layer learn at some time")
@@ -160,21 +170,21 @@ def _frozen(model: nn.Module, freeze: Freeze, taps: Collection[str], steps: floa
     return layers
 
 
-def _recall(
+def _cached(
     model: nn.Module, layers: int, task: Task, data: Data, taps: Collection[str], folder: Path
 ) -> CachedPrefixForward:
-    """The reader, after it was compared with the whole model."""
-    name = f"module:{layers_path(model)}.{layers - 1}"
+    """The pass from cached activations, after a comparison with the full pass on some rows."""
+    name = f"module:{family(model).layers(model)}.{layers - 1}"
     batch = data.every_row(256)[0]
-    forms: list[Any] = []
-    hook = model.get_submodule(name.partition(":")[2]).register_forward_hook(lambda *seen: forms.append(seen[2]))
+    outputs: list[Any] = []
+    hook = model.get_submodule(name.partition(":")[2]).register_forward_hook(lambda *given: outputs.append(given[2]))
     modes = {module: module.training for module in model.modules()}
     try:
         with torch.no_grad():
             whole = task.read(model.eval(), batch, taps)
             hook.remove()
-            form = forms[0]
-            dtype = str((form[0] if isinstance(form, tuple) else form).dtype).removeprefix("torch.")
+            first = outputs[0]
+            dtype = str((first[0] if isinstance(first, tuple) else first).dtype).removeprefix("torch.")
             bottom = nn.ModuleList([module for block in blocks(model)[: layers + 1] for module in block.modules])
             content = {
                 "student": weights_sha256(bottom), "shape": _shape(model), "taps": [name], "data": data.fingerprint,
@@ -188,7 +198,7 @@ def _recall(
                     model, task, data.lengths, batches, numbers, [name], dtype, name="pass through frozen layers"
                 ),
             )  # fmt: skip
-            found = CachedPrefixForward(model, layers, store, name, isinstance(form, tuple))
+            found = CachedPrefixForward(model, layers, store, name, isinstance(first, tuple))
             again = found.read(task, batch, taps)
     except (UserError, AttributeError, TypeError, KeyError, IndexError, RuntimeError) as problem:
         raise NotCacheableError(f"{type(model).__name__} cannot be cut there ({problem})") from problem
@@ -198,10 +208,10 @@ def _recall(
             module.training = mode
     near = 1e-4 if current() == "float32" else 5e-2
     if not torch.allclose(whole.logits.float(), again.logits.float(), rtol=near, atol=near):
-        raise NotCacheableError(f"{type(model).__name__} says something else when it is cut there")
+        raise NotCacheableError(f"{type(model).__name__} computes something else when it is cut there")
     return found
 
 
 def _shape(model: nn.Module) -> str:
-    """A hash of the configuration, which decides what weights mean."""
+    """A hash of the configuration: the same weights compute something else under another one."""
     return hashlib.sha256(getattr(model, "config", model).__repr__().encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Train models together that teach each other."""
+"""Trains several models together, each of which is a teacher of the others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from kdlab.freeze.apply import apply, parameter_groups, prepare, select
 from kdlab.freeze.base import Freeze
 from kdlab.loss.objective import Objective
 from kdlab.metric.base import Evaluators
-from kdlab.module.base import Measured
+from kdlab.model.block import blocks
+from kdlab.module.evaluation import Measured
 from kdlab.module.teacher_rule import TeacherRule
 from kdlab.output import Output
 from kdlab.schedule.base import Schedule
@@ -30,12 +31,12 @@ TARGETS = ("mean", "each")
 class Mutual(TeacherRule):
     """Deep mutual learning: the student and the teacher's models all learn, each from the labels and from the others.
 
-    The objective's alpha, temperature and terms, the freezing policy, the optimizer and the clipping of gradients hold
-    for each model by itself. All are checkpointed; the student is what is tested for, kept and exported. With
+    The objective's alpha, temperature and terms, the freezing policy, the optimizer and the clipping of gradients apply
+    to each model separately. All models are in the checkpoint; only the student is tested and saved. With
     ``teacher=live`` a trained teacher and its student go on learning together.
 
     Args:
-        target: ``mean``: what the others say in the mean of their probabilities; ``each``: the mean of the losses
+        target: ``mean``: one loss against the mean of the others' probabilities; ``each``: the mean of the losses
             against each of them (equation 7). With two models both are the same.
 
     Source: Zhang et al. 2018, arXiv:1706.00384, section 2 (``mean`` is its DML_e); all models step at once.
@@ -75,7 +76,7 @@ class Mutual(TeacherRule):
         self.target = target
         self.peers = nn.ModuleDict(self.teacher.models).requires_grad_(True).train()
         self.peer_losses = nn.ModuleDict({name: copy.deepcopy(self.loss) for name in self.peers})
-        self.peer_blocks = {name: select(self.freezing, peer) for name, peer in self.peers.items()}
+        self.peer_blocks = {name: select(self.freezing, peer, blocks(peer)) for name, peer in self.peers.items()}
         self.peer_evaluators = {
             split: {name: metric.chosen(split, without=("teacher", "gradients", "generation")) for name in self.peers}
             for split in ("val", "test")
@@ -85,20 +86,20 @@ class Mutual(TeacherRule):
     def setup(self, stage: str) -> None:
         super().setup(stage)
         if stage == "fit":
-            for own in self.peer_blocks.values():
-                prepare(self.freezing, own)
+            for cut in self.peer_blocks.values():
+                prepare(self.freezing, cut)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         super().on_train_batch_start(batch, batch_idx)
-        for own in self.peer_blocks.values():
-            apply(self.freezing, own, self.progress)
+        for cut in self.peer_blocks.values():
+            apply(self.freezing, cut, self.progress)
 
     def extra_groups(self) -> list[dict[str, Any]]:
         settings = getattr(self.optimizer, "keywords", {})
         rates = settings.get("lr", 1e-3), settings.get("weight_decay", 0.0)
         groups = super().extra_groups()
-        for name, own in self.peer_blocks.items():
-            groups += [g | {"name": f"{name}/{g['name']}"} for g in parameter_groups(self.freezing, own, *rates)]
+        for name, cut in self.peer_blocks.items():
+            groups += [g | {"name": f"{name}/{g['name']}"} for g in parameter_groups(self.freezing, cut, *rates)]
             groups += [g | {"name": f"{name}/{g['name']}"} for g in self.peer_losses[name].groups]  # type: ignore[union-attr]
         return groups
 
@@ -108,7 +109,7 @@ class Mutual(TeacherRule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        # each by itself, so that a peer's large gradient does not slow the student
+        # each model separately, so that a peer's large gradient does not slow the student
         parts = [(self.model, self.loss), *zip(self.peers.values(), self.peer_losses.values(), strict=True)]
         for model, loss in parts if gradient_clip_val else ():
             parameters = [*model.parameters(), *loss.parameters()]
@@ -118,30 +119,30 @@ class Mutual(TeacherRule):
                 nn.utils.clip_grad_norm_(parameters, gradient_clip_val or 0.0)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        said = {name: self.task.read(model, batch) for name, model in {"": self.model, **self.peers}.items()}
-        total, values = self._learn("", said, batch)
-        others = {name: self._learn(name, said, batch)[0] for name in self.peers}
+        outputs = {name: self.task.read(model, batch) for name, model in {"": self.model, **self.peers}.items()}
+        total, values = self._objective("", outputs, batch)
+        others = {name: self._objective(name, outputs, batch)[0] for name in self.peers}
         self.log_values({f"train/{name}/loss": value for name, value in others.items()}, batch)
         return self.log_loss(total, values, batch) + sum(others.values())
 
-    def _learn(self, name: str, said: dict[str, Output], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """The objective of one model, in the mean over what it learns from; the student's name is empty."""
-        others = [output for other, output in said.items() if other != name]
+    def _objective(self, name: str, outputs: dict[str, Output], batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The objective of one model, the mean over its targets; the name of the student is empty."""
+        others = [output for other, output in outputs.items() if other != name]
         groups = [others] if self.target == "mean" else [[other] for other in others]
         loss = self.peer_losses[name] if name else self.loss
-        own, results = said[name], []
+        student, results = outputs[name], []
         for teacher in (average(group, self.task.outcome) for group in groups):
-            supervised = self.task.supervised(loss.labels(own, teacher, self.progress), batch)  # type: ignore[operator]
-            results.append(loss(supervised, own, teacher, self.progress))
+            labelled = loss.labels(student, teacher, self.progress)  # type: ignore[operator]
+            results.append(loss(self.task.supervised(labelled, batch), student, teacher, self.progress))
         values = {key: torch.stack([parts[key] for _, parts in results]).mean() for key in results[0][1]}
         return torch.stack([total for total, _ in results]).mean(), values
 
     def measured(self, split: str) -> Measured:
-        own = {f"{split}/{name}/": one for name, one in self.peer_evaluators[split].items()}
-        return Measured(own | super().measured(split))
+        peers = {f"{split}/{name}/": one for name, one in self.peer_evaluators[split].items()}
+        return Measured(peers | super().measured(split))
 
     def evaluation_step(self, batch: Batch, split: str) -> Output:
         for name, peer in self.peers.items():
-            own = self.peer_evaluators[split][name]
-            own.update(self.task.read(peer, batch), batch, labelled=self.scores(batch))
+            evaluators = self.peer_evaluators[split][name]
+            evaluators.update(self.task.read(peer, batch), batch, labelled=self.scores(batch))
         return super().evaluation_step(batch, split)

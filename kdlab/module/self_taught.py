@@ -1,4 +1,4 @@
-"""Train a student with an objective whose terms read no teacher."""
+"""Trains a student with an objective whose terms read no teacher."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from kdlab.task.base import Task
 
 @final
 class SelfTaughtRule(TrainingRule):
-    """The distillation rule without a teacher: what `kdlab distill` takes where the loss needs none."""
+    """The rule that ``module=distill`` becomes where the loss needs no teacher, such as ``loss=tf_kd``."""
 
     def __init__(
         self,
@@ -35,6 +35,10 @@ class SelfTaughtRule(TrainingRule):
         super().__init__(model, task, optimizer, scheduler, freeze, metric, seed)
         self.loss = loss
         self.loss.balance.watch(model)
+
+    @classmethod
+    def option(cls) -> str:
+        return "distill"
 
     @property
     def taps(self) -> Collection[str]:

@@ -1,4 +1,4 @@
-"""What the rules share that have a teacher: its place outside the module, its state, and fidelity on a split."""
+"""What training rules with a teacher share: the teacher outside the module, its state, and its scores on the test."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from kdlab.freeze.base import Freeze
 from kdlab.loss.objective import Objective
 from kdlab.metric.base import Evaluators
 from kdlab.model.shard import split
-from kdlab.module.base import Measured, TrainingRule
+from kdlab.module.base import TrainingRule
+from kdlab.module.evaluation import Measured
 from kdlab.output import Output
 from kdlab.schedule.base import Schedule, schedules_of
 from kdlab.task.base import Task
@@ -23,10 +24,10 @@ from kdlab.teacher.base import Teacher
 
 
 class TeacherRule(TrainingRule, ABC):
-    """A student with a teacher and an objective; a subclass says what is learned from a batch.
+    """A student with a teacher and an objective; a subclass adds the ``training_step``.
 
-    The teacher is no registered submodule: it reaches neither the optimizer, nor ``.train()``, nor the state of the
-    module. What it has to remember is in the checkpoint under a key of its own.
+    The teacher is no registered submodule: the optimizer, ``.train()`` and ``state_dict()`` do not reach it. Its state
+    is in the checkpoint as ``teacher``.
     """
 
     trains_teacher: bool = False
@@ -55,7 +56,7 @@ class TeacherRule(TrainingRule, ABC):
                 f"this teacher combines all logits of a batch, but task.chunk={task.chunk} makes some at a time: set "
                 "task.chunk=null, or choose teacher=cached or live"
             )
-        # a teacher is scored as its student is, where it has all logits, and by what needs no other model's
+        # a teacher with all its logits is scored as its student is, by the metrics that need no other model
         self.teacher_evaluators = metric.chosen("test", without=("teacher", "gradients", "generation"))
 
     @property
@@ -67,7 +68,7 @@ class TeacherRule(TrainingRule, ABC):
         return self.loss.taps["student"]
 
     def unsplittable(self) -> dict[str, bool]:
-        return super().unsplittable() | {"the teacher takes in the student's weights": self.teacher.follows}
+        return super().unsplittable() | {"the teacher follows the student's weights": self.teacher.follows}
 
     def split(self, device: torch.device) -> None:
         super().split(device)

@@ -1,4 +1,4 @@
-"""Train a student to say the same of a text whose embeddings are moved where that changes most."""
+"""Virtual adversarial training: keeps predictions stable under the worst small perturbation of the embeddings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from kdlab.value import Count, Positive
 
 @final
 class Vat(TeacherRule):
-    """Virtual adversarial training: the terms see the student on perturbed embeddings, the labels see it as it is.
+    """Terms see the student on perturbed embeddings; the labels are compared with its output on the text as it is.
 
     With ``teacher=self`` and ``loss=kd loss.temperature=1`` it is the paper's ``(1 - alpha) * CE + alpha * LDS``, whose
     second part needs no labels. With another teacher the student learns to agree with it nearby, too.
@@ -62,37 +62,42 @@ class Vat(TeacherRule):
             if number(value, f"module.{name}") <= 0:
                 raise UserError(f"module.{name} is {value}, but must be above 0")
         self.epsilon, self.xi, self.iterations = float(epsilon), float(xi), iterations
-        self.table()  # a model that cannot be cut into blocks is told early
+        self.table()  # raises early where the model cannot be cut into blocks
         self.embedding = (embedding(model),)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         student = self.task.read(self.model, batch)
         teacher = self.teacher.read(self.task, batch)
-        with moved(self.embedding[0], self.adversary(batch)):
+        with perturbed(self.embedding[0], self.adversary(batch)):
             nearby = self.task.read(self.model, batch, self.loss.taps["student"])
         supervised = self.task.supervised(self.loss.labels(student, teacher, self.progress), batch)
         total, parts = self.loss(supervised, nearby, teacher, self.progress)
         return self.log_loss(total, parts, batch)
 
     def adversary(self, batch: Batch) -> Tensor:
-        """``[B, L, D]``, of norm epsilon a row: where a small step moves the distribution most; without dropout."""
+        """The perturbation ``[B, L, D]`` of norm epsilon in each row that changes predictions most, in eval mode."""
         diverge = tempered_binary_kl if isinstance(self.task.outcome, Bernoulli) else tempered_kl
         assert batch.tokens is not None
         real = batch.tokens[..., None]
-        with still(self.model), torch.enable_grad():
-            with torch.no_grad(), kept(self.embedding[0]) as seen:
-                said = self.task.read(self.model, batch).logits
-            step = unit(torch.randn_like(seen[0], dtype=torch.float32) * real)
+        with in_eval_mode(self.model), torch.enable_grad():
+            with torch.no_grad(), outputs_of(self.embedding[0]) as outputs:
+                logits = self.task.read(self.model, batch).logits
+            step = unit(torch.randn_like(outputs[0], dtype=torch.float32) * real)
             for _ in range(self.iterations):
                 step.requires_grad_()
-                with moved(self.embedding[0], self.xi * step):
-                    change = diverge(self.task.read(self.model, batch).logits, said, 1.0).sum()
+                with perturbed(self.embedding[0], self.xi * step):
+                    change = diverge(self.task.read(self.model, batch).logits, logits, 1.0).sum()
                 step = unit(torch.autograd.grad(change, step)[0].detach() * real)
         return self.epsilon * step
 
 
 def unit(step: Tensor) -> Tensor:
-    """``[B, L, D]`` with the norm 1 a row; 0 where it has none."""
+    """``[B, L, D]`` scaled to norm 1 in each row; a row of zeros stays.
+
+    Example:
+        >>> unit(torch.tensor([[[3.0, 4.0]], [[0.0, 0.0]]])).flatten()
+        tensor([0.6000, 0.8000, 0.0000, 0.0000])
+    """
     return step / step.flatten(1).norm(dim=1).clamp(min=torch.finfo(step.dtype).tiny)[:, None, None]
 
 
@@ -100,7 +105,7 @@ def embedding(model: nn.Module) -> nn.Module:
     """The word embeddings of a model.
 
     Raises:
-        UserError: it does not say which they are.
+        UserError: it has no method ``get_input_embeddings``.
     """
     find = getattr(model, "get_input_embeddings", None)
     if find is None:
@@ -109,8 +114,8 @@ def embedding(model: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def still(model: nn.Module) -> Iterator[None]:
-    """Without dropout; each module's mode is as before afterwards."""
+def in_eval_mode(model: nn.Module) -> Iterator[None]:
+    """Meanwhile the model is in eval mode; afterwards the mode of each module is as before."""
     modes = {module: module.training for module in model.modules()}
     for module in modes:
         module.training = False
@@ -122,25 +127,25 @@ def still(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def kept(table: nn.Module) -> Iterator[list[Tensor]]:
-    """What ``table`` gives meanwhile.
+def outputs_of(table: nn.Module) -> Iterator[list[Tensor]]:
+    """The outputs of ``table`` meanwhile.
 
     Raises:
-        UserError: it is never run, as in a model that only looks up its weights.
+        UserError: it never runs, as in a model that only looks up its weights.
     """
-    seen: list[Tensor] = []
-    handle = table.register_forward_hook(lambda module, args, output: seen.append(output))
+    outputs: list[Tensor] = []
+    handle = table.register_forward_hook(lambda module, args, output: outputs.append(output))
     try:
-        yield seen
+        yield outputs
     finally:
         handle.remove()
-    if not seen:
+    if not outputs:
         raise UserError("module=vat moves word embeddings, which this student never computes: choose a transformer")
 
 
 @contextmanager
-def moved(table: nn.Module, step: Tensor) -> Iterator[Any]:
-    """With ``step`` ``[B, L, D]`` added to what ``table`` gives."""
+def perturbed(table: nn.Module, step: Tensor) -> Iterator[Any]:
+    """Meanwhile ``step`` ``[B, L, D]`` is added to the output of ``table``."""
     handle = table.register_forward_hook(lambda module, args, output: output + step.to(output))
     try:
         yield

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from kdlab.error import UserError
 from kdlab.model.block import blocks
-from kdlab.model.tap import final_linear
+from kdlab.model.family.find import family
 from kdlab.penalty.base import Penalty
 from kdlab.value import NonNegative
 
@@ -81,9 +81,6 @@ class L2SP(Penalty):
 def _new(model: nn.Module) -> set[int]:
     """The parameters of the part of the head that holds the final linear layer; of all the head where it has none."""
     head = blocks(model)[-1].modules
-    try:
-        last = final_linear(model)[1]
-        parts = [part for part in head if any(module is last for module in part.modules())]
-    except UserError:
-        parts = []
+    last = family(model).head(model)
+    parts = [] if last is None else [part for part in head if any(module is last for module in part.modules())]
     return {id(parameter) for part in parts or head for parameter in part.parameters()}

@@ -22,7 +22,7 @@ from kdlab.datamodule.data import Data
 from kdlab.error import UserError
 from kdlab.loss.objective import Objective
 from kdlab.loss.term import ModelSpec
-from kdlab.model.tap import classifier, depth, heads
+from kdlab.model.family.find import family
 from kdlab.module.finetune import Finetune
 from kdlab.module.self_taught import SelfTaughtRule
 from kdlab.module.teacher_rule import TeacherRule
@@ -107,7 +107,7 @@ def _prepare(job: Job, data: Data, train: Train, on_teachers: OnTeachers, base: 
     student = build.student(cfg, task, data, found["teacher"].model if "teacher" in found else None)
     student = build.transformed(cfg, transforms, student, data)
     if loss.maps_layers:
-        loss.resolve_layers(depth(student) or 0, layers(cfg.teacher, found, student))
+        loss.resolve_layers(family(student).depth(student), layers(cfg.teacher, found, student))
         with reading(loss, "teacher"):
             kind.accept(loss.taps["teacher"])
     taps = loss.taps
@@ -119,7 +119,11 @@ def _prepare(job: Job, data: Data, train: Train, on_teachers: OnTeachers, base: 
         probe = probe.select(probe.positions)
     classes = probe.logits.shape[-1]
     widths = {name: tap.shape[-1] for name, tap in probe.taps.items()}
-    student_spec = ModelSpec(widths, depth(student) or 0, classes, heads(student), lambda: classifier(student))
+    student_family = family(student)
+    student_spec = ModelSpec(
+        widths, student_family.depth(student), classes, student_family.heads(student),
+        lambda: student_family.head(student),
+    )  # fmt: skip
     start = begin(job, student, data, train)
     if start is not None and not cfg.allow_overlap and (seen := overlap.of_run(start)) is not None:
         overlap.check(f"start={start.id}", seen, data)
@@ -155,7 +159,7 @@ def _attention_and_head(found: Mapping[str, Trained]) -> tuple[int, Callable[[],
     """The number of attention heads of a single teacher, and a function that returns its final linear layer."""
     if "teacher" not in found:
         return 0, lambda: None
-    return found["teacher"].heads, lambda: classifier(found["teacher"].model)
+    return found["teacher"].heads, lambda: found["teacher"].head
 
 
 def find_teachers(job: Job, data: Data, task: Task, train: Train, on_teachers: OnTeachers) -> dict[str, Trained]:

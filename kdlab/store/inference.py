@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from kdlab.batch import Batch
 from kdlab.datamodule.data import Data
-from kdlab.model.tap import axes
+from kdlab.model.family.find import family
 from kdlab.output import Output, at_least_float32
 from kdlab.precision import computing, current, may_use_gpus
 from kdlab.store.build import TargetChunk
@@ -128,7 +128,7 @@ def axes_of(model: nn.Module, task: Task, name: str) -> tuple[str, ...] | None:
     """The axes of a stored array; None: they are not declared, and its shape has to show whether it has tokens."""
     if name in ("logits", "index", "tail"):
         return ("row", "class") if task.unit == "row" else ("row", "token", "class")
-    return axes(model, name)
+    return family(model).axes(model, name)
 
 
 def storage_rows(tap: Tensor, real: Tensor, axes: tuple[str, ...] | None = None) -> tuple[str, np.ndarray]:

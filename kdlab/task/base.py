@@ -27,6 +27,16 @@ class Task(ABC):
         counts: the name of the batch's size that is the number of predictions.
         kind: of the models that fit it, as model factories and transformers call it.
         chunk: number of positions whose logits are in memory at a time; None: all.
+
+    Example: two equal logits are the loss log 2:
+        >>> import torch
+        >>> from kdlab.task.sequence_classification import SequenceClassification
+        >>> task = SequenceClassification()
+        >>> task.prepare(["bad", "good"], [1, 1])
+        >>> batch = Batch(torch.arange(1), {}, {"label": torch.tensor([1])})
+        >>> output = task.frame(torch.zeros(1, 2), batch)
+        >>> round(float(task.supervised(output, batch)), 4)
+        0.6931
     """
 
     outcome: Outcome

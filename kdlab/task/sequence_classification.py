@@ -42,9 +42,9 @@ class SequenceClassification(Classification):
         A model that brings a classifier with it (``keeps_head``) keeps it.
         """
         if self.head is not None and not getattr(model, "keeps_head", False):
-            from kdlab.model.tap import final_linear
+            from kdlab.model.family.find import family
 
-            path, last = final_linear(model)
+            path, last = family(model).find_head(model)
             parent, _, name = path.rpartition(".")
             setattr(model.get_submodule(parent), name, self.head(last.in_features, len(self.outcome.names)))
         return super().attach(model)

@@ -1,4 +1,4 @@
-"""Where knowledge comes from."""
+"""A teacher: one call that returns its output on a batch, whether it runs, or its outputs were stored."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from kdlab.task.base import Task
 
 
 class Saved(Protocol):
-    """A trained model on disk, which is loaded when it is first asked for."""
+    """A trained model on disk, which is loaded when ``model`` is first read."""
 
     @property
     def id(self) -> str:
-        """What people call it."""
+        """The id of its run, or the name of its folder."""
         ...
 
     @property
@@ -28,46 +28,68 @@ class Saved(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """A hash of its weights and its shape, known without loading it."""
+        """A hash of its weights and its shape, computed without loading it."""
         ...
 
 
 class Teacher(ABC):
-    """One call. A frozen teacher is never a registered submodule of the training module."""
+    """Returns an :class:`kdlab.output.Output` for each batch. It is no registered submodule of the training rule.
+
+    Attributes:
+        higher_is_better: the directions of values that are logged of every teacher.
+        seconds: the time that a pass over all rows before training took.
+        learns: whether it has to be trained together with the student.
+        follows: whether it takes over the student's weights as they change.
+        chunks: whether its logits can be made for some positions at a time.
+        top_k: the number of largest logits that it returns; None: all.
+
+    Example: a teacher that is sure of the first class:
+        >>> import torch
+        >>> from kdlab.task.sequence_classification import SequenceClassification
+        >>> class First(Teacher):
+        ...     def read(self, task, batch):
+        ...         return task.frame(torch.tensor([[9.0, 0.0]]).expand(len(batch), 2), batch)
+        ...
+        ...     def widths(self):
+        ...         return {}
+        >>> batch = Batch(torch.arange(3), {"input_ids": torch.ones(3, 4)})
+        >>> First().read(SequenceClassification(), batch).logits.argmax(-1)
+        tensor([0, 0, 0])
+    """
 
     higher_is_better: ClassVar[dict[str, bool | None]] = {"perf/teacher_seconds": False}
-    seconds: float = 0.0  # what a teacher pass before training took
-    learns: bool = False  # whether it has to be trained together with the student
-    follows: bool = False  # whether it takes in the student's weights as they change
-    chunks: bool = False  # whether it can be asked for some positions at a time
-    top_k: int | None = None  # how many of its largest logits it gives; None: all
+    seconds: float = 0.0
+    learns: bool = False
+    follows: bool = False
+    chunks: bool = False
+    top_k: int | None = None
 
     @property
     def models(self) -> Mapping[str, nn.Module]:
         """The models that a training rule could train together with the student, by name."""
         return {}
 
-    def follow(self, student: nn.Module, progress: float) -> None:  # noqa: B027  most stay as they are
-        """Take in the student's weights; called after each optimizer step."""
+    def follow(self, student: nn.Module, progress: float) -> None:  # noqa: B027  most have nothing to do
+        """Take over the student's weights; called after each optimizer step."""
 
     def state(self) -> dict[str, Tensor]:
-        """What has to be in a checkpoint besides the student."""
+        """The tensors that a checkpoint needs besides the student."""
         return {}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:  # noqa: B027
-        """Go on from what :meth:`state` gave."""
+        """Restore what :meth:`state` returned."""
 
     @classmethod  # noqa: B027  most kinds take every tap
     def accept(cls, taps: Collection[str]) -> None:
-        """Refuse taps that this kind of teacher never offers; asked before a teacher is found or trained.
+        """Check that this kind of teacher offers the taps; called before a teacher is found or trained.
 
         Raises:
-            UserError: such a tap.
+            UserError: a tap that it never offers.
         """
 
     @abstractmethod
     def read(self, task: Task, batch: Batch) -> Output:
-        """What the teacher says about the rows of the batch, detached."""
+        """The teacher's output on the rows of the batch, detached."""
 
     @abstractmethod
     def widths(self) -> Mapping[str, int]:

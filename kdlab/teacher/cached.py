@@ -1,4 +1,4 @@
-"""A teacher that was asked once about every row, and whose answers are read from disk."""
+"""A teacher whose outputs on all rows were computed once and are read from disk."""
 
 from __future__ import annotations
 
@@ -27,23 +27,24 @@ from kdlab.value import Count, Positive
 
 @final
 class Cached(Teacher):
-    """Reads stored targets by row; equal to a live teacher to rounding, since a frozen teacher repeats itself.
+    """Reads stored outputs by row. They equal those of a live teacher to rounding, as a frozen teacher does not change.
 
-    The model is loaded only where its answers are not stored yet. They are computed in the precision of the run.
+    The model is loaded only where its outputs are not stored yet. They are computed in the precision of the run.
 
     Args:
-        trained: the trained teacher; asked once about every row of the data.
-        task: how to read it.
+        trained: the trained teacher; it runs once on every row of the data.
+        task: reads it.
         data: a datamodule after ``setup``.
         taps: the tap names that the objective reads, stored beside the logits.
         store: the folder of all stores.
-        tokens_per_batch: how many tokens a batch of the teacher pass holds.
+        tokens_per_batch: the number of tokens in a batch of the teacher pass.
         dtype: of the stored taps, ``float32`` (as computed), ``float16`` or ``bfloat16`` (half the disk). Logits are
             stored in float32 unless ``top_k`` is given.
-        top_k: store so many of the largest logits of a row or token, and the mass of the others; None: all.
+        top_k: the number of largest logits of a row or token that are stored, with the mass of the others; None: all.
         temperatures: at which the mass of the others is stored.
-        epochs: of the run. Where the teacher reads augmented rows (``datamodule.augment.teacher``), what it says of
-            every training row in each of them is stored as well, in a store an epoch, which longer runs share.
+        epochs: the number of epochs of the run. Where the teacher reads augmented rows
+            (``datamodule.augment.teacher``), its outputs on the training rows of each epoch are stored too, in a store
+            for each epoch, which longer runs share.
     """
 
     chunks = True
@@ -66,8 +67,8 @@ class Cached(Teacher):
         checked(top_k, temperatures)
         if data.augmented and (epochs is None or epochs < 0):
             raise UserError(
-                f"teacher=cached with datamodule.augment.teacher=augmented stores what the teacher says of a row in "
-                f"each epoch, but trainer.max_epochs={epochs} does not say how many there are: set it, or use "
+                f"teacher=cached with datamodule.augment.teacher=augmented stores the teacher's output on a row in "
+                f"each epoch, but trainer.max_epochs={epochs} gives no number of epochs: set it, or use "
                 "teacher=live"
             )
         self.taps = frozenset(taps)
@@ -95,8 +96,8 @@ class Cached(Teacher):
                 )
 
             known = content(seen)
-            told = {"of": trained.id} | ({"epoch": seen.epoch} if isinstance(seen, AugmentedRows) else {})
-            return open_or_build(store, key(**known), known | told, lengths, batches.groups, build)
+            described = {"of": trained.id} | ({"epoch": seen.epoch} if isinstance(seen, AugmentedRows) else {})
+            return open_or_build(store, key(**known), known | described, lengths, batches.groups, build)
 
         self.store = stored(data)
         views = (

@@ -1,4 +1,4 @@
-"""Several teachers that speak as one."""
+"""Several teachers whose probabilities are combined."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Ensemble(Teacher):
     """Logits that are the logarithms of the members' combined probabilities (log-odds where labels are several).
 
     Each member's own logits are offered as the tap ``logits.<name>`` ``[B, C]``. Members may differ in architecture and
-    tokenizer: they meet row by row.
+    tokenizer: they are compared row by row.
 
     Args:
         members: teachers by name, two or more.
-        combine: how much each counts.
-        data: a datamodule after ``setup``: which rows train decides whose labels may be looked at.
-        taps: the tap names that the objective reads; all members' logits are offered at any rate.
+        combine: the weight of each member in each row.
+        data: a datamodule after ``setup``; only labels of its training rows are read.
+        taps: the tap names that the objective reads; all members' logits are always offered.
         store: not used; members have stores of their own.
     """
 
@@ -63,13 +63,13 @@ class Ensemble(Teacher):
             )
 
     def read(self, task: Task, batch: Batch) -> Output:
-        said = [member.read(task, batch) for member in self.members.values()]
-        log_p = task.outcome.log_probabilities(torch.stack([one.logits for one in said]))
+        outputs = [member.read(task, batch) for member in self.members.values()]
+        log_p = task.outcome.log_probabilities(torch.stack([one.logits for one in outputs]))
         weights = self.combine.weights(log_p, self._state(batch, task.outcome))
         return Output(
             logits=task.outcome.logits(mixed(log_p, weights)),
-            mask=said[0].mask,
-            taps={tap: one.logits for tap, one in zip(self.offered, said, strict=True)},
+            mask=outputs[0].mask,
+            taps={tap: one.logits for tap, one in zip(self.offered, outputs, strict=True)},
             tokens=batch.original.tokens,
             count=batch.size.get("rows"),
             label=batch.target.get("label"),
@@ -80,7 +80,7 @@ class Ensemble(Teacher):
         return dict.fromkeys(self.offered, self.classes)
 
     def _state(self, batch: Batch, outcome: Outcome) -> Tensor:
-        """``[B, K]``: the labels of the rows that train, -1 where there is none or it must not be known."""
+        """``[B, K]``: the labels of training rows; -1 for other rows and where there is none."""
         label = outcome.states(batch.target["label"])
         trains = torch.from_numpy(self.trains[batch.row.cpu().numpy()]).to(label.device)
         return label.where(trains[:, None], -1)

@@ -1,4 +1,4 @@
-"""A teacher that is asked anew for each batch."""
+"""A teacher that runs on each batch."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import nn
 
 from kdlab.batch import Batch
 from kdlab.datamodule.data import Data
+from kdlab.model.tap import TapReaders
 from kdlab.output import Output
 from kdlab.store.inference import largest
 from kdlab.task.base import Task
@@ -21,16 +22,16 @@ from kdlab.value import Count, Positive
 
 @final
 class Live(Teacher):
-    """Runs the model on every batch: needed where the teacher's view of a row changes from epoch to epoch.
+    """Runs the model on every batch: needed where the teacher reads a row differently from epoch to epoch.
 
     Args:
         model: the trained teacher; put in eval mode, its parameters frozen.
-        task: how to read it.
+        task: reads it.
         data: a datamodule after ``setup``, for the widths of the taps.
         taps: the tap names that the objective reads.
-        store: not used; every teacher is told where stores lie.
-        top_k: give so many of the largest logits only, as a store would keep them; None: all.
-        temperatures: at which the mass of the others is then known.
+        store: not used; every teacher is given the folder of all stores.
+        top_k: the number of largest logits that are returned, as a store would keep them; None: all.
+        temperatures: at which the mass of the others is then computed.
     """
 
     chunks = True
@@ -47,7 +48,7 @@ class Live(Teacher):
     ) -> None:
         checked(top_k, temperatures)
         self.model = model.eval().requires_grad_(False)
-        self.taps = frozenset(taps)
+        self.readers, self.taps = TapReaders(self.model), frozenset(taps)
         self.top_k, self.temperatures = top_k, temperatures
         probe = self.read(task, data.every_row(256)[0])
         self._widths = {name: tap.shape[-1] for name, tap in probe.taps.items()}
@@ -59,8 +60,9 @@ class Live(Teacher):
     @torch.no_grad()
     def read(self, task: Task, batch: Batch) -> Output:
         self.model.to(batch.device)
-        said = task.read(self.model, batch.original, self.taps)
-        return said if self.top_k is None else largest(said, task.chunk, self.top_k, self.temperatures)
+        with self.readers.use(self.taps):
+            output = task.read(self.model, batch.original, self.taps)
+        return output if self.top_k is None else largest(output, task.chunk, self.top_k, self.temperatures)
 
     def widths(self) -> Mapping[str, int]:
         return self._widths

@@ -1,4 +1,4 @@
-"""Models that learn together with the student, and that teach it meanwhile."""
+"""Models that learn together with the student and are its teachers."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from kdlab.teacher.combine.mean import Mean
 
 @final
 class Peer(Teacher):
-    """What the peers say in the mean of their probabilities; who trains them is the training rule (``module=mutual``).
+    """The mean of the peers' probabilities. The training rule, ``module=mutual``, trains the peers.
 
     Args:
         peers: fresh models by name, one or more.
         taps: the tap names that the objective reads; peers offer none.
-        store: not used; what changes cannot be stored.
+        store: not used, since their outputs change.
     """
 
     learns = True
@@ -57,8 +57,8 @@ class Peer(Teacher):
         return {}
 
 
-def average(said: Sequence[Output], outcome: Outcome) -> Output:
+def average(outputs: Sequence[Output], outcome: Outcome) -> Output:
     """One output with the logits of the mean of probabilities, detached and without taps."""
-    log_p = outcome.log_probabilities(torch.stack([one.logits.detach() for one in said]))
+    log_p = outcome.log_probabilities(torch.stack([one.logits.detach() for one in outputs]))
     weights = Mean().weights(log_p, log_p.new_full(log_p.shape[1:-1], -1))
-    return replace(said[0], logits=outcome.logits(mixed(log_p, weights)), taps={})
+    return replace(outputs[0], logits=outcome.logits(mixed(log_p, weights)), taps={})

@@ -1,4 +1,4 @@
-"""A teacher whose tokens are not the student's: it reads the same texts in its own."""
+"""A teacher with a tokenizer of its own: it reads the same texts in its own tokens."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from kdlab.teacher.base import Teacher
 
 @final
 class Retokenized(Teacher):
-    """Hands on what another teacher says of the same rows; only what is one vector a row can be compared.
+    """Returns the output of another teacher on the same rows; only taps with one vector for each row can be compared.
 
     Args:
         teacher: reads batches of ``view``.
         view: the data in the teacher's tokens.
 
     Raises:
-        UserError: the teacher should read what augmentation made of the student's tokens.
+        UserError: the teacher is to read augmented rows, which are made of the student's tokens.
     """
 
     def __init__(self, teacher: Teacher, view: RetokenizedRows) -> None:
@@ -36,13 +36,18 @@ class Retokenized(Teacher):
         self.seconds = teacher.seconds
 
     def read(self, task: Task, batch: Batch) -> Output:
-        said = self.teacher.read(task, self.view.again(batch))
-        return replace(said, tokens=batch.tokens)
+        output = self.teacher.read(task, self.view.again(batch))
+        return replace(output, tokens=batch.tokens)
 
     def widths(self) -> Mapping[str, int]:
         return self.teacher.widths()
 
 
 def by_row(taps: Collection[str]) -> set[str]:
-    """Those of the taps that have one vector a row, whatever the tokens are."""
+    """Those of the taps that have one vector for each row, whatever the tokens are.
+
+    Example:
+        >>> by_row(["pooled", "hidden.-1"])
+        {'pooled'}
+    """
     return {tap for tap in taps if tap == "pooled" or tap.startswith("logits.")}

@@ -1,4 +1,4 @@
-"""A teacher that knows the classes by their descriptions alone."""
+"""A teacher that compares texts with descriptions of the classes."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ KINDS = ("cosine", "entailment")
 
 @final
 class ZeroShot(Teacher):
-    """Labels any text from descriptions of the classes; no label and no training is needed. Its answers are stored.
+    """Classifies texts by descriptions of the classes, without labels and without training. Its outputs are stored.
 
     Args:
         task, data, taps, store: as for any stored teacher.
         path: a text encoder (``by=cosine``) or an NLI model (``by=entailment``).
-        descriptions: of each label a text, or for ``cosine`` a list of texts; None: the labels' names.
-        by: ``cosine``: how close the text and the description lie; ``entailment``: whether the one follows.
-        template: what is made of a description, with ``{}`` in its place.
-        temperature: > 0, of the logits.
-        download: whether what is not in the cache may be fetched.
-        tokens_per_batch: of the one teacher pass.
+        descriptions: for each label a text, or for ``cosine`` a list of texts; None: the labels' names.
+        by: ``cosine``: the cosine between text and description; ``entailment``: whether the text entails it.
+        template: a text with ``{}`` where a description is put.
+        temperature: > 0; the logits are divided by it.
+        download: whether models that are not in the cache may be downloaded.
+        tokens_per_batch: the number of tokens in a batch of the teacher pass.
     """
 
     def __init__(
@@ -62,19 +62,19 @@ class ZeroShot(Teacher):
         if number(temperature, "teacher.temperature") <= 0:
             raise UserError(f"teacher.temperature is {temperature:g}, but must be above 0")
         texts = described(descriptions, data.labels, template)
-        place = resolve(path, download)
-        words = load(path, [], download)
+        folder = resolve(path, download)
+        tokenizer = load(path, [], download)
         model: nn.Module
         if by == "cosine":
-            model = cosine(place, texts, words, temperature, download)
+            model = cosine(folder, texts, tokenizer, temperature, download)
         else:
             if several := [label for label, each in zip(data.labels, texts, strict=True) if len(each) > 1]:
                 raise UserError(
                     f"teacher.descriptions.{several[0]} has several texts, but with teacher.by=entailment each class "
                     "has one: choose it, or teacher.by=cosine"
                 )
-            model = entailment(place, [each[0] for each in texts], words, temperature, download)
-        view = data.retokenized(Text(words, data.max_length))
+            model = entailment(folder, [each[0] for each in texts], tokenizer, temperature, download)
+        view = data.retokenized(Text(tokenizer, data.max_length))
         made = Made(model, weights_sha256(model), f"zero_shot {path}")
         self.teacher = Retokenized(Cached(made, task, view, (), store, tokens_per_batch), view)
         self.seconds = self.teacher.seconds
@@ -93,7 +93,7 @@ class ZeroShot(Teacher):
 
 @dataclass(frozen=True)
 class Made:
-    """A model that was made here, as a stored teacher asks for it."""
+    """A model in memory with the attributes of a saved one."""
 
     model: nn.Module
     fingerprint: str
@@ -106,14 +106,18 @@ def described(
     """The texts that describe each label, in the order of the labels.
 
     Raises:
-        UserError: a label without a description, a description of no label, or a template without a place for it.
+        UserError: a label without a description, a description of no label, or a template without ``{}``.
+
+    Example:
+        >>> described({"good": ["fine", "great"], "bad": "poor"}, ["bad", "good"], "It was {}.")
+        [['It was poor.'], ['It was fine.', 'It was great.']]
     """
     if "{}" not in template:
         raise UserError(f"teacher.template is '{template}', but must have {{}} where the description comes")
     given = {label: label for label in labels} if descriptions is None else dict(descriptions)
     if set(given) != set(labels):
         raise UserError(
-            f"teacher.descriptions speaks of {', '.join(map(str, given)) or 'nothing'}, but the labels are "
+            f"teacher.descriptions names {', '.join(map(str, given)) or 'nothing'}, but the labels are "
             f"{', '.join(labels)}: describe each of them"
         )
     several = {label: [text] if isinstance(text, str) else list(text) for label, text in given.items()}

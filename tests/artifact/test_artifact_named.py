@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
-from kdlab.artifact.trained import named
+from kdlab.artifact.trained import _import_family, named
 from kdlab.error import UserError
 
 
@@ -34,3 +36,11 @@ def test_a_part_of_an_id_names_its_run(outputs, name):
 def test_a_part_of_several_ids_or_of_none_is_refused(outputs, name, said):
     with pytest.raises(UserError, match=said):
         named(name, outputs)
+
+
+def test_a_module_that_made_a_model_is_imported_for_its_family_where_it_is_there(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "woven.py").write_text("def model(labels): ...\n")
+    _import_family(OmegaConf.create({"_target_": "gone_with_its_folder.model"}))
+    _import_family(OmegaConf.create({"_target_": "woven.model"}))
+    assert "woven" in sys.modules

@@ -162,7 +162,7 @@ def test_a_killed_run_goes_on_split_or_not_from_the_checkpoint_of_a_split_one(tm
         (["freeze=gradual"], "freeze=gradual changes what learns"),
         (["loss=hint", "student.hidden_size=8"], "more learns than the student"),
         (["penalty=l2_sp"], "a penalty"),
-        (["teacher=ema"], "the teacher takes in the student's weights"),
+        (["teacher=ema"], "the teacher follows the student's weights"),
         (["module=vat"], "module=vat does more"),
     ],
 )

@@ -30,7 +30,7 @@ IDS = ["layernorm", "bitfit"]
 def test_what_is_chosen_and_the_head_learn_and_nothing_else_has_a_gradient_or_a_state(policy, chosen):
     model = bert()
     head = {id(parameter) for parameter in blocks(model)[-1].parameters}
-    cut = select(policy, model)
+    cut = select(policy, model, blocks(model))
     prepare(policy, cut)
     optimizer = torch.optim.AdamW(parameter_groups(policy, cut, lr=0.1, weight_decay=0.5))
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -53,7 +53,7 @@ def test_bitfit_is_less_than_a_thousandth_of_bert_base():
         model = BertForSequenceClassification(BertConfig())
     share = {}
     for name, policy in (("bitfit", BitFit()), ("layernorm", LayerNorm())):
-        rows = trainable_table(policy, select(policy, model), 1.0)[:-1]
+        rows = trainable_table(policy, select(policy, model, blocks(model)), 1.0)[:-1]
         share[name] = sum(row["trainable"] for row in rows) / sum(row["parameters"] for row in rows)
     assert round(100 * share["bitfit"], 2) == 0.09
     assert sum(row["trainable"] for row in rows) == 25 * 2 * 768, "a norm below the layers, and two in each of 12"
@@ -62,7 +62,7 @@ def test_bitfit_is_less_than_a_thousandth_of_bert_base():
 @pytest.mark.parametrize(("policy", "chosen"), CASES, ids=IDS)
 def test_a_module_that_is_left_out_altogether_is_in_eval_mode_and_the_others_train(policy, chosen):
     model, cut = bert(), None
-    cut = select(policy, model)
+    cut = select(policy, model, blocks(model))
     for _ in range(2):
         model.train()
         apply(policy, cut, 0.5)
@@ -97,7 +97,7 @@ def test_running_statistics_of_what_is_frozen_stand_still():
     model = Normed()
     for policy, moves in ((LayerNorm(), False), (BitFit(), True), (Nothing(), True)):
         before = model.parts[1][1].running_mean.clone()
-        apply(policy, select(policy, model), 0.5)
+        apply(policy, select(policy, model, blocks(model)), 0.5)
         model.requires_grad_(True)
         model(torch.randn(8, 4) + 3)
         assert torch.equal(model.parts[1][1].running_mean, before) != moves, policy
@@ -106,7 +106,7 @@ def test_running_statistics_of_what_is_frozen_stand_still():
 def test_what_asks_for_no_gradient_at_the_start_never_learns():
     model = bert()
     model.bert.encoder.layer[0].requires_grad_(False)
-    cut = select(Nothing(), model)
+    cut = select(Nothing(), model, blocks(model))
     prepare(Nothing(), cut)
     apply(Nothing(), cut, 1.0)
     assert not any(value.requires_grad for value in model.bert.encoder.layer[0].parameters())

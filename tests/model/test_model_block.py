@@ -3,8 +3,9 @@ import torch
 from torch import nn
 from transformers import AlbertConfig, AutoModelForSequenceClassification, DebertaV2Config, ElectraConfig, LlamaConfig
 
+from kdlab.block import Block, assign
 from kdlab.error import UserError
-from kdlab.model.block import Block, blocks, own
+from kdlab.model.block import blocks
 
 FAMILIES = ["bert", "distilbert", "roberta", "gpt2"]
 SMALL = {
@@ -92,4 +93,4 @@ def test_a_tied_weight_and_a_stray_are_counted_once():
     low, high = blocks(model)
     assert ids(low.parameters) == ids([model.low.weight, model.low.bias, model.stray])
     assert ids(high.parameters) == ids([model.high.bias])
-    assert own(model, [low, high]) == [low, high]
+    assert assign(model, [low, high]) == [low, high]

@@ -72,5 +72,5 @@ def test_impossible_layers_tell_how_many_there_are(layers, make, tokenizer, labe
 
 
 def test_a_teacher_without_layers_is_refused(tokenizer, labels):
-    with pytest.raises(UserError, match="transformers model"):
+    with pytest.raises(UserError, match="none are known of the teacher, a Linear"):
         layers_of_teacher([0], torch.nn.Linear(2, 2), labels, tokenizer)

@@ -11,10 +11,11 @@ from kdlab.freeze.head import Head
 from kdlab.freeze.none import Nothing
 from kdlab.model.bert import bert
 from kdlab.model.block import blocks
+from kdlab.model.family.find import family
 from kdlab.model.layers_of_teacher import layers_of_teacher
 from kdlab.model.save import load, save, weights_sha256
 from kdlab.model.simkd import simkd
-from kdlab.model.tap import available, depth, read
+from kdlab.model.tap import available, read
 from kdlab.task.head import mlp_head
 from kdlab.task.sequence_classification import SequenceClassification
 from tests.batches import text
@@ -39,14 +40,14 @@ def test_the_teachers_features_through_it_are_the_teachers_logits(family, make, 
     torch.testing.assert_close(made.classifier(mine["pooled"]), own)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_any_family_can_be_inside_and_shows_its_layers(family, make, tokenizer, labels, batch):
-    inside = make(family)
-    made = student(make, labels, tokenizer, inner=lambda labels, tokenizer: make(family)).eval()
+@pytest.mark.parametrize("name", FAMILIES)
+def test_any_family_can_be_inside_and_shows_its_layers(name, make, tokenizer, labels, batch):
+    inside = make(name)
+    made = student(make, labels, tokenizer, inner=lambda labels, tokenizer: make(name)).eval()
     taps = ["embedding", "hidden.0", "hidden.3", "attention.1"]
     mine, theirs = read(made, text(batch), taps)[1], read(inside, text(batch), taps)[1]
     assert all(torch.equal(mine[tap], theirs[tap]) for tap in taps), "the weights inside are kept"
-    assert depth(made) == 4 and {"embedding", "hidden.3", "attention.3", "pooled"} <= set(available(made))
+    assert family(made).depth(made) == 4 and {"embedding", "hidden.3", "attention.3", "pooled"} <= set(available(made))
 
 
 @pytest.mark.parametrize("family", [*FAMILIES, "mlp"])

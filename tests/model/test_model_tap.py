@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from kdlab.error import UserError
-from kdlab.model.tap import available, read
+from kdlab.model.family.find import family
+from kdlab.model.tap import TapReaders, available, read
 from tests.batches import text
 
 FAMILIES = ["bert", "distilbert", "roberta", "gpt2"]
@@ -16,10 +17,10 @@ def eager(model):
     return model
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_taps_are_what_forward_returns_with_everything_on(family, make, batch):
-    whole = eager(make(family))(**batch, output_hidden_states=True, output_attentions=True)
-    model = eager(make(family))
+@pytest.mark.parametrize("name", FAMILIES)
+def test_taps_are_what_forward_returns_with_everything_on(name, make, batch):
+    whole = eager(make(name))(**batch, output_hidden_states=True, output_attentions=True)
+    model = eager(make(name))
     logits, taps = read(model, text(batch), available(model))
     assert torch.equal(logits, whole.logits)
     assert torch.equal(taps["embedding"], whole.hidden_states[0])
@@ -28,25 +29,25 @@ def test_taps_are_what_forward_returns_with_everything_on(family, make, batch):
         assert torch.equal(taps[f"attention.{index}"], whole.attentions[index])
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_negative_numbers_count_from_the_top(family, make, batch):
-    taps = read(make(family), text(batch), ["hidden.-1", "hidden.3", "hidden.-4", "hidden.0"])[1]
+@pytest.mark.parametrize("name", FAMILIES)
+def test_negative_numbers_count_from_the_top(name, make, batch):
+    taps = read(make(name), text(batch), ["hidden.-1", "hidden.3", "hidden.-4", "hidden.0"])[1]
     assert torch.equal(taps["hidden.-1"], taps["hidden.3"])
     assert torch.equal(taps["hidden.-4"], taps["hidden.0"])
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_pooled_is_what_the_final_classifier_turns_into_logits(family, make, batch):
-    model = make(family)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_pooled_is_what_the_final_classifier_turns_into_logits(name, make, batch):
+    model = make(name)
     logits, taps = read(model, text(batch), ["pooled"])
     heads = {"bert": "classifier", "distilbert": "classifier", "roberta": "classifier.out_proj", "gpt2": "score"}
     assert taps["pooled"].shape == (3, 8)
-    torch.testing.assert_close(model.get_submodule(heads[family])(taps["pooled"]), logits)
+    torch.testing.assert_close(model.get_submodule(heads[name])(taps["pooled"]), logits)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_reading_hidden_and_pooled_leaves_the_logits_exactly(family, make, batch):
-    model = make(family)
+@pytest.mark.parametrize("name", FAMILIES)
+def test_reading_hidden_and_pooled_leaves_the_logits_exactly(name, make, batch):
+    model = make(name)
     alone = read(model, text(batch))[0]
     assert torch.equal(alone, read(model, text(batch), ["embedding", "hidden.-1", "pooled"])[0])
     assert torch.equal(alone, model(**batch).logits)
@@ -156,3 +157,19 @@ def test_a_replaced_head_is_still_pooled(make, batch):
     logits, taps = read(model, text(batch), ["pooled"])
     assert taps["pooled"].shape == (3, 6)
     torch.testing.assert_close(model.classifier[2](taps["pooled"]), logits)
+
+
+def test_readers_look_up_taps_once_and_follow_a_module_that_is_replaced(make, batch, monkeypatch):
+    model = make("bert")
+    readers, looked = TapReaders(model), []
+    known = type(family(model)).taps
+    monkeypatch.setattr(type(family(model)), "taps", lambda self, model: looked.append(1) or known(self, model))
+    for _ in range(3):
+        with readers.use(["pooled", "hidden.1"]):
+            _, taps = read(model, text(batch), ["pooled", "hidden.1"])
+    assert len(looked) == 1 and taps["pooled"].shape == (3, 8)
+    assert hooks(model) == 0, "hooks are attached only while the readers are in use"
+    model.classifier = nn.Linear(8, 3)
+    with readers.use(["pooled", "hidden.1"]):
+        logits, taps = read(model, text(batch), ["pooled", "hidden.1"])
+    torch.testing.assert_close(model.classifier(taps["pooled"]), logits)

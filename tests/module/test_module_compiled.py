@@ -141,7 +141,7 @@ def test_rules_that_do_more_than_read_are_refused(module):
     from kdlab.module.vat import Vat
 
     rule = {"vat": Vat, "mutual": Mutual}[module]
-    with pytest.raises(UserError, match=f"compile=true compiles .* module={module} does more with it"):
+    with pytest.raises(UserError, match=f"compile=true compiles .* module={module} does more with"):
         rule.compile_student(rule.__new__(rule), None)
 
 

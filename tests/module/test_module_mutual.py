@@ -48,13 +48,13 @@ def test_the_loss_is_the_papers_for_every_model(base, target):
         kls = [4 * kl_div((own / 2).log_softmax(-1), (o / 2).softmax(-1), reduction="batchmean") for o in others]
         expected = 0.3 * cross_entropy(own, batch.target["label"]) + 0.7 * torch.stack(kls).mean()
         outputs = {key: rule.task.read(m, batch) for key, m in {"": rule.model, **rule.peers}.items()}
-        torch.testing.assert_close(rule._learn(name, outputs, batch)[0], expected)
+        torch.testing.assert_close(rule._objective(name, outputs, batch)[0], expected)
 
 
 def test_no_model_learns_by_the_gradient_of_another(base):
     rule, batch = learner(base("teacher=peer"))
     said = {"": rule.task.read(rule.model, batch), "peer": rule.task.read(rule.peers["peer"], batch)}
-    rule._learn("", said, batch)[0].backward()
+    rule._objective("", said, batch)[0].backward()
     assert all(p.grad is None for p in rule.peers.parameters())
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in rule.model.parameters())
 

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy, kl_div
 
 from kdlab.config import build, conf
 from kdlab.error import UserError
-from kdlab.module.vat import moved
+from kdlab.module.vat import perturbed
 from kdlab.plan import distill
 
 TINY = [f"student.{key}={SIZE[key]}" for key in ("hidden_size", "layers", "heads", "intermediate_size", "tokenizer")]
@@ -42,7 +42,7 @@ def change(rule, batch, step):
     rule.model.eval()
     with torch.no_grad():
         said = rule.task.read(rule.model, batch).logits
-        with moved(rule.embedding[0], step):
+        with perturbed(rule.embedding[0], step):
             other = rule.task.read(rule.model, batch).logits
     return float(kl_div(other.log_softmax(-1), said.softmax(-1), reduction="batchmean"))
 
@@ -74,7 +74,7 @@ def test_the_loss_is_the_papers(base, monkeypatch):
     step = rule.adversary(batch)
     rule.model.eval()
     own = rule.task.read(rule.model, batch).logits
-    with moved(rule.embedding[0], step):
+    with perturbed(rule.embedding[0], step):
         near = rule.task.read(rule.model, batch).logits
     divergence = kl_div(near.log_softmax(-1), own.softmax(-1), reduction="batchmean")
     expected = 0.7 * cross_entropy(own, batch.target["label"], ignore_index=-1) + 0.3 * divergence

@@ -145,7 +145,7 @@ def test_the_disk_is_told_before_the_first_view_is_built(base, monkeypatch):
 @pytest.mark.parametrize("epochs", ["-1", "null"])
 def test_a_run_without_a_number_of_epochs_cannot_store_its_views(base, epochs):
     job = base(AUGMENTS[0], "cached", "augmented", f"trainer.max_epochs={epochs}", "trainer.max_steps=3")
-    with pytest.raises(UserError, match=r"trainer\.max_epochs=\S+ does not say how many there are: set it, or"):
+    with pytest.raises(UserError, match=r"trainer\.max_epochs=\S+ gives no number of epochs: set it, or"):
         train(job)
     assert len(train(base(AUGMENTS[0], "live", "augmented", "trainer.max_epochs=-1", "trainer.max_steps=3")).steps) == 3
 

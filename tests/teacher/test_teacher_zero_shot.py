@@ -84,7 +84,7 @@ def test_descriptions_are_those_of_the_labels():
     assert described(None, labels, "It was {}.") == [["It was bad."], ["It was good."]]
     assert described({"good": ["a", "b"], "bad": "c"}, labels, "{}") == [["c"], ["a", "b"]]
     for given, template, said in (
-        ({"good": "a"}, "{}", "speaks of good, but the labels are bad, good"),
+        ({"good": "a"}, "{}", "names good, but the labels are bad, good"),
         (None, "it", "must have {} where"),
         ({"good": [], "bad": "c"}, "{}", "descriptions.good is empty"),
     ):

@@ -1,4 +1,4 @@
-"""Teachers count by the probability of what they prefer."""
+"""Teachers are weighted by their highest probability."""
 
 from __future__ import annotations
 

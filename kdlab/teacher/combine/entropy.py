@@ -1,4 +1,4 @@
-"""Teachers count by how certain they are of a row: the less entropy, the more."""
+"""Teachers are weighted by their certainty: the lower the entropy, the higher the weight."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from kdlab.teacher.combine.base import Combine, entropy
 
 @final
 class Entropy(Combine):
-    """Weights ``softmax(-H / temperature)`` over the members, H the entropy of what a member says of the row, in nats.
+    """Weights ``softmax(-H / temperature)`` over the members, H the entropy of a member's output on the row, in nats.
 
     Args:
-        temperature: > 0; the smaller, the more the most certain member counts, and towards infinity all count the same.
+        temperature: > 0; towards 0 the most certain member alone counts, towards infinity all have the same weight.
 
     Source: the idea of Kwon et al. 2020 (Adaptive Knowledge Distillation Based on Entropy), ICASSP: teachers of low
         entropy get large weights.

@@ -1,4 +1,4 @@
-"""Every teacher counts the same."""
+"""All teachers have the same weight."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One teacher a row."""
+"""One teacher for each row."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from kdlab.teacher.combine.base import Combine, confidence
 class Routed(Combine):
     """Each row is taught by its most confident member; a training row with a label by the most confident that is right.
 
-    Where no member is right, the one that gives the label the highest probability teaches. Labels of rows that do not
-    train are never looked at.
+    Where no member is right, the teacher is the one that gives the label the highest probability. Labels of rows that
+    do not train are never read.
     """
 
     def weights(self, log_p: Tensor, state: Tensor) -> Tensor:

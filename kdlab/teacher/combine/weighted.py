@@ -1,4 +1,4 @@
-"""Some teachers count more than others, on every row."""
+"""Teachers have fixed weights, the same on every row."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Weighted(Combine):
     def prepare(self, names: Sequence[str]) -> None:
         if set(self.by_name) != set(names):
             raise UserError(
-                f"teacher.combine.weights speaks of {', '.join(self.by_name) or 'nobody'}, but the members are "
+                f"teacher.combine.weights names {', '.join(self.by_name) or 'nobody'}, but the members are "
                 f"{', '.join(names)}: give each one a weight, such as "
                 f"teacher.combine.weights={{{','.join(f'{name}:1' for name in names)}}}"
             )

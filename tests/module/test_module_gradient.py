@@ -1,4 +1,4 @@
-"""What all training rules share."""
+"""Gradients are clipped as torch clips them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdlab.module.base import clip_norm
+from kdlab.module.gradient import clip_norm
 
 
 @given(st.lists(st.floats(-9, 9, width=32), min_size=1, max_size=5), st.floats(0.1, 20), st.booleans())

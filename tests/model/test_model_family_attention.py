@@ -6,7 +6,7 @@ from transformers import AlbertConfig, AutoModelForSequenceClassification, BertC
 
 from kdlab.error import UserError
 from kdlab.loss.relation.tokens import log_relation
-from kdlab.model.projection import KINDS, projections
+from kdlab.model.family.attention import KINDS, projections
 from kdlab.model.tap import available, read
 from tests.batches import text
 
