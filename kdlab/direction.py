@@ -20,9 +20,14 @@ RECORD = "higher_is_better"  # the key of done.json with the declarations of a r
 PRIMARIES = "primary"  # that with the primary metric of each evaluator; the run is for the first one
 COLUMNS = "columns"  # that with the metrics of a split that tables show
 SHARES = "share"  # that with the metrics that are a mean of 0 and 1 over rows
+COSTS = "cost"  # that with what quality may be drawn against, and of each which of these kinds it is
+COUNTED = "counted"  # the same for all models of an architecture
+TIMED = "timed"  # of an architecture on a machine, where the best of several measurements is nearest
+SPENT = "spent"  # of a single run
 PRIMARY = "primary"  # as a monitor: the metric that the run is for, which its first evaluator names
-EVERYWHERE: dict[str, bool | None] = {"loss": False, "accuracy": True, PRIMARY: True}  # where nothing is declared
-RUN: dict[str, bool | None] = {"seconds": False}  # of a run as a whole
+EVERYWHERE: dict[str, bool | None] = {"loss": False, PRIMARY: True}  # where nothing is declared
+RUN: dict[str, bool | None] = {"seconds": False, "test/rows": None}  # of a run as a whole
+RUN_COSTS = {"seconds": SPENT}
 
 
 def declared_for(name: str, known: Directions) -> bool | None:

@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -152,24 +151,32 @@ def once(target: Path, build: Callable[[Path], None]) -> Path:
     Raises:
         UserError: the cache cannot be written.
     """
-    if target.exists():
+    name = hashlib.sha256(str(target).encode()).hexdigest()[:32]
+    lock, beside = cache() / "lock" / name, target.parent / f".new-{name}"
+    if target.exists() and not beside.exists():
         return target
-    lock = cache() / "lock" / hashlib.sha256(str(target).encode()).hexdigest()[:32]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         lock.parent.mkdir(parents=True, exist_ok=True)
         handle = lock.open("w")
     except OSError as error:
+        if target.exists():
+            return target
         raise UserError(
             f"the cache at {cache()} cannot be written ({error.strerror}): set KDLAB_CACHE to a folder that can"
         ) from error
     with handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         if not target.exists():
-            with tempfile.TemporaryDirectory(dir=target.parent, prefix=".new-") as folder:
-                new = Path(folder) / "new"
-                build(new)
-                new.replace(target)
+            shutil.rmtree(beside, ignore_errors=True)  # of a process that was killed: this one has the lock
+            try:
+                beside.mkdir()
+                build(beside / "new")
+                (beside / "new").replace(target)
+            finally:
+                shutil.rmtree(beside, ignore_errors=True)
+        else:
+            shutil.rmtree(beside, ignore_errors=True)
     return target
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import shutil
 import subprocess
 import sys
@@ -144,6 +145,24 @@ def test_once_leaves_nothing_of_a_build_that_failed(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["lock"]
     once(tmp_path / "thing", lambda new: new.write_text("whole"))
     once(tmp_path / "thing", fail)
+    assert (tmp_path / "thing").read_text() == "whole"
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_once_removes_what_a_killed_process_left(tmp_path, monkeypatch, moved):
+    monkeypatch.setenv("KDLAB_CACHE", str(tmp_path))
+
+    def die(new: Path) -> None:
+        if moved:
+            new.replace(tmp_path / "thing")
+        os._exit(9)
+
+    if (child := os.fork()) == 0:
+        once(tmp_path / "thing", lambda new: (new.write_text("whole"), die(new)))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+    assert len(list(tmp_path.glob(".new-*"))) == 1
+    once(tmp_path / "thing", lambda new: new.write_text("whole"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", "thing"]
     assert (tmp_path / "thing").read_text() == "whole"
 
 

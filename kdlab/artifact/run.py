@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -73,7 +73,7 @@ class Run:
         seconds: float,
         metrics: Mapping[str, float],
         directions: Directions,
-        named: Mapping[str, Sequence[str]] = MappingProxyType({}),
+        named: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         """``metrics.json``, then ``done.json``: last and atomically, so that it exists only where all else does.
 

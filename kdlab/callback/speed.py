@@ -8,16 +8,24 @@ from typing import Any, ClassVar
 import lightning.pytorch as pl
 import torch
 
+from kdlab.direction import SPENT
+
 
 class Speed(pl.Callback):
-    """Leaves ``perf/samples_per_second`` (training rows) and ``perf/step_ms`` in ``trainer.callback_metrics``.
+    """Leaves ``perf/samples_per_second`` (training rows), ``perf/step_ms`` and ``perf/padding``, the share of padding
+    in training batches, in ``trainer.callback_metrics``.
 
     The time is that of the training loop with its data loading; validation, checkpoints at an epoch's end and the very
     first batch, which warms up, are left out. It is kept over restarts and never logged as a curve, so that a resumed
     run's history equals an undisturbed one's.
     """
 
-    higher_is_better: ClassVar[dict[str, bool | None]] = {"perf/samples_per_second": True, "perf/step_ms": False}
+    higher_is_better: ClassVar[dict[str, bool | None]] = {
+        "perf/samples_per_second": True,
+        "perf/step_ms": False,
+        "perf/padding": False,
+    }
+    costs: ClassVar[dict[str, str]] = {"perf/samples_per_second": SPENT}
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -62,6 +70,9 @@ class Speed(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._stop()
+        loader: Any = trainer.train_dataloader
+        if hasattr(loader, "padding"):
+            trainer.callback_metrics["perf/padding"] = torch.tensor(loader.padding())
         if self.batches:
             trainer.callback_metrics["perf/samples_per_second"] = torch.tensor(self.rows / self.seconds)
             trainer.callback_metrics["perf/step_ms"] = torch.tensor(1000 * self.seconds / self.batches)

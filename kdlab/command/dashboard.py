@@ -12,6 +12,7 @@ from kdlab.config.direction import columns, higher_is_better
 from kdlab.direction import gathered
 from kdlab.error import UserError
 from kdlab.report.column import tested
+from kdlab.report.cost import Costs
 from kdlab.report.setting import flatten, is_number, swept
 
 
@@ -26,7 +27,7 @@ def run(
     outputs: str,
     select: str | Sequence[str] | None,
     by: str | None,
-    cost: str,
+    cost: str | None,
     title: str | int | None,
     project: str,
     entity: str | None,
@@ -39,6 +40,7 @@ def run(
 
     found = chosen(outputs, select)
     by = tested(found) if by is None else by
+    cost = (Costs(found).counted or "seconds") if cost is None else cost
     measured = sorted({name for record in found for name in record.metrics})
     for word, name in (("by", by), ("cost", cost)):
         if measured and name not in measured:

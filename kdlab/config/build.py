@@ -16,6 +16,7 @@ from torch import nn
 from torchmetrics import MetricCollection
 
 from kdlab.config.check import arguments, written
+from kdlab.config.node import no_value
 from kdlab.config.signature import signature
 from kdlab.datamodule.data import Data
 from kdlab.error import UserError
@@ -38,7 +39,7 @@ def make(node: DictConfig, **given: Any) -> Any:
     where = node._get_full_key(None) or "config"
     missing = sorted(OmegaConf.missing_keys(node) - {node._get_full_key(name) for name in given})
     if missing:
-        raise UserError(f"{missing[0]} has no value; give it one on the command line: {missing[0]}=VALUE")
+        raise UserError(no_value(missing[0]))
     _check(node, where)
     try:
         target = instantiate(node, _partial_=True)  # called below: Hydra would turn given dict-like objects into config
@@ -127,7 +128,7 @@ def bind(node: DictConfig, where: str) -> None:
     """
     missing = sorted(str(name) for name in OmegaConf.missing_keys(node))
     if missing:
-        raise UserError(f"{missing[0]} has no value; give it one on the command line: {missing[0]}=VALUE")
+        raise UserError(no_value(missing[0]))
     if "_target_" in node:
         _check(node, where, unmade=True)
     for name in node:
@@ -188,7 +189,9 @@ def model(node: DictConfig, task: Task, data: Data, teacher: nn.Module | None = 
     if needs_teacher(node):
         if teacher is None:
             raise UserError(
-                f"{node._target_} starts from a teacher, which only `kdlab distill` has; choose another model"
+                f"{str(node._target_).rpartition('.')[2]} is made of a teacher's layers, and there is no trained "
+                "teacher to make it of: choose a model of its own, such as model@student=bert_tiny in `kdlab distill` "
+                "or model=minilm_l6 in `kdlab finetune`"
             )
         given["teacher"] = teacher
     takes = inspect.signature(get_object(node._target_)).parameters

@@ -6,7 +6,18 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from kdlab.direction import COLUMNS, PRIMARIES, RUN, SHARES, Directions, declaration, declared, declared_for
+from kdlab.direction import (
+    COLUMNS,
+    COSTS,
+    PRIMARIES,
+    RUN,
+    RUN_COSTS,
+    SHARES,
+    Directions,
+    declaration,
+    declared,
+    declared_for,
+)
 
 if TYPE_CHECKING:
     from kdlab.metric.base import Evaluators
@@ -36,16 +47,17 @@ def installed() -> dict[str, bool | None]:
     """The declarations of everything that kdlab itself logs."""
     from kdlab.callback.checkpoint import Checkpoint
     from kdlab.callback.speed import Speed
-    from kdlab.metric import confusion, cost, majority
+    from kdlab.metric import majority
     from kdlab.metric.causal_lm import causal_lm
     from kdlab.metric.classification import classification
+    from kdlab.metric.cost import Cost
     from kdlab.metric.fidelity import fidelity
     from kdlab.module.base import TrainingRule
     from kdlab.outcome import Categorical
     from kdlab.teacher.base import Teacher
 
-    found: dict[str, bool | None] = {**cost.HIGHER_IS_BETTER, **majority.HIGHER_IS_BETTER, **confusion.HIGHER_IS_BETTER}
-    for owner in (Checkpoint, Speed, TrainingRule, Teacher):
+    found: dict[str, bool | None] = dict(majority.HIGHER_IS_BETTER)
+    for owner in (Checkpoint, Speed, Cost, TrainingRule, Teacher):
         found |= owner.higher_is_better
     for metrics in (causal_lm(), classification(["no", "yes"]), fidelity(Categorical())):
         found |= declared(metrics)
@@ -71,10 +83,33 @@ def shares(records: Iterable[Mapping[str, Any]]) -> list[str]:
     return _recorded(records, SHARES)
 
 
+def costs(records: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """By the name of each metric that quality may be drawn against, its kind: those of :mod:`kdlab.direction`."""
+    found: dict[str, str] = {}
+    for done in _finished(records):
+        own = done.get(COSTS)
+        found |= {str(name): str(kind) for name, kind in own.items()} if isinstance(own, Mapping) else _own_costs()
+    return found | RUN_COSTS
+
+
+def _finished(records: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """What there is of runs that ended; an empty record, for which kdlab's own metrics answer, where none did."""
+    return [done for done in records if done] or [{}]
+
+
+@cache
+def _own_costs() -> dict[str, str]:
+    from kdlab.callback.speed import Speed
+
+    own = _evaluators().named[COSTS]
+    assert isinstance(own, dict)
+    return own | Speed.costs
+
+
 def _recorded(records: Iterable[Mapping[str, Any]], key: str) -> list[str]:
     """What runs recorded under a key, each name once; for those of before there were records, what kdlab's own say."""
     found: dict[str, None] = {}
-    for done in records:
+    for done in _finished(records):
         names = done.get(key)
         if not isinstance(names, list):
             kept = [str(done["metric"]).removeprefix("val/")] if key == PRIMARIES and done.get("metric") else []
@@ -88,6 +123,7 @@ def _evaluators() -> Evaluators:
     """Those that a run has where nothing else is chosen."""
     from kdlab.metric.base import Evaluators, Scores
     from kdlab.metric.classification import classification
+    from kdlab.metric.cost import Cost
     from kdlab.metric.fidelity import Fidelity
 
-    return Evaluators({"classification": Scores(classification(["no", "yes"])), "fidelity": Fidelity()})
+    return Evaluators({"classification": Scores(classification(["no", "yes"])), "fidelity": Fidelity(), "cost": Cost()})

@@ -22,6 +22,7 @@ from kdlab.config.check import fault, shown, written
 from kdlab.config.identity import MODELS
 from kdlab.config.kind import ROOT
 from kdlab.config.near import child, hint, leaves, near, near_keys, value_at
+from kdlab.config.node import no_value
 from kdlab.config.option import Menu, menu, place, roots
 from kdlab.config.signature import signature
 from kdlab.error import UserError
@@ -89,7 +90,7 @@ def check(
         for key in leaves(cfg):
             node = value_at(cfg, key)  # None below a mapping whose keys are numbers, such as datamodule.label_map
             if node is not None and node._is_missing() and key.rpartition(".")[2] != "tokenizer" and "." in key:
-                raise UserError(f"{key} has no value; give it one on the command line: {key}=VALUE")
+                raise UserError(no_value(key))
         for key, kind in ROOT.items():
             node = value_at(cfg, key)
             if node is None or node._is_interpolation():

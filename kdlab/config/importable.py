@@ -76,3 +76,8 @@ def _searched(arguments: Sequence[str]) -> Iterator[Path]:
         flag, _, value = word.partition("=")
         if flag == "hydra.searchpath":
             yield from (Path(unquote(place)) for place in re.findall(r"file://([^'\",\]\s]+)", value))
+
+
+def is_base(file: Path) -> bool:
+    """Whether an option is one that others derive from: what it builds is left open."""
+    return "\n_target_: ???" in file.read_text("utf-8")

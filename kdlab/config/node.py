@@ -33,6 +33,22 @@ def made(values: Mapping[Any, Any]) -> Node:
     return OmegaConf.create(dict(values))
 
 
+def no_value(key: str) -> str:
+    """The sentence about a key that has no value.
+
+    Example:
+        >>> no_value("datamodule.path")
+        'datamodule.path has no value; give it one on the command line: datamodule.path=VALUE'
+    """
+    group, _, name = key.rpartition(".")
+    if name == "_target_":
+        return (
+            f"{key} has no value: the chosen option names no class. Write _target_ in its YAML, or choose another with "
+            f"{group}=OPTION (`kdlab help {group}` lists them)"
+        )
+    return f"{key} has no value; give it one on the command line: {key}=VALUE"
+
+
 def without(node: Node, keys: Iterable[str]) -> Node:
     """A copy of the node, at its place in the config, that lacks some keys."""
     copied = node.copy()

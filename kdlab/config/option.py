@@ -19,6 +19,8 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from kdlab.config.importable import is_base
+
 
 @dataclass(frozen=True)
 class Menu:
@@ -97,12 +99,12 @@ def roots(conf: Path, name: str) -> set[str]:
 
 
 def groups(folders: list[Path]) -> dict[str, list[str]]:
-    """Group -> options, over all folders that configs are searched in."""
+    """Group -> options that can be chosen, over all folders that configs are searched in."""
     found: dict[str, set[str]] = {}
     for folder in folders:
         for file in folder.rglob("*.yaml"):
             group = file.parent.relative_to(folder).as_posix()
-            if group != "." and _top(group) != "hydra":
+            if group != "." and _top(group) != "hydra" and not is_base(file):
                 found.setdefault(group, set()).add(file.stem)
     return {group: sorted(options) for group, options in found.items()}
 

@@ -42,7 +42,7 @@ def check(cfg: DictConfig) -> None:
         for name in (part.get("runs") or ()) if isinstance(part, dict) else ():
             located(str(name), outputs, f"datamodule.{option}.runs")
     if data.get("_target_") == TABLE:
-        _table(data)
+        _table(data, whole="baseline" not in cfg)
 
 
 def _plain(cfg: DictConfig, key: str) -> Any:
@@ -81,7 +81,12 @@ def _teachers(node: Any, where: str) -> Iterator[tuple[str, str]]:
         yield from _teachers(member, f"{where}.members.{name}")
 
 
-def _table(node: dict[str, Any]) -> None:
+def _table(node: dict[str, Any], whole: bool = True) -> None:
+    """Look into a table.
+
+    Args:
+        whole: whether the config says all of how it is read; if not, columns of the default names may be others.
+    """
     from kdlab.datamodule.columns import Reading
 
     path = node.get("path")
@@ -91,15 +96,23 @@ def _table(node: dict[str, Any]) -> None:
     how = {name: node[name] for name in names if name in node}
     file = Path(path).expanduser()
     stamp = (file.stat().st_size, file.stat().st_mtime_ns) if file.is_file() else None
-    asked = (path, stamp, repr(how))
+    if not whole:
+        usual = Reading()
+        how = {name: value for name, value in how.items() if value != getattr(usual, name, value)}
+    asked = (path, stamp, repr(how), whole)
     if asked not in _known:  # the points of a sweep mostly share one
-        _known[asked] = _problem(path, **how)
+        _known[asked] = _problem(path, whole=whole, **how)
     if _known[asked]:
         raise UserError(_known[asked])
 
 
 def _problem(
-    path: str, encoding: str | None = None, separator: str | None = None, split_column: Any = None, **how: Any
+    path: str,
+    encoding: str | None = None,
+    separator: str | None = None,
+    split_column: Any = None,
+    whole: bool = True,
+    **how: Any,
 ) -> str:
     """What is wrong with a table; "": nothing, or it is large.
 
@@ -107,7 +120,7 @@ def _problem(
         how: the arguments that say how its columns are read.
     """
     from kdlab.datamodule.columns import Reading
-    from kdlab.datamodule.frame import whole
+    from kdlab.datamodule.frame import whole as rows_of
     from kdlab.datamodule.source import Source
 
     try:
@@ -115,8 +128,13 @@ def _problem(
         source = Source(Path(path).expanduser(), path, encoding, separator)
         if source.path.stat().st_size > SMALL:
             return ""
-        frame = whole(source).without_empty()
-        reading.gathered(frame, None if split_column is None else reading.splits(frame, split_column)).check()
+        frame = rows_of(source).without_empty()
+        if not whole:
+            for name in ("text_column", "label_column"):
+                if isinstance(how.get(name), str) and "{" not in how[name]:
+                    frame.column(how[name], name)
+        else:
+            reading.gathered(frame, None if split_column is None else reading.splits(frame, split_column)).check()
     except UserError as problem:
         return str(problem)
     return ""

@@ -113,6 +113,17 @@ class Data(Loading, ABC):
         """The identity of a row's content, such as a hash of a file; by default the value."""
         return str(value)
 
+    def column(self, name: str) -> list[Any]:
+        """The values of a further column by row id, such as groups that a metric compares.
+
+        Raises:
+            UserError: there is no such column; by default there is none at all.
+        """
+        raise UserError(
+            f"{self.source} has no column '{name}': datamodule=table and datamodule=hub have columns besides values "
+            "and labels, and a data set of your own has them with a method column(name)"
+        )
+
     def check_rows(self, corpus: Corpus) -> None:
         """Refuse rows that cannot be read, before anything is split.
 

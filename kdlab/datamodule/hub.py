@@ -33,6 +33,13 @@ class Hub(Columns):
     test_split: str = "test"
 
     def corpus(self) -> Corpus:
+        return self.gathered(*self._frame())
+
+    def column(self, name: str) -> list[Any]:
+        return list(self._frame()[0].column(name, "name"))
+
+    def _frame(self) -> tuple[Frame, list[str]]:
+        """The rows of all splits, and the split of each; finds the names of the labels where the data has them."""
         parts = self._parts()
         given = ((self.train_split, "train"), (self.val_split, "val"), (self.test_split, "test"))
         there = [(parts[name], name, word) for name, word in given if name in parts]
@@ -53,7 +60,7 @@ class Hub(Columns):
                     columns[index] = [None if value == -1 and value is not True else value for value in columns[index]]
         words = [word for part, _, word in there for _ in range(len(part))]
         rows = [f"{row} of {name}" for part, name, _ in there for row in range(1, len(part) + 1)]
-        return self.gathered(Frame(self.name, "row", names, columns, rows), words)
+        return Frame(self.name, "row", names, columns, rows), words
 
     def _parts(self) -> dict[str, Any]:
         from datasets import Dataset, load_from_disk

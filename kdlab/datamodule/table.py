@@ -77,11 +77,6 @@ class Table(Columns):
         return self.gathered(frame, split)
 
     def column(self, name: str) -> list[Any]:
-        """The cells of a column by row id, empty rows left out, such as groups that a metric looks at.
-
-        Raises:
-            UserError: there is no such column.
-        """
         return list(self._frame().column(name, "path"))
 
     def _frame(self) -> Frame:

@@ -18,9 +18,11 @@ from kdlab.config.node import as_plain, made
 from kdlab.config.stored import read_config
 from kdlab.direction import gathered
 from kdlab.error import UserError
+from kdlab.metric.majority import NAME as MAJORITY
 from kdlab.metric.majority import OF
 from kdlab.report.read import Record, record
 
+MAJORED = f"test/{MAJORITY}"
 MOST = 50  # runs of the same words that are looked into
 MANY = 30  # runs of the same words, of which one may be the same but for its length
 OTHERS = ("loss", "teacher", "module", "stages", "start", "reuse_frozen", "compile")  # what a student alone lacks
@@ -50,7 +52,7 @@ def compared(
     """
     shown, follows = [f"test/{name}" for name in columns([done])], primaries([done])[1:]
     others = {name for name in known if name.startswith("test/") and name.count("/") == 1}
-    others -= {"test/majority", "test/loss", "test/rows", *shown}
+    others -= {MAJORED, "test/loss", "test/rows", *shown}
     first, *rest = [name for name in shown if name in known] or [""]
     last = [name for name in rest if name.removeprefix("test/") in follows]
     names = [name for name in (first, *sorted({*rest, *others} - {*last}), *last) if name]
@@ -59,8 +61,8 @@ def compared(
         rows["teacher"] = taught
     for name, values in beside.items():
         rows[name] = {key: value for key, value in values.items() if key not in last}
-    if "test/majority" in known:
-        rows["majority"] = {f"test/{OF}": known["test/majority"]}
+    if MAJORED in known:
+        rows[MAJORITY] = {f"test/{OF}": known[MAJORED]}
     heads = [name if name == names[0] else name.rpartition("/")[2] for name in names]
     corner = terminal.counted(int(known["test/rows"]), "test row") if "test/rows" in known else ""
     wide = max(len(corner), *map(len, rows))

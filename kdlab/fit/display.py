@@ -18,9 +18,11 @@ from kdlab import terminal
 from kdlab.artifact.find import teacher_nodes, wanted
 from kdlab.artifact.run import Run, read_done
 from kdlab.artifact.trained import Trained
+from kdlab.config.direction import costs
 from kdlab.config.job import Job
 from kdlab.config.stage import earlier
 from kdlab.datamodule.data import Data
+from kdlab.direction import TIMED
 from kdlab.error import UserError
 from kdlab.fit.beside import compared, distilled, shorter, teacher_test, without_teacher
 from kdlab.model.save import size_bytes
@@ -158,7 +160,8 @@ class Voice:
         shown, beside = self._beside(run.folder, known)
         own = "student" if "student" in self.job.cfg else "model"
         lines = compared(shown, own, beside, run.done or {})
-        size, latency = size_bytes(run.folder / "model") / 1e6, known.get("perf/latency_ms")
+        size, kinds = size_bytes(run.folder / "model") / 1e6, costs([run.done or {}])
+        latency = next((known[name] for name, kind in kinds.items() if kind == TIMED and name in known), None)
         speed = "" if latency is None else f"{latency:.2g} ms a row, "
         outputs = "" if Path(self.job.cfg.outputs) == Path("outputs") else f" outputs={self.job.cfg.outputs}"
         has_labels = (run.folder / "model" / "labels.json").exists()

@@ -23,7 +23,7 @@ from kdlab.config.direction import installed
 from kdlab.config.job import Job
 from kdlab.config.node import Node
 from kdlab.datamodule.data import Data
-from kdlab.direction import PRIMARY
+from kdlab.direction import COSTS, PRIMARY
 from kdlab.error import UserError
 from kdlab.file import sha256, wanted, write_json
 from kdlab.fit import slot
@@ -34,9 +34,8 @@ from kdlab.fit.train import fit
 from kdlab.logger.base import Journal, RunInfo, Source, opened
 from kdlab.logger.history import FILE as HISTORY
 from kdlab.metric.confusion import row_count
-from kdlab.metric.cost import LENGTH, latency, macs, parameters
+from kdlab.metric.majority import NAME as MAJORITY
 from kdlab.metric.majority import majority
-from kdlab.model.save import size_bytes
 from kdlab.module.base import TrainingRule
 from kdlab.plan.base import planner
 from kdlab.transform.save import save_finished
@@ -103,11 +102,11 @@ def _train(job: Job, run: Run, voice: Voice) -> dict[str, float]:
             _log_trainable(learner, journal)
             start += slot.wait()
             measured, metric, keeper = fit(job, run, learner, data, journal, others, voice)
-            directions, named = _directions(learner), learner.evaluators["test"].named
+            directions, named = _directions(learner), _named(learner)
             learner.model = save_finished(learner.transforms, learner.model, data.processor, run.folder / "model")
             if learner.task.uses_labels:
                 write_json(run.folder / "model" / "labels.json", list(data.labels))
-            known = measured | plan.metrics | _cost(run, learner, data) | _majority(learner, data)
+            known = measured | plan.metrics | _cost(learner, data) | _majority(learner, data)
             known |= _write_test(run, learner, data)
             journal.summary(known)
             if warning := one_class(learner.test_confusion, data.labels):
@@ -126,6 +125,14 @@ def _directions(learner: TrainingRule) -> dict[str, bool | None]:
     for callback in learner.trainer.callbacks:  # type: ignore[attr-defined]
         found |= getattr(callback, "higher_is_better", {})
     return found | {name: more for name, more in learner.directions.items() if name != PRIMARY}
+
+
+def _named(learner: TrainingRule) -> dict[str, Any]:
+    """What the evaluators and callbacks declare of their metrics beside the direction."""
+    named: dict[str, Any] = dict(learner.evaluators["test"].named)
+    for callback in learner.trainer.callbacks:  # type: ignore[attr-defined]
+        named[COSTS] = named[COSTS] | getattr(callback, "costs", {})
+    return named
 
 
 def one_class(counts: Tensor | None, labels: Sequence[str]) -> str:
@@ -175,16 +182,14 @@ def _log_trainable(learner: TrainingRule, journal: Journal) -> None:
     journal.table("model/trainable", columns, [[row[name] for name in columns] for row in rows])
 
 
-def _cost(run: Run, learner: TrainingRule, data: Data) -> dict[str, float]:
-    model, row = learner.model.eval(), data.processor.example(LENGTH)
-    times = {f"perf/{name}": value for name, value in latency(model, row).items()}
-    return times | {
-        "model/parameters": parameters(model)["parameters"],
-        "model/trainable_parameters": sum(row["trainable"] for row in learner.table()),
-        "model/macs": macs(model, row),
-        "model/size_mb": size_bytes(run.folder / "model") / 1e6,
-        "perf/padding": data.train_dataloader().padding(),
-    }
+def _cost(learner: TrainingRule, data: Data) -> dict[str, float]:
+    """What the evaluators measure of the trained model as such, on the device that it was trained on."""
+    device = learner.trainer.strategy.root_device
+    model = learner.model.to(device).eval()
+    try:
+        return learner.trained() | learner.evaluators["test"].examine(model, data)
+    finally:
+        model.cpu()
 
 
 def _majority(learner: TrainingRule, data: Data) -> dict[str, float]:
@@ -193,7 +198,7 @@ def _majority(learner: TrainingRule, data: Data) -> dict[str, float]:
         return {}
     target, splits = data.target, data.splits
     found = {name: majority(target.flat(splits["train"]), target.flat(splits[name])) for name in ("val", "test")}
-    return {f"{name}/majority": value for name, value in found.items() if value is not None}
+    return {f"{name}/{MAJORITY}": value for name, value in found.items() if value is not None}
 
 
 def _write_test(run: Run, learner: TrainingRule, data: Data) -> dict[str, float]:

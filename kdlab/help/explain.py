@@ -14,6 +14,7 @@ from pathlib import Path
 
 import yaml
 
+from kdlab.config.importable import is_base
 from kdlab.config.near import near, near_keys
 from kdlab.config.signature import file as _file
 from kdlab.config.signature import tree
@@ -104,7 +105,9 @@ def explain(words: Sequence[str], conf: Path) -> str:
             + f" Groups: {', '.join(groups)}"
         )  # fmt: skip
     if not option:
-        return _listed([page(group, name, folders) for name in options])
+        bases = [name for name in options if is_base(_place(group, name, folders))]
+        text = _listed([page(group, name, folders) for name in options if name not in bases])
+        return text + (f"\nOptions of your own derive from {' or '.join(bases)}." if bases else "")
     if option not in options:
         meant = "".join(f" Did you mean {group}={one}?" for one in near(option, options, 1))
         raise UserError(f"'{option}' is no option of {group}; there are {', '.join(options)}.{meant}")
@@ -113,8 +116,7 @@ def explain(words: Sequence[str], conf: Path) -> str:
 
 def page(group: str, option: str, folders: Sequence[Path]) -> Page:
     """What is known of an option."""
-    path = next(root / group / f"{option}.yaml" for root in folders if (root / group / f"{option}.yaml").is_file())
-    text = path.read_text("utf-8")
+    text = _place(group, option, folders).read_text("utf-8")
     node = yaml.safe_load(text) or {}
     comments = [line[1:].strip() for line in text.splitlines() if line.startswith("# ") and "@package" not in line]
     block = re.sub(r"^defaults:.*\n(?:[ \t-].*\n?)*", "", text, flags=re.M)
@@ -187,6 +189,10 @@ def split(docstring: str) -> dict[str, str]:
 
 def _options(group: str, folders: Sequence[Path]) -> list[str]:
     return sorted({path.stem for root in folders for path in (root / group).glob("*.yaml")}) if group else []
+
+
+def _place(group: str, option: str, folders: Sequence[Path]) -> Path:
+    return next(root / group / f"{option}.yaml" for root in folders if (root / group / f"{option}.yaml").is_file())
 
 
 def _listed(pages: Sequence[Page]) -> str:

@@ -27,6 +27,7 @@ from kdlab.direction import PRIMARY
 from kdlab.error import JobError, UserError
 from kdlab.file import write_json
 from kdlab.launcher.point import composed
+from kdlab.metric.majority import NAME as MAJORITY
 from kdlab.report.read import record
 
 if TYPE_CHECKING:
@@ -163,9 +164,9 @@ def _exists(name: str, keeper: str | None, validated: Sequence[str] | None) -> N
     """Refuse what will not be in metrics.json."""
     split, _, metric = name.partition("/")
     known = None
-    if split in ("val", "best") and metric not in ("majority", "step"):
+    if split in ("val", "best") and metric not in (MAJORITY, "step"):
         known = [f"best/{keeper}"] if keeper else []
-    elif split == "test" and validated is not None and metric != "majority":
+    elif split == "test" and validated is not None and metric != MAJORITY:
         known = [one.replace("val/", "test/", 1) for one in validated]
     if known is not None and name not in known:
         there = f"choose one of {', '.join(known)}" if known else "set callback.checkpoint.monitor"

@@ -24,6 +24,7 @@ from kdlab.file import read_json
 from kdlab.importing import importing
 from kdlab.launcher import plan
 from kdlab.launcher.resources import take_gpus
+from kdlab.metric.majority import NAME as MAJORITY
 from kdlab.text import printable
 
 if TYPE_CHECKING:
@@ -177,7 +178,7 @@ def print_table(jobs: list[Record], ahead: int = 0) -> None:
         table.add_row(str(job.job), Text(words[job.id]), *cells, Text(best, style="bold green"))
     if finished:
         console.print(table)
-        beside = {"teacher": f"teacher/{columns[1]}", "majority": "test/majority"} if len(columns) > 1 else {}
+        beside = {"teacher": f"teacher/{columns[1]}", MAJORITY: f"test/{MAJORITY}"} if len(columns) > 1 else {}
         for name, column in beside.items():  # the same for all, or no line of the table is the right one
             values = {job.metrics.get(column) for job in finished}
             if len(values) == 1 and (value := values.pop()) is not None:

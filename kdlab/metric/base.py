@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from types import MappingProxyType
@@ -16,7 +16,7 @@ from torchmetrics import Metric, MetricCollection
 
 from kdlab.batch import Batch
 from kdlab.datamodule.data import Data
-from kdlab.direction import COLUMNS, PRIMARIES, SHARES, Directions, declared
+from kdlab.direction import COLUMNS, COSTS, PRIMARIES, SHARES, Directions, declared
 from kdlab.error import UserError
 from kdlab.output import Output
 from kdlab.task.base import Task
@@ -36,10 +36,12 @@ class Evaluator(nn.Module, ABC):
         primary: the name of the one that the evaluator is for; None: it has none. The run keeps its best weights by
             the first one of its list.
         shares: the names of those that are a mean of 0 and 1 over rows, so that the number of rows bounds their error.
+        costs: the names of those that quality may be drawn against, each with its kind:
+            :data:`kdlab.direction.COUNTED`, ``TIMED`` or ``SPENT``.
         when: of ``val``, ``test`` and ``evaluate``.
         needs: of ``labels``: batches without any are left out; ``teacher``: its output is given too, and without a
             teacher nothing is measured; ``gradients``: outputs have a graph; ``generation``: the task generates;
-            ``groups``: the data has columns besides texts and labels, see ``data.column(name)``.
+            ``groups``: it reads a column of the data besides values and labels, see ``data.column(name)``.
         taps: which of the student's taps it reads.
 
     Example: how sure a model is, on average::
@@ -61,6 +63,7 @@ class Evaluator(nn.Module, ABC):
     higher_is_better: Directions = MappingProxyType({})
     primary: str | None = None
     shares: Collection[str] = ()
+    costs: Mapping[str, str] = MappingProxyType({})
     when: Collection[str] = MOMENTS
     needs: Collection[str] = ()
     taps: Collection[str] = ()
@@ -86,9 +89,24 @@ class Evaluator(nn.Module, ABC):
     def compute(self) -> dict[str, float]:
         """The numbers, by the names in :attr:`higher_is_better`."""
 
+    def examine(self, model: nn.Module, data: Data, batches: Sequence[Batch] = ()) -> dict[str, float]:
+        """Measure a trained model as such, once, when its run or `kdlab evaluate` ends; by default nothing.
+
+        Args:
+            model: on the device that it is measured on.
+            data: what it was trained or is evaluated on.
+            batches: a few of a split, as the model reads them; empty: none are at hand.
+
+        Returns:
+            Numbers by the names in :attr:`higher_is_better`.
+        """
+        return {}
+
     def shown(self, first: bool) -> list[str]:
         """The names that tables have columns for: all of the first evaluator, and the primary one of the others."""
-        return list(self.higher_is_better) if first else [self.primary] if self.primary else []
+        if first:
+            return [name for name in self.higher_is_better if name not in self.costs]
+        return [self.primary] if self.primary else []
 
     def reset(self) -> None:
         """Forget all batches."""
@@ -187,10 +205,11 @@ class Evaluators(nn.Module):
         return any("gradients" in one.needs for _, one in self.items())
 
     @property
-    def named(self) -> dict[str, list[str]]:
+    def named(self) -> dict[str, list[str] | dict[str, str]]:
         """What a run records of them beside their directions, for those who read its results."""
         shown = [name for number, (_, one) in enumerate(self.items()) for name in one.shown(first=number == 0)]
-        return {PRIMARIES: self.primaries(), COLUMNS: shown, SHARES: self.shares}
+        costs = {name: kind for _, one in self.items() for name, kind in one.costs.items()}
+        return {PRIMARIES: self.primaries(), COLUMNS: shown, SHARES: self.shares, COSTS: costs}
 
     @property
     def shares(self) -> list[str]:
@@ -209,8 +228,6 @@ class Evaluators(nn.Module):
         for name, one in self.items():
             if "generation" in one.needs and not hasattr(task, "generate"):
                 raise UserError(f"metric.{name} measures generated rows, which task={task.kind} does not have")
-            if "groups" in one.needs and not hasattr(data, "column"):
-                raise UserError(f"metric.{name} reads a column of the data, which only datamodule=table has")
             one.setup(task, data)
 
     def update(
@@ -246,6 +263,10 @@ class Evaluators(nn.Module):
                 self.update(task.read(model, batch, taps), batch, _graphless(teacher), labelled, apart=True)
         else:
             self.update(task.read(model, batch, taps), batch, teacher, labelled, apart=True)
+
+    def examine(self, model: nn.Module, data: Data, batches: Sequence[Batch] = ()) -> dict[str, float]:
+        """What all of them measure of a model as such, see :meth:`Evaluator.examine`."""
+        return {name: value for _, one in self.items() for name, value in one.examine(model, data, batches).items()}
 
     def compute(self) -> dict[str, float]:
         """The numbers of those that took in a batch."""

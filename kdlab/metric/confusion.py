@@ -9,7 +9,6 @@ from torchmetrics import Metric, MetricCollection
 from kdlab.metric.classification import Labelled, count
 from kdlab.outcome import Bernoulli, Outcome
 
-HIGHER_IS_BETTER: dict[str, bool | None] = {"test/rows": None}
 MOST = 100  # classes whose confusion is counted: its square
 
 

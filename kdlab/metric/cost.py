@@ -1,4 +1,4 @@
-"""What a model costs: parameters, bytes, multiply-adds, and time in inference."""
+"""The cost of a model: parameters, bytes, multiply-adds, and time in inference."""
 
 from __future__ import annotations
 
@@ -6,30 +6,28 @@ import fcntl
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import median, quantiles
 from time import monotonic, process_time, sleep
+from types import MappingProxyType
+from typing import final
 
 import torch
 from torch import Tensor, nn
 
 from kdlab.batch import Batch
+from kdlab.datamodule.data import Data
+from kdlab.direction import COUNTED, TIMED
+from kdlab.error import UserError
+from kdlab.metric.base import Evaluator
+from kdlab.output import Output
 
 LENGTH = 32  # tokens of the row that a model is measured with, about a long sentence
 REPEATS = 40
 PATIENCE = 60.0  # seconds to wait for others who measure
-HIGHER_IS_BETTER = {
-    "model/parameters": False,
-    "model/trainable_parameters": False,
-    "model/size_mb": False,
-    "model/macs": False,
-    "perf/latency_ms": False,
-    "perf/latency_p10_ms": False,
-    "perf/latency_p90_ms": False,
-    "perf/padding": False,  # the share of a training batch
-}
+BATCHES = 6  # of a split that are timed, spread evenly
 
 
 def parameters(model: nn.Module) -> dict[str, float]:
@@ -105,6 +103,53 @@ def throughput(model: nn.Module, batches: Iterable[Batch]) -> float:
     if not rows:
         raise ValueError("throughput needs at least one batch")
     return rows / seconds
+
+
+@final
+class Cost(Evaluator):
+    """``model/…``: ``parameters``, ``size_mb`` and ``macs``; ``perf/…``: ``latency_ms`` with its spread, and
+    ``rows_per_second`` where batches of a split are at hand.
+
+    Args:
+        repeats: how often a row is timed.
+
+    Raises:
+        UserError: ``repeats`` is less than 1.
+    """
+
+    higher_is_better = MappingProxyType(
+        {
+            "model/parameters": False, "model/macs": False, "model/size_mb": False, "perf/latency_ms": False,
+            "perf/latency_p10_ms": False, "perf/latency_p90_ms": False, "perf/rows_per_second": True,
+        }
+    )  # fmt: skip
+    costs = MappingProxyType({
+        "model/parameters": COUNTED, "model/macs": COUNTED, "model/size_mb": COUNTED, "perf/latency_ms": TIMED,
+    })  # fmt: skip
+    main = ("model/parameters", "model/macs", "model/size_mb", "perf/latency_ms", "perf/rows_per_second")  # of a table
+    when = ("test", "evaluate")
+
+    def __init__(self, repeats: int = REPEATS) -> None:
+        super().__init__()
+        if repeats < 1:
+            raise UserError(f"metric.cost.repeats is {repeats}, and must be 1 or more")
+        self.repeats = repeats
+
+    def update(self, student: Output, batch: Batch, teacher: Output | None = None) -> None:
+        """Nothing: outputs do not change what a model costs."""
+
+    def compute(self) -> dict[str, float]:
+        return {}
+
+    def examine(self, model: nn.Module, data: Data, batches: Sequence[Batch] = ()) -> dict[str, float]:
+        row, counted = data.processor.example(LENGTH), parameters(model)
+        found = {f"model/{name}": counted[name] for name in ("parameters", "size_mb")} | {
+            "model/macs": macs(model, row)
+        }
+        found |= {f"perf/{name}": value for name, value in latency(model, row, self.repeats).items()}
+        if batches:
+            found["perf/rows_per_second"] = throughput(model, batches[:: -(-len(batches) // BATCHES)])
+        return found
 
 
 def _on(row: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:

@@ -23,6 +23,7 @@ from kdlab.outcome import Bernoulli, Categorical, Outcome
 from kdlab.output import Output
 from kdlab.task.base import Task
 
+AGREEMENT = "agreement"  # of an evaluation: the share of predictions that are the teacher's
 Compare = Callable[..., Tensor]  # of the student's logits, and what there is of the teacher's
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 OF = "accuracy"  # what it stands beside
-HIGHER_IS_BETTER = {"majority": None}  # it speaks of the data, not of the run
+NAME = "majority"
+HIGHER_IS_BETTER = {NAME: None}  # it speaks of the data, not of the run
 
 
 def majority(train: np.ndarray, rows: np.ndarray) -> float | None:

@@ -45,7 +45,11 @@ class TrainingRule(Evaluation, ABC):
         compiles: whether the rule runs the model through ``forward_pass`` alone, which may be compiled.
     """
 
-    higher_is_better: ClassVar[dict[str, bool | None]] = {"loss": False, "schedule": None}
+    higher_is_better: ClassVar[dict[str, bool | None]] = {
+        "loss": False,
+        "schedule": None,
+        "model/trainable_parameters": False,
+    }
     splittable: bool = False
     chunks: bool = False
     compiles: bool = True
@@ -268,6 +272,10 @@ class TrainingRule(Evaluation, ABC):
     def table(self) -> list[dict[str, Any]]:
         """One row a block: its parameters, how many of them learn at the end, and their learning-rate factor."""
         return trainable_table(self.freezing, self.blocks, progress=1.0)
+
+    def trained(self) -> dict[str, float]:
+        """What a run records of the training as such."""
+        return {"model/trainable_parameters": sum(row["trainable"] for row in self.table())}
 
     def log_values(self, values: Mapping[str, Tensor | float], batch: Batch | None = None) -> None:
         """Log values of a training batch, where its step is one of those that are logged."""

@@ -12,13 +12,16 @@ from torch import nn
 from kdlab.artifact import overlap
 from kdlab.artifact.chain import key, verify
 from kdlab.artifact.find import adopt, assemble, check, check_kept, find, layers, resolve, teacher_nodes
+from kdlab.artifact.run import read_done
 from kdlab.artifact.select import taught
 from kdlab.artifact.trained import Trained
 from kdlab.config import build
 from kdlab.config.check import reading
+from kdlab.config.direction import costs
 from kdlab.config.job import Job
 from kdlab.config.node import Node
 from kdlab.datamodule.data import Data
+from kdlab.direction import COUNTED, TIMED
 from kdlab.error import UserError
 from kdlab.loss.objective import Objective
 from kdlab.loss.term import ModelSpec
@@ -32,7 +35,7 @@ from kdlab.plan.stage import begin
 from kdlab.precision import computing
 from kdlab.schedule.base import bounds
 from kdlab.task.base import Task
-from kdlab.teacher.base import Teacher
+from kdlab.teacher.base import SECONDS, Teacher
 
 
 def prepare(job: Job, data: Data, train: Train = refuse, on_teachers: OnTeachers = alone) -> Plan:
@@ -152,7 +155,7 @@ def _prepare(job: Job, data: Data, train: Train, on_teachers: OnTeachers, base: 
         loss.eval()(task.supervised(probe, rows), probe, output, 0.0)
     loss.train()
     learner = build.make(cfg.module, model=student, loss=loss, teacher=teacher, **settings)
-    return Plan(learner, known_of(found) | {"perf/teacher_seconds": teacher.seconds}, found, start, transforms)
+    return Plan(learner, known_of(found) | {SECONDS: teacher.seconds}, found, start, transforms)
 
 
 def _attention_and_head(found: Mapping[str, Trained]) -> tuple[int, Callable[[], nn.Linear | None]]:
@@ -175,13 +178,14 @@ def find_teachers(job: Job, data: Data, task: Task, train: Train, on_teachers: O
 
 
 def known_of(found: Mapping[str, Trained]) -> dict[str, float]:
-    """Facts about each teacher for its student's metrics: sizes and latency."""
-    return {
-        f"{place.replace('.', '/')}/{name}": value
-        for place, trained in found.items()
-        for name, value in trained.metrics.items()
-        if name.startswith(("model/", "perf/latency"))
-    }
+    """Facts about each teacher for its student's metrics: its costs."""
+    known = {}
+    for place, trained in found.items():
+        kinds = costs([read_done(trained.folder) or {}])
+        for name, value in trained.metrics.items():
+            if kinds.get(name) in (COUNTED, TIMED):
+                known[f"{place.replace('.', '/')}/{name}"] = value
+    return known
 
 
 def first_seed(cfg: Node) -> int:

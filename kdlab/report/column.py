@@ -10,13 +10,13 @@ from kdlab.config.direction import columns, higher_is_better, primaries
 from kdlab.direction import gathered
 from kdlab.error import UserError
 from kdlab.report.compare import problems, validation
+from kdlab.report.cost import Costs
 from kdlab.report.read import Record
 from kdlab.report.setting import flatten, short, swept
 
 FIELDS = ("id", "command", "state", "group", "job", "seed", "started", "seconds", "reason", "data")
 HEADINGS = {"run": "id", "time": "seconds"}
 TAKEN = {*FIELDS, *HEADINGS, "val", "test"}  # headings that no key may have
-MODEL = ("model/parameters", "perf/latency_ms")  # of a model, whatever it is measured on
 
 
 def tested(records: Sequence[Record]) -> str:
@@ -32,7 +32,7 @@ def metrics(records: Sequence[Record]) -> list[str]:
     """The metrics that tables show where none are asked for: what decides, what is measured on the test, and cost."""
     done = [record.done for record in records]
     best = [f"best/{name}" for name in dict.fromkeys(str(one["metric"]) for one in done if one.get("metric"))]
-    return [*best, *(f"test/{name}" for name in columns(done)), *MODEL]
+    return [*best, *(f"test/{name}" for name in columns(done)), *Costs(records).main]
 
 
 class Columns:

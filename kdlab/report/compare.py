@@ -12,6 +12,7 @@ from typing import Any
 from kdlab.config.direction import higher_is_better, shares
 from kdlab.config.identity import data_name
 from kdlab.direction import gathered
+from kdlab.metric.majority import NAME as MAJORITY
 from kdlab.metric.majority import OF
 from kdlab.report.read import Record
 from kdlab.report.setting import Setting, is_number, setting, short, swept, text
@@ -348,8 +349,8 @@ def majorities(comparison: Comparison) -> dict[str, float]:
     found: dict[str, float] = {}
     for row in comparison.rows:
         for run in row.runs:
-            if comparison.metric == f"test/{OF}" and "test/majority" in run.metrics:
-                found.setdefault(row.problem, run.metrics["test/majority"])
+            if comparison.metric == f"test/{OF}" and f"test/{MAJORITY}" in run.metrics:
+                found.setdefault(row.problem, run.metrics[f"test/{MAJORITY}"])
     return found
 
 

@@ -13,30 +13,30 @@ from kdlab.text import one_line
 
 LONG = 30  # classes that are printed
 WIDE = 12  # classes whose confusions are printed as columns
-COLUMNS = {
-    "accuracy": "accuracy", "perplexity": "perplexity", "f1_macro": "F1 macro", "ece": "ECE", "agreement": "agreement",
-    "parameters": "parameters", "macs": "multiply-adds", "size_mb": "MB", "latency_ms": "ms a row",
-    "rows_per_second": "rows/s",
-}  # fmt: skip
 
 
 def show(
-    console: Console, title: str, results: dict[str, dict[str, Any]], labels: list[str], more: Sequence[str] = ()
+    console: Console,
+    title: str,
+    results: dict[str, dict[str, Any]],
+    labels: list[str],
+    columns: Sequence[str],
+    more: Sequence[str] = (),
 ) -> None:
     """Print what was measured.
 
     Args:
         results: by model, the numbers by name.
         labels: names of the classes.
-        more: further names that have columns.
+        columns: the names that have columns.
+        more: those of a table of their own.
     """
     table = Table(title=Text(one_line(title)))
-    table.add_column("")
-    shown = [key for key in COLUMNS if key == "agreement" or any(key in result for result in results.values())]
-    for key in shown:
-        table.add_column(COLUMNS[key], justify="right")
+    table.add_column("", no_wrap=True)
+    for key in columns:
+        table.add_column(key.replace("_", " "), justify="right")
     for name, result in results.items():
-        table.add_row(name, *[_number(result.get(key)) for key in shown])
+        table.add_row(name, *[_number(result.get(key)) for key in columns])
     console.print(table)
     if "untrained" in results:
         console.print(Text("untrained: the same model before its training, with the weights that it begins with"))

@@ -7,18 +7,20 @@ from html import escape
 from kdlab.report.setting import text
 from kdlab.report.statistic import Difference
 
+LARGE = 10_000  # whole numbers from here on have a unit
+
 
 def figure(value: float | None, name: str = "") -> str:
     """A number with the digits and the unit that fit its metric name."""
     if value is None:
         return "–"
     last = name.rsplit("/", 1)[-1]
-    if last in ("parameters", "trainable_parameters", "macs"):
+    if abs(value) >= LARGE and value == int(value):
         size, unit = next((pair for pair in [(1e9, " G"), (1e6, " M"), (1e3, " k")] if abs(value) >= pair[0]), (1, ""))
         return f"{value / size:.3g}{unit}"
     if last == "seconds":
         return f"{value:.1f} s" if value < 120 else f"{value / 60:.1f} min" if value < 7200 else f"{value / 3600:.1f} h"
-    if last in ("latency_ms", "size_mb"):
+    if last.endswith(("_ms", "_mb")):
         return f"{value:.3g} {last[-2:].replace('mb', 'MB')}"
     return f"{value:.4f}" if 1e-4 <= abs(value) < 10 or value == 0 else f"{value:.4g}"
 

@@ -7,16 +7,16 @@ from html import escape
 from pathlib import Path
 
 from kdlab.config.direction import primaries
+from kdlab.direction import COUNTED, TIMED
 from kdlab.report.column import Columns
 from kdlab.report.compare import Comparison, Row, counts, majorities, validation
-from kdlab.report.cost import LATENCY, latencies
+from kdlab.report.cost import Costs
 from kdlab.report.figure import cell, figure, interval, signed
 from kdlab.report.read import Record
 from kdlab.report.setting import text
 from kdlab.report.table import best, ordered
 
 NO_BASELINE = "No baseline: run the same command with loss=ce to train the student without a teacher."
-COSTS = ("model/parameters", "model/macs", "model/size_mb", LATENCY)
 
 
 def pairs(comparison: Comparison) -> str:
@@ -33,7 +33,8 @@ def pairs(comparison: Comparison) -> str:
     several = len({row.problem for row in rows}) > 1
     chosen = dict.fromkeys(by for by in comparison.chosen_by.values() if by != metric)
     measured = {name for row in rows for run in row.runs for name in run.metrics}
-    costs = [name for name in COSTS if name in measured]
+    known = Costs(comparison.subject)
+    costs = [name for name in known.of(COUNTED, TIMED) if name in measured]
     others = [f"test/{name}" for name in primaries(run.done for row in rows for run in row.runs)]
     others = [name for name in others if name in measured and name != metric]
     within = any(row.within for row in rows)
@@ -41,7 +42,6 @@ def pairs(comparison: Comparison) -> str:
     head = [metric, *["data"] * several, *(comparison.names[key] for key in comparison.keys)]
     head += [*["95% of test rows"] * within, *chosen, "seeds", "sd", *["difference", "95% interval", ""] * compared]
     head += ["kept"] * any(row.kept for row in rows) + [name.rsplit("/", 1)[-1] for name in [*others, *costs]]
-    fast = latencies(comparison.subject)
     body = []
     for row in rows:
         cells = [_number(row.mean.mean, f"<b>{figure(row.mean.mean, metric)}</b>")] if row.mean else []
@@ -56,7 +56,8 @@ def pairs(comparison: Comparison) -> str:
         if "kept" in head:
             cells.append(_number(row.kept, "" if row.kept is None else f"{row.kept:.1f}%"))
         for name in [*others, *costs]:
-            value = fast.get(row.runs[0].folder) if name == LATENCY else row.average(name)
+            timed = known.kinds.get(name) == TIMED
+            value = known.steady(row.runs[0]).get(name) if timed else row.average(name)
             cells.append(_number(value, figure(value, name)))
         best = any(row is one for one in comparison.best.values())
         mark = "no teacher" if row.baseline else "★ best" if best else ""
@@ -115,8 +116,10 @@ def _note(comparison: Comparison) -> str:
         words.append(NO_BASELINE)
     if any(row.kept for row in rows):
         words.append("Kept: percent of the teacher's value.")
-    if "perf/latency_ms" in {name for row in rows for run in row.runs for name in run.metrics}:
-        words.append("Latency: the least that any run of the same architecture and machine measured.")
+    timed = Costs(comparison.subject).of(TIMED)
+    if shown := [name for name in timed if any(name in run.metrics for row in rows for run in row.runs)]:
+        names = ", ".join(name.rsplit("/", 1)[-1] for name in shown)
+        words.append(f"{escape(names)}: the best that any run of the same architecture and machine measured.")
     return " ".join(words)
 
 

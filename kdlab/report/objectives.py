@@ -14,14 +14,14 @@ from kdlab.report.statistic import average, student_quantile
 
 START, END = "<!-- measured: written by `make docs` -->", "<!-- /measured -->"
 ORDER = ("labels", "logit", "feature", "relation")
-COLUMNS = ("choice.loss", "datamodule.unlabelled", "seed", "test/accuracy", "test/fidelity/agreement")
+KEYS = ("choice.loss", "datamodule.unlabelled", "seed")  # the columns before quality and agreement
 
 
 def table(runs: str, conf: Path) -> str:
     """A row a recipe, by family and name, never by score.
 
     Args:
-        runs: ``kdlab runs format=csv`` with :data:`COLUMNS`.
+        runs: ``kdlab runs format=csv`` with :data:`KEYS` as columns, the quality, and the agreement with the teacher.
         conf: the folder of the groups, which has the family of a recipe's terms.
 
     Raises:
@@ -32,7 +32,7 @@ def table(runs: str, conf: Path) -> str:
         name = (row["choice.loss"], row["datamodule.unlabelled"])
         if row["seed"] in found[name]:
             raise ValueError(f"{name} was run twice with seed {row['seed']}")
-        found[name][row["seed"]] = tuple(float(row[key]) if row[key] else math.nan for key in COLUMNS[3:])
+        found[name][row["seed"]] = tuple(float(row[key]) if row[key] else math.nan for key in list(row)[len(KEYS) :])
     known = families(conf)
     lines = ["| recipe | seeds | test accuracy | 95% interval | agrees with the teacher |", "|---|---|---|---|---|"]
     family = ""

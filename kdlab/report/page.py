@@ -9,6 +9,7 @@ from importlib.resources import files
 
 from kdlab.config.direction import shares
 from kdlab.report.compare import Comparison, absent, compare, counts, majorities, teacher_value
+from kdlab.report.cost import Costs
 from kdlab.report.deploy import use
 from kdlab.report.figure import figure, signed
 from kdlab.report.grid import NO_BASELINE, pairs, runs
@@ -119,18 +120,20 @@ def cards(comparison: Comparison) -> list[str]:
     for row in bases[:2]:
         assert row.mean
         found.append(_card("No teacher", _spread(row.mean), row.label, f"Mean of {_seeds(row.mean.n)}.", "base"))
+    counted = Costs(comparison.subject).counted or ""
+    unit = counted.rsplit("/", 1)[-1]
     for name, metrics in list(comparison.teachers.items())[:3]:
-        size = metrics.get("model/parameters")
-        note = f"{figure(size, 'parameters')} parameters" if size else ""
+        size = metrics.get(counted)
+        note = f"{figure(size, counted)} {escape(unit)}" if size else ""
         found.append(_card("Teacher", figure(metrics.get(metric), metric), name, note, "teacher"))
     return found
 
 
 def smallest(comparison: Comparison, problem: str, on: str) -> list[str]:
     """A card for the smallest student near its teacher, where students of several sizes were trained."""
-    metric, rows = comparison.metric, []
+    metric, rows, counted = comparison.metric, [], Costs(comparison.subject).counted or ""
     for row in comparison.rows:
-        teacher, size = teacher_value(row.runs[0], comparison), row.average("model/parameters")
+        teacher, size = teacher_value(row.runs[0], comparison), row.average(counted)
         if row.problem == problem and row.mean and teacher is not None and size is not None:
             rows.append((size, row, teacher))
     share = metric.removeprefix("test/") in shares(run.done for row in comparison.rows for run in row.runs)
@@ -142,7 +145,15 @@ def smallest(comparison: Comparison, problem: str, on: str) -> list[str]:
         return [_card(heading, "–", f"no student is {points}", f"{len(rows)} settings.", "base")]
     size, row = min(near, key=lambda pair: pair[0])
     note = f"{figure(row.mean.mean if row.mean else None)}: {points}, on the test rows."
-    return [_card(heading, f"{figure(size, 'parameters')} <small>parameters</small>", row.label, note, "best")]
+    return [
+        _card(
+            heading,
+            f"{figure(size, counted)} <small>{escape(counted.rsplit('/', 1)[-1])}</small>",
+            row.label,
+            note,
+            "best",
+        )
+    ]
 
 
 def trouble(records: Sequence[Record]) -> str:

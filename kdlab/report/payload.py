@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 from kdlab.config.direction import higher_is_better
 from kdlab.report.compare import Comparison, is_baseline
-from kdlab.report.cost import LATENCY, costs, latencies
+from kdlab.report.cost import Costs
 from kdlab.report.read import Record
 from kdlab.report.setting import is_number, setting, text
 
@@ -23,14 +22,14 @@ def payload(comparison: Comparison, metric: str) -> dict[str, Any]:
     names = sorted({name for run in runs for name in run.metrics if not name.startswith("teacher/")})
     quality = [name for name in names if not name.startswith(("model/", "perf/"))]
     curves, thinned = _curves(runs)
-    fast = latencies(runs)
+    costs = Costs(runs)
     return {
         "metric": metric,
         "qualities": sorted(quality, key=lambda name: (name != metric, not name.startswith("test/"), name)),
-        "costs": costs(runs, names),
+        "costs": costs.axes(runs, names),
         "less": [name for name in [*names, "seconds"] if higher_is_better(name, comparison.directions) is False],
         "keys": [_key(key, comparison) for key in comparison.keys],
-        "runs": [_run(run, comparison, fast) for run in runs],
+        "runs": [_run(run, comparison, costs) for run in runs],
         "teachers": [
             {"name": name, "problem": name.partition(" on ")[2], "metrics": metrics}
             for name, metrics in comparison.teachers.items()
@@ -59,14 +58,14 @@ def _key(key: str, comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def _run(run: Record, comparison: Comparison, fast: Mapping[Path, float]) -> dict[str, Any]:
+def _run(run: Record, comparison: Comparison, costs: Costs) -> dict[str, Any]:
     values = {
         key: value if is_number(value) or value is None else text(value) for key, value in setting(run, comparison.keys)
     }
     loss = run.config.get("loss")
     taught = not (run.choice.get("loss") == "ce" or (isinstance(loss, dict) and not loss.get("terms")))
     metrics = {name: value for name, value in run.metrics.items() if not name.startswith("teacher/")}
-    metrics |= {LATENCY: fast[run.folder]} if run.folder in fast else {}
+    metrics |= costs.steady(run)
     return {
         "id": run.id,
         "state": run.state,

@@ -29,7 +29,7 @@ class Record:
         metrics: finite numbers by name; history: columns of the log, None where a step did not log that name.
         done: done.json; test: test.json, which identifies its test rows; teacher: the id of its teacher, or "".
         group: the comparison it belongs to; sweeps: multiruns that it was a job of, the last first; job: its number.
-        host: the machine it ran on.
+        host: the machine it ran on; device: the name of its GPU, or "".
         started: ISO 8601, or ""; seconds: how long it ran, None where that is not known.
     """
 
@@ -46,6 +46,7 @@ class Record:
     test: dict[str, Any] = field(default_factory=dict)
     teacher: str = ""
     host: str = ""
+    device: str = ""
     group: str = ""
     sweeps: tuple[str, ...] = ()
     job: int | None = None
@@ -114,6 +115,7 @@ def record(folder: Path) -> Record:
         test=test,
         teacher=str(teacher.get("id") or ""),
         host=str(environment.get("host") or ""),
+        device=str(environment.get("gpu") or ""),
         group=str(sweep.get("group") or config.get("group") or ""),
         sweeps=sweeps_of(sweep),
         job=None if job is None else int(job),

@@ -12,6 +12,8 @@ from kdlab.batch import Batch
 from kdlab.output import Output
 from kdlab.task.base import Task
 
+SECONDS = "perf/teacher_seconds"  # of a teacher pass before training, as it is logged
+
 
 class Saved(Protocol):
     """A trained model on disk, which is loaded when ``model`` is first read."""
@@ -57,7 +59,7 @@ class Teacher(ABC):
         tensor([0, 0, 0])
     """
 
-    higher_is_better: ClassVar[dict[str, bool | None]] = {"perf/teacher_seconds": False}
+    higher_is_better: ClassVar[dict[str, bool | None]] = {SECONDS: False}
     seconds: float = 0.0
     learns: bool = False
     follows: bool = False

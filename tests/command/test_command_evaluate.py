@@ -143,3 +143,22 @@ def test_another_number_format_than_that_of_the_run_is_named(kdlab, tiny, tmp_pa
         code, out, err = kdlab("evaluate", f"run={run}", f"outputs={precision}", "repeats=1")
         assert code == 0, err
         assert (f"the run's own test was in {precision}" in out) == named
+
+
+def test_another_table_is_read_as_the_run_read_its_own(tiny, tmp_path, kdlab, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [[f"{'good' if number % 2 else 'bad'} film {number}", str(number % 2)] for number in range(40)]
+    for name in ("first.csv", "second.csv"):
+        with Path(name).open("w", newline="") as file:
+            csv.writer(file).writerows([["body", "stars"], *rows])
+    table = ["datamodule.path=first.csv", "datamodule.text_column=body", "datamodule.label_column=stars"]
+    words = [word for word in tiny["finetune"] if not word.startswith("datamodule.path")]
+    code, _, err = kdlab("finetune", *words, *table, "datamodule.label_map={0:bad,1:good}", "logger=none")
+    assert code == 0, err
+    (run,) = Path("outputs/finetune").iterdir()
+    other = ["evaluate", f"run={run.name}", "datamodule=table", "datamodule.path=second.csv"]
+    code, out, err = kdlab(*other, "repeats=1")
+    assert code == 0, err
+    assert "label_column=stars" in out and "measures 40 rows" in out
+    code, _, err = kdlab(*other, "repeats=1", "datamodule.text_column=text")
+    assert code == 2 and "text" in err, "what the command sets is not replaced"

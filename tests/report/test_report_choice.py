@@ -11,7 +11,7 @@ from synthetic_run import distill_config, write_run
 
 from kdlab.report import records
 from kdlab.report.compare import company, compare, validation
-from kdlab.report.cost import costs, latencies
+from kdlab.report.cost import Costs
 from kdlab.report.page import page
 from kdlab.report.statistic import holm, paired, wilson
 
@@ -114,12 +114,13 @@ def test_one_architecture_has_one_latency_and_no_axis_of_it(tmp_path):
         metrics = {"test/accuracy": 0.5, "perf/latency_ms": latency, "model/parameters": size}
         run(tmp_path, name, 1, latency, metrics)
     found = records(tmp_path)
-    assert set(latencies(found).values()) == {1.5}
-    assert costs(found, ["model/parameters", "perf/latency_ms"]) == ["model/parameters", "seconds"]
+    names = ["model/parameters", "perf/latency_ms"]
+    assert [Costs(found).steady(one) for one in found] == [{"perf/latency_ms": 1.5}] * 2
+    assert Costs(found).axes(found, names) == ["model/parameters", "seconds"]
     run(tmp_path, "c", 1, 3.0, {"test/accuracy": 0.6, "perf/latency_ms": 9.0, "model/parameters": 99.0})
     found = records(tmp_path)
-    assert sorted(latencies(found).values()) == [1.5, 1.5, 9.0]
-    assert costs(found, ["model/parameters", "perf/latency_ms"])[:2] == ["model/parameters", "perf/latency_ms"]
+    assert sorted(Costs(found).steady(one)["perf/latency_ms"] for one in found) == [1.5, 1.5, 9.0]
+    assert Costs(found).axes(found, names)[:2] == names
 
 
 def test_a_chosen_sweep_is_held_against_the_baselines_of_the_same_student_and_rows(tmp_path):

@@ -5,7 +5,7 @@
   const varied = name => new Set(all.map(one => one.metrics[name]).filter(v => v != null)).size;
   const costs = data.costs.filter(name => varied(name) > 0);
   if (!costs.length || !data.qualities.length) {
-    section.querySelector(".body").replaceChildren(el("p", {class: "muted"}, "No finished run measured a cost (model/parameters, model/size_mb, perf/latency_ms).")); return;
+    section.querySelector(".body").replaceChildren(el("p", {class: "muted"}, "No finished run measured a cost: metric=[…,cost] does.")); return;
   }
   let cost = costs[0], metric = data.qualities.includes(data.metric) ? data.metric : data.qualities[0], key = defaultKey();
   choose(section, "Cost", costs.map(m => [m, m === "seconds" ? "training time" : m]), cost, v => { cost = v; again(); });
