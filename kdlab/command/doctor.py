@@ -82,14 +82,14 @@ def look(grid: Grid) -> None:
     from kdlab.doctor.table import Page
 
     page = Page()
-    tell = page.progress
-    points = grid.points(MANY, tell)
+    progress = page.progress
+    points = grid.points(MANY, progress)
     page.jobs(grid.jobs, *_states(points), len(folders(points)))
     if not (found := quick(points)):
         with importing():
             from kdlab.plan.precheck import problems  # which imports torch
 
-        found = problems(points, tell)
+        found = problems(points, progress)
     wrong = [sentence(found, len(points))] if found else []
     idle = _idle(points)
     wrong += [
@@ -102,9 +102,9 @@ def look(grid: Grid) -> None:
 
         with tempfile.TemporaryDirectory(prefix="kdlab-doctor-") as folder:
             swept = {key: words for key, words in grid.swept.items() if key not in idle}
-            examination = Examination(swept, _apart(points, idle), Path(folder), page, tell, grid.jobs)
+            examination = Examination(swept, _apart(points, idle), Path(folder), page, progress, grid.jobs)
             wrong += examination.carry_out(PATIENCE)
-    tell("")
+    progress("")
     page.problems(wrong)
     if wrong:
         more = f" (and {len(wrong) - 1} more, above)" if len(wrong) > 1 else ""
@@ -157,7 +157,7 @@ def _grid(verb: str, words: list[str], multirun: bool, loader: Any) -> Grid:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No word from Lightning and no warning: everything that is said is on the page."""
+    """Silence Lightning and warnings: the page shows all results."""
     before = logging.root.manager.disable
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -124,7 +124,7 @@ def columns(predictor: Predictor) -> dict[str, type]:
 
 
 class Work:
-    """Predicts chunk after chunk, counts what came of it, and says how far it is."""
+    """Predicts chunk after chunk, counts the results, and shows the progress."""
 
     def __init__(self, predictor: Predictor, rows: Stream, column: str | list[str], numbers: Sequence[int]) -> None:
         self.predictor, self.rows, self.column, self.numbers = predictor, rows, column, numbers
@@ -169,7 +169,7 @@ class Work:
         }
 
     def conclude(self, file: Path | None) -> None:
-        """Say what came of it, beside the output."""
+        """Print a summary of the predictions."""
         seconds = time.perf_counter() - self.began
         counts = ", ".join(f"{count:,} {label}" for label, count in self.counts.most_common(8))
         more = f" and {len(self.counts) - 8} labels more" if len(self.counts) > 8 else ""
@@ -204,7 +204,7 @@ class Part:
         return sink(self.path, check_kind(self.file), new, separator, schema, self.size)
 
     def note(self, rows: int) -> None:
-        """So many rows are written."""
+        """Count rows that are written."""
         if self.resumes:
             write_json(self.known, {"of": self.state, "rows": rows, "size": self.path.stat().st_size})
 

@@ -1,4 +1,4 @@
-"""`kdlab store`: what is kept of teachers and frozen layers: list it, verify it, or remove what nobody uses."""
+"""`kdlab store`: lists the stored outputs of teachers and frozen layers, verifies them, or removes the unused ones."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ACTIONS = ("list", "verify", "prune")
 
 
 def main(cfg: DictConfig) -> None:
-    """Do what ``action`` says. Errors: UserError where it is unknown, or ``verify`` found damage."""
+    """Carry out ``action``. Errors: UserError where it is unknown, or ``verify`` found damage."""
     options = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(options, dict)
     run(**{str(key): value for key, value in options.items()})
@@ -34,18 +34,18 @@ def run(outputs: str, action: str, select: str | int | list[str | int] | None, u
     if not found:
         print(f"no store in {root.absolute()}" + (f" fits select={select}" if select else ""))
         return
-    said = {path: "unfinished" if path.name.startswith(".") else "" for path in found}
+    problems = {path: "unfinished" if path.name.startswith(".") else "" for path in found}
     if action != "list":
-        said |= {path: damage(path) for path in found if not said[path]}
+        problems |= {path: damage(path) for path in found if not problems[path]}
     if action == "prune":
-        gone = [path for path in found if said[path] or select or old(path, unused_days)]
+        gone = [path for path in found if problems[path] or select or old(path, unused_days)]
         sizes = {path: size_bytes(path) for path in gone}
         freed = [size for path, size in sizes.items() if remove(path)]
         busy = f"; {len(gone) - len(freed)} are in use" if len(freed) < len(gone) else ""
         print(f"removed {len(freed)} of {len(found)} stores, {sum(freed) / 1e6:,.1f} MB{busy}")
         return
-    show(found, said)
-    broken = [name(path) for path, problem in said.items() if problem and not path.name.startswith(".")]
+    show(found, problems)
+    broken = [name(path) for path, problem in problems.items() if problem and not path.name.startswith(".")]
     if broken:
         raise UserError(f"{', '.join(broken)} are damaged; a run that needs them builds them again, or action=prune")
 
@@ -73,12 +73,12 @@ def damage(path: Path) -> str:
     return ""
 
 
-def show(found: list[Path], said: dict[Path, str]) -> None:
+def show(found: list[Path], problems: dict[Path, str]) -> None:
     table = Table(title=f"{len(found)} stores, {sum(map(size_bytes, found)) / 1e6:,.1f} MB")
     for title in ("key", "of", "holds", "rows", "MB", "unused for"):
         table.add_column(title, justify="right" if title in ("rows", "MB") else "left")
     for path in found:
-        cells = (name(path), *described(path, said[path]), f"{size_bytes(path) / 1e6:,.1f}", age(path))
+        cells = (name(path), *described(path, problems[path]), f"{size_bytes(path) / 1e6:,.1f}", age(path))
         table.add_row(*(Text(one_line(cell)) for cell in cells))
     Console().print(table)
 

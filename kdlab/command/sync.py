@@ -57,7 +57,7 @@ def run(
 
     tally: Counter[str] = Counter()
 
-    def tell(plan: SyncPlan, left: str) -> None:
+    def print_plan(plan: SyncPlan, left: str) -> None:
         tally["left" if left else "sent"] += 1
         rows = "1 row" if plan.rows == 1 else f"{plan.rows} rows"
         line = f"left  {plan.id}: {left}" if left else f"sent  {plan.id}: {rows} to {sync.where(plan)}"
@@ -66,24 +66,24 @@ def run(
     place(Path(outputs))
     with lock(root / ".sync.lock", f"the sync of {root}"):
         sync = Sync(
-            wandb_server.Server(url, seconds), root, at_once, tell, entity or os.environ.get("WANDB_ENTITY", "")
+            wandb_server.Server(url, seconds), root, at_once, print_plan, entity or os.environ.get("WANDB_ENTITY", "")
         )
         try:
             sync.begin()
             queue = []
             for plan in found:
                 if against := sync.refuses(plan):
-                    tell(plan, against)
+                    print_plan(plan, against)
                     continue
                 status = sync.there(plan)
                 if not (lacking := plan.lacks(status)):
                     tally["there"] += 1
                 elif standing[plan.id].state == "running":
-                    tell(plan, "it still runs")
+                    print_plan(plan, "it still runs")
                 elif plan.faults and missing == "refuse":
-                    tell(plan, f"{'; '.join(plan.faults)} (missing=send sends what there is)")
+                    print_plan(plan, f"{'; '.join(plan.faults)} (missing=send sends what there is)")
                 elif check:
-                    tell(plan, lacking)
+                    print_plan(plan, lacking)
                 else:
                     queue.append((plan, status))
             sync.send(queue)
@@ -94,8 +94,8 @@ def run(
     if tally["there"] == len(found):
         print(f"nothing to send: {len(found)} runs are whole at {url}")
     else:
-        told = ", ".join(f"{tally[word]} {what}" for word, what in _WORDS.items() if tally[word])
-        print(f"{len(found)} runs at {url}: {told}" + ("; the same command goes on" if tally["left"] else ""))
+        counts = ", ".join(f"{tally[word]} {what}" for word, what in _WORDS.items() if tally[word])
+        print(f"{len(found)} runs at {url}: {counts}" + ("; the same command goes on" if tally["left"] else ""))
     return not tally["left"]
 
 

@@ -39,11 +39,11 @@ _noted: set[str] = set()  # these lines of the jobs that this process did
 
 
 class Voice:
-    """Tells the user how one run begins and ends.
+    """Prints the beginning and the end of one run.
 
     Args:
         job: of the run.
-        parent: tells of the run that needs this one first; None: the user asked for it.
+        parent: the printer of the run that needs this one first; None: the user asked for this run.
     """
 
     def __init__(self, job: Job, parent: Voice | None = None) -> None:
@@ -55,13 +55,13 @@ class Voice:
     def begin(self, run: Run) -> None:
         """Name the run, and what it is for."""
         if self.parent is None:
-            self._say("run", near(run.folder) + (", goes on from its checkpoint" if run.last_checkpoint else ""))
+            self._print_line("run", near(run.folder) + (", goes on from its checkpoint" if run.last_checkpoint else ""))
             if not self.quiet and run.last_checkpoint is None and (other := shorter(run.folder)) is not None:
-                self._say("note", longer(other.name))
+                self._print_line("note", longer(other.name))
             return
         self.parent.trained.add(run.folder)
         place, runs = self.parent.place_of(run.folder)
-        self._say(self.role, f"{near(run.folder)}, is trained first ({place} of {runs} runs)")
+        self._print_line(self.role, f"{near(run.folder)}, is trained first ({place} of {runs} runs)")
 
     def data(self, data: Data) -> None:
         """The rows of each split, and the classes."""
@@ -75,7 +75,7 @@ class Voice:
             text += f"; {len(data.labels)} {kind}, {100 * share:.1f}% of the training rows are {one_line(largest, 30)}"
             if not data.multi_label and known < len(data.splits["train"]):
                 text += f" ({known:,} have a label)"
-        self._say("data", text)
+        self._print_line("data", text)
 
     def teachers(self, found: Mapping[str, Trained]) -> None:
         """Who teaches, and whether it was there."""
@@ -85,7 +85,7 @@ class Voice:
             value = one.metrics.get(f"best/{kept}")
             reached = "" if value is None else f", its {kept} {value:.3f}"
             name = "" if len(found) == 1 else f"{place.rpartition('.')[2]}: "
-            self._say("teacher", f"{name}{one_line(one.id)} ({how}{reached})")
+            self._print_line("teacher", f"{name}{one_line(one.id)} ({how}{reached})")
 
     def learner(self, learner: TrainingRule, start: Trained | None) -> None:
         """What learns."""
@@ -95,9 +95,9 @@ class Voice:
         text = f"{name}: {every:,} parameters, "
         blocks = [str(row["block"]) for row in table if row["trainable"]]
         text += "all learn" if learning == every else f"{learning:,} learn, in {_some(blocks)}"
-        self._say("student" if "student" in self.job.cfg else "model", text)
+        self._print_line("student" if "student" in self.job.cfg else "model", text)
         if start is not None:
-            self._say("start", f"{one_line(start.id)}: its weights; the optimizer and all schedules begin anew")
+            self._print_line("start", f"{one_line(start.id)}: its weights; the optimizer and all schedules begin anew")
 
     def training(self, trainer: Trainer, data: Data) -> None:
         """How long, and on what."""
@@ -107,13 +107,13 @@ class Voice:
         devices = trainer.num_devices * trainer.num_nodes
         device = trainer.strategy.root_device.type + (f" x {devices}" if devices > 1 else "")
         text = ", ".join(filter(None, [epochs, steps])) + f"; {device}, {trainer.precision}"
-        self._say("training", text + (f"; goes on after step {step:,}" if step else ""))
+        self._print_line("training", text + (f"; goes on after step {step:,}" if step else ""))
 
     def finished(self, run: Run, known: Mapping[str, float]) -> None:
         """The result of a run that has just ended."""
         done = run.done or {}
         if self.parent is not None:
-            self._say(self.role, f"{run.id} is finished: {_headline(done)}, in {clock(done.get('seconds', 0))}")
+            self._print_line(self.role, f"{run.id} is finished: {_headline(done)}, in {clock(done.get('seconds', 0))}")
         elif not self.quiet:
             self._print([f"finished in {clock(done.get('seconds', 0))}: {_headline(done)}", *self._block(run, known)])
 
@@ -144,7 +144,7 @@ class Voice:
             self.first = [one for one in self.first if one == folder or read_done(one) is None] or [folder]
         return self.first.index(folder) + 1 if folder in self.first else 1, len(self.first) + 1
 
-    def _say(self, label: str, text: str) -> None:
+    def _print_line(self, label: str, text: str) -> None:
         line = f"{'  ' * (self.parent is not None)}{label:<9} {text}"
         log.info("%s", line)
         if not self.quiet:
@@ -246,7 +246,7 @@ def _logged(folder: Path) -> Iterator[None]:
     root = logging.getLogger()
     own = (folder / "run.log").absolute()
     others = [one for one in root.handlers if isinstance(one, logging.FileHandler) and one.baseFilename != str(own)]
-    if not others:  # nobody keeps a log
+    if not others:  # there is no log
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)

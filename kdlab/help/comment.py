@@ -1,4 +1,4 @@
-"""What the comments of the config files say of their keys: `kdlab VERB --help` and `kdlab help KEY` print it."""
+"""The comments of the config files on their keys, which `kdlab VERB --help` and `kdlab help KEY` print."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ COMMENT = re.compile(r"\s#\s*(.*)$")
 
 @cache
 def comments(path: Path) -> dict[str, str]:
-    """Each key of a file, with dots, and what its line, or the comment above it, says of it; "" where nothing does."""
+    """Each key of a file, with dots, and the comment on its line or above it; "" without one."""
     text = path.read_text("utf-8")
     root = yaml.compose(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     return dict(_read(root, text.splitlines(), "", "")) if isinstance(root, yaml.MappingNode) else {}
@@ -32,13 +32,13 @@ def _read(node: yaml.MappingNode, lines: Sequence[str], path: str, above: str) -
         line, before = lines[key.start_mark.line], lines[key.start_mark.line - 1].strip()
         flow = key.start_mark.line == value.start_mark.line and isinstance(value, yaml.MappingNode) and value.value
         found = COMMENT.search(line)
-        said = found[1].strip() if found else ""
-        if not said and key.start_mark.line > 1 and before.startswith("# ") and key.start_mark.column:
-            said = before[1:].strip()
-        said = said or above
-        yield f"{path}{name}", said
+        comment = found[1].strip() if found else ""
+        if not comment and key.start_mark.line > 1 and before.startswith("# ") and key.start_mark.column:
+            comment = before[1:].strip()
+        comment = comment or above
+        yield f"{path}{name}", comment
         if isinstance(value, yaml.MappingNode):
-            yield from _read(value, lines, f"{path}{name}.", said if flow else "")
+            yield from _read(value, lines, f"{path}{name}.", comment if flow else "")
 
 
 class Comments:
@@ -58,19 +58,19 @@ class Comments:
         )
 
     def of(self, key: str) -> str:
-        """What is said of a key, such as ``optimizer.lr``; "" where nothing is."""
+        """The comment on a key, such as ``optimizer.lr``; "" without one."""
         for place, group, option in self.places:
-            if key.startswith(f"{place}.") and (said := self._of_group(group, option, key[len(place) + 1 :])):
-                return said
+            if key.startswith(f"{place}.") and (comment := self._of_group(group, option, key[len(place) + 1 :])):
+                return comment
         for file in self._files(f"{self.verb}.yaml", "base.yaml", "cluster/*.yaml"):
-            if said := comments(file).get(key, ""):
-                return said
+            if comment := comments(file).get(key, ""):
+                return comment
         return ""
 
     def _of_group(self, group: str, option: str, key: str) -> str:
         for file in self._files(f"{group}/{option}.yaml", f"{group}/*.yaml"):
-            if said := comments(file).get(key, ""):
-                return said
+            if comment := comments(file).get(key, ""):
+                return comment
         return ""
 
     def _files(self, *patterns: str) -> Iterator[Path]:
@@ -79,8 +79,8 @@ class Comments:
                 yield from sorted(folder.glob(pattern))
 
 
-def annotated(text: str, said: Callable[[str], str], width: int = 120) -> str:
-    """A YAML text with what is said of each of its keys beside it, wrapped.
+def annotated(text: str, comment: Callable[[str], str], width: int = 120) -> str:
+    """A YAML text with the comment on each of its keys beside it, wrapped.
 
     Example:
         >>> print(annotated("a:\\n  b: 1", {"a.b": "how many"}.get))
@@ -96,7 +96,7 @@ def annotated(text: str, said: Callable[[str], str], width: int = 120) -> str:
             continue
         indent, name = len(found[1]), found[2]
         path = [(column, key) for column, key in path if column < indent] + [(indent, name)]
-        words = said(".".join(key for _, key in path)) if not name.startswith("_") else ""
+        words = comment(".".join(key for _, key in path)) if not name.startswith("_") else ""
         if words and len(line) > width // 2:
             lines[-1:] = [f"{'':<{indent}}# {part}" for part in textwrap.wrap(words, width - indent - 2)] + [line]
         elif words:

@@ -12,7 +12,7 @@ from pathlib import Path
 from kdlab.config.verb import Verb
 from kdlab.error import UserError
 
-# bash breaks words at = : and @, so what stands before the last of them is cut off from each answer
+# bash breaks words at = : and @, so each answer is cut off before the last of them
 BASH = """_kdlab() {
     local line="${COMP_LINE:0:$COMP_POINT}"
     local word="${line##* }" IFS=$'\\n'

@@ -160,8 +160,8 @@ def documented(target: str, folders: Sequence[Path] = ()) -> dict[str, str]:
     parts = split(own)
     for other in dict.fromkeys(re.findall(r":func:`(\w+)`", own.partition("Args:")[0])):
         if other in named and other != name:
-            said = split(ast.get_docstring(named[other]) or "").get("what", "").split("\n\n")[0]
-            parts["what"] += f"\n\n{other}: {said}"
+            summary = split(ast.get_docstring(named[other]) or "").get("what", "").split("\n\n")[0]
+            parts["what"] += f"\n\n{other}: {summary}"
     if isinstance(named[name], ast.ClassDef) and "Source" not in parts:
         functions = (split(ast.get_docstring(node) or "") for node in body if isinstance(node, ast.FunctionDef))
         parts |= next(({"Source": found["Source"]} for found in functions if "Source" in found), {})
@@ -231,16 +231,16 @@ def _shown(one: Page, folders: Sequence[Path]) -> str:
 
 
 def _more(about: str, what: str) -> str:
-    """A docstring without a first paragraph that only says again what the comment says.
+    """A docstring without a first paragraph that only repeats the comment.
 
     Example:
         >>> _more("A file of your own, a row a text", "A file. A row a text.")
         ''
     """
     first, _, rest = what.partition("\n\n")
-    told = set(re.findall(r"\w+", about.lower()))
+    known_words = set(re.findall(r"\w+", about.lower()))
     words = set(re.findall(r"\w+", first.lower()))
-    return rest if words and len(words & told) >= 0.8 * len(words) else what
+    return rest if words and len(words & known_words) >= 0.8 * len(words) else what
 
 
 def _used(one: Page, folders: Sequence[Path]) -> Iterator[str]:

@@ -38,7 +38,7 @@ class Setting:
     option: str
     default: bool
     value: Any
-    said: str
+    comment: str
     must: str
 
 
@@ -112,8 +112,8 @@ def _of_root(verb: str, key: str, folders: Sequence[Path]) -> Iterator[Setting]:
     from kdlab.config.kind import ROOT
 
     for file in _own(verb, folders):
-        if (said := comments(file).get(key)) is not None:
-            yield Setting(verb, "", True, _value(file, key), said, fault(ROOT.get(key, ""), object()))
+        if (comment := comments(file).get(key)) is not None:
+            yield Setting(verb, "", True, _value(file, key), comment, fault(ROOT.get(key, ""), object()))
             return
 
 
@@ -121,8 +121,8 @@ def _of_group(place: Place, key: str, folders: Sequence[Path]) -> Iterator[Setti
     rest = key.split(".", place.path.count(".") + 1)[-1]
     for option, file in _options(place.group, folders).items():
         inside = key if _is_global(file) else rest
-        said = comments(file).get(inside)
-        if said is None:
+        comment = comments(file).get(inside)
+        if comment is None:
             continue
         node = yaml.safe_load(file.read_text("utf-8"))
         *path, name = inside.split(".")
@@ -130,7 +130,8 @@ def _of_group(place: Place, key: str, folders: Sequence[Path]) -> Iterator[Setti
             node = node[one]
         code = signature(str(node.get("_target_", "")), folders)
         must = fault(code.annotation(name), object()) if code else ""
-        yield Setting(place.verb, f"{place.group}={option}", option == place.option, _value(file, inside), said, must)
+        here = option == place.option
+        yield Setting(place.verb, f"{place.group}={option}", here, _value(file, inside), comment, must)
 
 
 def _is_global(file: Path) -> bool:
@@ -147,7 +148,7 @@ def _value(file: Path, key: str) -> Any:
 def _page(key: str, found: Sequence[Setting], group: str, known_verbs: Mapping[str, Verb]) -> str:
     first = next((one for one in found if one.default), found[0])
     verb = first.verb
-    lines = [textwrap.fill(f"{key}: {first.said or 'a group of settings'}", WIDTH)]
+    lines = [textwrap.fill(f"{key}: {first.comment or 'a group of settings'}", WIDTH)]
     if first.must:
         lines += ["", textwrap.fill(f"It may be {first.must}.", WIDTH)]
     values = {_short(one.value) for one in found}

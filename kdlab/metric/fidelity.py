@@ -1,4 +1,4 @@
-"""How closely a student follows its teacher, whatever the labels say.
+"""How closely a student follows its teacher, whatever the labels are.
 
 Source: Stanton et al. 2021, arXiv:2106.05945, section 3.2: fidelity is not accuracy, and both are worth watching.
 """

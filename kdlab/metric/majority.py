@@ -6,7 +6,7 @@ import numpy as np
 
 OF = "accuracy"  # what it stands beside
 NAME = "majority"
-HIGHER_IS_BETTER = {NAME: None}  # it speaks of the data, not of the run
+HIGHER_IS_BETTER = {NAME: None}  # a fact about the data, not about the run
 
 
 def majority(train: np.ndarray, rows: np.ndarray) -> float | None:
