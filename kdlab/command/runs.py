@@ -16,9 +16,9 @@ from kdlab.artifact.prune import prune
 from kdlab.config.direction import higher_is_better
 from kdlab.direction import gathered
 from kdlab.error import UserError
-from kdlab.report.compare import absent, counts
 from kdlab.report.pick import select
 from kdlab.report.read import Record, records
+from kdlab.report.state import absent, counts
 from kdlab.report.table import ordered, rows, to_csv, to_parquet, to_terminal
 
 FORMATS = ("table", "wide", "csv", "parquet")

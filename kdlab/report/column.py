@@ -9,8 +9,9 @@ from typing import Any
 from kdlab.config.direction import columns, higher_is_better, primaries
 from kdlab.direction import gathered
 from kdlab.error import UserError
-from kdlab.report.compare import problems, validation
+from kdlab.report.compare import validation
 from kdlab.report.cost import Costs
+from kdlab.report.problem import problems
 from kdlab.report.read import Record
 from kdlab.report.setting import flatten, short, swept
 

@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from kdlab.config.direction import higher_is_better, shares
-from kdlab.config.identity import data_name
 from kdlab.direction import gathered
 from kdlab.metric.majority import NAME as MAJORITY
 from kdlab.metric.majority import OF
+from kdlab.report.problem import problems, teacher_name, teacher_run
 from kdlab.report.read import Record
 from kdlab.report.setting import Setting, is_number, setting, short, swept, text
 from kdlab.report.statistic import Difference, Mean, average, holm, paired, wilson
 
 LEVEL = 0.05  # of chance that a page marks any setting although none differs
-TEST_KEYS = (
-    "path", "name", "config", "text_column", "label_column", "split_column", "test_split", "multi_label",
-    "test_fraction", "test_rows", "split_seed",
-)  # fmt: skip
 
 
 @dataclass
@@ -179,52 +172,6 @@ def _share(metric: str, measured: Sequence[Mapping[str, float]]) -> float:
     return sum(metric in metrics for metrics in measured) / len(measured)
 
 
-def problems(records: Sequence[Record]) -> dict[Path, str]:
-    """The name of each run's data, by its folder: another name where the test rows are others."""
-    found = _test_sets(records)
-    called = {record.folder: data_name(record.choice, record.config) or "" for record in records}
-    sets: dict[str, set[str]] = {name: set() for name in called.values()}
-    for record in records:
-        if record.state == "finished":  # the test rows of a run without a result are unknown
-            sets[called[record.folder]].add(found[record.folder])
-
-    def name(record: Record) -> str:
-        own, identity = called[record.folder], found[record.folder]
-        if len(sets[own]) <= 1 or identity not in sets[own]:
-            return own
-        rows = record.metrics.get("test/rows")
-        size = f"{rows:.0f} test rows, " if rows else ""
-        return f"{own} ({size}set {hashlib.sha256(identity.encode()).hexdigest()[:4]})"
-
-    return {record.folder: name(record) for record in records}
-
-
-def _test_sets(records: Sequence[Record]) -> dict[Path, str]:
-    """A key that is equal for runs with the same test rows, by folder: their hash, where the run wrote it down.
-
-    A run that did not come so far has that of the runs with the same data settings, if these are of one mind; and so
-    has one of before there was a hash, unless its data are a file, which may have changed.
-    """
-    settings: dict[Path, str] = {}
-    known: dict[str, set[str]] = {}
-    for record in records:
-        node = record.config.get("datamodule")
-        node = {key: node[key] for key in TEST_KEYS if key in node} if isinstance(node, dict) else node
-        decide = json.dumps([record.choice.get("datamodule"), node], sort_keys=True, default=str)
-        settings[record.folder] = decide
-        if isinstance(record.test.get("set"), str):
-            known.setdefault(decide, set()).add(record.test["set"])
-    found = {}
-    for record in records:
-        decide = settings[record.folder]
-        sets = known.get(decide, set())
-        node = record.config.get("datamodule")
-        file = isinstance(node, dict) and "path" in node and record.state == "finished"
-        own = record.test.get("set")
-        found[record.folder] = own if isinstance(own, str) else decide if file or len(sets) != 1 else min(sets)
-    return found
-
-
 def _within(row: Row, metric: str) -> tuple[float, float] | None:
     """The interval that the number of test rows leaves; for an accuracy, a share of rows."""
     counts = {run.metrics.get("test/rows") for run in row.runs}
@@ -271,20 +218,6 @@ def teachers(
         if metrics and record.state == "finished":
             found.setdefault(teacher_name(record, called), {}).update(metrics)
     return found
-
-
-def teacher_run(record: Record) -> str:
-    """The id of the run that taught a distill run, or ""."""
-    teacher = record.config.get("teacher")
-    run = teacher.get("run") if isinstance(teacher, dict) else None
-    return record.teacher or (run.rstrip("/").rsplit("/", 1)[-1] if isinstance(run, str) else "")
-
-
-def teacher_name(record: Record, called: Mapping[Path, str]) -> str:
-    """A name for the teacher of a run: its run, or its option, and the data where that can differ."""
-    name = teacher_run(record) or record.choice.get("teacher.model") or record.choice.get("teacher") or "teacher"
-    data = called.get(record.folder, "")
-    return f"{name} on {data}" if data else name
 
 
 def label(chosen: Setting, names: dict[str, str]) -> str:
@@ -352,23 +285,3 @@ def majorities(comparison: Comparison) -> dict[str, float]:
             if comparison.metric == f"test/{OF}" and f"test/{MAJORITY}" in run.metrics:
                 found.setdefault(row.problem, run.metrics[f"test/{MAJORITY}"])
     return found
-
-
-def counts(records: Sequence[Record]) -> dict[str, int]:
-    """The number of runs in each state."""
-    states = [record.state for record in records]
-    return {state: states.count(state) for state in dict.fromkeys(states)}
-
-
-def absent(records: Sequence[Record]) -> list[dict[str, Any]]:
-    """Jobs of a sweep, by their numbers, that left no run directory."""
-    jobs: dict[tuple[str, str], set[int]] = {}
-    for record in records:
-        if record.group and record.job is not None and 0 <= record.job < 100_000:
-            jobs.setdefault((record.command, record.group), set()).add(record.job)
-    return [
-        {"command": command, "group": group, "job": job}
-        for (command, group), numbers in sorted(jobs.items())
-        for job in range(max(numbers))
-        if job not in numbers
-    ]

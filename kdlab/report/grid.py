@@ -9,11 +9,12 @@ from pathlib import Path
 from kdlab.config.direction import primaries
 from kdlab.direction import COUNTED, TIMED
 from kdlab.report.column import Columns
-from kdlab.report.compare import Comparison, Row, counts, majorities, validation
+from kdlab.report.compare import Comparison, Row, majorities, validation
 from kdlab.report.cost import Costs
 from kdlab.report.figure import cell, figure, interval, signed
 from kdlab.report.read import Record
 from kdlab.report.setting import text
+from kdlab.report.state import counts
 from kdlab.report.table import best, ordered
 
 NO_BASELINE = "No baseline: run the same command with loss=ce to train the student without a teacher."

@@ -8,13 +8,14 @@ from html import escape
 from importlib.resources import files
 
 from kdlab.config.direction import shares
-from kdlab.report.compare import Comparison, absent, compare, counts, majorities, teacher_value
+from kdlab.report.compare import Comparison, compare, majorities, teacher_value
 from kdlab.report.cost import Costs
 from kdlab.report.deploy import use
 from kdlab.report.figure import figure, signed
 from kdlab.report.grid import NO_BASELINE, pairs, runs
 from kdlab.report.payload import payload, script
 from kdlab.report.read import Record
+from kdlab.report.state import absent, counts
 from kdlab.report.statistic import Mean
 
 SCRIPTS = ("chart.js", "heat.js", "scatter.js", "curve.js", "table.js")

@@ -10,8 +10,9 @@ from scipy import stats
 from synthetic_run import distill_config, write_run
 
 from kdlab.report import records, select
-from kdlab.report.compare import absent, compare, counts
+from kdlab.report.compare import compare
 from kdlab.report.payload import payload
+from kdlab.report.state import absent, counts
 from kdlab.report.statistic import average, paired, student_cdf, student_quantile
 from kdlab.report.table import ordered
 
