@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import gc
 import json
 import os
@@ -12,11 +11,10 @@ import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
+import composed
 import pytest
 from fork import end, start
-from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hypothesis import HealthCheck, settings
 
 import kdlab.launcher
@@ -84,22 +82,9 @@ def cache(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def parsed_once() -> Iterator[None]:
-    """Hydra parses each file of a config once for all tests of a process, and anew where it has changed."""
-    known: dict[tuple[str, str, str], tuple[tuple[int, int], Any]] = {}
-
-    def load_config(source: FileConfigSource, config_path: str) -> Any:
-        file = Path(source.path, source._normalize_file_name(config_path))
-        if not file.is_file():
-            return load(source, config_path)
-        stamp, key = (file.stat().st_mtime_ns, file.stat().st_size), (source.provider, str(file), config_path)
-        if key not in known or known[key][0] != stamp:
-            known[key] = (stamp, load(source, config_path))
-        return copy.deepcopy(known[key][1])
-
-    load, FileConfigSource.load_config = FileConfigSource.load_config, load_config
-    yield
-    FileConfigSource.load_config = load
+def composed_once() -> Iterator[None]:
+    with composed.once():
+        yield
 
 
 @pytest.fixture(scope="session")
