@@ -12,6 +12,7 @@ from textwrap import dedent
 
 import pytest
 import torch
+from fork import end, start
 from safetensors.torch import load_file
 
 from kdlab.config.stored import read_config
@@ -196,11 +197,10 @@ def different(one: Path, two: Path) -> set[str]:
 
 def test_a_folder_of_ones_own_joins_every_group_of_a_real_sweep(mine, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    command = [sys.executable, "-m", "kdlab", "distill", "--config-dir", str(mine / "conf"), "-m", *words]
-    command += ["loss=mine,kd", "freeze=mine,none"]
-    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "4 runs: 4 finished" in done.stdout
+    command = ["distill", "--config-dir", str(mine / "conf"), "-m", *words, "loss=mine,kd", "freeze=mine,none"]
+    code, shown = end(start(command, tmp_path), tmp_path)
+    assert code == 0, shown
+    assert "4 runs: 4 finished" in shown
     (both,), (loss,) = runs(loss="mine", freeze="mine"), runs(loss="mine", freeze="none")
     (freeze,), (neither,) = runs(loss="kd", freeze="mine"), runs(loss="kd", freeze="none")
     assert different(loss, neither) == {"table", "layer", "classifier"}, "the loss changes what is learned"

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from documents import files
+from fork import end, start
 
 from kdlab.config.stored import read_config
 
@@ -63,10 +61,9 @@ def test_a_modality_of_ones_own_is_distilled_and_swept_over(kind, mine, tmp_path
     path = mine / {"images": "squares", "tags": "tagged.tsv"}[kind]
 
     def kdlab(*words: str) -> str:
-        command = [sys.executable, "-m", "kdlab", *words]
-        done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
+        code, shown = end(start([*words], tmp_path), tmp_path)
+        assert code == 0, shown
+        return shown
 
     words = ["--config-dir", str(mine / "conf"), *OPTIONS[kind], f"datamodule.path={path}", "trainer.max_epochs=6"]
     words += ["logger=none", "student.width=4", "trainer.precision=32-true"]
