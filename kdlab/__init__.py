@@ -15,4 +15,3 @@ def extend() -> None:
 
 
 extend()
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch's large tensors in huge pages: far fewer page faults on CPUs
