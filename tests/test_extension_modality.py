@@ -113,3 +113,15 @@ def test_a_task_without_its_answers_is_one_sentence_before_any_training(options,
     code, _, shown = kdlab("distill", "--config-dir", str(mine / "conf"), *words)
     assert code == 2 and error in shown and "Traceback" not in shown, shown
     assert not Path("outputs/finetune").exists(), "no teacher was trained"
+
+
+def test_answers_of_tokens_need_rows_with_a_token_axis(mine, kdlab):
+    code = (
+        (mine / "mylab/tagged.py").read_text().replace('return {"words": ids}, ids > 0', 'return {"words": ids}, None')
+    )
+    (mine / "bare_rows.py").write_text(code)
+    conf = (mine / "conf/datamodule/tagged.yaml").read_text().replace("mylab.tagged", "bare_rows")
+    (mine / "conf/datamodule/bare.yaml").write_text(conf)
+    words = ["task=tags", "datamodule=bare", f"datamodule.path={mine}/tagged.tsv", "model=tagger", "logger=none"]
+    code, _, shown = kdlab("finetune", "--config-dir", str(mine / "conf"), *words)
+    assert code == 2 and "tagged has an answer for each token, but its rows have no token axis" in shown, shown

@@ -50,13 +50,19 @@ class Task(ABC):
         """Refuse data that has not the answers that the task is about. Called before :meth:`prepare`.
 
         Raises:
-            UserError: the answers belong to something else than the task's predictions.
+            UserError: the answers belong to something else than the task's predictions, or to tokens that rows lack.
         """
         if self.uses_labels and (self.unit == "row") != (data.target.unit == "row"):
             raise UserError(
                 f"{type(self).__name__} predicts one answer for each {self.unit}, but {data.source} has one for each "
                 f"{data.target.unit}: choose a task whose unit is '{data.target.unit}', or a data set with an answer "
                 f"for each {self.unit} (kdlab help guide/own_tags)"
+            )
+        if self.uses_labels and data.target.unit == "token" and data.every_row(1)[0].tokens is None:
+            raise UserError(
+                f"{data.source} has an answer for each token, but its rows have no token axis: let "
+                f"{type(data.processor).__name__} return which positions are real as the second result of `collate` "
+                "(kdlab help guide/own_tags)"
             )
 
     @abstractmethod
