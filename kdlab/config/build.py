@@ -49,10 +49,10 @@ def make(node: DictConfig, **given: Any) -> Any:
             raise _located(problem, where) from None
         raise UserError(" ".join(str(problem).split())) from problem
     except (TypeError, ValueError, OverflowError, MisconfigurationException) as problem:
-        said = " ".join(str(problem).split())
+        reason = " ".join(str(problem).split())
         if "MisconfigurationException" in type(problem).__name__ and _lacks_gpu(node):
-            said = f"accelerator={node.accelerator} needs a GPU, and this machine has none: use trainer=cpu"
-        raise UserError(f"{where} ({node._target_}): {said}") from problem
+            reason = f"accelerator={node.accelerator} needs a GPU, and this machine has none: use trainer=cpu"
+        raise UserError(f"{where} ({node._target_}): {reason}") from problem
 
 
 def make_a(kind: type[Kind], node: DictConfig, **given: Any) -> Kind:
@@ -174,9 +174,9 @@ def task(cfg: DictConfig, data: Data) -> Task:
         data.check_labels()
     several = isinstance(task.outcome, Bernoulli)
     if several != data.multi_label and task.uses_labels:
-        theirs = str(data.multi_label).lower()
+        data_multi_label = str(data.multi_label).lower()
         raise UserError(
-            f"task.multi_label={str(several).lower()}, but the data has datamodule.multi_label={theirs}: set "
+            f"task.multi_label={str(several).lower()}, but the data has datamodule.multi_label={data_multi_label}: set "
             "the latter only, and the task follows"
         )
     task.prepare(data.labels, data.label_counts)

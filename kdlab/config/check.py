@@ -1,4 +1,4 @@
-"""Config against signatures, and what a loss reads against what a model offers: told before anything is trained."""
+"""Checks of configs against signatures, and of a loss's taps against a model's, before anything is trained."""
 
 from __future__ import annotations
 
@@ -86,13 +86,13 @@ def arguments(target: Callable[..., Any], values: Mapping[str, Any], where: str)
     except (TypeError, ValueError):  # what is written in C may have no signature
         return
     open_ended = any(one.kind is one.VAR_KEYWORD for one in parameters.values())
-    said = {
+    allowed = {
         name: "" if one.annotation is one.empty else inspect.formatannotation(one.annotation)
         for name, one in parameters.items()
         if one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
     }
     name = f"{getattr(target, '__module__', '')}.{getattr(target, '__name__', target)}"
-    written(name, said, open_ended, values, where)
+    written(name, allowed, open_ended, values, where)
 
 
 def written(
@@ -108,11 +108,11 @@ def written(
     own, short = library(target), target.rpartition(".")[2]
     for name, value in values.items():
         if name in parameters or (open_ended and name in own):
-            said = own.get(name) or parameters[name]
-            if said == "float | Schedule" and target.startswith("kdlab.loss."):
-                said = SCHEDULED.get(name, said)
-            if must := fault(said, value):
-                if said.startswith("File") and isinstance(value, str) and value:
+            allowed = own.get(name) or parameters[name]
+            if allowed == "float | Schedule" and target.startswith("kdlab.loss."):
+                allowed = SCHEDULED.get(name, allowed)
+            if must := fault(allowed, value):
+                if allowed.startswith("File") and isinstance(value, str) and value:
                     raise UserError(f"{where}.{name}: there is no file {value}")
                 raise UserError(f"{where}.{name} is {shown(value)}, but must be {must}")
         elif not open_ended:
@@ -176,7 +176,7 @@ def _name(node: ast.expr) -> str:
 
 
 def _fault(node: ast.expr, value: Any) -> str | None:
-    """What one alternative allows; None where it allows the value, or where that cannot be said."""
+    """What one alternative allows; None where it allows the value, or where that is not known."""
     name = _name(node.value) if isinstance(node, ast.Subscript) else _name(node)
     inside = node.slice if isinstance(node, ast.Subscript) else None
     if name in NONE:

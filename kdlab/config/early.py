@@ -1,4 +1,4 @@
-"""What can be said of a command line in a second: before torch is imported, and before a folder is made for the run."""
+"""Checks of a command line within a second: before torch is imported, and before a folder is made for the run."""
 
 from __future__ import annotations
 
@@ -55,8 +55,8 @@ def look(
     try:
         offer = menu(conf, verb, [str(one.input_line) for one in single], own)
     except (HydraException, OmegaConfBaseException, ValueError) as problem:
-        if said := diagnose(verb, parsed, conf, own):
-            raise UserError(said) from problem
+        if mistake := diagnose(verb, parsed, conf, own):
+            raise UserError(mistake) from problem
         raise
     swept = next((one for one in parsed if one.is_sweep_override()), None)
     if swept is not None and not multirun and offer.cfg.hydra.mode != RunMode.MULTIRUN:

@@ -1,5 +1,5 @@
 """What decides something by a validation metric, seen in the config before anything is trained: that the metric will
-be there, and that nobody wants the worse end of it."""
+be there, and that no key asks for its worse end."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from kdlab.config.job import Job, chosen
 from kdlab.error import UserError
 
 MANY = 240  # points of a grid; of a larger one, each value is composed once
-FEW = 24  # numbers of a key in such a grid; of more, so many stand for all: what allows both ends allows the rest
+FEW = 24  # numbers of a key in such a grid; more are sampled: what allows both ends allows the rest
 NUMBERS = ("loss", "optimizer", "scheduler")  # nodes whose numbers change what is learned, but not what there is
 
 
@@ -94,14 +94,14 @@ class Grid:
             size *= len(words)
         return int(trials) if trials and self.swept else size
 
-    def points(self, most: int | None = None, tell: Callable[[str], None] = lambda told: None) -> list[Point]:
+    def points(self, most: int | None = None, progress: Callable[[str], None] = lambda text: None) -> list[Point]:
         """Every point, composed.
 
         Args:
-            most: of a grid with more points than this only those that differ from the first in one key, and so many
+            most: of a grid with more points than this only those that differ from the first in one key, and this number
                 others that each differ from all before them in more than numbers, see :func:`outline`. Of a key with
                 very many numbers the first, the least, the greatest and some between are looked at.
-            tell: says how far it is.
+            progress: says how far it is.
         """
         size = 1
         for words in self.swept.values():
@@ -115,7 +115,7 @@ class Grid:
             rows += itertools.islice(self._structures(rows), most)
         points = []
         for number, row in enumerate(rows):
-            tell(f"composing point {number + 1} of {len(rows)}")
+            progress(f"composing point {number + 1} of {len(rows)}")
             points.append(self._point(number, row))
         return points
 
@@ -244,7 +244,7 @@ def of_sweep(config: DictConfig) -> list[Point]:
 
 
 def quick(points: Sequence[Point]) -> dict[str, list[Point]]:
-    """What can be said of the points without importing torch, with the points it is wrong in."""
+    """The problems of points that are found without importing torch, each with its points."""
     found: dict[str, list[Point]] = {}
     for point in points:
         if problem := point.problem or _quick(point):

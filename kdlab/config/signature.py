@@ -107,8 +107,8 @@ def _data(node: ast.ClassDef) -> bool:
 
 def _arguments(node: ast.FunctionDef, skip: int) -> tuple[dict[str, str], bool]:
     given = [*node.args.posonlyargs, *node.args.args][skip:] + node.args.kwonlyargs
-    said = {one.arg: ast.unparse(one.annotation) if one.annotation else "" for one in given}
-    return said, node.args.kwarg is not None
+    annotations = {one.arg: ast.unparse(one.annotation) if one.annotation else "" for one in given}
+    return annotations, node.args.kwarg is not None
 
 
 def _imported(body: Sequence[ast.stmt], module: str, name: str, is_package: bool) -> tuple[str, str] | None:

@@ -22,7 +22,7 @@ def teacher_tokenizer(root: DictConfig) -> Any:
     """The tokenizer of the one teacher that a distillation names.
 
     That is the one saved with ``teacher.run``; of a recipe that says what its model is, that model's; else the one of
-    ``teacher.model``. What is wrong with a run or a recipe is said where it is looked for, not here.
+    ``teacher.model``. Problems of a run or a recipe are raised where it is looked for, not here.
     """
     teacher = root.teacher
     name = teacher.run if "run" in teacher else None

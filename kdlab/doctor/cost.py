@@ -154,7 +154,7 @@ def planned(batches: int, trainer: Mapping[str, Any]) -> int:
 
 
 def validations(batches: int, trainer: Mapping[str, Any], steps: int) -> float:
-    """How often a run of so many optimizer steps is validated.
+    """The number of validations of a run, from its optimizer steps.
 
     Args:
         batches, trainer: as for :func:`planned`.

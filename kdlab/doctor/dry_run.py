@@ -108,11 +108,11 @@ class _Watch(Callback):
 def _course(schedule: Schedule, directions: Mapping[str, bool | None]) -> list[Any]:
     """A schedule's values over time, and after each of some validations that bring small gains and long halts."""
     course: list[Any] = [[schedule(at) for at in MOMENTS], schedule.monitor]
-    told = copy.deepcopy(schedule)
-    told.direct(directions)
+    copied = copy.deepcopy(schedule)
+    copied.direct(directions)
     for count in range(100 if schedule.monitor else 0):
-        told.observe({str(schedule.monitor): 0.001 * 2 ** (count // 8) * (-1) ** (count // 50)})
-        course.append(told(1.0))
+        copied.observe({str(schedule.monitor): 0.001 * 2 ** (count // 8) * (-1) ** (count // 50)})
+        course.append(copied(1.0))
     return course
 
 

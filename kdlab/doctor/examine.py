@@ -71,12 +71,12 @@ class Examination:
         points: list[Point],
         folder: Path,
         page: Page,
-        tell: Callable[[str], None],
+        progress: Callable[[str], None],
         jobs: int | None = None,
     ) -> None:
         runs = len(folders(points))
         self.beyond = 0 if jobs is None or len(points) >= jobs else jobs - runs
-        self.swept, self.points, self.folder, self.page, self.tell = swept, points, folder, page, tell
+        self.swept, self.points, self.folder, self.page, self.progress = swept, points, folder, page, progress
         self.by_words = {json.dumps(point.swept, sort_keys=True): point for point in points}
         self.models = UntrainedModels(folder)
         self.traces: dict[Path, Trace | None] = {}
@@ -92,7 +92,7 @@ class Examination:
         """
         taught = (point for point in self.points if asks_a_teacher(_job(point)))
         first = next(taught, self.points[0])
-        self.tell("reading the data and the models")
+        self.progress("reading the data and the models")
         try:
             parameters = self._shape(first)
         except UserError as problem:
@@ -107,8 +107,8 @@ class Examination:
         self._notices()
         self.page.keys(keys)
         full = self._cost(first) if self.traces[_job(first).folder] is not None else []
-        told = full + [f"{_where(point, len(self.points))}{problem}" for problem, point in self.wrong.items()]
-        return told + [
+        problems = full + [f"{_where(point, len(self.points))}{problem}" for problem, point in self.wrong.items()]
+        return problems + [
             f"{key.key} does nothing: {' and '.join(key.words)} gave the same data, weights, loss, gradients and "
             "optimizer in every setting that was tried; leave it out of the sweep, or find out what it was meant to do"
             for key in keys
@@ -127,9 +127,9 @@ class Examination:
         student = self.models.bare(job, task, data)
         shapes = {"student" if "student" in job.cfg else "model": model_summary(student)}
         for place, node in (teacher_nodes(job.cfg.teacher) if asks_a_teacher(job) else {}).items():
-            model, told = self.models.bare_teacher(job, place, node, task, data)
+            model, description = self.models.bare_teacher(job, place, node, task, data)
             shapes[place] = model_summary(model)
-            self.page.teacher(told)
+            self.page.teacher(description)
         for stage in earlier(job):
             self.page.note(f"{stage.folder.name} is a stage that comes first, once; its time is not counted here")
         self.page.shapes(shapes)
@@ -139,10 +139,10 @@ class Examination:
     def _notices(self) -> None:
         """Print what is odd about the data, in the tokens of any model, and was not printed yet."""
         for data in self.models.known.values():
-            for told in data.notices:
-                if told not in self.odd:
-                    self.odd.add(told)
-                    self.page.note(told)
+            for notice in data.notices:
+                if notice not in self.odd:
+                    self.odd.add(notice)
+                    self.page.note(notice)
 
     def _policies(self, student: nn.Module) -> dict[str, tuple[int, int]]:
         found = {}
@@ -187,7 +187,7 @@ class Examination:
         """What a few steps of the point do; None where they cannot be taken, which is noted."""
         job = _job(point)
         if job.folder not in self.traces:
-            self.tell(f"trying a few steps of point {len(self.traces) + 1}: {point.name}")
+            self.progress(f"trying a few steps of point {len(self.traces) + 1}: {point.name}")
             try:
                 self.traces[job.folder] = self._try(job)
             except UserError as problem:
@@ -195,8 +195,8 @@ class Examination:
                 self.wrong.setdefault(str(problem), point)
             except (RuntimeError, ValueError, TypeError, KeyError, AttributeError) as problem:
                 self.traces[job.folder] = None
-                said = " ".join(str(problem).split())[:300]
-                self.wrong.setdefault(f"a first step fails with {type(problem).__name__}: {said}", point)
+                reason = " ".join(str(problem).split())[:300]
+                self.wrong.setdefault(f"a first step fails with {type(problem).__name__}: {reason}", point)
         return self.traces[job.folder]
 
     def _try(self, job: Job) -> Trace:
@@ -268,21 +268,23 @@ class Examination:
             if isinstance(found, Trained) or found.folder in seen:
                 continue
             seen.add(found.folder)
-            theirs = self.models.data(found)
+            teacher_data = self.models.data(found)
             plain: Any = as_plain(found.cfg.trainer)
-            plain["max_epochs"] = epochs(found.cfg.trainer, theirs)
-            micro = len(theirs.train_dataloader()) * found.cfg.trainer.accumulate_grad_batches
+            plain["max_epochs"] = epochs(found.cfg.trainer, teacher_data)
+            micro = len(teacher_data.train_dataloader()) * found.cfg.trainer.accumulate_grad_batches
             steps = cost.planned(micro, plain)
-            tokens, ratio = cost.tokens_per_step(theirs), _bytes(trained.model) / own
-            mine = cost.tokens_per_step(data)
-            step = cost.unmeasured(measured.step, measured.token, token, mine, tokens, ratio)
-            validated = cost.validations(micro, plain, steps) * _tokens(theirs, "val") + _tokens(theirs, "test")
+            tokens, ratio = cost.tokens_per_step(teacher_data), _bytes(trained.model) / own
+            student_tokens = cost.tokens_per_step(data)
+            step = cost.unmeasured(measured.step, measured.token, token, student_tokens, tokens, ratio)
+            validated = cost.validations(micro, plain, steps) * _tokens(teacher_data, "val") + _tokens(
+                teacher_data, "test"
+            )
             training += steps * step + validated * token
             if asks_a_teacher(found):
                 inner = list(teacher_nodes(found.cfg.teacher).items())
                 waiting, jobs = waiting + inner, jobs + [found] * len(inner)
-        told = {"teacher training": training, "teacher pass": passing}
-        return {name: seconds for name, seconds in told.items() if seconds}
+        parts = {"teacher training": training, "teacher pass": passing}
+        return {name: seconds for name, seconds in parts.items() if seconds}
 
     def _cost(self, point: Point) -> list[str]:
         """Measure some whole steps of the first point, and add up what all jobs take; what there is no room for."""

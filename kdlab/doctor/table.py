@@ -32,13 +32,13 @@ class Page:
         self.console = console or Console(width=None if Console().is_terminal else 120, highlight=False)
         self.last = time.monotonic()
 
-    def progress(self, told: str) -> None:
+    def progress(self, text: str) -> None:
         """One line on a terminal, in the place of the one before; "" leaves none. Elsewhere a line now and then."""
         if sys.stderr.isatty():
-            print(f"\r\033[K{printable(told)[:100]}", end="", file=sys.stderr, flush=True)
-        elif told and time.monotonic() - self.last > EVERY:
+            print(f"\r\033[K{printable(text)[:100]}", end="", file=sys.stderr, flush=True)
+        elif text and time.monotonic() - self.last > EVERY:
             self.last = time.monotonic()
-            print(f"kdlab doctor: {printable(told)[:200]}", file=sys.stderr, flush=True)
+            print(f"kdlab doctor: {printable(text)[:200]}", file=sys.stderr, flush=True)
 
     def jobs(self, count: int, finished: int, begun: int, looked: int) -> None:
         """How many jobs there are, and the states of the runs that were looked at."""
@@ -52,8 +52,8 @@ class Page:
         self._line("data", f"{splits}; {described.get('labelled')} training rows have a label; labels: {names}")
         self._line("tokens", f"{described.get('vocabulary')} in the vocabulary of {tokenizer.split('?')[0]}")
 
-    def teacher(self, told: str) -> None:
-        self._line("teacher", told)
+    def teacher(self, text: str) -> None:
+        self._line("teacher", text)
 
     def shapes(self, shapes: Mapping[str, ModelSummary]) -> None:
         """The blocks of all models side by side, from the bottom, and the taps that can be read."""
@@ -79,9 +79,9 @@ class Page:
             return
         table = _table("swept key", "values", "what it changes", numbers=False)
         for key in keys:
-            told = ", ".join(key.changes) or ("nothing" if key.tried else "not tried: it could not be run")
+            effect = ", ".join(key.changes) or ("nothing" if key.tried else "not tried: it could not be run")
             values = [word.partition("=")[2] for word in key.words]
-            table.add_row(Text(key.key), Text(_short(values)), Text(told, style="bold red" if key.dead else ""))
+            table.add_row(Text(key.key), Text(_short(values)), Text(effect, style="bold red" if key.dead else ""))
         self.console.print(table)
         for key in keys:
             if key.silent and not key.dead:
@@ -116,17 +116,17 @@ class Page:
         if store:
             self._line("store", f"{size(store)} for the teacher's answers, once for all runs")
 
-    def note(self, told: str) -> None:
-        self._line("note", told)
+    def note(self, text: str) -> None:
+        self._line("note", text)
 
-    def problems(self, told: Sequence[str]) -> None:
-        for one in told:
+    def problems(self, texts: Sequence[str]) -> None:
+        for one in texts:
             self.console.print(Text("wrong", style="bold red"), Text(printable(one)))
-        if not told:
+        if not texts:
             self.console.print(Text("No problems found.", style="bold"))
 
-    def _line(self, name: str, told: str) -> None:
-        self.console.print(Text(f"{name:<9}", style="bold"), Text(printable(told)))
+    def _line(self, name: str, text: str) -> None:
+        self.console.print(Text(f"{name:<9}", style="bold"), Text(printable(text)))
 
 
 def free(folder: Path) -> int:
