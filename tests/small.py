@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from kdlab.artifact import select
-from kdlab.config import build, conf
+from kdlab.config import build, conf, instantiate
 from kdlab.config.job import Job, composed
 from kdlab.model.bert import bert
 from kdlab.model.save import save
@@ -88,7 +88,7 @@ def train(job: Job, *callbacks: Callback) -> Trained:
     prepare = {"distill": distill.prepare, "finetune": finetune.prepare}[job.command]
     learner = prepare(job, data).learner
     result = Trained(learner, weights(learner))
-    trainer = build.make(
+    trainer = instantiate.make(
         job.cfg.trainer, callbacks=[_Watch(result), *callbacks], logger=False, enable_progress_bar=False,
         enable_model_summary=False, enable_checkpointing=False, limit_val_batches=0, default_root_dir=str(job.folder),
     )  # fmt: skip

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from small import crossed, nodes, options, shrink, small, tiny_teacher
 
 from kdlab.artifact.trained import named
-from kdlab.config import build, conf
+from kdlab.config import build, conf, instantiate
 from kdlab.model.save import save
 from kdlab.outcome import Bernoulli
 from kdlab.plan import distill
@@ -38,7 +38,7 @@ def base(tmp_path_factory, reviews):
 def test_what_is_exported_has_the_students_keys_and_no_adapters(base, loss, tmp_path):
     job, option, data = base
     job = crossed(job, loss=option["loss"][loss])
-    terms = list(build.make(job.cfg.loss).terms.values())
+    terms = list(instantiate.make(job.cfg.loss).terms.values())
     if any(term.several_teachers or term.outcome is Bernoulli for term in terms):
         pytest.skip("needs an ensemble or several labels a row")
     if any(term.same_width for term in terms):

@@ -11,7 +11,7 @@ from hydra import initialize_config_dir
 from small import crossed, knob, nodes, options, shrink, small, tiny_teacher, train
 
 from kdlab.artifact.trained import named
-from kdlab.config import build, conf
+from kdlab.config import build, conf, instantiate
 from kdlab.config.job import Job
 from kdlab.error import UserError
 from kdlab.loss.objective import Objective
@@ -74,22 +74,22 @@ def house(tmp_path_factory, reviews):
 def misfit(house: House, job: Job, task: str) -> bool:
     """Whether a term is for the other kind of labels."""
     outcome = Bernoulli() if house.data[task].multi_label else Categorical()
-    return any(not isinstance(outcome, term.outcome) for term in build.make(job.cfg.loss).terms.values())
+    return any(not isinstance(outcome, term.outcome) for term in instantiate.make(job.cfg.loss).terms.values())
 
 
 def lonely(job: Job) -> bool:
     """Whether a term needs several teachers, and has one."""
-    return any(term.several_teachers for term in build.make(job.cfg.loss).terms.values())
+    return any(term.several_teachers for term in instantiate.make(job.cfg.loss).terms.values())
 
 
 def needs_width(job: Job) -> bool:
     """Whether a term takes the student's features at the teacher's width only."""
-    return any(term.same_width for term in build.make(job.cfg.loss).terms.values())
+    return any(term.same_width for term in instantiate.make(job.cfg.loss).terms.values())
 
 
 def demanding(job: Job) -> bool:
     """Whether a loss reads more of the student than its logits, which not every student can show."""
-    loss: Objective = build.make(job.cfg.loss)
+    loss: Objective = instantiate.make(job.cfg.loss)
     return loss.maps_layers or bool(loss.taps["student"])
 
 
@@ -173,7 +173,7 @@ def test_micro_batches_give_the_weights_of_the_whole_batch(house, loss):
     student = "simkd" if needs_width(house.job(loss)) else "bert_tiny"
     job = knob(house.job(loss, task, student), "trainer.gradient_clip_val=null")
     job.cfg.optimizer = house.option["optimizer"]["sgd"]
-    relating = {name: term for name, term in build.make(job.cfg.loss).terms.items() if not term.row_wise}
+    relating = {name: term for name, term in instantiate.make(job.cfg.loss).terms.items() if not term.row_wise}
     for name, term in relating.items():
         job = knob(job, f"loss.terms.{name}.weight={1000 * term.weight}")  # or rounding could hide what it does
     whole = train(job)

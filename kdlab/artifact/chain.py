@@ -9,7 +9,7 @@ from typing import Any
 from kdlab.artifact.find import LEARNER, match_labels, teacher_nodes, wanted
 from kdlab.artifact.run import read_done
 from kdlab.artifact.trained import Trained
-from kdlab.config import build
+from kdlab.config import build, instantiate
 from kdlab.config.job import Job
 from kdlab.config.node import Node, as_plain, given
 from kdlab.datamodule import tokenizer
@@ -41,7 +41,7 @@ def verify(job: Job, known: Known) -> None:
     Raises:
         UserError: other labels, an unfinished or missing run, a tokenizer or pretrained weights that are not there.
     """
-    uses_labels = build.make(job.cfg.task).uses_labels
+    uses_labels = instantiate.make(job.cfg.task).uses_labels
     _pretrained(job.cfg.student, job.cfg, known)
     _tokenizer(job.cfg, known)
     for place, node in teacher_nodes(job.cfg.teacher).items():
@@ -70,7 +70,7 @@ def verify(job: Job, known: Known) -> None:
 def asks_a_teacher(job: Job) -> bool:
     """Whether a distillation asks its teacher anything, or its student begins with a part of it."""
     cfg = job.cfg
-    return "teacher" in cfg and (build.make(cfg.loss).needs_teacher or build.needs_teacher(cfg.student))
+    return "teacher" in cfg and (instantiate.make(cfg.loss).needs_teacher or build.needs_teacher(cfg.student))
 
 
 def key(cfg: Node) -> str:
@@ -91,7 +91,7 @@ def labels(cfg: Node, known: Known) -> list[str]:
     """The labels of a config's data, in the order of the logits."""
     asked = key(cfg)
     if asked not in known:
-        module = build.make(cfg.datamodule)
+        module = instantiate.make(cfg.datamodule)
         module.prepare_data()
         known[asked] = list(module.make_target(module.corpus()).names)
     return known[asked]

@@ -6,7 +6,7 @@ from typing import Any
 
 from kdlab.artifact.predictor import Predictor
 from kdlab.artifact.trained import Trained
-from kdlab.config import build
+from kdlab.config import instantiate
 from kdlab.datamodule import tokenizer
 from kdlab.error import UserError
 from kdlab.model.pretrained import kind
@@ -23,7 +23,7 @@ def predictor_of(subject: Trained, max_length: int | None = None) -> Predictor:
         UserError: it is no classifier.
     """
     stored = subject.stored
-    task = build.make(stored.task) if stored is not None else _task(subject)
+    task = instantiate.make(stored.task) if stored is not None else _task(subject)
     if not task.uses_labels:
         raise UserError(
             f"run {subject.id} is a language model, which has no labels to predict; `kdlab evaluate run={subject.id}` "

@@ -13,7 +13,7 @@ from torch import nn
 
 from kdlab.artifact.run import read_done
 from kdlab.artifact.trained import AGAIN, Trained, named
-from kdlab.config import build
+from kdlab.config import build, instantiate
 from kdlab.config.early import WHICH
 from kdlab.config.identity import named as run_name
 from kdlab.config.job import Job, composed
@@ -261,7 +261,7 @@ def assemble(
         offers["trained"], offers["data"] = trained, read_by(trained, data, taps)
         if "model" in asked:
             offers["model"] = trained.model
-    teacher = build.make(settings_of(node), **{name: value for name, value in offers.items() if name in asked})
+    teacher = instantiate.make(settings_of(node), **{name: value for name, value in offers.items() if name in asked})
     return teacher if offers["data"] is data else Retokenized(teacher, offers["data"])
 
 

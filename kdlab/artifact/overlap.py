@@ -12,7 +12,7 @@ from kdlab.artifact.chain import asks_a_teacher, splits_key
 from kdlab.artifact.find import teacher_nodes, wanted
 from kdlab.artifact.run import read_done
 from kdlab.artifact.trained import Trained, teachers_of
-from kdlab.config import build
+from kdlab.config import build, instantiate
 from kdlab.config.job import Job
 from kdlab.datamodule.corpus import labelled
 from kdlab.datamodule.data import Data
@@ -66,7 +66,7 @@ def check_teachers(job: Job, data: Data) -> None:
         UserError: such rows.
     """
     measured = np.concatenate([data.splits["val"], data.splits["test"]])
-    scored = labelled(data.codes[measured]).any() or not build.make(job.cfg.task).uses_labels
+    scored = labelled(data.codes[measured]).any() or not instantiate.make(job.cfg.task).uses_labels
     if job.cfg.allow_overlap or not scored:  # texts without a label are measured by agreement alone
         return
     for place, node in teacher_nodes(job.cfg.teacher).items():

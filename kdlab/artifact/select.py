@@ -11,7 +11,7 @@ import torch
 
 from kdlab.artifact.find import check, read_by
 from kdlab.artifact.trained import named
-from kdlab.config import build
+from kdlab.config import build, instantiate
 from kdlab.config.node import Node
 from kdlab.error import UserError
 from kdlab.task.base import Task
@@ -23,7 +23,7 @@ def data(cfg: Node) -> Any:
     """The datamodule, set up; the models that its selection and its curriculum name were asked, once for all runs."""
     module = build.data(cfg)
     by_model = module.curriculum is not None and (module.curriculum.runs or module.curriculum.asks_teacher)
-    if (module.select is not None or by_model) and not build.make(cfg.task).uses_labels:
+    if (module.select is not None or by_model) and not instantiate.make(cfg.task).uses_labels:
         option = "select" if module.select is not None else "curriculum=teacher"
         raise UserError(
             f"datamodule/{option} asks classifiers about rows, but the task is to predict tokens: leave it out"

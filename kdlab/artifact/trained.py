@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from kdlab.artifact.run import read_done
-from kdlab.config import build
+from kdlab.config import build, instantiate
 from kdlab.config.located import located
 from kdlab.config.node import Node, arguments
 from kdlab.config.trust import Trust
@@ -184,13 +184,13 @@ class Trained:
     def _rebuild(self) -> nn.Module:
         """The run's model as its config describes it, for what ``save_pretrained`` alone cannot restore."""
         cfg = self.trust.read(self.folder)
-        task = build.make_a(Task, cfg.task)
+        task = instantiate.make_a(Task, cfg.task)
         labels = read_labels(self.weights) if task.uses_labels else []
         node = cfg.student if "student" in cfg else cfg.model
         takes = arguments(node)
         known = {"labels": labels, "tokenizer": load_tokenizer(self.weights), **saved_arguments(self.weights)}
         given: dict[str, Any] = {
-            name: value for name, value in known.items() if name in takes or build.takes_any(takes)
+            name: value for name, value in known.items() if name in takes or instantiate.takes_any(takes)
         }
         if build.needs_teacher(node):
             teacher = teacher_of(self)
@@ -203,7 +203,7 @@ class Trained:
         task.prepare(labels, [1] * len(labels))
         if "task" in takes:
             given["task"] = task.kind
-        model = task.attach(build.make_a(nn.Module, build.factory(node), **given))
+        model = task.attach(instantiate.make_a(nn.Module, instantiate.factory(node), **given))
         return build.transforms(cfg).attach(model, None) if needs_kdlab(self.weights) else model
 
 

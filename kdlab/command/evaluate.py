@@ -18,7 +18,7 @@ from kdlab.artifact import select
 from kdlab.artifact.contender import Contender, contenders
 from kdlab.artifact.trained import Trained, named
 from kdlab.batch import Batch
-from kdlab.config import build
+from kdlab.config import build, instantiate
 from kdlab.config.stored import read_config
 from kdlab.config.trust import Trust
 from kdlab.datamodule.data import Data
@@ -56,7 +56,7 @@ def main(cfg: DictConfig) -> Path:
     outputs = Path(cfg.outputs)
     subject = named(cfg.run, outputs, Trust.of(cfg))
     stored = _stored_config(subject)
-    task = build.make_a(Task, stored.task)
+    task = instantiate.make_a(Task, stored.task)
     data = _data(cfg, stored, subject, task)
     task = build.task(stored, data)
     batches = _batches(cfg.split, data, task)

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from torchmetrics import MetricCollection
 from torchmetrics.wrappers.abstract import WrapperMetric
 
-from kdlab.config import build
+from kdlab.config import build, instantiate
 from kdlab.config.direction import installed
 from kdlab.direction import MODES, PRIMARY, mode
 from kdlab.error import UserError
@@ -78,7 +78,7 @@ def validated(cfg: DictConfig) -> list[str] | None:
 
 def _measured(cfg: DictConfig) -> Evaluators:
     """The evaluators of a job that measure something in validation."""
-    found = build.evaluators(cfg.metric, build.make(cfg.task))
+    found = build.evaluators(cfg.metric, instantiate.make(cfg.task))
     return found.chosen("val", without=() if _taught(cfg) else ("teacher",))
 
 
@@ -86,5 +86,5 @@ def _taught(cfg: DictConfig) -> bool:
     """Whether a job's student has a teacher."""
     if "loss" not in cfg:
         return False
-    loss = build.make(cfg.loss)
+    loss = instantiate.make(cfg.loss)
     return bool(loss.terms) and bool(loss.needs_teacher)

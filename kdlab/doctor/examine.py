@@ -22,7 +22,7 @@ from kdlab.artifact.find import teacher_nodes
 from kdlab.artifact.run import read_done
 from kdlab.artifact.trained import Trained, named
 from kdlab.batch import Batch
-from kdlab.config import build
+from kdlab.config import build, instantiate
 from kdlab.config.job import Job
 from kdlab.config.node import as_plain
 from kdlab.config.point import Point, folders, outline
@@ -155,7 +155,7 @@ class Examination:
                     with torch.random.fork_rng(devices=[]):
                         transforms = build.transforms(job.cfg)
                         model = build.transformed(job.cfg, transforms, copy.deepcopy(student), self.models.data(job))
-                    found[name] = trainable(build.make(job.cfg.freeze), model)
+                    found[name] = trainable(instantiate.make(job.cfg.freeze), model)
                 except UserError as problem:
                     self.wrong.setdefault(str(problem), point)
         return found
@@ -327,7 +327,7 @@ class Examination:
 
 def _teaching_key(job: Job, data: Data) -> str:
     """Equal where two distillations have the same teacher for the same rows; values of the loss do not matter."""
-    cfg, loss = job.cfg, build.make(job.cfg.loss)
+    cfg, loss = job.cfg, instantiate.make(job.cfg.loss)
     parts = [cfg[name] for name in ("teacher", "task")] + [cfg.datamodule.get("augment")]
     plain = [as_plain(one) for one in parts]
     reads = [loss.needs_teacher, loss.maps_layers, sorted(loss.taps["teacher"]), build.needs_teacher(cfg.student)]
@@ -366,4 +366,4 @@ def _trainer(job: Job, **given: Any) -> Trainer:
     node = job.cfg.trainer
     half = {"precision": "bf16-mixed"} if str(node.get("precision", "")).startswith("16") else {}
     replaced = {name: value for name, value in ALONE.items() if name in node or name not in ("strategy", "num_nodes")}
-    return build.make(node, **(replaced | half | given))
+    return instantiate.make(node, **(replaced | half | given))

@@ -13,7 +13,7 @@ from kdlab.artifact import overlap, select
 from kdlab.artifact.find import adopt, teacher_nodes, wanted
 from kdlab.artifact.run import Run, read_done
 from kdlab.artifact.trained import Trained, named
-from kdlab.config import build
+from kdlab.config import build, instantiate
 from kdlab.config.job import Job
 from kdlab.config.node import Node, as_plain, made
 from kdlab.config.trust import Trust
@@ -120,7 +120,9 @@ class UntrainedModels:
         if key not in self.known:
             with sampled(SAMPLE):
                 self.known[key] = select.data(job.cfg)
-            adopt(job, self.known[key], build.make(job.cfg.task), lambda place, node: self._labels(job, place, node))
+            adopt(
+                job, self.known[key], instantiate.make(job.cfg.task), lambda place, node: self._labels(job, place, node)
+            )
         data = self.known[key]
         if any(getattr(data, name) != value for name, value in dealt.items()):
             data = copy.copy(data)

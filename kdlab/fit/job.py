@@ -18,7 +18,7 @@ from kdlab.artifact.find import unchanged
 from kdlab.artifact.prune import remove
 from kdlab.artifact.run import Run, claim, enroll
 from kdlab.artifact.trained import Trained
-from kdlab.config import build, monitor
+from kdlab.config import instantiate, monitor
 from kdlab.config.direction import installed
 from kdlab.config.job import Job
 from kdlab.config.node import Node
@@ -78,7 +78,7 @@ def run_job(job: Job) -> float | None:
 def _train(job: Job, run: Run, voice: Voice) -> dict[str, float]:
     cfg, start = job.cfg, time.perf_counter()
     monitor.check(cfg)
-    build.accelerated(cfg.trainer)
+    instantiate.accelerated(cfg.trainer)
     torch.manual_seed(cfg.seed)
     data = select.data(cfg)
     voice.data(data)
@@ -97,7 +97,7 @@ def _train(job: Job, run: Run, voice: Voice) -> dict[str, float]:
             write_json(run.folder / "start.json", {"id": plan.start.id, "folder": str(plan.start.folder)})
         learner = plan.learner
         voice.learner(learner, plan.start)
-        loggers = {name: partial(build.make, node) for name, node in (cfg.logger or {}).items()}
+        loggers = {name: partial(instantiate.make, node) for name, node in (cfg.logger or {}).items()}
         with opened(info(job, run, plan.teachers, plan.start), loggers) as journal:
             _log_trainable(learner, journal)
             start += slot.wait()

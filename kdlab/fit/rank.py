@@ -17,7 +17,7 @@ from typing import final
 
 import torch
 
-from kdlab.config import build
+from kdlab.config import instantiate
 from kdlab.config.node import Node
 from kdlab.error import UserError
 from kdlab.file import write_json
@@ -55,7 +55,7 @@ class Companions:
         if self.begun or alone or "LOCAL_RANK" in os.environ:
             return
         self.begun = True
-        trainer = build.make(self.node, logger=False, enable_checkpointing=False, enable_model_summary=False)
+        trainer = instantiate.make(self.node, logger=False, enable_checkpointing=False, enable_model_summary=False)
         nodes, devices = trainer.num_nodes, trainer.num_devices
         if nodes * devices == 1:
             return

@@ -18,7 +18,7 @@ from kdlab.artifact.run import Run
 from kdlab.callback.checkpoint import Checkpoint
 from kdlab.callback.preemption import Preemption
 from kdlab.callback.prune import STORAGE, TRIAL, Prune
-from kdlab.config import build
+from kdlab.config import instantiate
 from kdlab.config.job import Job
 from kdlab.datamodule.data import Data
 from kdlab.direction import PRIMARY
@@ -61,14 +61,14 @@ def fit(
     Returns:
         The metrics, the name of the metric that decided which weights are best, and the callback that kept them.
     """
-    callbacks = build.several(job.cfg.callback, folder=run.folder)
+    callbacks = instantiate.several(job.cfg.callback, folder=run.folder)
     if not data.scored and learner.task.uses_labels:
         _without_labels(callbacks, learner)
     keeper = next((callback for callback in callbacks if isinstance(callback, Checkpoint)), None)
     callbacks.append(Preemption(keeper))
     callbacks += [Prune(run.folder)] if (run.folder / TRIAL).exists() and STORAGE in os.environ else []
     restored = _Restored(voice, data)
-    trainer: Trainer = build.make(
+    trainer: Trainer = instantiate.make(
         job.cfg.trainer, callbacks=[restored, *callbacks], logger=journal.loggers, default_root_dir=str(run.folder),
         max_epochs=length.epochs(job.cfg.trainer, data),
         enable_progress_bar=any(isinstance(callback, ProgressBar) for callback in callbacks),

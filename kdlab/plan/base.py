@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from kdlab.artifact.trained import Trained
-from kdlab.config import build
+from kdlab.config import build, instantiate
 from kdlab.config.job import Job
 from kdlab.datamodule.data import Data
 from kdlab.error import UserError
@@ -67,7 +67,7 @@ def planner(command: str) -> Prepare:
 def penalised(job: Job, plan: Plan) -> Plan:
     """The same, with its transforms, and the penalty on the weights, which are still those of the start."""
     plan.learner.transforms = plan.transforms
-    plan.learner.penalty = build.make(job.cfg.penalty, model=plan.learner.model)
+    plan.learner.penalty = instantiate.make(job.cfg.penalty, model=plan.learner.model)
     return plan
 
 
@@ -80,6 +80,6 @@ def shared(job: Job, data: Data, task: Any) -> Mapping[str, Any]:
         "task": task,
         "optimizer": build.optimizer(cfg.optimizer),
         "scheduler": build.scheduler(cfg.scheduler),
-        "freeze": build.make(cfg.freeze),
+        "freeze": instantiate.make(cfg.freeze),
         "metric": evaluators,
     }

@@ -15,7 +15,7 @@ from kdlab.artifact.find import adopt, assemble, check, check_kept, find, layers
 from kdlab.artifact.run import read_done
 from kdlab.artifact.select import taught
 from kdlab.artifact.trained import Trained
-from kdlab.config import build
+from kdlab.config import build, instantiate
 from kdlab.config.check import reading
 from kdlab.config.direction import costs
 from kdlab.config.job import Job
@@ -85,9 +85,9 @@ class Teaching:
 
 def _prepare(job: Job, data: Data, train: Train, on_teachers: OnTeachers, base: Teaching | None = None) -> Plan:
     cfg = job.cfg
-    adopt(job, data, build.make(cfg.task), lambda place, node: resolve(job, place, node, train).labels)
+    adopt(job, data, instantiate.make(cfg.task), lambda place, node: resolve(job, place, node, train).labels)
     task = build.task(cfg, data)
-    loss: Objective = build.make(cfg.loss)
+    loss: Objective = instantiate.make(cfg.loss)
     loss.check(task.outcome, task.unit, task.chunk)
     check_kept(loss, cfg.teacher)
     alone = not any(data.label_counts) and task.uses_labels
@@ -154,7 +154,7 @@ def _prepare(job: Job, data: Data, train: Train, on_teachers: OnTeachers, base: 
         output = output if task.chunk is None else output.select(output.positions)
         loss.eval()(task.supervised(probe, rows), probe, output, 0.0)
     loss.train()
-    learner = build.make(cfg.module, model=student, loss=loss, teacher=teacher, **settings)
+    learner = instantiate.make(cfg.module, model=student, loss=loss, teacher=teacher, **settings)
     return Plan(learner, known_of(found) | {SECONDS: teacher.seconds}, found, start, transforms)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kdlab.config import build
+from kdlab.config import build, instantiate
 from kdlab.config.job import Job
 from kdlab.datamodule.data import Data
 from kdlab.error import UserError
@@ -18,7 +18,7 @@ def prepare(job: Job, data: Data, train: Train = refuse, on_teachers: OnTeachers
         train: trains a run that this one needs and that is missing.
         on_teachers: is called with the teachers once they are there.
     """
-    if build.make(job.cfg.task).uses_labels and not any(data.label_counts):
+    if instantiate.make(job.cfg.task).uses_labels and not any(data.label_counts):
         raise UserError(
             f"{data.source}: no training row has a label to learn from; "
             + (
@@ -31,5 +31,5 @@ def prepare(job: Job, data: Data, train: Train = refuse, on_teachers: OnTeachers
     transforms = build.transforms(job.cfg)
     model = build.transformed(job.cfg, transforms, build.model(job.cfg.model, task, data), data)
     start = begin(job, model, data, train)
-    learner = build.make(job.cfg.module, model=model, **shared(job, data, task))
+    learner = instantiate.make(job.cfg.module, model=model, **shared(job, data, task))
     return penalised(job, Plan(learner, start=start, transforms=transforms))

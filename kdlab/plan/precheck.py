@@ -8,7 +8,7 @@ from typing import Any
 
 from kdlab.artifact.chain import asks_a_teacher, verify
 from kdlab.artifact.find import check_kept, generation, recipe, settings_of, teacher_nodes
-from kdlab.config import build, monitor
+from kdlab.config import build, instantiate, monitor
 from kdlab.config.job import Job
 from kdlab.config.node import Node, Unfit, as_plain, given, made
 from kdlab.config.point import Point
@@ -83,16 +83,16 @@ class Precheck:
         elif where == "scheduler":
             build.scheduler(node)
         elif where == "loss" and task is not None and teacher is not None:
-            loss: Objective = build.make(node)
-            fit: Task = build.make(task)
+            loss: Objective = instantiate.make(node)
+            fit: Task = instantiate.make(task)
             loss.check(fit.outcome, fit.unit, fit.chunk)
             check_kept(loss, teacher)
         elif where == "metric" and task is not None:
-            build.evaluators(node, build.make(task))
+            build.evaluators(node, instantiate.make(task))
         elif where in MADE:
-            build.make(node)
+            instantiate.make(node)
         else:
-            build.bind(node, where)
+            instantiate.bind(node, where)
 
     def _transforms(self, job: Job) -> None:
         """Make the transforms, and check that the trainer suits them."""
@@ -183,7 +183,7 @@ def nodes(cfg: Node) -> Iterator[tuple[str, Node]]:
         if key == "teacher":
             yield from _teachers(node, "teacher")
         elif "_target_" in node:
-            yield str(key), build.factory(node) if key in ("model", "student") else node
+            yield str(key), instantiate.factory(node) if key in ("model", "student") else node
         else:
             for name in node:
                 if isinstance(node[name], Node) and "_target_" in node[name]:
@@ -196,4 +196,4 @@ def _teachers(node: Node, where: str) -> Iterator[tuple[str, Node]]:
     for name, member in (node.members if "members" in node else {}).items():
         yield from _teachers(member, f"{where}.members.{name}")
     for name, peer in (node.peers if "peers" in node else {}).items():
-        yield f"{where}.peers.{name}", build.factory(peer)
+        yield f"{where}.peers.{name}", instantiate.factory(peer)

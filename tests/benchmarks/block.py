@@ -32,7 +32,7 @@ class Block:
     def fit(self) -> list[list[float]]:
         """The wall time of each batch's end, epoch by epoch; validation and test see one batch."""
         from kdlab.artifact.run import Run
-        from kdlab.config import build
+        from kdlab.config import instantiate
         from kdlab.fit import job, train
         from kdlab.fit.rank import Companions
         from kdlab.logger.base import opened
@@ -41,7 +41,7 @@ class Block:
         folder.mkdir(parents=True)
         (self.place / "clock.json").unlink(missing_ok=True)
         run = Run(folder)
-        loggers = {name: partial(build.make, node) for name, node in (self.made.cfg.logger or {}).items()}
+        loggers = {name: partial(instantiate.make, node) for name, node in (self.made.cfg.logger or {}).items()}
         alone = Companions(self.made.cfg.trainer, folder)
         with opened(job.info(self.made, run, self.ready.teachers), loggers) as journal, alone as others:
             train.fit(self.made, run, self.ready.learner, self.data, journal, others)

@@ -41,12 +41,12 @@ class Bare:
 
     def fit(self) -> list[float]:
         """The wall time of each step's end."""
-        from kdlab.config import build
+        from kdlab.config import build, instantiate
 
         cfg = self.whole.made.cfg
         t, alpha, clip = cfg.loss.temperature, cfg.loss.alpha, cfg.trainer.gradient_clip_val
         optimizer = build.optimizer(cfg.optimizer)(list(self.model.parameters()))
-        schedule, model, ends = build.make(cfg.scheduler), self.model.train(), []
+        schedule, model, ends = instantiate.make(cfg.scheduler), self.model.train(), []
         batches = self.whole.data.train_dataloader()
         factor = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(min(1.0, step / len(batches))))
         for batch in batches:

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from small import small
 from torch import nn
 
-from kdlab.config import build, conf
+from kdlab.config import build, conf, instantiate
 from kdlab.datamodule.processor.text import Text
 from kdlab.error import UserError
 
@@ -18,11 +18,11 @@ CFG = {"student": {"_target_": "builtins.dict", "path": "???", "layers": None}}
 
 def test_a_missing_value_is_named_by_its_key():
     with pytest.raises(UserError, match=r"^student\.path has no value; .*: student\.path=VALUE$"):
-        build.make(OmegaConf.create(CFG).student)
+        instantiate.make(OmegaConf.create(CFG).student)
 
 
 def test_what_is_given_is_not_missing():
-    assert build.make(OmegaConf.create(CFG).student, path="x") == {"path": "x", "layers": None}
+    assert instantiate.make(OmegaConf.create(CFG).student, path="x") == {"path": "x", "layers": None}
 
 
 def test_what_was_read_ahead_is_taken_once_and_by_the_same_config(reviews):

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from small import options
 from test_datamodule_batch import encoded
 
-from kdlab.config import build, conf
+from kdlab.config import conf, instantiate
 from kdlab.datamodule.augment.word_dropout import WordDropout
 from kdlab.datamodule.augment.word_swap import WordSwap
 from kdlab.datamodule.batch import TrainLoader
@@ -23,7 +23,7 @@ OPTIONS = options("datamodule/augment")
 def made(option: str, probability: float = 0.4, seed: int = 0):
     node = OmegaConf.load(conf() / f"datamodule/augment/{option}.yaml")
     node.seed, node.probability = seed, probability
-    return build.make(node)
+    return instantiate.make(node)
 
 
 def dealt(option: str, epoch: int = 0, seed: int = 0, size: int = 16, accumulate: int = 1, **how):

@@ -12,7 +12,7 @@ from scipy.special import softmax
 from scipy.stats import entropy as scipy_entropy
 from small import options
 
-from kdlab.config import build, conf
+from kdlab.config import conf, instantiate
 from kdlab.error import UserError
 from kdlab.outcome import Bernoulli, Categorical
 from kdlab.teacher.combine.base import confidence, entropy
@@ -42,7 +42,7 @@ def made(option: str, members: int):
     node = OmegaConf.load(conf() / f"teacher/combine/{option}.yaml")
     if "weights" in node:
         node.weights = {str(index): index + 1.0 for index in range(members)}
-    combine = build.make(node)
+    combine = instantiate.make(node)
     combine.prepare([str(index) for index in range(members)])
     return combine
 
