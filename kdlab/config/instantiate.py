@@ -36,10 +36,10 @@ def make(node: DictConfig, **given: Any) -> Any:
             raise _located(problem, where) from None
         raise UserError(" ".join(str(problem).split())) from problem
     except (TypeError, ValueError, OverflowError, MisconfigurationException) as problem:
-        said = " ".join(str(problem).split())
+        reason = " ".join(str(problem).split())
         if "MisconfigurationException" in type(problem).__name__ and _lacks_gpu(node):
-            said = f"accelerator={node.accelerator} needs a GPU, and this machine has none: use trainer=cpu"
-        raise UserError(f"{where} ({node._target_}): {said}") from problem
+            reason = f"accelerator={node.accelerator} needs a GPU, and this machine has none: use trainer=cpu"
+        raise UserError(f"{where} ({node._target_}): {reason}") from problem
 
 
 def make_a(kind: type[Kind], node: DictConfig, **given: Any) -> Kind:
