@@ -29,6 +29,9 @@ def speaking(monkeypatch):
     monkeypatch.setattr("multiprocessing.current_process", lambda: type("P", (), {"name": "MainProcess"})())
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(logging.getLogger("kdlab.callback.progress"), "disabled", False)  # as Hydra leaves it elsewhere
+    for handler in list(logging.getLogger().handlers):  # of a command that ended in this process
+        if getattr(getattr(handler, "stream", None), "closed", False):
+            logging.getLogger().removeHandler(handler)
 
 
 def frames(text):
