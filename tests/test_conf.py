@@ -150,8 +150,9 @@ def test_the_path_in_config_is_the_path_in_code(option):
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_has_a_root_config(verb):
-    assert compose(verb) is not None
+def test_every_verb_has_a_root_config_whose_keys_are_all_there(verb):
+    own = {str(key) for key in OmegaConf.load(ROOT / f"{verb}.yaml")} - {"defaults", "hydra"}
+    assert own and own <= {str(key) for key in compose(verb)}
 
 
 @pytest.mark.parametrize("verb", TRAINING)

@@ -26,12 +26,6 @@ BY_NAME = {
 }
 APART = (("freeze", "model"), ("report", "launcher"))  # the first does without the second
 
-# What does not keep a rule yet. These lists only get shorter: an entry that keeps its rule fails the test.
-CIRCLES: set[frozenset[str]] = set()
-UP: set[tuple[str, str]] = set()
-KNOWS_HYDRA: set[str] = set()
-TOGETHER: set[tuple[str, str]] = set()
-
 
 @cache
 def files() -> dict[str, Path]:
@@ -125,23 +119,23 @@ def test_each_room_has_a_place_in_the_order():
 
 
 def test_no_circle_of_files():
-    assert circles() == CIRCLES
+    assert not circles()
 
 
 def test_imports_only_go_down():
     height = {name: at for at, name in enumerate(ORDER)}
-    assert {(name, other) for name, other in edges() if height[room(name)] < height[room(other)]} == UP
+    assert {(name, other) for name, other in edges() if height[room(name)] < height[room(other)]} == set()
 
 
 def test_three_rooms_know_hydra():
     found = {name for name in files() if room(name) not in HYDRA and imports(name) & {"hydra", "omegaconf"}}
-    assert found == KNOWS_HYDRA
+    assert not found
 
 
 @pytest.mark.parametrize(("one", "other"), APART)
 def test_rooms_that_do_without_each_other(one, other):
     found = {(name, used) for name, used in edges() if room(name) == one and room(used) == other}
-    assert found == {pair for pair in TOGETHER if room(pair[0]) == one}
+    assert not found
 
 
 def test_what_counts_as_an_import():
