@@ -56,6 +56,8 @@ def compared(
     first, *rest = [name for name in shown if name in known] or [""]
     last = [name for name in rest if name.removeprefix("test/") in follows]
     names = [name for name in (first, *sorted({*rest, *others} - {*last}), *last) if name]
+    if not names:
+        return []
     rows = {own: known}
     if taught := {name: known[f"teacher/{name}"] for name in names if f"teacher/{name}" in known}:
         rows["teacher"] = taught

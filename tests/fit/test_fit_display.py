@@ -179,3 +179,7 @@ def test_the_comparison_has_what_is_known():
         "without teacher          0.500",
         "majority                 0.417",
     ]
+
+
+def test_nothing_that_was_measured_is_no_table():
+    assert compared({"test/rows": 20.0, "test/majority": 0.5}, "model", {}) == []
