@@ -12,7 +12,8 @@ from kdlab.artifact.trained import Trained
 from kdlab.config import build, instantiate
 from kdlab.config.job import Job
 from kdlab.config.node import Node, as_plain, given
-from kdlab.datamodule import tokenizer
+from kdlab.datamodule.processor.key import PROCESSORS
+from kdlab.datamodule.tokenizer import TRAIN, load
 from kdlab.error import UserError
 from kdlab.model.pretrained import read_config, resolve
 
@@ -43,7 +44,7 @@ def verify(job: Job, known: Known) -> None:
     """
     uses_labels = instantiate.make(job.cfg.task).uses_labels
     _pretrained(job.cfg.student, job.cfg, known)
-    _tokenizer(job.cfg, known)
+    _processor(job.cfg, known)
     for place, node in teacher_nodes(job.cfg.teacher).items():
         found = wanted(job, place, node)
         if isinstance(found, Trained):
@@ -64,7 +65,7 @@ def verify(job: Job, known: Known) -> None:
                 verify(found, known)
         else:
             _pretrained(found.cfg.model, found.cfg, known)
-            _tokenizer(found.cfg, known)
+            _processor(found.cfg, known)
 
 
 def asks_a_teacher(job: Job) -> bool:
@@ -97,10 +98,11 @@ def labels(cfg: Node, known: Known) -> list[str]:
     return known[asked]
 
 
-def _tokenizer(cfg: Node, known: Known) -> None:
-    spec = str(cfg.datamodule.get("tokenizer", "train:"))  # data that is no text has none
-    if not spec.startswith("train:") and f"tokenizer {spec}" not in known:
-        known[f"tokenizer {spec}"] = len(tokenizer.load(spec, (), bool(cfg.download)))
+def _processor(cfg: Node, known: Known) -> None:
+    for name in PROCESSORS:
+        spec = str(cfg.datamodule.get(name, TRAIN))  # of another modality it has none
+        if not spec.startswith(TRAIN) and f"{name} {spec}" not in known:
+            known[f"{name} {spec}"] = len(load(spec, (), bool(cfg.download)))
 
 
 def _pretrained(node: Node, cfg: Node, known: Known) -> None:

@@ -21,6 +21,7 @@ from kdlab.config.node import Node, Unfit, arguments, as_plain, without
 from kdlab.config.trust import Trust
 from kdlab.config.verb import training
 from kdlab.datamodule.data import Data
+from kdlab.datamodule.processor.key import PROCESSORS
 from kdlab.error import UserError
 from kdlab.file import read_json
 from kdlab.loss.objective import Objective
@@ -191,7 +192,7 @@ def _where(cfg: Node, named_keys: Collection[str]) -> list[str]:
 
 
 LEARNER = (  # keys of a datamodule or a task that belong to the learner, and not to the problem
-    "tokenizer", "batch_size", "tokens_per_batch", "eval_batch_size", "augment", "curriculum", "unlabelled", "seed",
+    *PROCESSORS, "batch_size", "tokens_per_batch", "eval_batch_size", "augment", "curriculum", "unlabelled", "seed",
     "download", "head", "class_weights", "label_smoothing", "chunk",
 )  # fmt: skip
 
@@ -300,7 +301,7 @@ def check(teacher: Trained, data: Data, task: Task) -> None:
     elif data.read_by(teacher.weights) is not data:
         raise UserError(
             f"teacher {teacher.id} predicts tokens of another tokenizer than the student reads: set "
-            f"student.tokenizer={teacher.weights}, the teacher's"
+            f"student.{PROCESSORS[0]}={teacher.weights}, the teacher's"
         )
 
 
@@ -336,6 +337,6 @@ def read_by(teacher: Trained, data: Data, taps: Collection[str]) -> Any:
     if by_token := sorted(set(taps) - by_row(taps)):
         raise UserError(
             f"teacher {teacher.id} and the student have different tokenizers, so that '{by_token[0]}' cannot be "
-            f"compared token by token; set student.tokenizer={teacher.weights}, the teacher's"
+            f"compared token by token; set student.{PROCESSORS[0]}={teacher.weights}, the teacher's"
         )
     return view

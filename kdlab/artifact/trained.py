@@ -19,13 +19,13 @@ from kdlab.config import build, instantiate
 from kdlab.config.located import located
 from kdlab.config.node import Node, arguments
 from kdlab.config.trust import Trust
-from kdlab.datamodule.processor.base import saved_arguments
+from kdlab.datamodule.processor.saved import factory_arguments, saved_processor
 from kdlab.error import UserError
 from kdlab.file import read_json
 from kdlab.model.family.find import family
 from kdlab.model.pretrained import classifier_name, readable
 from kdlab.model.pretrained import read_config as read_shape
-from kdlab.model.save import fingerprint, load, load_tokenizer
+from kdlab.model.save import fingerprint, load
 from kdlab.task.base import Task
 from kdlab.transform.save import needs_kdlab
 
@@ -55,10 +55,11 @@ class Trained:
         return self._load()[0]
 
     @cached_property
-    def tokenizer(self) -> Any:
-        _ = self._config  # a tokenizer reads it too, with a less clear error where it is torn
+    def processor(self) -> Any:
+        """The processor of transformers that turns values into inputs, such as a tokenizer; None: there is none."""
+        _ = self._config  # a processor reads it too, with a less clear error where it is torn
         with self._remedied():
-            return load_tokenizer(self.weights)
+            return saved_processor(self.weights)
 
     @property
     def labels(self) -> list[str] | None:
@@ -188,7 +189,7 @@ class Trained:
         labels = read_labels(self.weights) if task.uses_labels else []
         node = cfg.student if "student" in cfg else cfg.model
         takes = arguments(node)
-        known = {"labels": labels, "tokenizer": load_tokenizer(self.weights), **saved_arguments(self.weights)}
+        known = {"labels": labels, **factory_arguments(self.weights)}
         given: dict[str, Any] = {
             name: value for name, value in known.items() if name in takes or instantiate.takes_any(takes)
         }

@@ -22,6 +22,7 @@ from kdlab.config import build, instantiate
 from kdlab.config.stored import read_config
 from kdlab.config.trust import Trust
 from kdlab.datamodule.data import Data
+from kdlab.datamodule.processor.key import PROCESSORS
 from kdlab.error import UserError
 from kdlab.file import write_json, write_text
 from kdlab.loss.chunk import parts
@@ -206,7 +207,7 @@ def _data(cfg: DictConfig, stored: DictConfig, subject: Trained, task: Task) -> 
     node = cfg.datamodule if "datamodule" in cfg else stored.datamodule
     plain: dict[str, Any] = OmegaConf.to_container(node, resolve=True)  # type: ignore[assignment]
     plain = _as_the_run_reads(plain, stored.datamodule) if "datamodule" in cfg else plain
-    node = plain | ({"tokenizer": str(subject.weights)} if "tokenizer" in plain else {})
+    node = plain | {name: str(subject.weights) for name in PROCESSORS if name in plain}
     if "label_names" in node and node["label_names"] is None and task.uses_labels:
         node["label_names"] = subject.labels  # a small file need not have all of them
     if any(node.get(key) != stored.datamodule.get(key) for key in ("_target_", "path", "name")):

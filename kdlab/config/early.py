@@ -25,6 +25,7 @@ from kdlab.config.near import child, hint, leaves, near, near_keys, value_at
 from kdlab.config.node import no_value
 from kdlab.config.option import Menu, menu, place, roots
 from kdlab.config.signature import signature
+from kdlab.datamodule.processor.key import PROCESSORS
 from kdlab.error import UserError
 
 WHICH = ("run", "recipe", "model", "generations", "members", "peers")  # say which teacher; the rest, how it is read
@@ -89,13 +90,13 @@ def check(
     if values:
         for key in leaves(cfg):
             node = value_at(cfg, key)  # None below a mapping whose keys are numbers, such as datamodule.label_map
-            if node is not None and node._is_missing() and key.rpartition(".")[2] != "tokenizer" and "." in key:
+            if node is not None and node._is_missing() and key.rpartition(".")[2] not in PROCESSORS and "." in key:
                 raise UserError(no_value(key))
         for key, kind in ROOT.items():
             node = value_at(cfg, key)
             if node is None or node._is_interpolation():
                 continue
-            if node._is_missing() and key.rpartition(".")[2] == "tokenizer":
+            if node._is_missing() and key.rpartition(".")[2] in PROCESSORS:
                 continue  # the model's own, where a run is measured on other data
             if node._is_missing():
                 raise UserError(f"{key} has no value; `kdlab help {key}` says what it is: kdlab {verb} {key}=…")

@@ -13,6 +13,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from kdlab.datamodule.processor.key import PROCESSORS
 from kdlab.error import UserError
 from kdlab.file import sha256
 from kdlab.precision import fastest
@@ -27,7 +28,7 @@ COUNTED = frozenset({"limit_train_batches", "limit_val_batches", "limit_test_bat
 OPEN_DATA = {"table": "path", "hub": "name"}  # options that read any data, and the key that names it
 LONGEST_NAME = 32  # characters of it in an id
 # keys whose value, where it names a file or folder, stands for what is in it
-CONTENT = frozenset({"path", "name", "tokenizer", "pretrained_embedding"})
+CONTENT = frozenset({"path", "name", "pretrained_embedding", *PROCESSORS})
 TRAINED = frozenset({"run", "other", "start"})  # likewise, for the model of a run that lies there
 MODELS = frozenset({"model", "student", "inner"})  # nodes whose ``lr`` is a recommendation; what is used is elsewhere
 
@@ -49,7 +50,7 @@ def _plain(value: Any, key: str = "") -> Any:
     if isinstance(value, float) and value.is_integer():
         return int(value)  # 2 and 2.0 are the same number
     if key in CONTENT and isinstance(value, str) and value and Path(value).exists():
-        return _content(value, but=WEIGHTS if key == "tokenizer" else ())
+        return _content(value, but=WEIGHTS if key in PROCESSORS else ())
     if key in TRAINED and isinstance(value, str) and (found := trained_folder(value)) is not None:
         return _content(str(found[1]))
     return value

@@ -16,6 +16,8 @@ from kdlab.datamodule.corpus import PAIR
 from kdlab.error import UserError
 from kdlab.fetch import cache, local, once, permitted
 
+TRAIN = "train:"  # before the kind and size of a tokenizer that is made of the training texts
+
 SPECIAL = {
     "pad_token": "[PAD]",
     "unk_token": "[UNK]",
@@ -37,7 +39,7 @@ def load(spec: str, texts: Sequence[str], download: bool = False) -> PreTrainedT
     Raises:
         UserError: no such tokenizer, or it cannot be loaded.
     """
-    if spec.startswith("train:"):
+    if spec.startswith(TRAIN):
         return _trained(spec, texts)
     path = local(spec, download)
     try:

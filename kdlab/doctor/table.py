@@ -46,11 +46,11 @@ class Page:
         words = words if count == looked else f"the {looked:,} different runs that were looked at: {words}"
         self._line("1 job:" if count == 1 else f"{count:,} jobs:", words)
 
-    def data(self, described: Mapping[str, object], labels: Sequence[str], tokenizer: str) -> None:
+    def data(self, described: Mapping[str, object], labels: Sequence[str], processor: str) -> None:
         splits = ", ".join(f"{described[name]} {name}" for name in ("train", "val", "test") if name in described)
         names = ", ".join(labels[:8]) + (" …" if len(labels) > 8 else "")
         self._line("data", f"{splits}; {described.get('labelled')} training rows have a label; labels: {names}")
-        self._line("tokens", f"{described.get('vocabulary')} in the vocabulary of {tokenizer.split('?')[0]}")
+        self._line("tokens", f"{described.get('vocabulary')} in the vocabulary of {processor.split('?')[0]}")
 
     def teacher(self, text: str) -> None:
         self._line("teacher", text)

@@ -22,6 +22,7 @@ from kdlab.config.direction import costs
 from kdlab.config.job import Job
 from kdlab.config.stage import earlier
 from kdlab.datamodule.data import Data
+from kdlab.datamodule.processor.key import PROCESSORS
 from kdlab.direction import TIMED
 from kdlab.error import UserError
 from kdlab.fit.beside import compared, distilled, shorter, teacher_test, without_teacher
@@ -165,7 +166,7 @@ class Voice:
         speed = "" if latency is None else f"{latency:.2g} ms a row, "
         outputs = "" if Path(self.job.cfg.outputs) == Path("outputs") else f" outputs={self.job.cfg.outputs}"
         has_labels = (run.folder / "model" / "labels.json").exists()
-        reads_texts = "tokenizer" in self.job.cfg.datamodule and has_labels
+        reads_texts = has_labels and any(name in self.job.cfg.datamodule for name in PROCESSORS)
         return [
             *lines,
             f"model  {near(run.folder / 'model')}  ({speed}{size:,.1f} MB)",
