@@ -41,7 +41,7 @@ MEASURED = {
     "datamodule.eval_batch_size": "7", "datamodule.val_rows": "5", "datamodule.test_rows": "5",
     "trainer.val_check_interval": "2", "trainer.check_val_every_n_epoch": "2", "trainer.limit_val_batches": "1",
     "trainer.limit_test_batches": "1", "trainer.num_sanity_val_steps": "1", "callback.checkpoint.monitor": "val/loss",
-    "callback.checkpoint.mode": "max",
+    "callback.checkpoint.mode": "max", "metric.cost.repeats": "2",
 }  # fmt: skip
 
 # change neither a weight nor the identity

@@ -92,7 +92,7 @@ def test_data_freezing_and_metric_of_the_guide_train(mine, fresh, tiny, kdlab, t
         (tmp_path / "texts" / label / f"{number}.txt").write_text(text)
     words = [word for word in tiny["finetune"] if not word.startswith(("datamodule=", "datamodule.path=", "freeze"))]
     words += ["datamodule=folders", f"datamodule.root={tmp_path / 'texts'}", "freeze=unfreeze_top"]
-    words += ["metric=[recall,saliency]", "transform=[prune]"]
+    words += ["metric=[recall,saliency,cost]", "transform=[prune]"]
     words += ["callback.checkpoint.monitor=val/recall_macro", "trainer.max_epochs=2", "logger=none"]
     code, _, err = kdlab("finetune", "--config-dir", str(mine / "conf"), *words)
     assert code == 0, err

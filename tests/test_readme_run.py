@@ -13,6 +13,7 @@ from documents import FRONT, GUIDE, commands, shown
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from test_experiments import made_up  # noqa: F401  a fixture: stand-ins for what the experiments fetch
+from test_extension_modality import sentences, squares
 
 from kdlab.config import conf
 
@@ -59,6 +60,8 @@ def place(tmp_path_factory) -> Path:
     for number, (text, name) in enumerate(zip(texts, names, strict=True)):
         (folder / "texts" / name).mkdir(parents=True, exist_ok=True)
         (folder / "texts" / name / f"{number}.txt").write_text(text)
+    squares(folder / "squares")
+    sentences(folder / "tagged.tsv")
     return folder
 
 

@@ -3,6 +3,7 @@
 import os
 import signal
 from types import SimpleNamespace
+from typing import ClassVar
 
 import lightning.pytorch as pl
 import torch
@@ -49,6 +50,8 @@ class Loader:
 
 
 class Module(pl.LightningModule):
+    directions: ClassVar = {"loss": False, "accuracy": True}
+
     def __init__(self, accuracy=None, lr=0.1, break_at=None):
         super().__init__()
         torch.manual_seed(0)
