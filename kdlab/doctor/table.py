@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 import time
@@ -111,6 +112,8 @@ class Page:
             f"about {_clock(first + run)} a run on this machine's CPU with {threads} of its threads free ({shown}); "
             f"{_clock(first + run * left)} for the {left:,} still to run, one after the other",
         )
+        if load := busy():
+            self.note(load)
         parts = ", ".join(f"{name} {size(count)}" for name, count in cost.memory.items())
         self._line("memory", f"about {size(cost.bytes)} while training ({parts})")
         if store:
@@ -127,6 +130,20 @@ class Page:
 
     def _line(self, name: str, text: str) -> None:
         self.console.print(Text(f"{name:<9}", style="bold"), Text(printable(text)))
+
+
+def busy() -> str:
+    """A sentence where other work keeps the machine busy, which makes every estimate of time too short; else "".
+
+    Two torch threads beside another process on two cores take several times as long as alone.
+    """
+    cores, load = os.cpu_count() or 1, os.getloadavg()[0]
+    if load < cores / 2:
+        return ""
+    return (
+        f"other work keeps this machine busy (load {load:.1f} on {cores} cores): the time is that of an idle machine, and "
+        "runs beside it may take several times as long"
+    )
 
 
 def free(folder: Path) -> int:
