@@ -141,8 +141,8 @@ def busy() -> str:
     if load < cores / 2:
         return ""
     return (
-        f"other work keeps this machine busy (load {load:.1f} on {cores} cores): the time is that of an idle machine, and "
-        "runs beside it may take several times as long"
+        f"other work keeps this machine busy (load {load:.1f} on {cores} cores): the time is that of an idle machine, "
+        "and runs beside it may take several times as long"
     )
 
 
