@@ -154,7 +154,7 @@ def diagnose(verb: str, words: Sequence[Override], conf: Path, own: Path | None)
     offer = menu(conf, verb, [], own)
     groups = [word for word in words if _is_group(word, offer)]
     for word in words:
-        if problem := _option(verb, word, offer):
+        if problem := _table(verb, word, offer) or _option(verb, word, offer):
             return problem
     try:
         offer = menu(conf, verb, [str(word.input_line) for word in groups if not word.is_sweep_override()], own)
@@ -178,6 +178,17 @@ def diagnose(verb: str, words: Sequence[Override], conf: Path, own: Path | None)
 
 def _is_group(word: Override, offer: Menu) -> bool:
     return word.package is not None or word.key_or_group in offer.options or word.get_key_element() in offer.chosen
+
+
+def _table(verb: str, word: Override, offer: Menu) -> str:
+    """The right keys for a table that is given to a key that does not exist; "" where it is no such word."""
+    key, value = word.key_or_group, word.value()
+    if "." in key or _is_group(word, offer) or word.is_add() or word.is_force_add() or not isinstance(value, str):
+        return ""
+    table = Path(value).suffix.lower() in TABLES and Path(value).is_file()
+    if not table or value_at(offer.cfg, key) is not None or "table" not in offer.options.get("datamodule", ()):
+        return ""
+    return f"There is no setting '{key}' in `kdlab {verb}`; for a table: datamodule=table datamodule.path={value}"
 
 
 def _option(verb: str, word: Override, offer: Menu) -> str:

@@ -97,7 +97,7 @@ def explain(words: Sequence[str], conf: Path) -> str:
         groups = sorted(
             {path.parent.relative_to(root).as_posix() for root in folders for path in root.glob("*/**/*.yaml")}
         )
-        found = near(group, [*groups, *commands]) if "." not in group else []
+        found = _meant(group, [*groups, *commands]) if "." not in group else []
         keys = near_keys(group, known(folders)) if not found else []
         meant = " or ".join(f"`kdlab help {one}`" for one in found or keys)
         raise UserError(
@@ -112,6 +112,20 @@ def explain(words: Sequence[str], conf: Path) -> str:
         meant = "".join(f" Did you mean {group}={one}?" for one in near(option, options, 1))
         raise UserError(f"'{option}' is no option of {group}; there are {', '.join(options)}.{meant}")
     return _shown(page(group, option, folders), folders)
+
+
+def _meant(word: str, names: Sequence[str]) -> list[str]:
+    """What a word that names nothing may mean: a page of the guide, and groups and commands that begin or look like it.
+
+    Example:
+        >>> _meant("data", ["datamodule", "datamodule/augment", "loss"])
+        ['guide/data', 'datamodule']
+    """
+    from kdlab.help.guide import FOLDER
+
+    pages = near(word, [path.stem for path in FOLDER.glob("*.md")], 1)
+    longer = [name for name in names if len(word) > 2 and name.startswith(word) and "/" not in name]
+    return list(dict.fromkeys([*(f"guide/{name}" for name in pages), *(near(word, names) or longer[:2])]))
 
 
 def page(group: str, option: str, folders: Sequence[Path]) -> Page:

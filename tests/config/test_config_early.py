@@ -81,6 +81,15 @@ def test_a_simple_mistake_is_one_sentence_and_leaves_nothing_behind(kdlab, line,
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("word", ["path=messages.csv", "data=messages.csv", "file=messages.csv"])
+def test_a_table_that_is_given_to_a_wrong_key_is_answered_with_the_right_ones(kdlab, tmp_path, word):
+    (tmp_path / "messages.csv").write_text("text,label\n")
+    code, _, err = kdlab("distill", word)
+    assert code == 2 and err.count("\n") == 1
+    assert err.endswith("for a table: datamodule=table datamodule.path=messages.csv\n")
+    assert "teacher.model" not in err
+
+
 def without_torch(*lines: str) -> subprocess.CompletedProcess[str]:
     """Run command lines in one new process in which torch cannot be imported."""
     code = """

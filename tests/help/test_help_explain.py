@@ -105,6 +105,19 @@ def test_the_help_of_a_verb_leads_to_it_and_mistakes_are_told(kdlab):
         assert code == 2 and told in err
 
 
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [
+        ("data", "`kdlab help guide/data` or `kdlab help datamodule`?"),
+        ("sweeps", "`kdlab help guide/sweeps`"),
+        ("limits", "`kdlab help guide/limits`"),
+    ],
+)
+def test_a_page_of_the_guide_and_a_longer_name_of_a_group_are_offered(word, meant):
+    with pytest.raises(UserError, match=re.escape(f"'{word}' is no command, group or key. Did you mean {meant}")):
+        explain([word], conf())
+
+
 def test_help_takes_commands():
     for verb in VERBS:
         assert explain([verb], conf()).startswith(f"kdlab {verb} [overrides]")
