@@ -142,7 +142,7 @@ def sha256(path: Path) -> str:
 
 
 @contextmanager
-def lock(path: Path, what: str, shared: bool = False, wait: bool = True) -> Iterator[bool]:
+def lock(path: Path, what: str, shared: bool = False, wait: bool = True, waits: str = "") -> Iterator[bool]:
     """Hold a file lock, which ends with the process that holds it however that dies.
 
     It is a ``flock``. Between nodes it holds where their shared file system passes it on: NFS 4, NFS 3 with its lock
@@ -153,6 +153,7 @@ def lock(path: Path, what: str, shared: bool = False, wait: bool = True) -> Iter
         what: it is of, for whoever has to wait.
         shared: let other sharers hold it too.
         wait: until it is free; False: yield False where it is not.
+        waits: the line that is printed where it has to wait; "": one with what it is of and the process that has it.
     """
     kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     with _own(path) as file:
@@ -163,7 +164,7 @@ def lock(path: Path, what: str, shared: bool = False, wait: bool = True) -> Iter
                 yield False
                 return
             file.seek(0)
-            note(f"waiting for {what} ({file.read().strip() or 'another process'} is working on it)")
+            note(waits or f"waiting for {what} ({file.read().strip() or 'another process'} is working on it)")
             with _own(_bell(path)) as bell:  # held as long as this process waits
                 _flock(bell, fcntl.LOCK_SH)
                 _flock(file, kind)

@@ -71,10 +71,10 @@ def counted(count: int, unit: str) -> str:
     """A number and what is counted.
 
     Example:
-        >>> counted(1, "batch"), counted(1200, "batch"), counted(2, "run")
-        ('1 batch', '1,200 batches', '2 runs')
+        >>> counted(1, "batch"), counted(1200, "batch"), counted(2, "epoch")
+        ('1 batch', '1,200 batches', '2 epochs')
     """
-    return f"{count:,} {unit}{'' if count == 1 else 'es' if unit.endswith('ch') else 's'}"
+    return f"{count:,} {unit}{'' if count == 1 else 'es' if unit.endswith('tch') else 's'}"
 
 
 def note(text: str) -> None:

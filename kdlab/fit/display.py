@@ -29,7 +29,7 @@ from kdlab.fit.beside import compared, distilled, shorter, teacher_test, without
 from kdlab.model.save import size_bytes
 from kdlab.module.base import TrainingRule
 from kdlab.report.read import record
-from kdlab.terminal import clock
+from kdlab.terminal import clock, counted
 from kdlab.text import one_line
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,8 @@ class Voice:
             value = one.metrics.get(f"best/{kept}")
             reached = "" if value is None else f", its {kept} {value:.3f}"
             name = "" if len(found) == 1 else f"{place.rpartition('.')[2]}: "
-            self._print_line("teacher", f"{name}{one_line(one.id)} ({how}{reached})")
+            once = f"{name}{one_line(one.id)}" + (f" ({reached.removeprefix(', ')})" if reached else "")
+            self._print_line("teacher", f"{name}{one_line(one.id)} ({how}{reached})", once)
 
     def learner(self, learner: TrainingRule, start: Trained | None) -> None:
         """What learns."""
@@ -104,7 +105,7 @@ class Voice:
         """How long, and on what."""
         total, step = trainer.estimated_stepping_batches, trainer.global_step
         steps = "" if total == float("inf") else f"{int(total):,} steps of {data.rows_per_step:,} rows"
-        epochs = f"{trainer.max_epochs} epochs" if trainer.max_epochs and trainer.max_epochs > 0 else ""
+        epochs = counted(trainer.max_epochs, "epoch") if trainer.max_epochs and trainer.max_epochs > 0 else ""
         devices = trainer.num_devices * trainer.num_nodes
         device = trainer.strategy.root_device.type + (f" x {devices}" if devices > 1 else "")
         text = ", ".join(filter(None, [epochs, steps])) + f"; {device}, {trainer.precision}"
@@ -145,11 +146,17 @@ class Voice:
             self.first = [one for one in self.first if one == folder or read_done(one) is None] or [folder]
         return self.first.index(folder) + 1 if folder in self.first else 1, len(self.first) + 1
 
-    def _print_line(self, label: str, text: str) -> None:
-        line = f"{'  ' * (self.parent is not None)}{label:<9} {text}"
-        log.info("%s", line)
+    def _print_line(self, label: str, text: str, once: str = "") -> None:
+        """Print a line, and write it to the log.
+
+        Args:
+            once: the text for a sweep, which prints equal lines of its jobs once; "": the same text.
+        """
+        head = f"{'  ' * (self.parent is not None)}{label:<9} "
+        log.info("%s", head + text)
+        line = head + (once or text)
         if not self.quiet:
-            terminal.announce(line)
+            terminal.announce(head + text)
         elif label in SHARED and line not in _noted:
             _noted.add(line)
             terminal.note(line)

@@ -109,7 +109,10 @@ class Status:
         return ", ".join(parts) + (f"; {self.best[1]}" if self.best else "")
 
     def left(self, now: float) -> float | None:
-        """Seconds until the last job ends, at the pace of those that ended and run; None: no estimate."""
+        """Seconds until the last job ends, at the pace of those that ended and run.
+
+        None: no estimate, also where all that runs takes longer than expected.
+        """
         working = [job for job in self.running.values() if job.since is not None]
         spent = [now - job.since for job in working if job.since is not None]
         known = [_left(job.folder) for job in working]
@@ -119,7 +122,8 @@ class Status:
         each = sum(self.took or whole) / len(self.took or whole)
         ahead = [max(each - one, 0.0) if more is None else more for one, more in zip(spent, known, strict=True)]
         waiting = self.total - self.done - len(working)
-        return max(max(ahead, default=0.0), (sum(ahead) + waiting * each) / self.slots)
+        found = max(max(ahead, default=0.0), (sum(ahead) + waiting * each) / self.slots)
+        return found if round(found) else None
 
 
 def _left(folder: Path | None) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,6 +26,7 @@ from kdlab.importing import importing
 from kdlab.launcher import plan
 from kdlab.launcher.resources import take_gpus
 from kdlab.metric.majority import NAME as MAJORITY
+from kdlab.secret import masked
 from kdlab.text import printable
 
 if TYPE_CHECKING:
@@ -120,11 +122,19 @@ def conclude() -> None:
     os.environ.pop(SWEPT, None)
     name = os.environ.pop(SWEEP, "")
     jobs = members(folder, name)
-    if not jobs:
+    ahead = count - len(jobs) if interrupted else 0
+    if not jobs and ahead <= 0:
         return
-    print_table(jobs, count - len(jobs) if interrupted else 0)
+    print_table(jobs, ahead)
     outputs = "" if folder.parent == Path("outputs") else f" outputs={folder.parent}"
-    print(f"next   kdlab report select={name}{outputs}")
+    finished = any(job.state == "finished" for job in jobs)
+    print(printable(f"next   {f'kdlab report select={name}{outputs}' if finished else same_command()}"))
+
+
+def same_command() -> str:
+    """The command that began this sweep, as one line for a shell; without rerun=true, so that it goes on."""
+    words = [word for word in masked(sys.argv[1:]) if word != "rerun=true"]
+    return f"{sys.argv[0]} {shlex.join(words)}"
 
 
 def members(folder: Path, name: str) -> list[Record]:
@@ -192,7 +202,7 @@ def print_table(jobs: list[Record], ahead: int = 0) -> None:
 def summary(jobs: list[Record], ahead: int = 0) -> str:
     """The number of runs by how they ended, and of points that were not begun."""
     states = {state: sum(job.state == state for job in jobs) for state in dict.fromkeys(job.state for job in jobs)}
-    counts = [f"{count} {state}" for state, count in states.items()] + ([f"{ahead} not begun"] if ahead > 0 else [])
+    counts = [f"{count} {state}" for state, count in states.items()] + ([f"{ahead} not started"] if ahead > 0 else [])
     return f"{len(jobs) + max(ahead, 0)} runs: " + ", ".join(counts)
 
 

@@ -25,6 +25,7 @@ from kdlab.error import UserError
 from kdlab.file import lock, now, sha256, write_json
 from kdlab.store.store import Store, opened, row_offsets
 
+WAITS = "waits for another job, which is storing the teacher's outputs"
 LEAST_PARTS = 16  # of a shard
 MOST_SHARDS = 256
 
@@ -64,13 +65,13 @@ def open_or_build(
     guard, what = root / f".{address}.lock", f"teacher targets {address}"
     builder = StoreBuilder(folder.with_name(f".{address}.part"), what, lengths, groups)
     while True:
-        with lock(guard, what, shared=True):
+        with lock(guard, what, shared=True, waits=WAITS):
             if not (folder / "meta.json").exists():
                 builder.contribute(build)
             else:
                 with suppress(UserError):
                     return _used(opened(folder))
-        with lock(guard, what):  # no other process opens or builds it now
+        with lock(guard, what, waits=WAITS):  # no other process opens or builds it now
             if not (folder / "meta.json").exists():
                 if builder.finish(folder, describe):
                     return _used(opened(folder))
@@ -139,7 +140,7 @@ class StoreBuilder:
         with ExitStack() as locks:
             self._write(build, self._free(locks))
         for shard in self.missing():  # others have begun them; where one of these dies, its lock is free
-            with lock(self._path(shard, "lock"), f"shard {shard + 1} of {self.what}"):
+            with lock(self._path(shard, "lock"), self.what, waits=WAITS):
                 self._write(build, iter({shard}.intersection(self.missing())))
 
     def missing(self) -> list[int]:

@@ -12,10 +12,12 @@ import subprocess
 import sys
 import termios
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from kdlab.fit.beside import compared
+from kdlab.fit.display import Voice
 
 ROOT = Path(__file__).parents[2]
 
@@ -183,3 +185,28 @@ def test_the_comparison_has_what_is_known():
 
 def test_nothing_that_was_measured_is_no_table():
     assert compared({"test/rows": 20.0, "test/majority": 0.5}, "model", {}) == []
+
+
+@pytest.mark.parametrize(("most", "shown"), [(1, "1 epoch, 8 steps"), (2, "2 epochs, 8 steps")])
+def test_one_epoch_is_no_epochs(monkeypatch, most, shown):
+    heard: list[str] = []
+    monkeypatch.setattr("kdlab.terminal.announce", heard.append)
+    device = SimpleNamespace(root_device=SimpleNamespace(type="cpu"))
+    trainer = SimpleNamespace(
+        max_epochs=most, estimated_stepping_batches=8, global_step=0, num_devices=1, num_nodes=1, strategy=device,
+        precision="32-true",
+    )  # fmt: skip
+    Voice(SimpleNamespace(sweep=None)).training(trainer, SimpleNamespace(rows_per_step=16))
+    assert heard == [f"training  {shown} of 16 rows; cpu, 32-true"]
+
+
+def test_a_sweep_names_a_teacher_once_whether_it_was_trained_or_found(monkeypatch, tmp_path):
+    heard: list[str] = []
+    monkeypatch.setattr("kdlab.terminal.note", heard.append)
+    monkeypatch.setattr("kdlab.fit.display._noted", set())
+    teacher = SimpleNamespace(folder=tmp_path, id="bert-s0", metrics={})
+    first, second = (Voice(SimpleNamespace(sweep="sweep-1")) for _ in range(2))
+    first.trained.add(tmp_path)
+    for one in (first, second):
+        one.teachers({"teacher": teacher})
+    assert heard == ["teacher   bert-s0"]

@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kdlab.file import lock
 from kdlab.store import build as store_build
 from kdlab.store.build import TargetChunk, open_or_build
 from kdlab.store.store import Store, remove
@@ -190,3 +192,12 @@ def test_a_finished_store_has_only_its_arrays_whatever_waited_or_died_while_it_w
     store = made(tmp_path)
     assert store.meta["files"] == whole
     assert {path.name for path in store.folder.iterdir()} == {*whole, "meta.json", "used"}
+
+
+def test_a_process_that_waits_for_a_store_prints_why(tmp_path, monkeypatch):
+    heard: list[str] = []
+    with ExitStack() as holder:
+        holder.enter_context(lock(tmp_path / ".k.lock", "the store"))
+        monkeypatch.setattr("kdlab.file.note", lambda text: (heard.append(text), holder.close()))
+        made(tmp_path)
+    assert heard == ["waits for another job, which is storing the teacher's outputs"]

@@ -1,0 +1,35 @@
+"""The line of a local sweep, and how a sweep ends: estimates, and what to do next."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import pytest
+
+from kdlab.launcher import sweep
+from kdlab.launcher.status import Status
+
+
+def test_a_job_that_takes_longer_than_the_others_leaves_no_estimate_of_nothing():
+    status = Status(total=4, slots=1, done=3, took=[5.0, 5.0, 5.0])
+    status.begin(3, ["seed=3"])
+    status.grant(3)
+    assert "0:05 left" in status.text()
+    status.running[3].since = time.perf_counter() - 60
+    assert status.text() == "3 of 4 done, 1 running, 0 failed"
+
+
+@pytest.mark.parametrize("rerun", [[], ["rerun=true"]])
+def test_a_sweep_without_a_finished_run_ends_with_its_own_command(tmp_path, monkeypatch, capsys, rerun):
+    monkeypatch.setattr(sys, "argv", ["kdlab distill", "-m", "seed=0,1", "loss.alpha=choice(0.1, 0.2)", *rerun])
+    monkeypatch.setattr(sweep, "_begun", [tmp_path / "outputs" / "distill"])
+    monkeypatch.setattr(sweep, "_plans", [(tmp_path / "plan").open("w")])
+    monkeypatch.setattr(sweep.plan, "count", lambda file: 4)
+    try:
+        raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        sweep.conclude()
+    out = capsys.readouterr().out
+    assert "4 runs: 4 not started" in out
+    assert out.splitlines()[-1] == "next   kdlab distill -m seed=0,1 'loss.alpha=choice(0.1, 0.2)'"
