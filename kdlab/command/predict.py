@@ -27,7 +27,7 @@ from kdlab.fetch import local
 from kdlab.file import read_json, write_json
 from kdlab.importing import importing
 from kdlab.meter import Meter
-from kdlab.terminal import announce, clock
+from kdlab.terminal import announce, clock, counted
 
 if TYPE_CHECKING:
     from kdlab.artifact.predictor import Predictor
@@ -174,7 +174,8 @@ class Work:
         counts = ", ".join(f"{count:,} {label}" for label, count in self.counts.most_common(8))
         more = f" and {len(self.counts) - 8} labels more" if len(self.counts) > 8 else ""
         where = f" -> {file}" if file is not None else ""
-        announce(f"predicted {self.done:,} rows in {clock(seconds)}: {counts}{more}{where}")
+        took = clock(seconds) if round(seconds) else "<1 s"
+        announce(f"predicted {counted(self.done, 'row')} in {took}: {counts}{more}{where}")
         if self.empty:
             announce(f"rows without a text, of which nothing is predicted: {self.empty:,}")
 

@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from fork import end, start
 from pyarrow import parquet
 
 from kdlab.command import predict
-from kdlab.command.predict import load
+from kdlab.command.predict import Work, load
 from kdlab.error import UserError
 
 NEW = [
@@ -370,3 +371,13 @@ def test_pairs_and_any_number_of_labels(several, kind, tmp_path, kdlab, monkeypa
             assert str(row[f"predicted_{label}"]) == str(label in expected.label)
             assert float(row[f"probability_{label}"]) == pytest.approx(expected.probabilities[label], abs=1e-5)
             assert (label in expected.label) == (expected.probabilities[label] > 0.5)
+
+
+@pytest.mark.parametrize(("seconds", "shown"), [(0.2, "12 rows in <1 s"), (19, "12 rows in 0:19")])
+def test_a_time_below_a_second_is_not_zero(monkeypatch, seconds, shown):
+    heard: list[str] = []
+    monkeypatch.setattr("kdlab.command.predict.announce", heard.append)
+    work = Work(None, None, "text", [])
+    work.done, work.began = 12, time.perf_counter() - seconds
+    work.conclude(None)
+    assert f"predicted {shown}: " in heard[0]
