@@ -33,8 +33,9 @@ def located(name: str, outputs: Path, key: str = "") -> tuple[Path, Path]:
                 f"run {folder} is not finished, so it cannot serve as a trained model; run its command again first"
             )
         return folder, weights
-    where = ", ".join(str(folder) for folder in candidates)
+    begin = key and f"{key}={name}: "
+    if there := [folder for folder in candidates if folder.exists()]:
+        raise UserError(f"{begin}{there[0]} is no folder of a run or a model; `kdlab runs` lists the runs")
     raise UserError(
-        f"{key and f'{key}={name}: '}no trained model '{name}': none of {where} is a run or model directory, and no "
-        "run id begins or ends so; `kdlab runs` lists the runs"
+        f"{begin}there is no run '{name}' in {outputs}, and no folder of that name: `kdlab runs` lists the runs"
     )

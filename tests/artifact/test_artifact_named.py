@@ -31,7 +31,7 @@ def test_a_part_of_an_id_names_its_run(outputs, name):
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("6d8928d", "2 run ids .*tweets-kd-s0-16d8928d, tweets-s1-06d8928d"), ("99999999", "no trained model '99999999'")],
+    [("6d8928d", "2 run ids .*tweets-kd-s0-16d8928d, tweets-s1-06d8928d"), ("99999999", "there is no run '99999999'")],
 )
 def test_a_part_of_several_ids_or_of_none_is_refused(outputs, name, said):
     with pytest.raises(UserError, match=said):
