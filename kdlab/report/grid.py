@@ -15,7 +15,7 @@ from kdlab.report.figure import cell, figure, interval, signed
 from kdlab.report.read import Record
 from kdlab.report.setting import text
 from kdlab.report.state import counts
-from kdlab.report.table import best, ordered
+from kdlab.report.table import AMONG, best, ordered
 
 NO_BASELINE = "No baseline: run the same command with loss=ce to train the student without a teacher."
 
@@ -115,6 +115,12 @@ def _note(comparison: Comparison) -> str:
             )
     else:
         words.append(NO_BASELINE)
+    if (
+        comparison.best
+        and any(row.baseline for row in rows)
+        and not any(row.baseline for row in comparison.best.values())
+    ):
+        words.append(f"★ marks the best setting; {AMONG}.")
     if any(row.kept for row in rows):
         words.append("Kept: percent of the teacher's value.")
     timed = Costs(comparison.subject).of(TIMED)
@@ -161,7 +167,7 @@ def _run(
     first, more = (
         [_number(record.metrics.get(name), figure(record.metrics.get(name), name)) for name in some] for some in metrics
     )
-    star = '<span class="tag" title="the best by validation">★</span>' if record.folder in marks else ""
+    star = '<span class="tag" title="the best of its command by validation">★</span>' if record.folder in marks else ""
     cells = [f"<td>{star}</td>", *first, *[_value(there.problems[record.folder])] * extra[0]]
     cells += [*(_value(flat.get(key)) for key in names), f"<td>{cell(record.seed)}</td>"]
     cells += [f'<td><span class="state {record.state}">{record.state}</span></td>']

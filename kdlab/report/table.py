@@ -16,6 +16,7 @@ from rich.text import Text
 
 from kdlab.config.identity import shown as shown_id
 from kdlab.report.column import Columns
+from kdlab.report.compare import is_baseline
 from kdlab.report.figure import figure
 from kdlab.report.parse import number
 from kdlab.report.read import Record
@@ -24,6 +25,7 @@ from kdlab.report.setting import is_number, text
 COLOURS = {"finished": "green", "running": "cyan", "interrupted": "yellow", "failed": "red", "unreadable": "magenta"}
 LONGEST = 24  # characters of a text in a table that must fit
 STAR = "★"
+AMONG = "the run without a teacher is the reference and is not among them"
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet computes instead of showing
 Rows = list[dict[str, Any]]
 
@@ -92,7 +94,10 @@ def ordered(records: Sequence[Record], by: str | None = None) -> list[Record]:
 
 
 def best(records: Sequence[Record]) -> set[Path]:
-    """The folders of the runs with the best validation value, one for each command and data set with several runs."""
+    """The folders of the runs with the best validation value, one for each command and data set with several runs.
+
+    Runs without a teacher are not among them where others have one, as in the report.
+    """
     found: dict[tuple[str, str], list[Record]] = {}
     there = Columns(records)
     for record in records:
@@ -103,10 +108,25 @@ def best(records: Sequence[Record]) -> set[Path]:
         return set()
     sign = 1 if more else -1
     return {
-        max(several, key=lambda record: sign * record.metrics[there.validation]).folder
+        max(_taught(several), key=lambda record: sign * record.metrics[there.validation]).folder
         for several in found.values()
         if len(several) > 1
     }
+
+
+def _taught(records: Sequence[Record]) -> Sequence[Record]:
+    return [record for record in records if not is_baseline(record)] or records
+
+
+def _star_note(records: Sequence[Record], marks: set[Path], there: Columns) -> str:
+    """What is marked: the best run of each command, for each data set where there are several."""
+    marked = [record for record in records if record.folder in marks]
+    commands = list(dict.fromkeys(record.command for record in marked))
+    several = len({there.problems[record.folder] for record in marked}) > 1
+    what = " and ".join(f"the best {command} run" for command in commands)
+    note = f"{STAR} {what}{' on each data set' if several else ''} by {there.validation}"
+    alone = any(is_baseline(record) for record in records) and not any(is_baseline(record) for record in marked)
+    return note + (f" ({AMONG})" if alone and "distill" in commands else "")
 
 
 def to_terminal(
@@ -143,7 +163,7 @@ def to_terminal(
         made = _table(there, records, cells, marks)
     console.width = max(console.width, _width(made, console))
     console.print(Text(title))
-    notes = [f"{STAR} the best by {there.validation}"] if marks else []
+    notes = [_star_note(records, marks, there)] if marks else []
     if there.validation != there.test and {there.validation, there.test} <= set(cells):
         notes.append(f"val is {there.validation}, test is {there.test}")
     console.print(made)

@@ -11,10 +11,11 @@ from synthetic_run import distill_config, write_run
 
 from kdlab.report import records, select
 from kdlab.report.compare import compare
+from kdlab.report.grid import _note
 from kdlab.report.payload import payload
 from kdlab.report.state import absent, counts
 from kdlab.report.statistic import average, paired, student_cdf, student_quantile
-from kdlab.report.table import ordered
+from kdlab.report.table import AMONG, ordered
 
 values = st.lists(st.floats(-100, 100), min_size=2, max_size=12).filter(lambda v: max(v) - min(v) > 1e-3)
 
@@ -141,3 +142,12 @@ def test_the_best_is_what_the_metric_declares(tmp_path, metric, recorded, first,
     assert [best.mean.mean for best in found.best.values()] == ([first] if crowned else [])
     assert next(run.metrics[metric] for run in ordered(records(tmp_path), metric)) == first
     assert (metric in payload(found, metric)["less"]) == (first == 0.01)
+
+
+@pytest.mark.parametrize("loss", ["ce", "kd"])
+def test_the_note_states_that_the_run_without_a_teacher_is_not_among_the_best(tmp_path, loss):
+    for name, term, val in (("one", "kd", 0.7), ("two", loss, 0.9)):
+        config = distill_config(1, temperature=len(term + name), loss=term)
+        write_run(tmp_path, "distill", name, config, {"best/val/accuracy": val, "test/accuracy": val})
+    note = _note(compare(records(tmp_path), "test/accuracy"))
+    assert (AMONG in note) == (loss == "ce")

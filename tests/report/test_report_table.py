@@ -65,6 +65,19 @@ def test_the_best_run_is_that_of_validation(tmp_path):
     assert [run.id for run in ordered(records(tmp_path), "test")] == ["b", "a"]
 
 
+def test_the_star_note_names_what_is_marked_and_leaves_the_run_without_a_teacher_out(tmp_path):
+    for name, loss, val in (("alone", "ce", 0.9), ("taught", "kd", 0.7), ("worse", "kd", 0.6)):
+        write_run(tmp_path, "distill", name, distill_config(1, loss=loss), {"best/val/accuracy": val})
+    for name, val in (("one", 0.95), ("two", 0.94)):
+        write_run(tmp_path, "finetune", name, distill_config(1) | {"loss": None}, {"best/val/accuracy": val})
+    assert {path.name for path in best(records(tmp_path))} == {"taught", "one"}
+    console = Console(file=io.StringIO(), width=300)
+    to_terminal(ordered(records(tmp_path)), console, "title")
+    text = console.file.getvalue()
+    assert "the best finetune run and the best distill run by best/val/accuracy" in text
+    assert "the run without a teacher is the reference and is not among them" in text
+
+
 @pytest.mark.parametrize("by", ["test/accuracy", "test/ece", "val"])
 def test_runs_without_a_value_come_last_whichever_way_the_others_are_sorted(tmp_path, by):
     for number in range(3):
