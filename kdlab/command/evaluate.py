@@ -98,7 +98,8 @@ def main(cfg: DictConfig) -> Path:
     console = Console(record=True, width=120)
     columns = [*quality, AGREEMENT, *costs]
     more = [name for name in more if not {name, name.rpartition("/")[2]} & set(columns)]
-    show(console, f"{subject.id} on {cfg.split}, {count:,} rows", results, list(data.labels), columns, more)
+    title = f"{subject.id} on {cfg.split}, {count:,} rows"
+    show(console, title, results, list(data.labels), columns, more, _from_teacher(stored))
     write_text(folder / "report.txt", console.export_text())
     print(f"written to {folder}")
     return folder
@@ -112,6 +113,12 @@ def _stored_config(subject: Trained) -> DictConfig:
         config = subject.trust.read(subject.folder)
         print(f"the run's own metrics are left out: {problem}", flush=True)
         return config
+
+
+def _from_teacher(stored: DictConfig) -> bool:
+    """Whether the student begins with weights of the teacher's layers."""
+    student = OmegaConf.select(stored, "student")
+    return student is not None and build.needs_teacher(student) and OmegaConf.select(student, "pretrained") is not False
 
 
 def _batches(split: str, data: Data, task: Task) -> list[Batch]:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from kdlab.report.figure import LARGE, figure
 from kdlab.text import one_line
 
 LONG = 30  # classes that are printed
@@ -22,6 +23,7 @@ def show(
     labels: list[str],
     columns: Sequence[str],
     more: Sequence[str] = (),
+    from_teacher: bool = False,
 ) -> None:
     """Print what was measured.
 
@@ -30,16 +32,19 @@ def show(
         labels: names of the classes.
         columns: the names that have columns.
         more: those of a table of their own.
+        from_teacher: whether the student begins with layers of the teacher.
     """
     table = Table(title=Text(one_line(title)))
     table.add_column("", no_wrap=True)
     for key in columns:
         table.add_column(key.replace("_", " "), justify="right")
     for name, result in results.items():
-        table.add_row(name, *[_number(result.get(key)) for key in columns])
+        table.add_row(name, *[_short(result.get(key)) for key in columns])
     console.print(table)
     if "untrained" in results:
-        console.print(Text("untrained: the same model before its training, with the weights that it begins with"))
+        words = "untrained: the same model before its training, with the weights that it begins with"
+        words += "; these come from the trained teacher, whose layers it is made of" if from_teacher else ""
+        console.print(Text(words))
     if more := [key for key in more if any(key in result for result in results.values())]:
         table = Table(title="the run's own metrics")
         for key in ("", *more):
@@ -73,6 +78,12 @@ def _print_classes(console: Console, own: dict[str, Any], labels: list[str]) -> 
     if len(labels) > WIDE and not several:
         for true, predicted, rows in own["mistakes"][:WIDE]:
             console.print(Text(one_line(f"{rows} of {true} were predicted as {predicted}")))
+
+
+def _short(value: float | None) -> str:
+    """A number; a large count with a unit, so that the table fits."""
+    large = value is not None and value >= LARGE and float(value).is_integer()
+    return figure(value) if large else _number(value)
 
 
 def _number(value: float | None) -> str:

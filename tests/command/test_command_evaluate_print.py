@@ -5,7 +5,7 @@ import torch
 from rich.console import Console
 
 from kdlab.metric.report import report
-from kdlab.report.evaluation import _print_classes
+from kdlab.report.evaluation import _print_classes, show
 
 
 def printed(classes: int, multi_label: bool = False) -> str:
@@ -26,3 +26,26 @@ def test_many_classes_are_a_short_table(classes, lines, multi_label):
     assert max(map(len, text.splitlines())) <= 120
     assert ("were predicted as" in text) == (classes > 12 and not multi_label)
     assert ("with the lowest F1" in text) == (classes > 30)
+
+
+COLUMNS = ["accuracy", "f1_macro", "nll", "ece", "brier", "agreement", "parameters", "madds", "size_mb", "latency_ms"]
+
+
+def compared(from_teacher: bool) -> str:
+    counts = {"parameters": 17_391_362, "madds": 3_400_000_000}
+    result = {"accuracy": 0.912, "f1_macro": 0.9, "nll": 0.3, "ece": 0.05, "brier": 0.1, "agreement": 0.95} | counts
+    names = ("untrained", "without teacher", "trained", "teacher")
+    console = Console(record=True, width=120)
+    results = {name: result | {"size_mb": 69.6, "latency_ms": 1.2} for name in names}
+    show(console, "messages-s0-12345678 on test, 12 rows", results, [], COLUMNS, from_teacher=from_teacher)
+    return console.export_text()
+
+
+def test_large_counts_are_short_so_that_nothing_is_cut():
+    text = compared(False)
+    assert "17.4 M" in text and "3.4 G" in text and "parameters" in text and "…" not in text
+    assert "come from the trained teacher" not in text
+
+
+def test_a_student_of_the_teachers_layers_begins_with_its_weights():
+    assert "these come from the trained teacher" in " ".join(compared(True).split())
