@@ -68,7 +68,9 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("words", nargs="*")
     asked = parser.parse_intermixed_args(arguments[1:])
     with sentences(arguments[0]):
-        early.look(arguments[0], asked.words, conf(), asked.config_dir, values=False, multirun=asked.multirun)
+        early.look(
+            arguments[0], asked.words, conf(), asked.config_dir, values=False, multirun=asked.multirun, doctor=True
+        )
         with _quiet(), _composing(asked.config_dir) as loader:
             look(_grid(arguments[0], asked.words, asked.multirun, loader))
 

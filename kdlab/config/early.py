@@ -24,6 +24,7 @@ from kdlab.config.kind import ROOT
 from kdlab.config.near import child, hint, leaves, near, near_keys, value_at
 from kdlab.config.node import no_value
 from kdlab.config.option import Menu, menu, place, roots
+from kdlab.config.several import several
 from kdlab.config.signature import signature
 from kdlab.datamodule.processor.key import PROCESSORS
 from kdlab.error import UserError
@@ -34,7 +35,13 @@ NAMED = ("callback", "logger", "transform", "metric")  # mappings of nodes by na
 
 
 def look(
-    verb: str, words: Sequence[str], conf: Path, own: Path | None = None, values: bool = True, multirun: bool = False
+    verb: str,
+    words: Sequence[str],
+    conf: Path,
+    own: Path | None = None,
+    values: bool = True,
+    multirun: bool = False,
+    doctor: bool = False,
 ) -> None:
     """Look at a command line before it is run.
 
@@ -45,6 +52,7 @@ def look(
         own: a folder with the user's own groups.
         values: whether the values are looked at, not the keys alone.
         multirun: whether it may sweep; a config can say so too.
+        doctor: whether `kdlab doctor` comes before it.
 
     Raises:
         UserError: what is wrong with it.
@@ -61,11 +69,8 @@ def look(
         raise
     swept = next((one for one in parsed if one.is_sweep_override()), None)
     if swept is not None and not multirun and offer.cfg.hydra.mode != RunMode.MULTIRUN:
-        key, value = swept.get_key_element(), str(swept.input_line).partition("=")[2]
-        raise UserError(
-            f"{swept.input_line} gives several values: add -m to run each of them (kdlab {verb} -m {key}={value}), or "
-            f'write a list as "{key}=[{value}]" and a word with a comma as "{key}=\'{value}\'"'
-        )
+        line = ["kdlab", *["doctor"] * doctor, verb, "-m", *([] if own is None else [f"--config-dir={own}"]), *words]
+        raise UserError(several(swept, shlex.join(line)))
     check(verb, single, offer.cfg, offer.chosen, conf, values and len(single) == len(parsed))
 
 

@@ -134,7 +134,9 @@ def _problem(
                 if isinstance(how.get(name), str) and "{" not in how[name]:
                     frame.column(how[name], name)
         else:
-            reading.gathered(frame, None if split_column is None else reading.splits(frame, split_column)).check()
+            corpus = reading.gathered(frame, None if split_column is None else reading.splits(frame, split_column))
+            corpus.check()
+            corpus.check_classes()
     except UserError as problem:
         return str(problem)
     return ""

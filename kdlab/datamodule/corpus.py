@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from kdlab.error import UserError
 
 PAIR = "\x1f"  # between the two texts of a row that has a pair
+FEW = 20  # classes that may all differ
 LONGEST = 1_000_000  # characters of a text that are read: more than any model takes
 
 
@@ -71,6 +73,28 @@ class Corpus:
                 f"{self.row_name(long[0])} with {size:,}"
             )
 
+    def check_classes(self) -> None:
+        """Look whether the labels are classes, where no names are given and a row has one label.
+
+        Raises:
+            UserError: they are numbers with a fraction, or most differ from all others, as ids do.
+        """
+        if self.names is not None or self.multi_label:
+            return
+        given = [label for label in self.labels if label is not None]
+        names = self.order()
+        choose = "choose another datamodule.label_column, or list the classes in datamodule.label_names"
+        if (real := next(filter(fraction, names), None)) and all(map(number, names)):
+            raise UserError(
+                f"{self.where}: the labels are {len(names):,} different numbers with a fraction, such as {real}, and "
+                f"classification needs classes: {choose}"
+            )
+        if len(names) > FEW and 2 * len(names) > len(given):
+            raise UserError(
+                f"{self.where}: {len(given):,} rows have {len(names):,} different labels, such as '{names[0][:40]}', "
+                f"so most cannot be learned: {choose}"
+            )
+
     def order(self) -> list[str]:
         """Label names in the order of the logits: as fixed, or by number where all are numbers, or by name."""
         if self.names is not None:
@@ -108,6 +132,24 @@ class Corpus:
                 f"{', '.join(index)[:300]}: correct it, or add it to datamodule.label_names"
             )
         return index[label]
+
+
+def number(name: str) -> bool:
+    """Whether a label is a finite number."""
+    try:
+        return math.isfinite(float(name))
+    except ValueError:
+        return False
+
+
+def fraction(name: str) -> bool:
+    """Whether a label is a number that is not whole.
+
+    Example:
+        >>> fraction("1.04"), fraction("1.0"), fraction("pos")
+        (True, False, False)
+    """
+    return number(name) and not float(name).is_integer()
 
 
 def counted(count: int, one: str, many: str) -> str:

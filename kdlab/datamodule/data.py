@@ -26,6 +26,8 @@ from kdlab.value import Count, Seed, Share, Whole
 
 log = logging.getLogger(__name__)
 
+_logged: set[tuple[str, str]] = set()  # the source and the sentence of each notice that this process has logged
+
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class Data(Loading, ABC):
@@ -56,7 +58,7 @@ class Data(Loading, ABC):
         processor: turns values into inputs.
         values: the raw values of all rows, by row id.
         keys: the identity of each row's content, by row id: equal where the content is.
-        notices: sentences about what is odd in the data; logged as warnings.
+        notices: sentences about what is odd in the data; each is logged as a warning, once in a process.
     """
 
     val_fraction: Share = 0.1
@@ -177,7 +179,9 @@ class Data(Loading, ABC):
         for sentence in sentences:
             if sentence not in self.notices:
                 self.notices.append(sentence)
-                log.warning("%s: %s", self.source, sentence)
+                if (self.source, sentence) not in _logged:  # a teacher's data is mostly the student's
+                    _logged.add((self.source, sentence))
+                    log.warning("%s: %s", self.source, sentence)
 
     def _separate(self, splits: dict[str, np.ndarray], order: np.ndarray, corpus: Corpus) -> None:
         """Remove from each split the texts of the splits that are evaluated after it, as ``overlap`` asks.

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 BARE = "\udc0d"  # replaces a carriage return within a line, which csv would take for its end
 WITHIN = re.compile(r"\r(?!\n)(?!\r*\Z)")
 
+LIKELY = (";", "\t", "|", ",")  # separators
+
 csv.field_size_limit(sys.maxsize)  # a text may be longer than 131,072 characters
 
 
@@ -44,8 +46,11 @@ class Parsed:
     enclosed: list[int] = field(default_factory=list)
 
 
-def table(text: str, separator: str) -> tuple[Parsed, list[str]]:
+def table(text: str, separator: str, option: str = "datamodule.separator") -> tuple[Parsed, list[str]]:
     """The rows of a csv, and notices about how they were read.
+
+    Args:
+        option: the config key of the separator.
 
     Raises:
         ValueError: there is no way to read it; the message begins with the line.
@@ -56,10 +61,12 @@ def table(text: str, separator: str) -> tuple[Parsed, list[str]]:
     """
     if "\n" not in text.rstrip("\r\n"):
         text = text.rstrip("\r\n").replace("\r", "\n")
-    return reading(lambda: io.StringIO(text, newline="\n"), separator, keep=True)
+    return reading(lambda: io.StringIO(text, newline="\n"), separator, keep=True, option=option)
 
 
-def reading(opened: Callable[[], Iterable[str]], separator: str, keep: bool = False) -> tuple[Parsed, list[str]]:
+def reading(
+    opened: Callable[[], Iterable[str]], separator: str, keep: bool = False, option: str = "datamodule.separator"
+) -> tuple[Parsed, list[str]]:
     """The format of a csv, and notices about it.
 
     Quotes are those of RFC 4180. Where they cannot be, but each line has as many fields as the header if they are
@@ -68,6 +75,7 @@ def reading(opened: Callable[[], Iterable[str]], separator: str, keep: bool = Fa
     Args:
         opened: gives the lines, which end in ``\\n`` or ``\\r\\n``, from the first on; it is called up to four times.
         keep: whether the rows stay in memory.
+        option: the config key of the separator.
 
     Raises:
         ValueError: there is no such reading; the message begins with the line.
@@ -83,7 +91,29 @@ def reading(opened: Callable[[], Iterable[str]], separator: str, keep: bool = Fa
         open_ended = swallowed or "nothing closes" in (found.problem or "")  # may be a file that was cut off
         if raw.problem is None and not _wrapped(raw) and (not open_ended or separator == "\t"):
             return raw, ['quotes (") are taken as plain characters, as they do not enclose fields']
+    if wrong := other(found.names, separator, option):
+        raise ValueError(f"line 1, the header, is one field, '{found.names[0][:200]}'; {wrong}")
     raise ValueError(found.problem or swallowed)
+
+
+def other(names: Sequence[str], separator: str | None, option: str) -> str:
+    """Advice where a header is one field that another separator splits; "" where it is not.
+
+    Args:
+        separator: between the fields; None: the table is no csv.
+        option: the config key of the separator.
+
+    Example:
+        >>> print(other(["text;label"], ",", "separator"))
+        if ';' stands between its fields, set "separator=';'"
+    """
+    if separator is None or len(names) != 1:
+        return ""
+    for mark in LIKELY:
+        if mark != separator and sum(bool(part.strip()) for part in names[0].split(mark)) > 1:
+            word = "'\\t'" if mark == "\t" else f"'{mark}'"
+            return f'if {word} stands between its fields, set "{option}={word}"'
+    return ""
 
 
 class Held(list[str]):

@@ -6,14 +6,13 @@ import gc
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from kdlab.datamodule import delimited, objects
 from kdlab.datamodule.source import Source, readable
 from kdlab.error import UserError
-
-LIKELY = (";", "\t", "|", ",")
 
 
 @dataclass(frozen=True)
@@ -94,16 +93,17 @@ def column_of(name: str, names: Sequence[str], where: str, option: str, separato
 
 def _there(name: str, names: Sequence[str], option: str, separator: str | None) -> str:
     there = ", ".join(names)[:300]
-    near = [one for one in names if one.lower() == name.strip().lower()]
-    if near:
-        return f"{there}; did you mean '{near[0]}'?"
-    other = [mark for mark in LIKELY if separator not in (None, mark) and mark in names[0]] if len(names) == 1 else []
-    if other:
-        word = "'\\t'" if other[0] == "\t" else f"'{other[0]}'"
-        prefix = option.rpartition(".")[0]
-        key = f"{prefix}.separator" if prefix else "separator"
-        return f"{there}; if that is what stands between its fields, set {key}={word}"
-    return f"{there} (the header, its first line)" if separator else there
+    place, _, key = option.rpartition(".")
+    if wrong := delimited.other(names, separator, f"{place}.separator" if place else "separator"):
+        return f"{there}; {wrong}"
+    there = f"{there} (the header, its first line)" if separator else there
+    folded = {one.lower(): one for one in reversed(names)}
+    if near := get_close_matches(name.strip().lower(), list(folded), n=1, cutoff=0.6):
+        return f"{there}; did you mean '{folded[near[0]]}'?"
+    if not names or not key.endswith("_column"):
+        return there
+    nothing = ", or to null if no row has a label" if key == "label_column" else ""
+    return f"{there}: set {option} to one of them{nothing}"
 
 
 def dropped(count: int) -> str:
@@ -138,7 +138,7 @@ def whole(source: Source) -> Frame:
         with readable(source):
             match source.kind:
                 case "csv" | "tsv":
-                    return _csv(source.text(), source.where, source.separator)
+                    return _csv(source.text(), source.where, source.separator, f"{source.prefix}separator")
                 case "jsonl" | "json":
                     unit, names, columns, lines = objects.table(source.text())
                     return Frame(source.where, unit, names, columns, lines)
@@ -151,8 +151,8 @@ def whole(source: Source) -> Frame:
             gc.enable()
 
 
-def _csv(text: str, where: str, separator: str) -> Frame:
-    found, notices = delimited.table(text, separator)
+def _csv(text: str, where: str, separator: str, option: str) -> Frame:
+    found, notices = delimited.table(text, separator, option)
     columns = [list(column) for column in zip(*found.rows, strict=True)] or [[] for _ in found.names]
     if found.blank:
         notices = [*notices, dropped(found.blank)]

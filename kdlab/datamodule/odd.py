@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import islice
+from pathlib import PurePath
 from statistics import median
 from typing import Any
 
@@ -15,6 +16,7 @@ from kdlab.datamodule.rows import Rows
 
 MANY = 100  # classes: more are likely ids or numbers
 SHARE = 0.03  # of unknown tokens
+GRAVE = 0.2  # of unknown tokens: a model hardly sees the texts
 PART = 10_000_000  # tokens that are counted at a time
 
 
@@ -38,9 +40,7 @@ def _labels(corpus: Corpus, names: Sequence[str]) -> list[str]:
     if corpus.names is not None:
         return []
     found = []
-    if names and any(map(_fraction, names)) and all(map(_number, names)):
-        found.append(f"the labels are numbers with a fraction, such as {names[0]}: each is a class of its own here")
-    elif len(names) > MANY:
+    if len(names) > MANY:
         found.append(
             f"the label column has {len(names):,} different values, such as '{names[0][:40]}': is it the right one?"
         )
@@ -58,18 +58,6 @@ def _joined(names: Sequence[str]) -> set[str]:
     parts = {name: [part.strip() for part in name.split(";")] for name in names}
     found = Counter(part for several in parts.values() for part in dict.fromkeys(several))
     return {name for name, several in parts.items() if len(several) > 1 and all(found[part] > 1 for part in several)}
-
-
-def _number(name: str) -> bool:
-    try:
-        float(name)
-    except ValueError:
-        return False
-    return True
-
-
-def _fraction(name: str) -> bool:
-    return _number(name) and "." in name
 
 
 def _unlabelled(corpus: Corpus, codes: np.ndarray) -> list[str]:
@@ -102,24 +90,31 @@ def _short(texts: Sequence[str]) -> list[str]:
     return []
 
 
-def unknown(rows: Rows, tokenizer: Any) -> list[str]:
-    """A sentence where a share of the tokens that is worth a word is unknown to a tokenizer."""
+def unknown_share(rows: Rows, tokenizer: Any) -> float:
+    """The share of the tokens that are unknown to a tokenizer; 0 where it has no such token."""
     unk = tokenizer.unk_token_id
     if unk is None or unk in (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id):
-        return []
+        return 0.0
     special = [one for one in tokenizer.all_special_ids if one != unk]
     size = max(len(tokenizer), unk + 1)
     counts = np.zeros(size, np.int64)
     for start in range(0, len(rows.tokens), PART):
         counts += np.bincount(rows.tokens[start : start + PART], minlength=size)[:size]
-    share = counts[unk] / max(1, counts.sum() - counts[special].sum())
-    if share <= SHARE:
+    return float(counts[unk] / max(1, counts.sum() - counts[special].sum()))
+
+
+def unknown(rows: Rows, tokenizer: Any, least: float = SHARE) -> list[str]:
+    """A sentence where more than the share ``least`` of the tokens is unknown to a tokenizer."""
+    if (share := unknown_share(rows, tokenizer)) <= least:
         return []
     return [
-        f"{share:.0%} of the tokens are unknown to the tokenizer {_name(tokenizer)}: it was made for another language "
-        "or another kind of text; choose a model whose tokenizer has these words"
+        f"{share:.0%} of the tokens are unknown to the tokenizer of {_name(tokenizer)}, which was made for another "
+        "language or another kind of text: make one of these texts, with model@teacher.model=bert_tiny "
+        "teacher.model.tokenizer=train:wordpiece:8000 (finetune: model=bert_tiny model.tokenizer=train:wordpiece:8000)"
     ]
 
 
 def _name(tokenizer: Any) -> str:
-    return str(getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__).rstrip("/").rpartition("/")[2]
+    """The name of a folder, or of the folder around one that is called ``model``, as it is in runs and packages."""
+    path = PurePath(str(getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__))
+    return path.parent.name if path.name == "model" and path.parent.name else path.name

@@ -128,7 +128,7 @@ class Delimited(Stream):
 
     def __init__(self, source: Source) -> None:
         self.source, self.where, self.separator = source, source.where, source.separator
-        found, notices = delimited.reading(source.lines, source.separator)
+        found, notices = delimited.reading(source.lines, source.separator, option=f"{source.prefix}separator")
         self.names, self.total, self.quoted = found.names, found.count, found.quoted
         self.notices = [*notices, dropped(found.blank)] if found.blank else notices
 

@@ -107,7 +107,8 @@ class Examination:
         self._notices()
         self.page.keys(keys)
         full = self._cost(first) if self.traces[_job(first).folder] is not None else []
-        problems = full + [f"{_where(point, len(self.points))}{problem}" for problem, point in self.wrong.items()]
+        problems = self._unread() + full
+        problems += [f"{_where(point, len(self.points))}{problem}" for problem, point in self.wrong.items()]
         return problems + [
             f"{key.key} does nothing: {' and '.join(key.words)} gave the same data, weights, loss, gradients and "
             "optimizer in every setting that was tried; leave it out of the sweep, or find out what it was meant to do"
@@ -143,6 +144,11 @@ class Examination:
                 if notice not in self.odd:
                     self.odd.add(notice)
                     self.page.note(notice)
+
+    def _unread(self) -> list[str]:
+        """What the processors of the data report as a problem, each once."""
+        found = [data.processor.problems(data.encoded_rows().rows) for data in self.models.known.values()]
+        return list(dict.fromkeys(itertools.chain.from_iterable(found)))
 
     def _policies(self, student: nn.Module) -> dict[str, tuple[int, int]]:
         found = {}

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
+from transformers import PreTrainedTokenizerFast
 
+from kdlab.datamodule.tokenizer import SPECIAL, wordpiece
 from kdlab.plan import precheck
 
 
@@ -175,6 +177,27 @@ def test_a_mistake_is_told_with_its_point_and_nothing_is_trained(kdlab, tiny, na
     assert all(part in err for part in says), err
     assert not list(Path().rglob("*.ckpt"))
     assert not Path("outputs").exists()
+
+
+def test_texts_that_the_tokenizer_cannot_read_are_a_problem(kdlab, tiny):
+    wordpiece([f"an english film {number}" for number in range(50)], 100).save("words.json")
+    PreTrainedTokenizerFast(tokenizer_file="words.json", **SPECIAL).save_pretrained("english/model")
+    Path("films.csv").write_text("text,label\n" + "".join(f"很好的电影{i},{i % 2}\n" for i in range(60)), "utf-8")
+    words = ["datamodule.path=films.csv", "model.tokenizer=english/model"]
+    code, out, err = doctor(kdlab, tiny, *words, verb="finetune", flags=())
+    assert code == 2, out
+    assert "of the tokens are unknown to the tokenizer of english, which" in err
+    assert "model@teacher.model=bert_tiny teacher.model.tokenizer=train:wordpiece:8000" in err
+    assert "No problems found." not in out
+    code, out, err = doctor(kdlab, tiny, words[0], verb="finetune", flags=())
+    assert code == 0, out + err
+
+
+def test_labels_that_are_no_classes_are_a_problem(kdlab, tiny):
+    Path("scores.csv").write_text("text,label\n" + "".join(f"film {i},{i / 25}\n" for i in range(90)))
+    code, out, err = doctor(kdlab, tiny, "datamodule.path=scores.csv", verb="finetune", flags=())
+    assert code == 2, out
+    assert "scores.csv: the labels are 90 different numbers with a fraction, such as 0.04" in err
 
 
 LINES = {

@@ -56,6 +56,16 @@ MISTAKES = {  # a command line -> what must be said
     "distill teacher.recipe=[datamodule=table]": ("write \"teacher.recipe=['datamodule=table']\"",),
     "distill teacher.recipe=[[a=b],c]": ("teacher.recipe=[[a=b],c] cannot be read",),
     "distill loss.alpha=1,2": ("add -m to run each of them", "loss.alpha=[1,2]"),
+    "distill seed=3 loss.alpha=1,2 loss=kd": ("(kdlab distill -m seed=3 loss.alpha=1,2 loss=kd)",),
+    "doctor distill --config-dir . seed=3,4": ("(kdlab doctor distill -m --config-dir=. seed=3,4)",),
+    "distill datamodule.text_column=subject,message": (
+        'values: write "datamodule.text_column=[subject,message]" for two',
+        "or add -m to run each of them",
+    ),
+    "distill datamodule.text_column=a,b,c": ("write \"datamodule.text_column='{a} {b} {c}'\" for one text",),
+    "distill datamodule.label_column=toxic,insult": (
+        'write "datamodule.label_column=[toxic,insult]" for columns of 0 and 1',
+    ),
     "distill -m optimizer.lr=1e-3,fast": ("point 2 of 2 (optimizer.lr=fast): optimizer.lr is 'fast'",),
     "distill -m loss.alpha=0.1,0.2 --cfg hydra": ("--cfg hydra shows one config", "-m with --cfg job"),
     "distill -m --info": ("--info shows one config",),

@@ -34,6 +34,8 @@ MISTAKES = {
     "an unfinished teacher": ("distill", [*DATA, "teacher.run=begun-s0-12345678"], "is not finished, so it cannot"),
     "no file": ("distill", [*DATA[:1], "datamodule.path=nowhere.csv"], "there is no file nowhere.csv"),
     "no column": ("distill", [*DATA, "datamodule.text_column=nope"], "datamodule.text_column='nope' is not in mine.csv"),
+    "numbers for labels": ("distill", [*DATA[:1], "datamodule.path=numbers.csv"], "numbers with a fraction, such as 0.04"),
+    "ids for labels": ("distill", [*DATA[:1], "datamodule.path=ids.csv"], "30 rows have 30 different labels, such as 'id0'"),
     "a broken line": ("finetune", [*DATA[:1], "datamodule.path=torn.csv"], "line 3 has 3 fields, and the header has 2"),
     "another encoding": ("finetune", [*DATA[:1], "datamodule.path=old.csv"], "set datamodule.encoding=latin-1"),
     "no gzip": ("finetune", [*DATA[:1], "datamodule.path=no.csv.gz"], "no.csv.gz cannot be read as csv"),
@@ -60,6 +62,8 @@ MISTAKES = {
 def place(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("present")
     (folder / "mine.csv").write_text("text,label\n" + "good film,pos\nbad film,neg\n" * 30)
+    (folder / "numbers.csv").write_text("text,label\n" + "".join(f"film {i},{i / 25}\n" for i in range(90)))
+    (folder / "ids.csv").write_text("text,label\n" + "".join(f"film {i},id{i}\n" for i in range(30)))
     (folder / "torn.csv").write_text("text,label\ngood film,pos\nbad, film,neg\n")
     (folder / "old.csv").write_bytes("text,label\nun été,pos\n".encode("latin-1"))
     (folder / "no.csv.gz").write_bytes(gzip.compress(b"text,label\n" * 50)[:-9])

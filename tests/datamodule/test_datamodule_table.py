@@ -9,6 +9,7 @@ import importlib.util
 import io
 import json
 from decimal import Decimal
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -122,9 +123,9 @@ REFUSED = {
     ),
     "open quote": (csv_of('"a, b",pos', '"good,pos', "bad,neg"), "a.csv", {}, r'line 3 has a quote \("\) that nothing closes'),
     "two columns of a name": ("text,label,text\na,b,c\n", "a.csv", {}, "has 2 columns named 'text'"),
-    "case": ("Text,label\na,b\n", "a.csv", {}, "which has: Text, label; did you mean 'Text'"),
+    "case": ("Text,label\na,b\n", "a.csv", {}, "which has: Text, label .*; did you mean 'Text'"),
     "no header": ("good,pos\nbad,neg\n", "a.csv", {}, r"which has: good, pos \(the header, its first line\)"),
-    "another separator": ("text;label\na;b\n", "a.csv", {}, "set datamodule.separator=';'"),
+    "another separator": ("text;label\na;b\n", "a.csv", {}, "set \"datamodule.separator=';'\""),
     "a long separator": ("text;label\na;b\n", "a.csv", {"separator": ";;"}, "must be one character"),
     "broken line": ('{"text": "a"}\n' * 60 + '{"text": }\n', "a.jsonl", {}, "cannot be read as jsonl: line 61: Expecting value"),
     "null": ('{"text": "a"}\nnull\n', "a.jsonl", {}, "line 2 is null, and must be an object"),
@@ -327,8 +328,7 @@ def data(tmp_path, lines, header="text,label", **options) -> Table:
 
 PARTS = [f"{row},{part}" for row, part in zip(ROWS, ["train"] * 40 + ["val"] * 10 + ["test"] * 10, strict=True)]
 ODD = {
-    "real labels": ([f"row {i},{i + 0.5}" for i in range(60)], {}, "labels are numbers with a fraction, such as 0.5"),
-    "many labels": ([f"row {i},id{i}" for i in range(150)], {}, "has 150 different values, such as 'id0'"),
+    "many labels": ([f"row {i},id{i % 150}" for i in range(300)], {}, "has 150 different values, such as 'id0'"),
     "no label": ([*ROWS, "without,", "too,"], {}, "2 rows have no label, first: line 62"),
     "one character": ([f"{chr(97 + i % 26)}{i if i < 9 else ''},{i % 2}" for i in range(60)], {}, "most texts have one character"),
     "several labels": ([*[f"w {i},long" for i in range(9)], *ROWS, "a,pos;long", "b,pos;neg"], {}, "2 rows have a label such as 'pos;long', which ';' splits into known labels"),
@@ -342,6 +342,31 @@ def test_what_is_odd_is_told(tmp_path, case, caplog):
     found = data(tmp_path, lines, **options)
     assert [told for told in found.notices if message in told], found.notices
     assert message in caplog.text
+
+
+def test_labels_that_are_no_classes_are_refused_unless_they_are_named(tmp_path):
+    lines = [*(f"row {i},id{i:02}" for i in range(30)), *(f"more {i},id{i:02}" for i in range(25))]
+    with pytest.raises(UserError, match=r"55 rows have 30 different labels, such as 'id00', so most cannot be learned"):
+        data(tmp_path, lines)
+    named = [f"id{i:02}" for i in range(30)]
+    assert data(tmp_path, lines, label_names=named).labels == named
+    assert data(tmp_path, lines, whole=True).labels == named, "rows that are only measured may be few"
+    assert len(data(tmp_path, [*lines, *(f"last {i},id00" for i in range(5))]).labels) == 30, "half as many as rows"
+    assert len(data(tmp_path, [f"row {i},id{i:02}" for i in range(20)]).labels) == 20, "few classes"
+    real = [f"row {i},{(i % 9 - 2) / 4}" for i in range(90)]
+    with pytest.raises(
+        UserError, match=r"9 different numbers with a fraction, such as -0\.25.*datamodule\.label_names"
+    ):
+        data(tmp_path, real)
+    for label in ("{}.0", "{}e2", "v{}.5"):
+        assert len(data(tmp_path, [f"row {i},{label.format(i % 3)}" for i in range(60)]).labels) == 3, label
+    assert len(data(tmp_path, [f"row {i},{['nan', 'inf', '1'][i % 3]}" for i in range(60)]).labels) == 3
+
+
+def test_a_notice_is_logged_once_for_all_data_of_a_process(tmp_path, caplog):
+    lines = [*ROWS, "without,"]
+    assert data(tmp_path, lines).notices == data(tmp_path, lines).notices
+    assert caplog.text.count("1 row has no label") == 1
 
 
 def test_an_ordinary_table_is_not_odd(tmp_path):
@@ -358,10 +383,43 @@ def test_unknown_tokens_are_told(tmp_path):
     spec = str(tmp_path / "english")
     data(tmp_path, ROWS).tokenizer.save_pretrained(spec)
     found = data(tmp_path, [f"{'很好的电影' * 3}{i},{i % 2}" for i in range(60)], tokenizer=spec)
-    assert "of the tokens are unknown to the tokenizer english" in found.notices[-1]
+    assert "of the tokens are unknown to the tokenizer of english" in found.notices[-1]
+    assert "model@teacher.model=bert_tiny teacher.model.tokenizer=train:wordpiece:8000" in found.notices[-1]
+    assert found.processor.problems(found.encoded.rows) == [found.notices[-1]]
+    some = data(tmp_path, [f"row {'很' * (i % 2)}{i},{i % 2}" for i in range(60)], tokenizer=spec)
+    assert "of the tokens are unknown" in some.notices[-1] and not some.processor.problems(some.encoded.rows)
+    assert odd._name(SimpleNamespace(name_or_path="cache/wheel/english==1/english/model")) == "english"
     assert data(tmp_path, ROWS, tokenizer=spec).notices == []
     view = data(tmp_path, ROWS)
     assert odd.unknown(view.encoded.rows, view.tokenizer) == []
+
+
+COLUMNS = {
+    "another name": ("message,topic", {}, "the header, its first line): set datamodule.text_column to one of them$"),
+    "a near name": ("texts,label", {}, "the header, its first line); did you mean 'texts'?"),
+    "other case": ("Text,label", {}, "did you mean 'Text'?"),
+    "no label": ("text,topic", {}, "set datamodule.label_column to one of them, or to null if no row has a label"),
+    "a separator": ("message;topic", {}, "if ';' stands between its fields, set \"datamodule.separator=';'\""),
+}
+
+
+@pytest.mark.parametrize("case", COLUMNS)
+def test_a_column_that_is_not_there_is_answered_with_what_to_do(tmp_path, case):
+    header, options, advice = COLUMNS[case]
+    rows = ["hello;good"] if ";" in header else ["hello,good"]
+    with pytest.raises(UserError) as told:
+        data(tmp_path, rows, header, **options)
+    assert str(told.value).endswith(advice.removesuffix("$"))
+
+
+@pytest.mark.parametrize("row", ["hello, you;good", '"hello, you";good', '"hello";"good, indeed"'])
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_another_separator_is_advised_where_texts_have_commas(tmp_path, row, mark):
+    word = "'\\t'" if mark == "\t" else "';'"
+    with pytest.raises(UserError) as told:
+        data(tmp_path, [row.replace(";", mark)] * 9, f"message{mark}topic")
+    assert f'if {word} stands between its fields, set "datamodule.separator={word}"' in str(told.value)
+    assert "double quotes" not in str(told.value)
 
 
 def test_given_splits_that_share_texts_are_refused_dropped_or_allowed(tmp_path):

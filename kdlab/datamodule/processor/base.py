@@ -105,6 +105,10 @@ class Processor(ABC):
         """Sentences about what is odd in the encoded rows."""
         return []
 
+    def problems(self, encoded: Encoded) -> list[str]:
+        """Those of the notices for which `kdlab doctor` fails."""
+        return []
+
     def describe(self) -> dict[str, Any]:
         """Facts about it for the log: flat, plain values."""
         return {}

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from kdlab.datamodule import tokenizer as tokens
-from kdlab.datamodule.odd import unknown
+from kdlab.datamodule.odd import GRAVE, unknown
 from kdlab.datamodule.processor.base import Encoded, Processor
 from kdlab.datamodule.rows import Rows, repeated, sample, stored
 from kdlab.error import UserError
@@ -86,6 +86,10 @@ class Text(Processor):
             few = f"{encoded.sampled:,} of the {len(encoded):,} rows were tokenised as a sample that stands for all"
             found = [few, *found]
         return found
+
+    def problems(self, encoded: Encoded) -> list[str]:
+        assert isinstance(encoded, Rows)
+        return [] if not self.pretrained else unknown(encoded, self.tokenizer, GRAVE)
 
     def describe(self) -> dict[str, Any]:
         return {"vocabulary": len(self.tokenizer)}
