@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -24,7 +22,7 @@ from kdlab.config.kind import ROOT
 from kdlab.config.near import child, hint, leaves, near, near_keys, value_at
 from kdlab.config.node import no_value
 from kdlab.config.option import Menu, menu, place, roots
-from kdlab.config.several import several
+from kdlab.config.several import in_shell, several
 from kdlab.config.signature import signature
 from kdlab.datamodule.processor.key import PROCESSORS
 from kdlab.error import UserError
@@ -70,7 +68,7 @@ def look(
     swept = next((one for one in parsed if one.is_sweep_override()), None)
     if swept is not None and not multirun and offer.cfg.hydra.mode != RunMode.MULTIRUN:
         line = ["kdlab", *["doctor"] * doctor, verb, "-m", *([] if own is None else [f"--config-dir={own}"]), *words]
-        raise UserError(several(swept, shlex.join(line)))
+        raise UserError(several(swept, line))
     check(verb, single, offer.cfg, offer.chosen, conf, values and len(single) == len(parsed))
 
 
@@ -128,7 +126,7 @@ def parse(word: str) -> Override:
             hint = f"; for a table of your own: datamodule=table datamodule.path={word}" if table else ""
             raise UserError(f"'{word}' is no override: write KEY=VALUE, or GROUP=OPTION{hint}") from problem
         quoted = _quoted(key, value)
-        advice = f"write {_shell(quoted)}" if quoted else "close its brackets and quotes"
+        advice = f"write {in_shell(quoted)}" if quoted else "close its brackets and quotes"
         raise UserError(f"{word} cannot be read ({' '.join(str(problem).split())}): {advice}") from problem
 
 
@@ -143,10 +141,6 @@ def _quoted(key: str, value: str) -> str:
         if text and not (value[:1] in "[{" and text[:1] not in "[{"):
             return f"{key}={text}"
     return ""
-
-
-def _shell(word: str) -> str:
-    return shlex.quote(word) if re.search(r'["$`\\!]', word) else f'"{word}"'
 
 
 def _in_quotes(value: str) -> str:

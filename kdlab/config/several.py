@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+from collections.abc import Sequence
+
 from hydra.core.override_parser.types import Override
 
 
-def several(swept: Override, line: str) -> str:
+def several(swept: Override, words: Sequence[str]) -> str:
     """The ways to write what was meant, in one sentence.
 
     Args:
-        line: the command line that sweeps them.
+        words: of the command line that sweeps them.
     """
+    line = " ".join(in_shell(word) if shlex.quote(word) != word else word for word in words)
     key, value = swept.get_key_element(), str(swept.input_line).partition("=")[2]
-    match key.rpartition(".")[2], value.count(","):
+    match "" if "(" in value else key.rpartition(".")[2], value.count(","):  # choice(a,b) is meant as a sweep
         case "text_column", 1:
             return (
                 f'{swept.input_line} gives several values: write "{key}=[{value}]" for two columns that are read as '
@@ -33,3 +38,13 @@ def several(swept: Override, line: str) -> str:
         f"{swept.input_line} gives several values: add -m to run each of them ({line}), or "
         f'write a list as "{key}=[{value}]" and a word with a comma as "{key}=\'{value}\'"'
     )
+
+
+def in_shell(word: str) -> str:
+    """A word in quotes for a shell.
+
+    Example:
+        >>> print(in_shell("separator=';'"), in_shell("path=$HOME"))
+        "separator=';'" 'path=$HOME'
+    """
+    return shlex.quote(word) if re.search(r'["$`\\!]', word) else f'"{word}"'

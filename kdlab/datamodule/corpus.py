@@ -83,7 +83,7 @@ class Corpus:
             return
         given = [label for label in self.labels if label is not None]
         names = self.order()
-        choose = "choose another datamodule.label_column, or list the classes in datamodule.label_names"
+        choose = "choose another datamodule.label_column (null: none), or list the classes in datamodule.label_names"
         if (real := next(filter(fraction, names), None)) and all(map(number, names)):
             raise UserError(
                 f"{self.where}: the labels are {len(names):,} different numbers with a fraction, such as {real}, and "

@@ -62,6 +62,8 @@ MISTAKES = {  # a command line -> what must be said
         'values: write "datamodule.text_column=[subject,message]" for two',
         "or add -m to run each of them",
     ),
+    "distill group='a' seed=1,2": ("(kdlab distill -m \"group='a'\" seed=1,2)",),
+    "distill datamodule.text_column=choice(a,b)": ("gives several values: add -m to run each of them",),
     "distill datamodule.text_column=a,b,c": ("write \"datamodule.text_column='{a} {b} {c}'\" for one text",),
     "distill datamodule.label_column=toxic,insult": (
         'write "datamodule.label_column=[toxic,insult]" for columns of 0 and 1',

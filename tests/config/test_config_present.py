@@ -52,6 +52,7 @@ MISTAKES = {
         "predict", ["run=plain", "path=mine.csv", "text_column=nope"], "text_column='nope' is not in mine.csv",
     ),
     "a broken line to predict": ("predict", ["run=plain", "path=torn.csv"], "line 3 has 3 fields"),
+    "another separator to predict": ("predict", ["run=plain", "path=semi.csv"], "set \"separator=';'\""),
     "no place to write": (
         "predict", ["run=plain", "path=mine.csv", "file=out.doc"], "ends in '.doc', and can be .csv",
     ),
@@ -64,6 +65,7 @@ def place(tmp_path_factory) -> Path:
     (folder / "mine.csv").write_text("text,label\n" + "good film,pos\nbad film,neg\n" * 30)
     (folder / "numbers.csv").write_text("text,label\n" + "".join(f"film {i},{i / 25}\n" for i in range(90)))
     (folder / "ids.csv").write_text("text,label\n" + "".join(f"film {i},id{i}\n" for i in range(30)))
+    (folder / "semi.csv").write_text("text;label\n" + "a film, good;pos\n" * 9)
     (folder / "torn.csv").write_text("text,label\ngood film,pos\nbad, film,neg\n")
     (folder / "old.csv").write_bytes("text,label\nun été,pos\n".encode("latin-1"))
     (folder / "no.csv.gz").write_bytes(gzip.compress(b"text,label\n" * 50)[:-9])
