@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from rich.console import Console
 
+from kdlab.command.evaluate import _from_teacher
 from kdlab.metric.report import report
 from kdlab.report.evaluation import _print_classes, show
 
@@ -28,24 +30,37 @@ def test_many_classes_are_a_short_table(classes, lines, multi_label):
     assert ("with the lowest F1" in text) == (classes > 30)
 
 
-COLUMNS = ["accuracy", "f1_macro", "nll", "ece", "brier", "agreement", "parameters", "madds", "size_mb", "latency_ms"]
+COUNTS = {"parameters": 17_391_362, "macs": 1_234_567_890}
+COSTS = COUNTS | {"size_mb": 69.6, "latency_ms": 1.234, "rows_per_second": 1234.5}
 
 
 def compared(from_teacher: bool) -> str:
-    counts = {"parameters": 17_391_362, "madds": 3_400_000_000}
-    result = {"accuracy": 0.912, "f1_macro": 0.9, "nll": 0.3, "ece": 0.05, "brier": 0.1, "agreement": 0.95} | counts
-    names = ("untrained", "without teacher", "trained", "teacher")
+    result = {"accuracy": 0.912, "f1_macro": 0.9, "ece": 0.05, "agreement": 0.95} | COSTS
+    results = dict.fromkeys(("untrained", "without teacher", "trained", "teacher"), result)
     console = Console(record=True, width=120)
-    results = {name: result | {"size_mb": 69.6, "latency_ms": 1.2} for name in names}
-    show(console, "messages-s0-12345678 on test, 12 rows", results, [], COLUMNS, from_teacher=from_teacher)
+    show(console, "messages-s0-12345678 on test, 12 rows", results, [], list(result), from_teacher=from_teacher)
     return console.export_text()
 
 
 def test_large_counts_are_short_so_that_nothing_is_cut():
     text = compared(False)
-    assert "17.4 M" in text and "3.4 G" in text and "parameters" in text and "…" not in text
+    assert "17.4 M" in text and "1.23 G" in text and "parameters" in text and "…" not in text
     assert "come from the trained teacher" not in text
 
 
 def test_a_student_of_the_teachers_layers_begins_with_its_weights():
     assert "these come from the trained teacher" in " ".join(compared(True).split())
+
+
+@pytest.mark.parametrize(
+    ("student", "begins"),
+    [
+        ({"_target_": "kdlab.model.layers_of_teacher.layers_of_teacher"}, True),
+        ({"_target_": "kdlab.model.layers_of_teacher.layers_of_teacher", "pretrained": False}, False),
+        ({"_target_": "kdlab.model.mlp.mlp"}, False),
+        (None, False),
+    ],
+)
+def test_only_a_pretrained_student_of_the_teachers_layers_begins_with_its_weights(student, begins):
+    stored = {} if student is None else {"student": student}
+    assert _from_teacher(OmegaConf.create(stored)) == begins
