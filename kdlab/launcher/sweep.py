@@ -122,7 +122,11 @@ def conclude() -> None:
     os.environ.pop(SWEPT, None)
     name = os.environ.pop(SWEEP, "")
     jobs = members(folder, name)
-    ahead = count - len(jobs) if interrupted else 0
+    ahead = 0
+    if interrupted:
+        count = max(count, len(jobs))
+        jobs = [job for job in jobs if job.state != "interrupted" or (job.folder / "progress.json").exists()]
+        ahead = count - len(jobs)  # with those that were prepared and waited for a slot
     if not jobs and ahead <= 0:
         return
     print_table(jobs, ahead)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 
@@ -33,3 +34,24 @@ def test_a_sweep_without_a_finished_run_ends_with_its_own_command(tmp_path, monk
     out = capsys.readouterr().out
     assert "4 runs: 4 not started" in out
     assert out.splitlines()[-1] == "next   kdlab distill -m seed=0,1 'loss.alpha=choice(0.1, 0.2)'"
+
+
+def test_a_job_that_was_prepared_and_did_not_train_is_not_started(tmp_path, monkeypatch, capsys):
+    for number in range(3):
+        folder = tmp_path / "outputs" / "distill" / f"run{number}"
+        folder.mkdir(parents=True)
+        (folder / "config.yaml").write_text(f"seed: {number}\n")
+        (folder / ".lock").touch()
+        (folder / "sweep.json").write_text(json.dumps({"sweep": "sweep-1", "group": "g", "job": number}))
+    (tmp_path / "outputs/distill/run0/progress.json").write_text("{}")
+    monkeypatch.setenv(sweep.SWEEP, "sweep-1")
+    monkeypatch.setattr(sweep, "_begun", [tmp_path / "outputs" / "distill"])
+    monkeypatch.setattr(sweep, "_plans", [(tmp_path / "plan").open("w")])
+    monkeypatch.setattr(sweep.plan, "count", lambda file: 4)
+    try:
+        raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        sweep.conclude()
+    out = capsys.readouterr().out
+    assert "4 runs: 1 interrupted, 3 not started" in out
+    assert "job 0 interrupted" in out and "job 1" not in out
