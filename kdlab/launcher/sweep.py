@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from kdlab import terminal
 from kdlab.config.job import SWEEP, SWEPT
+from kdlab.config.several import in_shell
 from kdlab.error import UserError
 from kdlab.file import read_json
 from kdlab.importing import importing
@@ -138,7 +139,7 @@ def conclude() -> None:
 def same_command() -> str:
     """The command that began this sweep, as one line for a shell; without rerun=true, so that it goes on."""
     words = [word for word in masked(sys.argv[1:]) if word != "rerun=true"]
-    return f"{sys.argv[0]} {shlex.join(words)}"
+    return " ".join([sys.argv[0], *(in_shell(word) if shlex.quote(word) != word else word for word in words)])
 
 
 def members(folder: Path, name: str) -> list[Record]:

@@ -33,7 +33,7 @@ def test_a_sweep_without_a_finished_run_ends_with_its_own_command(tmp_path, monk
         sweep.conclude()
     out = capsys.readouterr().out
     assert "4 runs: 4 not started" in out
-    assert out.splitlines()[-1] == "next   kdlab distill -m seed=0,1 'loss.alpha=choice(0.1, 0.2)'"
+    assert out.splitlines()[-1] == 'next   kdlab distill -m seed=0,1 "loss.alpha=choice(0.1, 0.2)"'
 
 
 def test_a_job_that_was_prepared_and_did_not_train_is_not_started(tmp_path, monkeypatch, capsys):
