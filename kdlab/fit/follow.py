@@ -37,9 +37,14 @@ def follow_all(shared: Path) -> None:
             return
         os.environ |= {name: entry[name] for name in ("MASTER_ADDR", "MASTER_PORT")}
         follow(Path(entry["folder"]))
-        if torch.distributed.is_initialized():
-            torch.distributed.destroy_process_group()
+        leave_group()
         index += 1
+
+
+def leave_group() -> None:
+    """End the threads of the process group, which would abort a process that ends while they run."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def follow(folder: Path) -> None:
@@ -61,3 +66,4 @@ def follow(folder: Path) -> None:
 
 if __name__ == "__main__":
     follow(Path(sys.argv[1]))
+    leave_group()
