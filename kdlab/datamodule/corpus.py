@@ -12,7 +12,7 @@ import numpy as np
 from kdlab.error import UserError
 
 PAIR = "\x1f"  # between the two texts of a row that has a pair
-FEW = 20  # classes that may all differ
+FEW = 20  # classes that are never doubted
 LONGEST = 1_000_000  # characters of a text that are read: more than any model takes
 
 
@@ -84,7 +84,8 @@ class Corpus:
         given = [label for label in self.labels if label is not None]
         names = self.order()
         choose = "choose another datamodule.label_column (null: none), or list the classes in datamodule.label_names"
-        if (real := next(filter(fraction, names), None)) and all(map(number, names)):
+        real = next(filter(fraction, names), None)
+        if real and len(names) > FEW and all(map(number, names)):  # of few, such as half stars, each may be a class
             raise UserError(
                 f"{self.where}: the labels are {len(names):,} different numbers with a fraction, such as {real}, and "
                 f"classification needs classes: {choose}"

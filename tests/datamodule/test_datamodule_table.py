@@ -353,11 +353,12 @@ def test_labels_that_are_no_classes_are_refused_unless_they_are_named(tmp_path):
     assert data(tmp_path, lines, whole=True).labels == named, "rows that are only measured may be few"
     assert len(data(tmp_path, [*lines, *(f"last {i},id00" for i in range(5))]).labels) == 30, "half as many as rows"
     assert len(data(tmp_path, [f"row {i},id{i:02}" for i in range(20)]).labels) == 20, "few classes"
-    real = [f"row {i},{(i % 9 - 2) / 4}" for i in range(90)]
+    real = [f"row {i},{(i % 25 - 2) / 4}" for i in range(90)]
     with pytest.raises(
-        UserError, match=r"9 different numbers with a fraction, such as -0\.25.*datamodule\.label_names"
+        UserError, match=r"25 different numbers with a fraction, such as -0\.25.*datamodule\.label_names"
     ):
         data(tmp_path, real)
+    assert len(data(tmp_path, [f"row {i},{i % 10 / 2}" for i in range(90)]).labels) == 10, "half stars"
     for label in ("{}.0", "{}e2", "v{}.5"):
         assert len(data(tmp_path, [f"row {i},{label.format(i % 3)}" for i in range(60)]).labels) == 3, label
     assert len(data(tmp_path, [f"row {i},{['nan', 'inf', '1'][i % 3]}" for i in range(60)]).labels) == 3
