@@ -71,6 +71,7 @@ def test_a_finished_run_with_adapters_on_every_layer_leaves_the_student_alone(kd
     assert code == 0, err
 
 
+@pytest.mark.slow
 def test_a_student_with_the_teachers_classifier_is_distilled_saved_and_evaluated(kdlab, tiny):
     inner = [word.replace("student.", "student.inner.") for word in tiny["distill"]]
     words = [word for word in inner if not word.startswith("trainer.max_epochs")]

@@ -253,6 +253,7 @@ def test_options_of_ones_own_are_listed_and_a_typo_in_them_fails(mine, kdlab):
     assert "blok" in err
 
 
+@pytest.mark.slow
 def test_a_command_of_ones_own(mine, tmp_path, monkeypatch):
     folder = ["--config-dir", str(mine / "conf")]
 

@@ -55,6 +55,7 @@ def mine(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", OPTIONS)
 def test_a_modality_of_ones_own_is_distilled_and_swept_over(kind, mine, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -109,6 +109,7 @@ def zeros(weights: dict[str, torch.Tensor]) -> dict[str, float]:
     return {name: float((one == 0).float().mean()) for name, one in found.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("teacher", ["cached", "live"])
 def test_a_pruned_run_goes_on_after_a_kill_to_the_same_bits_and_is_saved_pruned(words, tmp_path, teacher):
     words = [*words, f"teacher={teacher}", "peft=none"]
@@ -122,6 +123,7 @@ def test_a_pruned_run_goes_on_after_a_kill_to_the_same_bits_and_is_saved_pruned(
     assert not (whole / "model/transform.json").exists(), "it is a plain model"
 
 
+@pytest.mark.slow
 def test_transforms_are_composed_swept_and_read_again(kdlab, mine, words, monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(mine))
     verb, *words = [word for word in words if not word.startswith(("transform=", "trainer.max_epochs"))]

@@ -205,6 +205,7 @@ def leaves(cfg: DictConfig, path: str = "") -> Iterator[str]:
             yield here
 
 
+@pytest.mark.slow
 def test_idle_knobs_all_turned_at_once_give_the_same_run_bit_for_bit(kdlab, tiny):
     words = [word for word in tiny["distill"] if not word.startswith("trainer.max_epochs")]
     words += ["trainer.max_epochs=1", "loss=hint", "cluster.threads=1"]  # bits are promised for a number of threads

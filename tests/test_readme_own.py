@@ -31,6 +31,7 @@ def test_the_readme_adds_a_loss_and_the_guide_more():
     assert groups >= {f"conf/{group}" for group in ("loss/term", "model", "datamodule", "freeze", "metric")}
 
 
+@pytest.mark.slow
 def test_the_test_of_the_loss_passes_and_can_fail(mine):
     def passes() -> bool:
         command = [sys.executable, "-B", "-m", "pytest", "-q", "-p", "no:cacheprovider", "mylab/test_mae.py"]
@@ -43,6 +44,7 @@ def test_the_test_of_the_loss_passes_and_can_fail(mine):
     assert not passes()
 
 
+@pytest.mark.slow
 def test_they_train_in_a_sweep_and_the_result_is_evaluated_and_predicts(mine, tiny, tmp_path):
     place = tmp_path / "elsewhere"
     place.mkdir()

@@ -53,6 +53,7 @@ def mixed(tiny, words) -> list[str]:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.sampled(1)
 def test_an_ensemble_of_architectures_and_tokenizers_is_trained_and_asked_once_for_a_sweep(kdlab, mixed):
     code, out, err = kdlab("distill", "-m", *mixed, "teacher/combine=mean,entropy,confidence,routed")
@@ -78,6 +79,7 @@ def test_terms_that_need_several_teachers_read_the_members(kdlab, mixed):
     assert len(runs("distill")) == 2
 
 
+@pytest.mark.slow
 def test_a_live_member_says_what_a_cached_one_says(kdlab, mixed):
     assert kdlab("distill", *mixed, "loss.alpha=1.0")[0] == 0
     live = [word.replace("=cached", "=live") for word in mixed]

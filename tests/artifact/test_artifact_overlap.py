@@ -147,6 +147,7 @@ def test_texts_that_the_data_repeat_themselves_do_not_count(compose, tmp_path):
         overlap.check("it", digests(["a0", "b8"]), data)
 
 
+@pytest.mark.slow
 def test_is_finished_is_not_said_when_the_file_of_the_recipe_changed(kdlab, finished, reviews, tmp_path):
     words, _ = finished
     mine = tmp_path / "mine.csv"

@@ -8,6 +8,7 @@ import pytest
 from fork import end, start
 
 
+@pytest.mark.slow
 @pytest.mark.sampled(1)
 @pytest.mark.parametrize("differ", [False, True], ids=["the same run", "runs of the same teacher"])
 def test_what_several_processes_ask_for_is_done_once(tmp_path, tiny, differ):

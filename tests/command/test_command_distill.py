@@ -174,6 +174,7 @@ def test_another_file_is_measured_whole(kdlab, tiny):
     assert code == 2 and "no labelled val rows" in err
 
 
+@pytest.mark.slow
 def test_texts_without_any_label_learn_from_a_teacher_and_are_validated_by_agreement(kdlab, tiny, reviews):
     assert kdlab("finetune", *tiny["finetune"], "logger=none")[0] == 0
     (teacher,) = folders("finetune")

@@ -155,6 +155,7 @@ def apart(one, two) -> float:
     return max(float((one.after[name] - two.after[name]).abs().max()) for name in one.after)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("top_k", ["null", "6"])
 def test_stored_or_live_in_parts_or_whole_in_one_batch_or_several_the_run_is_the_same(job, top_k):
     base = knob(job, f"teacher.top_k={top_k}")

@@ -181,6 +181,7 @@ def test_every_file_that_a_run_is_trained_on_can_be_predicted(place, tmp_path, k
     assert all(found[name][1]["probability_positive"] == first[1] for name in names if name != "a.csv.gz")
 
 
+@pytest.mark.slow
 def test_pairs_come_from_standard_input_with_a_tab_between(several):
     code = "import sys; from kdlab.__main__ import main; sys.argv[0] = 'kdlab'; main()"
     words = [sys.executable, "-c", code, "predict", f"run={run_of(several, 'finetune')}", "path=-"]
@@ -224,6 +225,7 @@ def test_another_input_is_not_gone_on_with(place, reviews, tmp_path):
     assert predict.Part(tmp_path / "p.csv", {"stamp": 1}, resumes=False).rows == 0
 
 
+@pytest.mark.slow
 def test_lines_of_standard_input_are_answered_on_standard_output(place):
     code = "import sys; from kdlab.__main__ import main; sys.argv[0] = 'kdlab'; main()"
     words = ["predict", f"run={run_of(place)}", "path=-"]
@@ -298,6 +300,7 @@ def test_mistakes_are_told_before_anything_is_loaded(words, told, place, tmp_pat
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_file(place, tmp_path, monkeypatch):
     """Sixteen times the rows, and the peak of what Python allocates is about the same."""
     model = load(f"outputs/distill/{run_of(place)}")
@@ -319,6 +322,7 @@ def test_memory_does_not_grow_with_the_file(place, tmp_path, monkeypatch):
     assert peak(1024) - peak(64) < 0.05 * (1024 - 64) * 20_000
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_ends_it_quietly(place):
     code = "import sys; from kdlab.__main__ import main; sys.argv[0] = 'kdlab'; main()"
     read_end, write_end = os.pipe()

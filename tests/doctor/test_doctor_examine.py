@@ -34,6 +34,7 @@ def examine(tmp_path, monkeypatch):
     return examined
 
 
+@pytest.mark.slow
 def test_a_grid_has_the_findings_of_each_of_its_points_alone(examine, tiny):
     """One key clashes with another, one does nothing, one is fine."""
     words = [*tiny["distill"], "logger=none", "loss.alpha=1.0", "loss.temperature=2,4"]

@@ -149,6 +149,7 @@ def test_a_finished_run_can_be_trained_longer_and_its_checkpoint_is_small(kdlab,
     assert all(torch.equal(one[name], two[name]) for name in one), "begun with these weights, and nothing was learned"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_sweep_counts_its_jobs_and_ends_with_a_ranked_table(tmp_path, tiny, jobs):
     words = ["finetune", "-m", *tiny["finetune"], "optimizer.lr=1e-4,0.03", "trainer.max_epochs=3"]

@@ -77,6 +77,7 @@ def killed_then_resumed(tiny, folder: Path, more: tuple[str, ...], *moments: tup
     assert code == 0, said
 
 
+@pytest.mark.slow
 @pytest.mark.sampled(2)
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_killed_run_goes_on_to_the_same_weights_and_history(tmp_path, tiny, undisturbed, moment):
@@ -113,6 +114,7 @@ def test_what_listens_to_the_validation_goes_on_too(tmp_path, tiny, undisturbed,
     assert any("times" in state for state in kept) and any("stopped" in state for state in kept)
 
 
+@pytest.mark.slow
 @pytest.mark.sampled(1)
 @pytest.mark.parametrize("by", [signal.SIGINT, signal.SIGTERM], ids=["ctrl-c", "terminate"])
 def test_an_interrupted_run_says_so_and_goes_on(tmp_path, tiny, undisturbed, by):

@@ -122,6 +122,7 @@ def test_a_core_or_a_gpu_has_a_job(asked, gpus, jobs):
     assert at_a_time(asked, gpus, present=16) == jobs
 
 
+@pytest.mark.slow
 def test_a_sweep_on_the_cpu_leaves_the_gpu_to_others_and_takes_the_cores(tiny, tmp_path):
     """Both jobs run at once, where the machine pretends to have one GPU, and neither takes it."""
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "4", "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
@@ -165,6 +166,7 @@ main()
 """
 
 
+@pytest.mark.slow
 def test_the_data_is_read_once_before_the_jobs_begin(tiny, tmp_path):
     words = ["finetune", "-m", *tiny["finetune"], "trainer.max_epochs=1", "optimizer.lr=0.01,0.02,0.03"]
     environment = os.environ | {"KDLAB_JOBS": "2", "PYTHONPATH": str(ROOT)}

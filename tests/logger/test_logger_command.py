@@ -53,6 +53,7 @@ def only_run(command: str) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_sweep_is_one_whole_wandb_run_a_job_and_one_of_the_teacher(kdlab, tiny):
     words = [*tiny["distill"], "loss.temperature=1,2", "freeze=none,head", "group=pilot", "trainer.log_every_n_steps=3"]
     code, _, err = kdlab("distill", "-m", *words)

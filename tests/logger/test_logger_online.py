@@ -92,6 +92,7 @@ def test_a_server_that_is_of_no_use_costs_seconds_and_nothing_else(
     assert steps(server, info().id) == list(range(10))
 
 
+@pytest.mark.slow
 def test_a_start_that_fails_after_the_server_answered_ends_offline(info, server, monkeypatch, caplog, tmp_path):
     strike(server, "broken")
     monkeypatch.setattr(session.Server, "entity", lambda self: "team")
@@ -146,6 +147,7 @@ def test_the_process_of_a_training_ends_although_its_server_died(server, tiny, t
         assert not file.is_file() or KEY.encode() not in file.read_bytes(), file
 
 
+@pytest.mark.slow
 def test_a_folder_of_an_online_start_that_failed_is_no_run(server, tmp_path, monkeypatch, kdlab):
     strike(server, "broken")
     run = start("online", {"start": 2, "finish": 1}, id="r-00000001", dir=str(tmp_path), project="kdlab")

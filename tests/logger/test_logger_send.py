@@ -82,6 +82,7 @@ def sent_rows(server: Server) -> int:
     return sum(name == "stream" for name in server.asked)
 
 
+@pytest.mark.slow
 def test_everything_arrives_once_and_a_second_call_sends_nothing(kdlab, server, tmp_path):
     weights = tmp_path / "outputs/finetune/teacher-9f8e7d6c/model.safetensors"
     weights.parent.mkdir(parents=True)

@@ -308,6 +308,7 @@ with opened(info, {"wandb": lambda info: WandB(info, mode=sys.argv[2])}) as jour
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["offline", "auto"])
 def test_an_offline_run_asks_no_server_even_as_its_process_ends(tmp_path, mode):
     asked = []

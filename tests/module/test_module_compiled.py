@@ -60,6 +60,7 @@ def close(one, two, near=1e-4):
         )
 
 
+@pytest.mark.slow
 def test_all_taps_are_those_of_the_model_in_few_graphs_whatever_the_lengths(student):
     model, task = student
     count = CompileCounter()
@@ -74,6 +75,7 @@ def test_all_taps_are_those_of_the_model_in_few_graphs_whatever_the_lengths(stud
     model.eval()
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_the_model(student):
     model, task = student
     forward, grown = Compiled(model, ["hidden.0"], backend="aot_eager"), []
@@ -167,6 +169,7 @@ class Begin(pytest.importorskip("lightning.pytorch").Callback):
         learner.forward_pass = Compiled(learner.model, learner.taps, self.backend)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["kd", "hint", "tinybert"])
 def test_a_training_has_the_same_losses(base, loss):
     job = crossed(base, loss=build_loss(loss))

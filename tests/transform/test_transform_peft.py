@@ -212,6 +212,7 @@ def test_an_adapter_is_a_bottleneck_before_the_residual_sum(make):
     assert len(added) == 4 * 2 * 4, "two a layer, of four tensors each"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_it_compiles_to_one_graph_where_it_is_said_to(make, batch, name):
     peft, model, _ = tuned(make, name, "bert")

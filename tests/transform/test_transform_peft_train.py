@@ -87,6 +87,7 @@ def runs(verb: str) -> list[Path]:
     return sorted(path.parent for path in Path("outputs", verb).glob("*/done.json"))
 
 
+@pytest.mark.slow
 @pytest.mark.sampled(1)
 @pytest.mark.parametrize("name", METHODS)
 def test_a_tuned_run_can_be_loaded_teach_and_be_evaluated(kdlab, tiny, name):
