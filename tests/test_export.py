@@ -56,6 +56,7 @@ def test_what_is_exported_has_the_students_keys_and_no_adapters(base, loss, tmp_
     }
 
 
+@pytest.mark.slow
 def test_a_finished_run_with_adapters_on_every_layer_leaves_the_student_alone(kdlab, tiny):
     wide = [word for word in tiny["distill"] if not word.startswith(("student.hidden_size", "trainer.max_epochs"))]
     words = [*wide, "student.hidden_size=8", "trainer.max_epochs=1", "teacher=live", "loss=tinybert", "logger=none"]

@@ -100,6 +100,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return load_file(run / "model" / "model.safetensors")
 
 
+@pytest.mark.slow
 def test_a_stored_and_a_live_teacher_give_the_same_run(kdlab, tiny):
     for teacher in ("live", "cached"):
         code, _, err = kdlab(
@@ -111,6 +112,7 @@ def test_a_stored_and_a_live_teacher_give_the_same_run(kdlab, tiny):
     assert all(torch.allclose(ours[name], theirs[name], atol=1e-5) for name in ours)
 
 
+@pytest.mark.slow
 def test_the_same_run_twice_is_the_same_bit_for_bit(kdlab, tiny):
     for outputs in ("one", "two"):
         assert kdlab("distill", *tiny["distill"], f"outputs={outputs}", "logger=none")[0] == 0
@@ -139,6 +141,7 @@ def test_without_terms_no_teacher_is_trained(kdlab, tiny):
     assert folders("finetune") == []
 
 
+@pytest.mark.slow
 def test_evaluate_shows_before_against_after(kdlab, tiny):
     assert kdlab("distill", *tiny["distill"], "logger=none")[0] == 0
     (run,) = folders("distill")

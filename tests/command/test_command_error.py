@@ -74,6 +74,7 @@ def test_a_mistake_in_a_run_that_was_begun_before_leaves_it_there(kdlab, tiny):
     assert (folder / "history.csv").exists() and (folder / "failed.json").exists()
 
 
+@pytest.mark.slow
 def test_a_sweep_ends_its_other_jobs_and_names_the_failed_one(kdlab, tiny, base):
     shutil.copytree(base / "outputs", "outputs")
     words = [*tiny["distill"], "logger=none", "check=false", "loss.alpha=0.5,1.5", "student.heads=2,3"]

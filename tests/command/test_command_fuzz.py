@@ -117,6 +117,7 @@ def test_small_files(runs, name, data):
         works_or_says(lambda: read(folder))
 
 
+@pytest.mark.slow
 @many
 @given(data=st.data())
 def test_a_config_with_made_up_nodes(runs, data):

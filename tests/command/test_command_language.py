@@ -48,6 +48,7 @@ def numbers(command: str) -> dict[str, float]:
     return json.loads(path.read_text())
 
 
+@pytest.mark.slow
 def test_texts_without_labels_become_a_student_that_is_evaluated_and_reported(kdlab, words):
     code, out, err = kdlab("distill", *words["distill"], "loss=kd_top_k", "teacher.top_k=8", "task.chunk=64")
     assert code == 0, out + err

@@ -119,6 +119,7 @@ for line in sys.argv[1:]:
     return subprocess.run([sys.executable, "-c", code, *lines], env=variables, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_simple_mistakes_are_answered_without_torch(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = without_torch(*MISTAKES)

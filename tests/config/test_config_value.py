@@ -107,6 +107,7 @@ def test_no_value_ends_in_a_traceback(kdlab, tiny, base, verb, part, count, monk
     assert not found, "\n".join(found)
 
 
+@pytest.mark.slow
 @pytest.mark.sampled(1)
 @pytest.mark.parametrize(("verb", "choice"), FURTHER, ids=[f"{verb} {words[0]}" for verb, words in FURTHER])
 def test_no_value_of_another_option_ends_in_a_traceback(kdlab, tiny, base, verb, choice):

@@ -107,6 +107,7 @@ def test_a_run_prints_its_plan_its_progress_and_its_result(tmp_path, tiny, size)
     assert (folder / "run.log").read_text().count("epoch ") == 2
 
 
+@pytest.mark.slow
 def test_a_finished_run_shows_its_result_again_beside_the_run_without_a_teacher(kdlab, tiny):
     assert kdlab("distill", *tiny["distill"], "loss=ce", "optimizer.lr=0.01")[0] == 0
     (alone,) = Path("outputs/distill").glob("*")

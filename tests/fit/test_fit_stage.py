@@ -97,6 +97,7 @@ def test_a_sweep_shares_its_stages_and_a_second_call_does_nothing(kdlab, tiny):
     assert code == 0 and "already finished" in out and len(runs()) == 8
 
 
+@pytest.mark.slow
 def test_any_run_can_be_started_from(kdlab, tiny):
     assert kdlab("distill", *words(tiny, "trainer.max_epochs=1"))[0] == 0
     (first,) = runs()

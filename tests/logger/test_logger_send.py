@@ -149,6 +149,7 @@ def test_a_run_that_was_online_until_its_server_died_is_completed(kdlab, server,
     whole(server, "student-1", 12)
 
 
+@pytest.mark.slow
 def test_what_is_gone_is_named_before_anything_is_sent(kdlab, server):
     train("student-1", 0, 3)
     train("student-2", 0, 3)
@@ -208,6 +209,7 @@ def test_a_log_that_a_kill_cut_short_is_sent_as_far_as_it_goes(kdlab, server):
     assert server.runs["student-1"]["exit"] == 1
 
 
+@pytest.mark.slow
 def test_runs_are_selected_and_checked_without_sending(kdlab, server):
     train("student-1", 0, 2, group="sweep")
     train("student-2", 0, 2, group="other")

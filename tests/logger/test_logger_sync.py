@@ -9,6 +9,7 @@ import sys
 import time
 from functools import partial
 
+import pytest
 from stub import Server
 
 from kdlab.logger.base import Source, opened
@@ -25,6 +26,7 @@ def sync(server, folders, cwd):
     return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, cwd=cwd)
 
 
+@pytest.mark.slow
 def test_offline_runs_sync_whole_with_their_lineage(info, tmp_path):
     weights = tmp_path / "finetune" / "model.safetensors"
     weights.parent.mkdir()

@@ -107,6 +107,7 @@ def test_jobs_of_one_process_never_share_a_run(info, tmp_path):
     assert found == {"a-00000001": (1, 1), "b-00000002": (1, 0), "c-00000003": (0, 2)}
 
 
+@pytest.mark.slow
 def test_a_restart_has_the_same_id_and_its_own_directory(info, tmp_path):
     for _ in range(2):
         with opened(info(), {"wandb": WandB}) as journal:
@@ -139,6 +140,7 @@ def test_a_restart_tells_what_the_kill_of_the_whole_job_lost(info, tmp_path, siz
     assert plan.faults == ()
 
 
+@pytest.mark.slow
 def test_another_value_of_a_step_that_is_done_again_is_told(info, tmp_path):
     for loss, seconds in ((1.0, 3.0), (1.5, 4.0)):  # such as on a GPU that does not give the same bits twice
         with opened(info(), {"wandb": WandB}) as journal:

@@ -133,6 +133,7 @@ def test_a_model_that_needs_its_run_says_so_without_it(kdlab, tiny):
         _ = named("moved/model", Path("outputs")).model
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stored_when_peft_was_no_transform_is_still_read(kdlab, tiny):
     """Its config names code that moved, has no list of transforms, and the note beside its weights has another name."""
     words = [word for word in tiny["finetune"] if not word.startswith("trainer.max_epochs")]
