@@ -28,8 +28,9 @@ FILES = {
             Source: Simonyan et al. 2014, arXiv:1312.6034, section 3.
             """
 
-            higher_is_better = {"saliency": False}
+            higher_is_better = {"saliency": False, "model/embeddings": False}
             primary = "saliency"
+            costs = {"model/embeddings": "counted"}
             needs = ("gradients",)
             taps = ("embedding",)
 
@@ -43,6 +44,9 @@ FILES = {
 
             def compute(self):
                 return {"saliency": float(self.mean.compute())}
+
+            def examine(self, model, data, batches=()):
+                return {"model/embeddings": float(model.get_input_embeddings().weight.numel())}
         ''',
     "conf/metric/saliency.yaml": """
         # The mean norm of the gradient at the word embeddings
@@ -125,6 +129,8 @@ def test_evaluators_of_ones_own_are_in_validation_evaluate_sweep_and_report(kdla
             *metrics
         }
         assert "teacher/test/accuracy" in metrics
+        assert metrics["model/embeddings"] > 0 and done["cost"]["model/embeddings"] == "counted"
+        assert "model/parameters" not in metrics, "cost is not in the list"
         assert done["metric"] == "val/accuracy" and done["value"] == metrics["best/val/accuracy"]
         assert done["primary"] == ["accuracy", "fidelity/agreement", "saliency", "group_gap"]
         assert done["higher_is_better"]["saliency"] is False and done["higher_is_better"]["group_gap"] is False
@@ -136,7 +142,8 @@ def test_evaluators_of_ones_own_are_in_validation_evaluate_sweep_and_report(kdla
     assert out.index(runs[found.index(min(found))].name[-8:]) < out.index(runs[found.index(max(found))].name[-8:])
     code, _, err = kdlab("report", "by=test/saliency")
     assert code == 0, err
-    assert "test/saliency" in Path("outputs/report.html").read_text()
+    page = Path("outputs/report.html").read_text()
+    assert "test/saliency" in page and '"costs":["model/embeddings"' in page
     code, out, err = kdlab("evaluate", "--config-dir", str(mine / "conf"), f"run={runs[0].name}", "repeats=1")
     assert code == 0, err
     assert "saliency" in out and "group_gap" in out
@@ -145,6 +152,7 @@ def test_evaluators_of_ones_own_are_in_validation_evaluate_sweep_and_report(kdla
     metrics = json.loads((runs[0] / "metrics.json").read_text())
     assert distilled["group_gap"] == pytest.approx(metrics["test/group_gap"])
     assert distilled["saliency"] == pytest.approx(metrics["test/saliency"], rel=1e-3)
+    assert distilled["model/embeddings"] == metrics["model/embeddings"]
     code, out, err = kdlab("evaluate", f"run={runs[0].name}", "repeats=1")
     assert code == 0 and "the run's own metrics are left out" in out, err
 

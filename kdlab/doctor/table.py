@@ -133,7 +133,7 @@ class Page:
 
 
 def busy() -> str:
-    """A sentence where other work keeps the machine busy, which makes every estimate of time too short; else "".
+    """A sentence where the machine was busy in the last minute, since estimates are too short then; else "".
 
     Two torch threads beside another process on two cores take several times as long as alone.
     """
@@ -141,8 +141,8 @@ def busy() -> str:
     if load < cores / 2:
         return ""
     return (
-        f"other work keeps this machine busy (load {load:.1f} on {cores} cores): the time is that of an idle machine, "
-        "and runs beside it may take several times as long"
+        f"this machine was busy in the last minute (load {load:.1f} on {cores} cores): the time is that of an idle "
+        "one, and runs beside other work may take several times as long"
     )
 
 

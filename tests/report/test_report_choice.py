@@ -123,6 +123,19 @@ def test_one_architecture_has_one_latency_and_no_axis_of_it(tmp_path):
     assert Costs(found).axes(found, names)[:2] == names
 
 
+def test_what_a_metric_of_ones_own_declares_as_a_cost_is_an_axis(tmp_path):
+    for name, joules, again in (("a", 5.0, 7.0), ("b", 9.0, 7.0)):
+        metrics = {"test/accuracy": 0.5, "model/words": 10.0, "perf/joules": joules, "perf/rest": again}
+        folder = run(tmp_path, name, 1, joules, metrics)
+        done = json.loads((folder / "done.json").read_text())
+        named = {"cost": {"model/words": "counted", "perf/joules": "timed"}, "higher_is_better": {"perf/joules": True}}
+        (folder / "done.json").write_text(json.dumps(done | named))
+    found = records(tmp_path)
+    assert Costs(found).main == ["model/words", "perf/joules"] and Costs(found).counted == "model/words"
+    assert Costs(found).axes(found, ["model/words", "perf/joules", "perf/rest"]) == ["model/words", "seconds"]
+    assert [Costs(found).steady(one) for one in found] == [{"perf/joules": 9.0}] * 2, "of these, more is better"
+
+
 def test_a_chosen_sweep_is_held_against_the_baselines_of_the_same_student_and_rows(tmp_path):
     chosen = run(tmp_path, "a", 1, 1.0, {"test/accuracy": 0.9})
     (chosen / "teacher.json").write_text(json.dumps({"id": "t", "folder": "outputs/finetune/t"}))
