@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import threading
 import time
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import wandb
+import wandb.env
 import wandb.sdk.launch.inputs.internal  # wandb.init would: so the driver of a sweep does it once for its forks
 import wandb.util
 
@@ -51,10 +53,14 @@ def choose(mode: str, probe_seconds: float) -> str:
 def start(mode: str, seconds: Mapping[str, float], **options: Any) -> wandb.Run:
     """A new W&B run of its own, never one left open by an earlier job of this process; offline where online fails.
 
+    W&B's service is this process's own. One that a parent process shares with its children (a notebook that logs,
+    a sweep agent) outlives a killed command with its run still open, and refuses to begin it again.
+
     Args:
         seconds: longest time of an online run to ``start`` and to ``finish``.
         options: arguments of ``wandb.init``.
     """
+    leave_foreign_service()
     options |= {"reinit": "create_new", "resume": "allow"}
     quiet: dict[str, Any] = {"console": "off", "x_disable_stats": True, "silent": True, "disable_git": True}
     limits: dict[str, Any] = {
@@ -70,6 +76,13 @@ def start(mode: str, seconds: Mapping[str, float], **options: Any) -> wandb.Run:
             log.warning("W&B could not begin (%s): %s", " ".join(str(error).split())[:200], LATER)
             stop()  # the failed start still holds the run's id
     return wandb.init(mode="disabled" if mode == "disabled" else "offline", settings=wandb.Settings(**quiet), **options)
+
+
+def leave_foreign_service() -> None:
+    """Forget another process's W&B service, which the environment names: ``3-<its process id>-unix-<path>``."""
+    owner = re.match(r"\d+-(\d+)-", os.environ.get(wandb.env.SERVICE, ""))
+    if owner and int(owner[1]) != os.getpid():
+        del os.environ[wandb.env.SERVICE]
 
 
 def end(run: wandb.Run, exit_code: int, probe_seconds: float) -> str:

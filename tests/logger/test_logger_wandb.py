@@ -108,6 +108,26 @@ def test_jobs_of_one_process_never_share_a_run(info, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_a_restart_under_a_parent_that_logs_itself_begins_again(tmp_path):
+    """The parent's service outlives the killed child, with the child's run still open."""
+    begin = (
+        "import os; from kdlab.logger.session import start;"
+        "start('offline', {'start': 9, 'finish': 9}, id='one', dir=os.environ['HERE'])"
+    )
+    parent = f"""
+import subprocess, sys, wandb
+wandb.init(mode="offline", dir={str(tmp_path)!r}, settings=wandb.Settings(silent=True))
+for last in ("os._exit(9)", "print('began')"):
+    print(subprocess.run([sys.executable, "-c", {begin!r} + "; " + last]).returncode)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", parent], capture_output=True, text=True, timeout=120,
+        env={**os.environ, "HERE": str(tmp_path), "WANDB_MODE": "offline"},
+    )  # fmt: skip
+    assert done.stdout.split() == ["9", "began", "0"], done.stdout + done.stderr
+
+
 def test_a_restart_has_the_same_id_and_its_own_directory(info, tmp_path):
     for _ in range(2):
         with opened(info(), {"wandb": WandB}) as journal:
