@@ -19,8 +19,8 @@ class Batch:
         inputs: the keyword arguments of the model's ``forward``, such as ``input_ids`` or ``pixel_values``.
         target: the answers that predictions are compared with, by the task's own names, such as ``label`` ``[B]``.
         size: the divisors of means over a whole optimizer step, divided by the number of its micro-batches: ``rows``,
-            ``labelled`` (answers that are known), ``positions`` (of the token axis) and ``tokens`` (positions with one
-            before them). Empty where a batch is no part of a larger step.
+            ``labelled`` (answers that are known), ``positions`` (of the token axis) and ``tokens`` (those that a
+            language model predicts). Empty where a batch is no part of a larger step.
         tokens: ``[B, L]`` bool, the real positions of the inputs' token axis; None where rows have no such axis.
         clean: the same rows before augmentation, which teachers read; None: these are.
         view: the epoch whose augmentation teachers read too; None: they read clean rows.

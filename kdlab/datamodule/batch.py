@@ -40,13 +40,13 @@ class EncodedRows:
 
     def size(self, index: np.ndarray) -> dict[str, float]:
         """The divisors of means over the rows ``index``: the rows, the answers that are known, the positions of the
-        token axis, and those of them that have one before them (``tokens``)."""
+        token axis, and the tokens that a language model predicts."""
         lengths = self.rows.lengths[index]
         return {
             "rows": float(len(index)),
             "labelled": float(self.target.answers(index)),
             "positions": float(lengths.sum()),
-            "tokens": float(np.maximum(lengths - 1, 0).sum()),
+            "tokens": float(self.rows.predictions[index].sum()),
         }
 
     def batch(self, index: np.ndarray, size: Mapping[str, float] | None = None) -> Batch:
@@ -57,7 +57,7 @@ class EncodedRows:
         """
         inputs, real = self.rows.collate(index)
         length = 0 if real is None else real.shape[1]
-        target = self.target.batch(index, length)
+        target = self.target.batch(index, length) | self.rows.answers(index, length)
         return Batch(torch.from_numpy(index), inputs, target, self.size(index) if size is None else size, real)
 
 

@@ -44,7 +44,8 @@ class RetokenizedRows:
 
     def again(self, batch: Batch) -> Batch:
         """The same rows, with the same labels and sizes, as this processor encodes them, on the same device."""
-        inputs, tokens = self.encoded.rows.collate(batch.row.cpu().numpy())
-        moved = {name: value.to(batch.device) for name, value in inputs.items()}
-        real = None if tokens is None else tokens.to(batch.device)
-        return replace(batch, inputs=moved, tokens=real, clean=None)
+        index = batch.row.cpu().numpy()
+        inputs, real = self.encoded.rows.collate(index)
+        answers = self.encoded.rows.answers(index, 0 if real is None else real.shape[1])
+        found = replace(batch, inputs=inputs, tokens=real, target=batch.target | answers, clean=None)
+        return found.to(batch.device)

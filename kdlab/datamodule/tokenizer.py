@@ -68,6 +68,12 @@ def digest(tokenizer: PreTrainedTokenizerBase) -> str:
     return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 
+def ends(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
+    """The ids of the tokens that end a text: the end of a sequence, or a separator where there is none."""
+    found = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
+    return () if found is None else (int(found),)
+
+
 def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> Iterator[list[int]]:
     """Ids with special tokens, cut to ``max_length``, one list a text; of a pair, as the tokenizer joins two texts."""
     quick = _quick(tokenizer, texts[0], max_length) if texts and PAIR not in texts[0] else None

@@ -20,6 +20,7 @@ from kdlab.direction import COLUMNS, COSTS, PRIMARIES, SHARES, Directions, decla
 from kdlab.error import UserError
 from kdlab.output import Output
 from kdlab.task.base import Task
+from kdlab.task.generative import GenerativeTask
 
 MOMENTS = ("val", "test", "evaluate")
 NEEDS = ("labels", "teacher", "gradients", "generation", "groups")
@@ -226,7 +227,7 @@ class Evaluators(nn.Module):
             return
         self.ready = True
         for name, one in self.items():
-            if "generation" in one.needs and not hasattr(task, "generate"):
+            if "generation" in one.needs and not isinstance(task, GenerativeTask):
                 raise UserError(f"metric.{name} measures generated rows, which task={task.kind} does not have")
             one.setup(task, data)
 

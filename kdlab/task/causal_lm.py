@@ -13,21 +13,26 @@ from torch.nn.functional import cross_entropy
 
 from kdlab.batch import Batch
 from kdlab.error import UserError
+from kdlab.generation import Generated, Sampling, generate
 from kdlab.outcome import Tokens
 from kdlab.output import Output, at_least_float32
-from kdlab.task.base import Task
+from kdlab.task.generative import GenerativeTask, last_run
 from kdlab.value import Count, Share
 
 if TYPE_CHECKING:
     from kdlab.datamodule.data import Data
 
+ANSWER = "answer"  # of a batch's targets: [B, L] bool, the tokens that answer a prompt
 
-class CausalLM(Task):
+
+class CausalLM(GenerativeTask):
     """Reads logits ``[B, L, V]``; ``logits[:, t]`` predicts token ``t + 1``.
 
-    Any texts will do; the labels of rows are not read.
+    Any texts will do; the labels of rows are not read. Where rows have prompts and answers, the loss is over the tokens
+    of the answers alone: the batch's target ``answer`` ``[B, L]`` marks them.
 
     Args:
+        prompt: number of tokens of a text without an answer of its own that generating goes on from.
         label_smoothing: in [0, 1), as in :func:`torch.nn.functional.cross_entropy`.
         chunk: number of positions whose logits are in memory at a time, in training, validation and the teacher's
             pass: the losses and gradients are the same to rounding, and are computed from hidden states, of which
@@ -38,20 +43,20 @@ class CausalLM(Task):
     """
 
     kind = "causal_lm"
-    unit = "token"
-    uses_labels = False
-    counts = "tokens"
 
-    def __init__(self, label_smoothing: Share = 0.0, chunk: Count | None = None) -> None:
+    def __init__(self, label_smoothing: Share = 0.0, chunk: Count | None = None, prompt: Count = 16) -> None:
         if not 0 <= label_smoothing < 1:
             raise UserError(
                 f"task.label_smoothing is {label_smoothing}, but must be in [0, 1): 0 is none, 0.1 is common."
             )
         if chunk is not None and chunk < 1:
             raise UserError(f"task.chunk is {chunk}, but must be 1 or more positions, or null for all at once.")
+        if prompt < 1:
+            raise UserError(f"task.prompt is {prompt}, but must be 1 or more tokens, from which a text goes on.")
         self.outcome = Tokens()
         self.label_smoothing = label_smoothing
         self.chunk = chunk
+        self.prompt = prompt
 
     def check_data(self, data: Data) -> None:
         """Refuse rows that are no sequence of tokens.
@@ -64,6 +69,7 @@ class CausalLM(Task):
                 f"task=causal_lm predicts the next token of a text, but the rows of {data.source} have no input_ids "
                 f"(they have {', '.join(data.processor.inputs)}): choose a data set of texts, or another task"
             )
+        super().check_data(data)
 
     def prepare(self, labels: Sequence[str], counts: Sequence[int]) -> None:
         """Nothing: the task predicts the tokens themselves."""
@@ -125,7 +131,8 @@ class CausalLM(Task):
         assert batch.tokens is not None
         ids, real = batch.inputs["input_ids"], batch.tokens
         mask = torch.zeros_like(real)
-        mask[:, :-1] = real[:, 1:] & real[:, :-1]
+        answer = batch.target.get(ANSWER, real)
+        mask[:, :-1] = real[:, 1:] & real[:, :-1] & answer[:, 1:]
         label = torch.full_like(ids, -1)
         label[:, :-1] = ids[:, 1:]
         return Output(
@@ -145,6 +152,50 @@ class CausalLM(Task):
         """Logits ``[..., V]`` and the next tokens ``[...]``, -1 where there is none."""
         assert output.label is not None
         return at_least_float32(output.logits), output.label
+
+    def generate(self, model: nn.Module, batch: Batch, sampling: Sampling) -> Generated:
+        begin, _ = self._answers(batch)
+        length, positions = int(begin.max()), getattr(model.config, "max_position_embeddings", None)
+        if positions is not None and length + sampling.max_new_tokens > positions:
+            raise UserError(
+                f"a prompt of {length} tokens and {sampling.max_new_tokens} new ones are more than the {positions} "
+                f"positions of {type(model).__name__}: set a smaller datamodule.max_length or max_new_tokens"
+            )
+        # prompts end at the same position, so that each is followed by its own answer
+        place = torch.arange(length, device=begin.device) - (length - begin)[:, None]
+        real = place >= 0
+        ids = batch.inputs["input_ids"].gather(1, place.clamp(min=0)).where(real, self.padding)
+        given = {"input_ids": ids, "attention_mask": real.long()}
+        made = generate(model, given, sampling, self.ends, self.padding)
+        return Generated.until_end(made[:, length:], self.ends)
+
+    def reference(self, batch: Batch) -> Generated:
+        begin, end = self._answers(batch)
+        length = max(1, int((end - begin).max()))
+        place = torch.arange(length, device=begin.device) + begin[:, None]
+        real = place < end[:, None]
+        ids = batch.inputs["input_ids"].gather(1, place.clamp(max=batch.length - 1)).where(real, self.padding)
+        return Generated(ids, real)
+
+    def with_answers(self, batch: Batch, answers: Generated) -> Batch:
+        begin, _ = self._answers(batch)
+        end = begin + answers.lengths
+        place = torch.arange(int(end.max()), device=begin.device).expand(len(batch), -1)
+        answer, real = (place >= begin[:, None]) & (place < end[:, None]), place < end[:, None]
+        prompt = batch.inputs["input_ids"].gather(1, place.clamp(max=batch.length - 1))
+        after = (place - begin[:, None]).clamp(0, answers.tokens.shape[1] - 1)
+        ids = answers.tokens.gather(1, after).where(answer, prompt).where(real, self.padding)
+        inputs = batch.inputs | {"input_ids": ids, "attention_mask": real.long()}
+        return replace(batch, inputs=inputs, target=batch.target | {ANSWER: answer}, size={}, tokens=real, clean=None)
+
+    def _answers(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """``[B]`` int64 twice: where the last answer of each row begins, and where it ends."""
+        assert batch.tokens is not None
+        lengths = batch.tokens.sum(1)
+        if ANSWER not in batch.target:
+            return torch.minimum((lengths // 2).clamp(min=1), torch.full_like(lengths, self.prompt)), lengths
+        begin, end = last_run(batch.target[ANSWER] & batch.tokens)
+        return torch.minimum(begin, lengths), torch.minimum(end, lengths)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor, nn
 
+from kdlab.error import UserError
 from kdlab.file import read_json, write_json
 
 ARGUMENTS = "processor.json"
@@ -36,6 +37,19 @@ class Encoded(ABC):
     def __len__(self) -> int:
         return len(self.lengths)
 
+    @property
+    def predictions(self) -> np.ndarray:
+        """``[N]`` int64, the number of tokens of each row that a language model predicts: all but the first."""
+        return np.maximum(self.lengths - 1, 0)
+
+    def answers(self, index: np.ndarray, length: int) -> dict[str, Tensor]:
+        """Targets that the rows ``index`` have in themselves, by name, such as which tokens answer a prompt.
+
+        Args:
+            length: positions of the batch's token axis, padding included.
+        """
+        return {}
+
     @abstractmethod
     def collate(self, index: np.ndarray) -> tuple[dict[str, Tensor], Tensor | None]:
         """The model's inputs for the rows ``index``.
@@ -51,9 +65,13 @@ class Processor(ABC):
 
     Attributes:
         inputs: the keyword arguments of ``forward`` that it makes.
+        ends: ids of the tokens that end a generated row; empty: no token does.
+        padding: the id after the end of a row of tokens.
     """
 
     inputs: ClassVar[tuple[str, ...]]
+    ends: Sequence[int] = ()
+    padding: int = 0
 
     @property
     @abstractmethod
@@ -86,6 +104,17 @@ class Processor(ABC):
     def equals(self, other: Processor) -> bool:
         """Whether models of one can read the inputs of the other."""
         return self.digest == other.digest
+
+    def decode(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        """The texts of rows of generated tokens, without their special tokens.
+
+        Raises:
+            UserError: its rows are no tokens.
+        """
+        raise UserError(
+            f"{type(self).__name__} makes no tokens of a text, so nothing can be generated from its rows: choose a "
+            "data set of texts, or leave out metrics and rules that generate"
+        )
 
     @abstractmethod
     def example(self, length: int) -> dict[str, Tensor]:

@@ -34,20 +34,20 @@ class Text(Processor):
 
     def __init__(self, tokenizer: Any, max_length: int, pretrained: bool = True) -> None:
         self.tokenizer, self.max_length, self.pretrained = tokenizer, max_length, pretrained
+        self.ends, self.padding = tokens.ends(tokenizer), tokenizer.pad_token_id or 0
 
     @property
     def digest(self) -> str:
         return hashlib.sha256(f"1 {self.max_length} {tokens.digest(self.tokenizer)}".encode()).hexdigest()
 
     def encode(self, values: Sequence[str], fingerprint: str) -> Rows:
-        pad = self.tokenizer.pad_token_id or 0
         some = sample(fingerprint, len(values))
         if some is None:
             return stored(
-                fingerprint, len(values), partial(tokens.encode, self.tokenizer, values, self.max_length), pad
+                fingerprint, len(values), partial(tokens.encode, self.tokenizer, values, self.max_length), self.padding
             )
         found = list(tokens.encode(self.tokenizer, [values[row] for row in some], self.max_length))
-        return repeated(found, len(values), pad)
+        return repeated(found, len(values), self.padding)
 
     def arguments(self) -> dict[str, Any]:
         return {"tokenizer": self.tokenizer}
@@ -71,6 +71,9 @@ class Text(Processor):
         if not isinstance(other, Text):
             return False
         return tokenizer_fingerprint(self.tokenizer) == tokenizer_fingerprint(other.tokenizer)
+
+    def decode(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        return list(self.tokenizer.batch_decode(list(rows), skip_special_tokens=True))
 
     def example(self, length: int) -> dict[str, Tensor]:
         ids = (torch.arange(min(length, self.max_length)) % len(self.tokenizer))[None]
