@@ -66,15 +66,25 @@ def entropy(log_p: Tensor) -> Tensor:
     return -expectation(log_p, log_p).sum(-1)
 
 
-def mix(log_p: Tensor, log_q: Tensor, share: float) -> Tensor:
+def mix(log_p: Tensor, log_q: Tensor, share: float | Tensor) -> Tensor:
     """log(share * p + (1 - share) * q); at the ends of [0, 1] exactly one of the two.
+
+    Args:
+        share: a number, or one for each position ``[...]``, inside of (0, 1).
 
     Example:
         >>> mix(torch.tensor([1.0, 0.0]).log(), torch.tensor([0.0, 1.0]).log(), 0.25).exp()
         tensor([0.2500, 0.7500])
     """
-    if share <= 0 or share >= 1:
-        return log_q if share <= 0 else log_p
+    if not isinstance(share, Tensor):
+        if share <= 0 or share >= 1:
+            return log_q if share <= 0 else log_p
+        return _mix(log_p, log_q, log(share), log1p(-share))
+    part = share[..., None].to(log_p.dtype)
+    return _mix(log_p, log_q, part.log(), (-part).log1p())
+
+
+def _mix(log_p: Tensor, log_q: Tensor, log_share: float | Tensor, log_rest: float | Tensor) -> Tensor:
     nowhere = (log_p == -torch.inf) & (log_q == -torch.inf)
     one, two = log_p.where(~nowhere, 0), log_q.where(~nowhere, 0)
-    return torch.logaddexp(one + log(share), two + log1p(-share)).masked_fill(nowhere, -torch.inf)
+    return torch.logaddexp(one + log_share, two + log_rest).masked_fill(nowhere, -torch.inf)

@@ -13,13 +13,13 @@ from kdlab.output import Output
 from kdlab.schedule.base import Schedule, positive, value_at, within
 
 
-def skew_kl(student: Tensor, teacher: Tensor, temperature: float, skew: float) -> Tensor:
+def skew_kl(student: Tensor, teacher: Tensor, temperature: float, skew: float | Tensor) -> Tensor:
     """T^2 * KL(teacher || skew teacher + (1 - skew) student) at temperature T, in nats, per position.
 
     Args:
         student, teacher: logits ``[..., C]``; half precision is computed in float32.
         temperature: > 0; both sides are divided by it.
-        skew: in [0, 1); 0 is KL.
+        skew: in [0, 1); 0 is KL. A number, or one for each position ``[...]`` in (0, 1).
 
     Returns:
         ``[...]``, >= 0, and 0 where the softened distributions agree; with skew > 0 at most -T^2 log(skew).
