@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -16,7 +16,6 @@ from kdlab.batch import Batch
 from kdlab.direction import PRIMARY, declared_for
 from kdlab.error import UserError
 from kdlab.freeze.apply import apply, changes, parameter_groups, prepare, select, trainable_table
-from kdlab.freeze.base import Freeze
 from kdlab.loss.rates import settled
 from kdlab.metric.base import Evaluators
 from kdlab.model.block import blocks
@@ -24,11 +23,11 @@ from kdlab.model.shard import gather, split, splits, twin
 from kdlab.module.evaluation import Evaluation
 from kdlab.module.forward import FullForward
 from kdlab.module.gradient import clip_norm, unscale
+from kdlab.module.parts import Parts
 from kdlab.output import Output
 from kdlab.penalty.base import Penalty
 from kdlab.penalty.none import Nothing
 from kdlab.schedule.base import Schedule, schedules_of
-from kdlab.task.base import Task
 from kdlab.transform.sequence import Transforms
 
 
@@ -54,25 +53,16 @@ class TrainingRule(Evaluation, ABC):
     chunks: bool = False
     compiles: bool = True
 
-    def __init__(
-        self,
-        model: nn.Module,
-        task: Task,
-        optimizer: Callable[..., torch.optim.Optimizer],
-        scheduler: Schedule,
-        freeze: Freeze,
-        metric: Evaluators,
-        seed: int,
-    ) -> None:
-        super().__init__(model, task, metric)
-        self.optimizer = optimizer
-        self.scheduler = scheduler
-        self.freezing = freeze
-        self.penalty: Penalty = Nothing(model)
+    def __init__(self, parts: Parts, seed: int) -> None:
+        super().__init__(parts.model, parts.task, parts.metric)
+        self.optimizer = parts.optimizer
+        self.scheduler = parts.scheduler
+        self.freezing = parts.freeze
+        self.penalty: Penalty = Nothing(parts.model)
         self.transforms = Transforms()  # those that were attached to the model
         self.seed = seed
         # a plain list: the modules are registered under `model` alone
-        self.blocks = select(freeze, model, blocks(model))
+        self.blocks = select(parts.freeze, parts.model, blocks(parts.model))
         self.steps = 1
         self.log_every = 1
         self.last_logged: dict[str, Tensor | float] = {}  # the last batch's values by name

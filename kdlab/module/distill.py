@@ -23,6 +23,7 @@ class Distill(TeacherRule):
         >>> from kdlab.loss.objective import Objective
         >>> from kdlab.metric.base import Evaluators
         >>> from kdlab.model.family.stack import Stack
+        >>> from kdlab.module.parts import TeacherParts
         >>> from kdlab.task.sequence_classification import SequenceClassification
         >>> from kdlab.teacher.base import Teacher
         >>> class Net(nn.Module):
@@ -45,10 +46,10 @@ class Distill(TeacherRule):
         >>> task, teacher = SequenceClassification(), Model()
         >>> task.prepare(["bad", "good"], [1, 1])
         >>> student, loss = copy.deepcopy(teacher.model), Objective(alpha=1.0, terms={"kl": KL()})
-        >>> rule = Distill(
-        ...     student, teacher, task, loss, torch.optim.AdamW, scheduler=lambda progress: 1.0, freeze=Nothing(),
-        ...     metric=Evaluators({}), seed=0,
+        >>> parts = TeacherParts(
+        ...     student, task, torch.optim.AdamW, lambda progress: 1.0, Nothing(), Evaluators({}), teacher, loss
         ... )
+        >>> rule = Distill(parts, seed=0)
         >>> batch = Batch(torch.arange(2), {"features": torch.randn(2, 4)}, {"label": torch.tensor([0, 1])})
         >>> rule.training_step(batch, 0).item()
         0.0

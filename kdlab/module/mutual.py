@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import Any, final
 
 import torch
@@ -12,16 +11,11 @@ from torch import Tensor, nn
 from kdlab.batch import Batch
 from kdlab.error import UserError
 from kdlab.freeze.apply import apply, parameter_groups, prepare, select
-from kdlab.freeze.base import Freeze
-from kdlab.loss.objective import Objective
-from kdlab.metric.base import Evaluators
 from kdlab.model.block import blocks
 from kdlab.module.evaluation import Measured
+from kdlab.module.parts import TeacherParts
 from kdlab.module.teacher_rule import TeacherRule
 from kdlab.output import Output
-from kdlab.schedule.base import Schedule
-from kdlab.task.base import Task
-from kdlab.teacher.base import Teacher
 from kdlab.teacher.peer import average
 
 TARGETS = ("mean", "each")
@@ -45,20 +39,8 @@ class Mutual(TeacherRule):
     trains_teacher = True
     compiles = False
 
-    def __init__(
-        self,
-        model: nn.Module,
-        teacher: Teacher,
-        task: Task,
-        loss: Objective,
-        optimizer: Callable[..., torch.optim.Optimizer],
-        scheduler: Schedule,
-        freeze: Freeze,
-        metric: Evaluators,
-        seed: int,
-        target: str = "mean",
-    ) -> None:
-        super().__init__(model, teacher, task, loss, optimizer, scheduler, freeze, metric, seed)
+    def __init__(self, parts: TeacherParts, seed: int, target: str = "mean") -> None:
+        super().__init__(parts, seed)
         if target not in TARGETS:
             raise UserError(f"module.target is '{target}', but must be one of {', '.join(TARGETS)}")
         if not self.teacher.models:
@@ -78,7 +60,9 @@ class Mutual(TeacherRule):
         self.peer_losses = nn.ModuleDict({name: copy.deepcopy(self.loss) for name in self.peers})
         self.peer_blocks = {name: select(self.freezing, peer, blocks(peer)) for name, peer in self.peers.items()}
         self.peer_evaluators = {
-            split: {name: metric.chosen(split, without=("teacher", "gradients", "generation")) for name in self.peers}
+            split: {
+                name: parts.metric.chosen(split, without=("teacher", "gradients", "generation")) for name in self.peers
+            }
             for split in ("val", "test")
         }
         self._peers = nn.ModuleList([one for named in self.peer_evaluators.values() for one in named.values()])

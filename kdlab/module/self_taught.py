@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any, final
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kdlab.batch import Batch
-from kdlab.freeze.base import Freeze
 from kdlab.loss.objective import Objective
-from kdlab.metric.base import Evaluators
 from kdlab.module.base import TrainingRule
-from kdlab.schedule.base import Schedule
-from kdlab.task.base import Task
+from kdlab.module.parts import Parts
 
 
 @final
 class SelfTaughtRule(TrainingRule):
     """The rule that ``module=distill`` becomes where the loss needs no teacher, such as ``loss=tf_kd``."""
 
-    def __init__(
-        self,
-        model: nn.Module,
-        task: Task,
-        loss: Objective,
-        optimizer: Callable[..., torch.optim.Optimizer],
-        scheduler: Schedule,
-        freeze: Freeze,
-        metric: Evaluators,
-        seed: int,
-    ) -> None:
-        super().__init__(model, task, optimizer, scheduler, freeze, metric, seed)
+    def __init__(self, parts: Parts, loss: Objective, seed: int) -> None:
+        super().__init__(parts, seed)
         self.loss = loss
-        self.loss.balance.watch(model)
+        self.loss.balance.watch(parts.model)
 
     @classmethod
     def option(cls) -> str:

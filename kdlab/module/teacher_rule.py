@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from kdlab.batch import Batch
 from kdlab.error import UserError
-from kdlab.freeze.base import Freeze
-from kdlab.loss.objective import Objective
-from kdlab.metric.base import Evaluators
 from kdlab.model.shard import split
 from kdlab.module.base import TrainingRule
 from kdlab.module.evaluation import Measured
+from kdlab.module.parts import TeacherParts
 from kdlab.output import Output
 from kdlab.schedule.base import Schedule, schedules_of
-from kdlab.task.base import Task
 from kdlab.teacher.base import Teacher
 
 
@@ -33,23 +30,13 @@ class TeacherRule(TrainingRule, ABC):
     trains_teacher: bool = False
     has_teacher = True
 
-    def __init__(
-        self,
-        model: nn.Module,
-        teacher: Teacher,
-        task: Task,
-        loss: Objective,
-        optimizer: Callable[..., torch.optim.Optimizer],
-        scheduler: Schedule,
-        freeze: Freeze,
-        metric: Evaluators,
-        seed: int,
-    ) -> None:
-        super().__init__(model, task, optimizer, scheduler, freeze, metric, seed)
+    def __init__(self, parts: TeacherParts, seed: int) -> None:
+        super().__init__(parts, seed)
+        task, teacher = parts.task, parts.teacher
         if teacher.learns and not self.trains_teacher:
             raise UserError("teacher=peer has to learn with the student: choose module=mutual, or another teacher")
-        self.loss = loss
-        self.loss.balance.watch(model)
+        self.loss = parts.loss
+        self.loss.balance.watch(parts.model)
         self._teacher = (teacher,)
         if task.chunk is not None and not teacher.chunks:
             raise UserError(
@@ -57,7 +44,7 @@ class TeacherRule(TrainingRule, ABC):
                 "task.chunk=null, or choose teacher=cached or live"
             )
         # a teacher with all its logits is scored as its student is, by the metrics that need no other model
-        self.teacher_evaluators = metric.chosen("test", without=("teacher", "gradients", "generation"))
+        self.teacher_evaluators = parts.metric.chosen("test", without=("teacher", "gradients", "generation"))
 
     @property
     def teacher(self) -> Teacher:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, final
 
@@ -11,16 +11,12 @@ from torch import Tensor, nn
 
 from kdlab.batch import Batch
 from kdlab.error import UserError
-from kdlab.freeze.base import Freeze
 from kdlab.loss.logit.binary_kl import tempered_binary_kl
 from kdlab.loss.logit.kl import tempered_kl
-from kdlab.loss.objective import Objective
-from kdlab.metric.base import Evaluators
+from kdlab.module.parts import TeacherParts
 from kdlab.module.teacher_rule import TeacherRule
 from kdlab.outcome import Bernoulli
-from kdlab.schedule.base import Schedule, number
-from kdlab.task.base import Task
-from kdlab.teacher.base import Teacher
+from kdlab.schedule.base import number
 from kdlab.value import Count, Positive
 
 
@@ -44,26 +40,19 @@ class Vat(TeacherRule):
 
     def __init__(
         self,
-        model: nn.Module,
-        teacher: Teacher,
-        task: Task,
-        loss: Objective,
-        optimizer: Callable[..., torch.optim.Optimizer],
-        scheduler: Schedule,
-        freeze: Freeze,
-        metric: Evaluators,
+        parts: TeacherParts,
         seed: int,
         epsilon: Positive = 1.0,
         xi: Positive = 0.1,
         iterations: Count = 1,
     ) -> None:
-        super().__init__(model, teacher, task, loss, optimizer, scheduler, freeze, metric, seed)
+        super().__init__(parts, seed)
         for name, value in (("epsilon", epsilon), ("xi", xi), ("iterations", iterations)):
             if number(value, f"module.{name}") <= 0:
                 raise UserError(f"module.{name} is {value}, but must be above 0")
         self.epsilon, self.xi, self.iterations = float(epsilon), float(xi), iterations
         self.table()  # raises early where the model cannot be cut into blocks
-        self.embedding = (embedding(model),)
+        self.embedding = (embedding(parts.model),)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         student = self.task.read(self.model, batch)

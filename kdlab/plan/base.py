@@ -72,7 +72,7 @@ def penalised(job: Job, plan: Plan) -> Plan:
 
 
 def shared(job: Job, data: Data, task: Any) -> Mapping[str, Any]:
-    """The arguments that every training rule takes."""
+    """The parts of every training rule, besides its model."""
     cfg = job.cfg
     evaluators = build.evaluators(cfg.metric, task, data.labels)
     evaluators.chosen().setup(task, data)  # what they lack is known before a teacher is trained

@@ -27,6 +27,7 @@ from kdlab.loss.objective import Objective
 from kdlab.loss.term import ModelSpec
 from kdlab.model.family.find import family
 from kdlab.module.finetune import Finetune
+from kdlab.module.parts import Parts, TeacherParts
 from kdlab.module.self_taught import SelfTaughtRule
 from kdlab.module.teacher_rule import TeacherRule
 from kdlab.plan.base import OnTeachers, Plan, Train, alone, penalised, refuse, shared
@@ -131,10 +132,10 @@ def _prepare(job: Job, data: Data, train: Train, on_teachers: OnTeachers, base: 
     if start is not None and not cfg.allow_overlap and (seen := overlap.of_run(start)) is not None:
         overlap.check(f"start={start.id}", seen, data)
     if not loss.terms:
-        return Plan(Finetune(model=student, seed=cfg.seed, **settings), {}, found, start, transforms)
+        return Plan(Finetune(Parts(student, **settings), cfg.seed), {}, found, start, transforms)
     if not loss.needs_teacher:
         loss.build_adapters(student_spec, ModelSpec(), rows=len(data.lengths))
-        learner = SelfTaughtRule(model=student, loss=loss, seed=cfg.seed, **settings)
+        learner = SelfTaughtRule(Parts(student, **settings), loss, cfg.seed)
         return Plan(learner, {}, found, start, transforms)
     with torch.random.fork_rng(devices=[]):  # found or trained, the teacher leaves the adapters' first weights alone
         found = found or find_teachers(job, data, task, train, on_teachers)
@@ -154,7 +155,7 @@ def _prepare(job: Job, data: Data, train: Train, on_teachers: OnTeachers, base: 
         output = output if task.chunk is None else output.select(output.positions)
         loss.eval()(task.supervised(probe, rows), probe, output, 0.0)
     loss.train()
-    learner = instantiate.make(cfg.module, model=student, loss=loss, teacher=teacher, **settings)
+    learner = instantiate.make(cfg.module, parts=TeacherParts(student, **settings, teacher=teacher, loss=loss))
     return Plan(learner, known_of(found) | {SECONDS: teacher.seconds}, found, start, transforms)
 
 

@@ -6,6 +6,7 @@ from kdlab.config import build, instantiate
 from kdlab.config.job import Job
 from kdlab.datamodule.data import Data
 from kdlab.error import UserError
+from kdlab.module.parts import Parts
 from kdlab.plan.base import OnTeachers, Plan, Train, alone, penalised, refuse, shared
 from kdlab.plan.stage import begin
 
@@ -31,5 +32,5 @@ def prepare(job: Job, data: Data, train: Train = refuse, on_teachers: OnTeachers
     transforms = build.transforms(job.cfg)
     model = build.transformed(job.cfg, transforms, build.model(job.cfg.model, task, data), data)
     start = begin(job, model, data, train)
-    learner = instantiate.make(job.cfg.module, model=model, **shared(job, data, task))
+    learner = instantiate.make(job.cfg.module, parts=Parts(model, **shared(job, data, task)))
     return penalised(job, Plan(learner, start=start, transforms=transforms))
