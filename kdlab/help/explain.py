@@ -5,56 +5,23 @@ Nothing is imported, so that the page is there at once: the code is read as text
 
 from __future__ import annotations
 
-import ast
 import re
 import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-
-import yaml
 
 from kdlab.config.importable import is_base
 from kdlab.config.near import near, near_keys
-from kdlab.config.signature import file as _file
-from kdlab.config.signature import tree
 from kdlab.config.verb import verbs
 from kdlab.error import UserError
 from kdlab.help.explain_key import explained, known
+from kdlab.help.option import PARTS, Page, options, page, place
 
-PARTS = ("Formula", "When", "Cost", "Source")
 SYMBOLS = (
     "s and t are outputs of student and teacher, logits or features; p_s and p_t their softmax at the temperature T; "
     "P a learned projection; B rows of C classes, L tokens of width D, H heads."
 )
 WIDTH = 110
-
-
-@dataclass(frozen=True)
-class Page:
-    """An option.
-
-    Attributes:
-        about: the first comment of its YAML; of an experiment, the first sentence.
-        family: for a term of a loss, the folder of its code, else "".
-        parts: of the docstring, by name: ``what``, those of :data:`PARTS`, and ``Args``; those that are there.
-        settings: the YAML without comments of its own and without its choices, as lines.
-        chooses: the options of other groups that it chooses.
-        notes: its further comments.
-        commands: for an experiment, the commands in its comments.
-        terms: for a recipe of ``loss``, name -> option of ``loss/term``.
-    """
-
-    group: str
-    option: str
-    about: str
-    family: str = ""
-    parts: dict[str, str] = field(default_factory=dict)
-    settings: list[str] = field(default_factory=list)
-    chooses: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    commands: list[str] = field(default_factory=list)
-    terms: dict[str, str] = field(default_factory=dict)
 
 
 def explain(words: Sequence[str], conf: Path) -> str:
@@ -70,9 +37,9 @@ def explain(words: Sequence[str], conf: Path) -> str:
     rest, folders = list(words), [conf]
     for flag in ("--config-dir", "-cd"):
         if flag in rest[:-1]:
-            place = rest.index(flag)
-            folders.insert(0, Path(rest[place + 1]))
-            del rest[place : place + 2]
+            at = rest.index(flag)
+            folders.insert(0, Path(rest[at + 1]))
+            del rest[at : at + 2]
     if len(rest) != 1:
         raise UserError(
             "kdlab help explains one command, group, option, key or page of the guide: kdlab help runs, "
@@ -88,12 +55,12 @@ def explain(words: Sequence[str], conf: Path) -> str:
 
         return str(verb_page(rest[0], conf, [f"--config-dir={folder}" for folder in folders[:-1]]))
     key = rest[0].lstrip("+~").partition("=")[0]
-    if "/" not in key and "@" not in key and not _options(key, folders) and (text := explained(key, folders)):
+    if "/" not in key and "@" not in key and not options(key, folders) and (text := explained(key, folders)):
         return text
     group, _, option = rest[0].partition("=")
     group = group.lstrip("+").split("@")[0]
-    options = _options(group, folders)
-    if not options:
+    found_options = options(group, folders)
+    if not found_options:
         groups = sorted(
             {path.parent.relative_to(root).as_posix() for root in folders for path in root.glob("*/**/*.yaml")}
         )
@@ -105,12 +72,12 @@ def explain(words: Sequence[str], conf: Path) -> str:
             + f" Groups: {', '.join(groups)}"
         )  # fmt: skip
     if not option:
-        bases = [name for name in options if is_base(_place(group, name, folders))]
-        text = _listed([page(group, name, folders) for name in options if name not in bases])
+        bases = [name for name in found_options if is_base(place(group, name, folders))]
+        text = _listed([page(group, name, folders) for name in found_options if name not in bases])
         return text + (f"\nOptions of your own derive from {' or '.join(bases)}." if bases else "")
-    if option not in options:
-        meant = "".join(f" Did you mean {group}={one}?" for one in near(option, options, 1))
-        raise UserError(f"'{option}' is no option of {group}; there are {', '.join(options)}.{meant}")
+    if option not in found_options:
+        meant = "".join(f" Did you mean {group}={one}?" for one in near(option, found_options, 1))
+        raise UserError(f"'{option}' is no option of {group}; there are {', '.join(found_options)}.{meant}")
     return _shown(page(group, option, folders), folders)
 
 
@@ -126,87 +93,6 @@ def _meant(word: str, names: Sequence[str]) -> list[str]:
     pages = near(word, [path.stem for path in FOLDER.glob("*.md")], 1)
     longer = [name for name in names if len(word) > 2 and name.startswith(word) and "/" not in name]
     return list(dict.fromkeys([*(f"guide/{name}" for name in pages), *(near(word, names) or longer[:2])]))
-
-
-def page(group: str, option: str, folders: Sequence[Path]) -> Page:
-    """What is known of an option."""
-    text = _place(group, option, folders).read_text("utf-8")
-    node = yaml.safe_load(text) or {}
-    comments = [line[1:].strip() for line in text.splitlines() if line.startswith("# ") and "@package" not in line]
-    block = re.sub(r"^defaults:.*\n(?:[ \t-].*\n?)*", "", text, flags=re.M)
-    settings = [
-        line for line in block.splitlines() if line and not line.startswith(("#", "_target_", "_partial_", "{}"))
-    ]
-    entries = [entry for entry in node.get("defaults", []) if isinstance(entry, dict)]
-    terms = {
-        key.rpartition(".")[2]: str(name) for entry in entries for key, name in entry.items() if key.startswith("term@")
-    }
-    chooses = [
-        f"{key.removeprefix('override ').lstrip('/')}={name}"
-        for entry in entries
-        for key, name in entry.items()
-        if key.startswith("override ")
-    ]
-    target = str(node.get("_target_", ""))
-    family = target.split(".")[-3] if group == "loss/term" else ""
-    commands = [line for line in comments if line.startswith("kdlab ")]
-    about, *notes = [line for line in comments if line not in commands] or [""]
-    if commands:  # an experiment's comment is a text of several lines
-        about, stop, rest = " ".join([about, *notes]).partition(". ")
-        about, notes = about + stop.rstrip(), [rest] if rest else []
-    return Page(group, option, about, family, documented(target, folders), settings, chooses, notes, commands, terms)
-
-
-def documented(target: str, folders: Sequence[Path] = ()) -> dict[str, str]:
-    """The parts of the docstring of a class or function that is named by its dotted path, without importing it.
-
-    A ``Source:`` that the class lacks is that of the first function in its module that has one.
-    """
-    module, _, name = target.rpartition(".")
-    path = _file(module, folders)
-    if path is None:
-        return {}
-    body = tree(path).body
-    named = {node.name: node for node in body if isinstance(node, ast.ClassDef | ast.FunctionDef)}
-    if name not in named:
-        return {}
-    own = ast.get_docstring(named[name]) or ""
-    parts = split(own)
-    for other in dict.fromkeys(re.findall(r":func:`(\w+)`", own.partition("Args:")[0])):
-        if other in named and other != name:
-            summary = split(ast.get_docstring(named[other]) or "").get("what", "").split("\n\n")[0]
-            parts["what"] += f"\n\n{other}: {summary}"
-    if isinstance(named[name], ast.ClassDef) and "Source" not in parts:
-        functions = (split(ast.get_docstring(node) or "") for node in body if isinstance(node, ast.FunctionDef))
-        parts |= next(({"Source": found["Source"]} for found in functions if "Source" in found), {})
-    return parts
-
-
-def split(docstring: str) -> dict[str, str]:
-    """A docstring's parts: ``what`` is all before the first of them; markup of references is taken off."""
-    found: dict[str, list[str]] = {"what": []}
-    current = "what"
-    for line in docstring.splitlines():
-        start = re.match(r"([A-Z][a-z]+):(?:\s+(.*)|$)", line)
-        if start and (start[1] in PARTS or not start[2]):
-            current = start[1]
-            found[current] = [start[2] or ""]
-        else:
-            found[current].append(line)
-    texts = {name: "\n".join(lines).strip("\n") for name, lines in found.items()}
-    texts = {
-        name: re.sub(r":\w+:`~?([^`<]+?)(?: <[^`]*>)?`", lambda match: match[1].rpartition(".")[2], text)
-        for name, text in texts.items()
-    }
-    return {name: text.replace("``", "") for name, text in texts.items() if text.strip()}
-
-
-def _options(group: str, folders: Sequence[Path]) -> list[str]:
-    return sorted({path.stem for root in folders for path in (root / group).glob("*.yaml")}) if group else []
-
-
-def _place(group: str, option: str, folders: Sequence[Path]) -> Path:
-    return next(root / group / f"{option}.yaml" for root in folders if (root / group / f"{option}.yaml").is_file())
 
 
 def _listed(pages: Sequence[Page]) -> str:
@@ -239,6 +125,8 @@ def _shown(one: Page, folders: Sequence[Path]) -> str:
         lines += ["", textwrap.fill(f"Chooses:   {'  '.join(one.chooses)}", WIDTH, subsequent_indent=" " * 11)]
     if one.settings:
         lines += ["", "Settings, with their defaults:", *(f"  {line}" for line in one.settings)]
+    for base, settings in one.inherited.items():
+        lines += ["", f"From {one.group}={base}:", *(f"  {line}" for line in settings)]
     if "Args" in one.parts:
         lines += ["", *textwrap.dedent(one.parts["Args"]).strip("\n").splitlines()]
     return "\n".join([*lines, "", *_used(one, folders)]).rstrip()
@@ -261,7 +149,7 @@ def _used(one: Page, folders: Sequence[Path]) -> Iterator[str]:
     if one.group == "loss/term":
         yield f"Add it:    kdlab distill +loss/term@loss.terms.{one.option}={one.option}"
         recipes = [
-            name for name in _options("loss", folders) if one.option in page("loss", name, folders).terms.values()
+            name for name in options("loss", folders) if one.option in page("loss", name, folders).terms.values()
         ]
         if recipes:
             yield textwrap.fill(

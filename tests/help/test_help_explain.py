@@ -20,7 +20,8 @@ from kdlab.config import conf
 from kdlab.config.importable import is_base
 from kdlab.config.near import leaves
 from kdlab.error import UserError
-from kdlab.help.explain import PARTS, documented, explain, page
+from kdlab.help.explain import explain
+from kdlab.help.option import PARTS, documented, page
 
 GROUPS = sorted({path.parent.relative_to(conf()).as_posix() for path in conf().glob("*/**/*.yaml")})
 
@@ -56,6 +57,15 @@ def test_every_option_of_every_group_has_a_page(group):
         chosen = not is_base(conf() / group / f"{option}.yaml")
         assert (f"  {option} " in f"{listed}\n".replace("\n", " \n")) == chosen
         assert explain([f"{group}={option}"], conf()).startswith(f"{group}={option}")
+
+
+def test_settings_that_an_option_takes_over_are_on_its_page_once():
+    text = explain(["datamodule=table"], conf())
+    for key in ("text_column", "max_length", "batch_size", "val_fraction"):
+        assert len(re.findall(rf"^  {key}: ", text, re.M)) == 1, key
+    assert text.index("text_column:") < text.index("From datamodule=base:") < text.index("From datamodule=rows:")
+    alone = page("datamodule", "rows", [conf()])
+    assert alone.inherited == {} and alone.settings
 
 
 def test_a_recipe_explains_its_terms():
