@@ -34,6 +34,7 @@ MANY = 20  # arguments that a sentence lists
 GROUPS = ("Augment", "Select", "Curriculum", "Head")  # classes that a config group makes
 SCHEDULED = {  # the range of a "float | Schedule" of a loss, by the name that all of them share
     "alpha": "Fraction | Schedule", "temperature": "Positive | Schedule", "weight": "NonNegative | Schedule",
+    "beta": "Fraction | Schedule",
 }  # fmt: skip
 ANY = 2**63  # whole numbers beyond it fit in no tensor
 

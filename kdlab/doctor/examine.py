@@ -40,6 +40,7 @@ from kdlab.error import UserError
 from kdlab.module.base import TrainingRule
 from kdlab.plan import distill
 from kdlab.plan.base import Plan, planner
+from kdlab.plan.jumps import jumps
 from kdlab.plan.length import epochs
 from kdlab.precision import computing
 
@@ -105,6 +106,8 @@ class Examination:
             self._trace(first)
         self._others()
         self._notices()
+        for note in jumps(self.points):
+            self.page.note(note)
         self.page.keys(keys)
         full = self._cost(first) if self.traces[_job(first).folder] is not None else []
         problems = self._unread() + full

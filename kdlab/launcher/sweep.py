@@ -84,9 +84,12 @@ def refuse(config: DictConfig) -> None:
         found = quick(points)
         if not found:
             with importing():
-                from kdlab.plan.precheck import problems  # which imports torch
+                from kdlab.plan.jumps import jumps  # which import torch
+                from kdlab.plan.precheck import problems
 
             found = problems(points)
+            for note in jumps(points):
+                print(f"note: {note}", file=sys.stderr)
         if found:
             raise UserError(sentence(found, len(points)) + "; check=false starts the other points all the same")
     except UserError as mistake:

@@ -16,11 +16,12 @@ from kdlab.loss.term import ModelSpec, Term, enough_classes
 from kdlab.outcome import Bernoulli, Choice, Outcome, Real
 from kdlab.output import Output
 from kdlab.precision import exact
-from kdlab.schedule.base import Schedule, bounds, format_range, positive, row_values_at, value_at
+from kdlab.schedule.base import Schedule, bounds, format_range, positive, row_values_at, value_at, within
 from kdlab.task.base import Task
 from kdlab.top_k import checked, temperature_index
+from kdlab.value import Fraction
 
-RESERVED = {"supervised", "alpha", "temperature"}
+RESERVED = {"supervised", "alpha", "temperature", "beta"}
 
 
 class Objective(nn.Module):
@@ -34,6 +35,7 @@ class Objective(nn.Module):
         temperature: > 0, what terms refer to as ``${loss.temperature}``; the objective itself only checks it.
         terms: by name, which is also the name in the log.
         balance: factors of the parts beside alpha and the weights; None: 1.
+        beta: in [0, 1], what terms refer to as ``${loss.beta}``: 0 is KL, 1 reverse KL; None: no term does.
 
     Raises:
         UserError: an argument out of its range, or alpha above 0 without a term of weight above 0.
@@ -41,10 +43,10 @@ class Objective(nn.Module):
 
     def __init__(
         self, alpha: float | Schedule, temperature: float | Schedule = 1.0, terms: Mapping[str, Term] | None = None,
-        balance: Balance | None = None,
+        balance: Balance | None = None, beta: Fraction | Schedule | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.alpha, self.temperature = alpha, temperature
+        self.alpha, self.temperature, self.beta = alpha, temperature, beta
         low, share = bounds(alpha, "loss.alpha", by_row=True)
         if not 0 <= low <= share <= 1:
             raise UserError(
@@ -53,6 +55,8 @@ class Objective(nn.Module):
                 "0 is labels only, 1 teacher only; raise a term's weight to make it stronger."
             )
         positive(temperature, "loss.temperature")
+        if beta is not None:
+            within(beta, 0, 1, "loss.beta", "0 is KL, 0.5 Jensen-Shannon, 1 reverse KL")
         terms = dict(terms or {})
         for name, term in terms.items():
             if name in RESERVED or "." in name or hasattr(nn.ModuleDict(), name):
@@ -91,7 +95,8 @@ class Objective(nn.Module):
     @property
     def _levels(self) -> dict[str, float | Schedule]:
         weights = {f"{name}.weight": term.weight for name, term in self.terms.items()}
-        return {"alpha": self.alpha, "temperature": self.temperature} | weights  # type: ignore[return-value]
+        shared = {"alpha": self.alpha, "temperature": self.temperature, "beta": self.beta}
+        return {name: value for name, value in (shared | weights).items() if value is not None}  # type: ignore[misc]
 
     @property
     def needs_teacher(self) -> bool:
@@ -173,7 +178,8 @@ class Objective(nn.Module):
             if not term.reads_top_k:
                 raise UserError(
                     f"loss.terms.{name} ({type(term).__name__}) reads all of the teacher's logits, but "
-                    f"teacher.top_k={top_k} keeps the largest: use loss=kd_top_k, or set teacher.top_k=null."
+                    f"teacher.top_k={top_k} keeps the largest: use loss=kd_top_k or another with _top_k, or set "
+                    "teacher.top_k=null."
                 )
             temperature_index(float(term.temperature), temperatures)  # type: ignore[arg-type]
         alone = [name for name, value in self._levels.items() if isinstance(value, Schedule) and value.by_row]

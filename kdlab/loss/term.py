@@ -96,6 +96,15 @@ class Term(nn.Module, ABC):
     def _reads(self, role: str, tap: str) -> bool:
         return tap in self.taps[role] or (self.several_teachers and role == "teacher")
 
+    @classmethod
+    def jumps(cls, settings: Mapping[str, Any]) -> Mapping[str, tuple[float, ...]]:
+        """The values of settings at which the term's value jumps, by setting: no trend of a sweep goes through them.
+
+        Args:
+            settings: the arguments of the term, as the config has them.
+        """
+        return {}
+
     @property
     def learned(self) -> list[nn.Parameter]:
         """The parameters with the rates :attr:`scalars`: a temperature, a variance. All others are adapters."""

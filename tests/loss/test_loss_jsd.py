@@ -10,7 +10,7 @@ from scipy.spatial.distance import jensenshannon
 from scipy.special import rel_entr, softmax
 
 from kdlab.error import UserError
-from kdlab.loss.logit.jsd import JSD, jensen_shannon
+from kdlab.loss.logit.jsd import JSD, jensen_shannon, normalised_jensen_shannon
 from kdlab.loss.logit.kl import tempered_kl
 from kdlab.loss.logit.reverse_kl import tempered_reverse_kl
 from kdlab.schedule.linear import Linear
@@ -70,3 +70,54 @@ def test_beta_matters_and_may_follow_a_schedule_between_the_ends():
 def test_a_beta_that_cannot_be_is_told(beta):
     with pytest.raises(UserError, match="beta"):
         JSD(beta=beta)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10_000), st.floats(0.25, 20), st.floats(0.02, 0.98), st.integers(1, 7))
+def test_the_normalised_form_is_divided_by_both_shares(seed, temperature, beta, classes):
+    s, t = laws.pair(seed, classes)
+    expected = jensen_shannon(s, t, temperature, beta) / (beta * (1 - beta))
+    torch.testing.assert_close(normalised_jensen_shannon(s, t, temperature, beta), expected, atol=1e-9, rtol=1e-6)
+
+
+@pytest.mark.parametrize("near", [1e-3, 1e-5, 1e-9])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_normalised_form_goes_to_its_ends_without_a_jump_or_the_noise_of_rounding(near, dtype):
+    s, t = (one.detach().to(dtype) for one in laws.pair(0, 7))
+    forward, backward = normalised_jensen_shannon(s, t, 2.0, 0.0), normalised_jensen_shannon(s, t, 2.0, 1.0)
+    assert torch.equal(forward, tempered_kl(s, t, 2.0)) and torch.equal(backward, tempered_reverse_kl(s, t, 2.0))
+    for beta, end in ((near, forward), (1 - near, backward)):
+        found = normalised_jensen_shannon(s, t, 2.0, beta)
+        torch.testing.assert_close(found, end, rtol=5 * near, atol=1e-6)
+
+
+@pytest.mark.parametrize("beta", [0.0, 1e-6, 0.3, 0.5, 0.7, 1 - 1e-6, 1.0])
+def test_laws_of_the_normalised_form(beta):
+    def pure(a, b):
+        return normalised_jensen_shannon(a, b, 2.0, beta)
+
+    s, t = laws.pair(0)
+    laws.zero_at_equality(pure, s)
+    laws.never_negative(pure, s, t)
+    laws.gradient_is_right(pure, s, t)
+    laws.stays_finite(pure, s, t)
+    laws.ignores_shifts(pure, s, t)
+
+
+def test_values_near_an_end_do_not_compare_with_the_end_unless_they_are_normalised():
+    p, q = torch.tensor([0.7, 0.2, 0.1]).log(), torch.tensor([0.2, 0.3, 0.5]).log()
+
+    def sweep(form):
+        return [round(form(q, p, 1.0, beta).item(), 4) for beta in (0.0, 0.01, 0.5)]
+
+    assert sweep(jensen_shannon) == [0.6349, 0.0063, 0.1514]
+    assert jensen_shannon(q, p, 1.0, 1e-4).item() == pytest.approx(6.3e-5, rel=0.01)
+    zero, near, middle = sweep(normalised_jensen_shannon)
+    assert zero == 0.6349 and abs(near - zero) < 0.01 and abs(middle - 4 * 0.1514) < 0.001
+
+
+def test_a_normalised_beta_may_follow_a_schedule_through_its_ends():
+    s, t = laws.output(seed=0), laws.output(seed=1)
+    term = JSD(beta=Linear(0.0, 1.0), normalise=True)
+    for progress in (0.0, 0.5, 1.0):
+        torch.testing.assert_close(term(s, t, progress), JSD(beta=progress, normalise=True)(s, t, 0.0))
