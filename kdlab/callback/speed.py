@@ -8,12 +8,14 @@ from typing import Any, ClassVar
 import lightning.pytorch as pl
 import torch
 
+from kdlab.batch import Batch
 from kdlab.direction import SPENT
 
 
 class Speed(pl.Callback):
-    """Leaves ``perf/samples_per_second`` (training rows), ``perf/step_ms`` and ``perf/padding``, the share of padding
-    in training batches, in ``trainer.callback_metrics``.
+    """Leaves ``perf/samples_per_second`` (training rows), ``perf/step_ms`` and, where rows have tokens,
+    ``perf/tokens_per_second`` (those with one before them) and ``perf/padding``, the share of padding in training
+    batches, in ``trainer.callback_metrics``.
 
     The time is that of the training loop with its data loading; validation, checkpoints at an epoch's end and the very
     first batch, which warms up, are left out. It is kept over restarts and never logged as a curve, so that a resumed
@@ -22,6 +24,7 @@ class Speed(pl.Callback):
 
     higher_is_better: ClassVar[dict[str, bool | None]] = {
         "perf/samples_per_second": True,
+        "perf/tokens_per_second": True,
         "perf/step_ms": False,
         "perf/padding": False,
     }
@@ -30,15 +33,17 @@ class Speed(pl.Callback):
     def __init__(self) -> None:
         self.seconds = 0.0
         self.rows = 0
+        self.tokens = 0.0
         self.batches = 0
         self.warm = False
         self.since: float | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        return {"seconds": self.seconds, "rows": self.rows, "batches": self.batches}
+        return {"seconds": self.seconds, "rows": self.rows, "tokens": self.tokens, "batches": self.batches}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.seconds, self.rows, self.batches = (state_dict[key] for key in ("seconds", "rows", "batches"))
+        self.tokens = state_dict.get("tokens", 0.0)  # which earlier checkpoints lack
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.warm = False
@@ -56,6 +61,7 @@ class Speed(pl.Callback):
             self._go()
             return
         self.rows += len(batch) * trainer.world_size
+        self.tokens += (batch.size.get("tokens", 0.0) if isinstance(batch, Batch) else 0.0) * trainer.world_size
         self.batches += 1
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -75,6 +81,8 @@ class Speed(pl.Callback):
             trainer.callback_metrics["perf/padding"] = torch.tensor(loader.padding())
         if self.batches:
             trainer.callback_metrics["perf/samples_per_second"] = torch.tensor(self.rows / self.seconds)
+            if self.tokens:
+                trainer.callback_metrics["perf/tokens_per_second"] = torch.tensor(self.tokens / self.seconds)
             trainer.callback_metrics["perf/step_ms"] = torch.tensor(1000 * self.seconds / self.batches)
 
     def _go(self) -> None:

@@ -23,11 +23,12 @@ from kdlab.config.stored import read_config
 from kdlab.config.trust import Trust
 from kdlab.datamodule.data import Data
 from kdlab.datamodule.processor.key import PROCESSORS
+from kdlab.datamodule.retokenized import RetokenizedRows
 from kdlab.error import UserError
 from kdlab.file import write_json, write_text
 from kdlab.loss.chunk import parts
 from kdlab.meter import Meter
-from kdlab.metric.base import Evaluators
+from kdlab.metric.base import Evaluators, Scores
 from kdlab.metric.causal_lm import causal_lm
 from kdlab.metric.cost import Cost
 from kdlab.metric.fidelity import AGREEMENT
@@ -76,7 +77,7 @@ def main(cfg: DictConfig) -> Path:
     for one in contenders(subject, stored, task, data, outputs, None if cfg.baseline is None else str(cfg.baseline)):
         own = batches if one.view is None else [one.view.again(batch).original for batch in batches]
         if not task.uses_labels:
-            results[one.name], choices[one.name] = tokens(task, one.known, own, one.name)
+            results[one.name], choices[one.name] = tokens(task, one.known, own, one.view or data, one.name)
             known[one.name] = one, own, torch.empty(0)
             continue
         logits = one.answers(batches) if task.unit == "row" else None
@@ -179,18 +180,20 @@ def classes(task: Task, logits: Tensor, target: Tensor, labels: list[str]) -> tu
     return report(task.outcome.probabilities(logits), target, labels), task.outcome.chosen(logits)
 
 
-def tokens(task: Task, model: nn.Module, batches: list[Batch], name: str) -> tuple[dict[str, Any], Tensor]:
-    """Accuracy and perplexity of the next token, and which one a model expects at every place ``[N]``."""
-    metric, chosen = causal_lm(), []
+def tokens(
+    task: Task, model: nn.Module, batches: list[Batch], data: Data | RetokenizedRows, name: str
+) -> tuple[dict[str, Any], Tensor]:
+    """The metrics of the next token, and which one a model expects at every place ``[N]``."""
+    metric, chosen = Scores(causal_lm()), []
+    metric.setup(task, data)
     model.eval()
     with torch.inference_mode(), Meter(name, sum(map(len, batches))) as meter:
         for batch in batches:
             meter.more(len(batch))
             for (part,) in parts(task.chunk or ALL, task.read(model, batch)):
-                metric.update(*task.scored(part, batch))
+                metric.update(part, batch)
                 chosen.append(part.logits.argmax(-1))
-    scores: dict[str, Any] = {name: float(value) for name, value in metric.compute().items()}
-    return scores | {"tokens": sum(map(len, chosen))}, torch.cat(chosen)
+    return metric.compute() | {"tokens": sum(map(len, chosen))}, torch.cat(chosen)
 
 
 def predict(

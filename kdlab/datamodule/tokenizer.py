@@ -14,7 +14,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from kdlab.datamodule.corpus import PAIR
 from kdlab.error import UserError
-from kdlab.fetch import cache, local, once, permitted
+from kdlab.fetch import cache, once, permitted
+from kdlab.model.pretrained import resolve
 
 TRAIN = "train:"  # before the kind and size of a tokenizer that is made of the training texts
 
@@ -33,7 +34,8 @@ def load(spec: str, texts: Sequence[str], download: bool = False) -> PreTrainedT
     """The tokenizer a spec names.
 
     Args:
-        spec: ``train:wordpiece:SIZE`` (trained on ``texts``, kept in the cache), or what ``kdlab.fetch.local`` takes.
+        spec: ``train:wordpiece:SIZE`` (trained on ``texts``, kept in the cache), or what
+            :func:`kdlab.model.pretrained.resolve` takes.
         texts: the training texts; a pretrained tokenizer does not look at them.
 
     Raises:
@@ -41,7 +43,7 @@ def load(spec: str, texts: Sequence[str], download: bool = False) -> PreTrainedT
     """
     if spec.startswith(TRAIN):
         return _trained(spec, texts)
-    path = local(spec, download)
+    path = resolve(spec, download)
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             path, local_files_only=not permitted(download), trust_remote_code=False

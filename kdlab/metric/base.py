@@ -16,6 +16,7 @@ from torchmetrics import Metric, MetricCollection
 
 from kdlab.batch import Batch
 from kdlab.datamodule.data import Data
+from kdlab.datamodule.processor.base import Processor
 from kdlab.direction import COLUMNS, COSTS, PRIMARIES, SHARES, Directions, declared
 from kdlab.error import UserError
 from kdlab.output import Output
@@ -116,6 +117,16 @@ class Evaluator(nn.Module, ABC):
                 module.reset()
 
 
+class Informed(Metric, ABC):
+    """A metric in a collection that has to know how values became inputs before it can measure."""
+
+    ready: bool = False  # whether the processor has what it needs; else the metric is left out
+
+    @abstractmethod
+    def learn(self, processor: Processor) -> None:
+        """Take what it needs from the processor of the data."""
+
+
 @final
 class Scores(Evaluator):
     """A collection of torchmetrics' metrics, fed with predictions and targets as the task gives them.
@@ -133,11 +144,22 @@ class Scores(Evaluator):
         self.primary = getattr(metrics, "primary", None) or next(iter(self.higher_is_better), None)
         self.shares = [name for name, one in _named(metrics) if getattr(one, "share", False)]
 
+    def setup(self, task: Task, data: Data) -> None:
+        super().setup(task, data)
+        for _, one in _named(self.metrics):
+            if isinstance(one, Informed):
+                one.learn(data.processor)
+
     def update(self, student: Output, batch: Batch, teacher: Output | None = None) -> None:
         self.metrics.update(*self.task.scored(student, batch))
 
     def compute(self) -> dict[str, float]:
-        return {name: float(value) for name, value in self.metrics.compute().items()}
+        return {name: float(value) for name, value in self.metrics.compute().items() if name not in self._unknown}
+
+    @property
+    def _unknown(self) -> set[str]:
+        """The names of those that the data lacks something for."""
+        return {name for name, one in _named(self.metrics) if isinstance(one, Informed) and not one.ready}
 
 
 def _named(metrics: MetricCollection) -> list[tuple[str, Metric]]:

@@ -23,6 +23,7 @@ from kdlab.error import UserError
 from kdlab.fetch import local, permitted
 from kdlab.model.block import blocks
 from kdlab.model.family.find import auto, family, task_of
+from kdlab.model.gguf import converted, is_gguf
 from kdlab.model.quiet import quiet
 
 LAYERS, NUMBER = 2048, 2**30  # in a config.json
@@ -47,10 +48,14 @@ def kind(config: PreTrainedConfig) -> str:
 
 
 def resolve(path: str, download: bool) -> str:
-    """A path that transformers can load: a directory, the cached folder of a ``package:`` spec, or a hub id."""
+    """A path that transformers can load: a directory, or a hub id.
+
+    A ``package:`` spec becomes its folder in the cache, a GGUF file the directory that is made of it.
+    """
     if Path(path).is_dir():
         return str(path)
-    return local(path, download)
+    found = local(path, download)
+    return str(converted(Path(found))) if is_gguf(found) and Path(found).is_file() else found
 
 
 def read_config(path: str, download: bool = False) -> PreTrainedConfig:

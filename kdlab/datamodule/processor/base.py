@@ -86,6 +86,10 @@ class Processor(ABC):
             fingerprint: a hash of this processor and of the keys of ``values``: where to keep what was encoded.
         """
 
+    def token_bytes(self) -> np.ndarray | None:
+        """``[V]`` int64: the bytes of text that each token stands for; None: rows are no texts, or it is not known."""
+        return None
+
     def arguments(self) -> dict[str, Any]:
         """Arguments that a model's factory takes besides the labels, by name."""
         return {}

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from kdlab.datamodule import tokenizer as tokens
 from kdlab.datamodule.odd import GRAVE, unknown
 from kdlab.datamodule.processor.base import Encoded, Processor
+from kdlab.datamodule.processor.token_bytes import token_bytes
 from kdlab.datamodule.rows import Rows, repeated, sample, stored
 from kdlab.error import UserError
 from kdlab.model.save import load_tokenizer, tokenizer_fingerprint
@@ -48,6 +49,9 @@ class Text(Processor):
             )
         found = list(tokens.encode(self.tokenizer, [values[row] for row in some], self.max_length))
         return repeated(found, len(values), self.padding)
+
+    def token_bytes(self) -> np.ndarray:
+        return token_bytes(self.tokenizer)
 
     def arguments(self) -> dict[str, Any]:
         return {"tokenizer": self.tokenizer}
