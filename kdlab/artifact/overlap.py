@@ -14,6 +14,7 @@ from kdlab.artifact.run import read_done
 from kdlab.artifact.trained import Trained, teachers_of
 from kdlab.config import build, instantiate
 from kdlab.config.job import Job
+from kdlab.config.node import Node
 from kdlab.datamodule.corpus import labelled
 from kdlab.datamodule.data import Data
 from kdlab.error import UserError
@@ -44,11 +45,20 @@ def known_digests(data: Data) -> np.ndarray:
     return _digests[data.fingerprint]
 
 
-def write(folder: Path, data: Data) -> None:
-    """Write the hashes of the texts that train into a run directory: 8 bytes a text."""
+def learns(cfg: Node) -> bool:
+    """Whether a run takes any step: with ``trainer.max_steps=0`` it learns from no row."""
+    return bool(cfg.trainer.get("max_steps", -1) != 0)
+
+
+def write(folder: Path, data: Data, learns: bool = True) -> None:
+    """Write the hashes of the texts that train into a run directory: 8 bytes a text.
+
+    Args:
+        learns: whether the run takes any step.
+    """
     part = folder / f".{FILE}.part"
     with part.open("wb") as file:
-        np.save(file, training(data), allow_pickle=False)
+        np.save(file, training(data)[: None if learns else 0], allow_pickle=False)
     sync(part)
     put(part, folder / FILE)
 
@@ -122,7 +132,7 @@ def chain(found: Trained | Job, same: str) -> Iterator[tuple[str, np.ndarray]]:
             if (folder / "config.yaml").is_file():
                 yield from chain(Trained(folder, folder / "model", folder.name, found.trust), same)
         return
-    if splits_key(found.cfg) != same:
+    if splits_key(found.cfg) != same and learns(found.cfg):
         yield f"teacher {found.folder.name}", training(build.data(found.cfg))
     if "teacher" in found.cfg and asks_a_teacher(found):
         for place, node in teacher_nodes(found.cfg.teacher).items():

@@ -47,7 +47,7 @@ LIBRARY: dict[str, dict[str, str]] = {
         "precision": "Literal['32-true', 'bf16-mixed', '16-mixed', 'bf16-true', '16-true', '64-true', "
         "'transformer-engine', 'transformer-engine-float16', '32', '64', '16', 'bf16'] | Literal[16, 32, 64]",
         "max_epochs": "Count | Literal[-1] | None",
-        "max_steps": "Count | Literal[-1]",
+        "max_steps": "Whole | Literal[-1]",
         "gradient_clip_val": "NonNegative | None",
         "accumulate_grad_batches": "Count",
         "val_check_interval": "Part | Count",

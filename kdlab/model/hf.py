@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -72,7 +73,7 @@ def hf(
         model = read_model(place, config, download, task=task)
     else:
         with quiet():
-            model = auto(task).from_config(config, trust_remote_code=False)
+            model = auto(task).from_config(config, trust_remote_code=False, dtype=torch.float32)
     set_padding(model, tokenizer, path)
     return model.train() if layers is None else layers_of_teacher(layers, model, labels, tokenizer, task=task)
 

@@ -44,7 +44,7 @@ MISTAKES = {  # a command line -> what must be said
     "distill allow_overlap=maybe": ("allow_overlap is 'maybe'", "true or false"),
     "distill student.lr=fast": ("student.lr is 'fast'", "a number from 0 up"),
     "finetune trainer.max_epochs=0": ("trainer.max_epochs is 0", "a whole number from 1 up"),
-    "finetune trainer.max_steps=0": ("trainer.max_steps is 0", "-1"),
+    "finetune trainer.max_steps=-2": ("trainer.max_steps is -2", "-1"),
     "finetune trainer.max_epochs=1e12": ("trainer.max_epochs is 1000000000000", "2,147,483,647"),
     "finetune logger.wandb.entity=a/b": ("logger.wandb.entity is 'a/b'", "without /"),
     "finetune datamodule=table datamodule.path=. datamodule.label_names=[false,true]": ("['no','yes'] in quotes",),

@@ -1,10 +1,10 @@
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from kdlab.error import UserError
 from kdlab.model.layers_of_teacher import layers_of_teacher
-from kdlab.model.save import weights_sha256
+from kdlab.model.save import load, save, weights_sha256
 from kdlab.model.tap import read
 from tests.batches import text
 
@@ -74,3 +74,32 @@ def test_impossible_layers_tell_how_many_there_are(layers, make, tokenizer, labe
 def test_a_teacher_without_layers_is_refused(tokenizer, labels):
     with pytest.raises(UserError, match="none are known of the teacher, a Linear"):
         layers_of_teacher([0], torch.nn.Linear(2, 2), labels, tokenizer)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_language_model_keeps_its_head_tied_to_its_embeddings_and_its_final_norm(
+    family, tied, make, tokenizer, tmp_path
+):
+    config = make(family).config
+    config.tie_word_embeddings = tied
+    torch.manual_seed(0)
+    teacher = AutoModelForCausalLM.from_config(config).eval()
+    norm = {"gpt2": "transformer.ln_f.weight", "llama": "model.norm.weight"}[family]
+    torch.nn.init.normal_(teacher.get_parameter(norm))
+    student = layers_of_teacher([0, -1], teacher, [], tokenizer, task="causal_lm").eval()
+    assert torch.equal(student.get_parameter(norm), teacher.get_parameter(norm))
+    assert (student.get_output_embeddings().weight is student.get_input_embeddings().weight) == tied
+    assert student.get_input_embeddings().weight is not teacher.get_input_embeddings().weight
+    save(student, None, tmp_path / "model")
+    loaded = load(tmp_path / "model")[0]
+    assert (loaded.get_output_embeddings().weight is loaded.get_input_embeddings().weight) == tied
+    ids = torch.tensor([[2, 5, 7]])
+    assert torch.equal(loaded(ids).logits, student(ids).logits)
+
+
+def test_a_language_model_of_all_layers_is_its_teacher(make, tokenizer):
+    teacher = AutoModelForCausalLM.from_config(make("llama").config).eval()
+    student = layers_of_teacher([0, 1, 2, 3], teacher, [], tokenizer, task="causal_lm").eval()
+    ids = torch.tensor([[2, 5, 7]])
+    assert torch.equal(student(ids).logits, teacher(ids).logits)

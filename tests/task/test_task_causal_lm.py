@@ -8,7 +8,18 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from small import options
-from transformers import BertConfig, BertLMHeadModel, GPT2Config, GPT2LMHeadModel
+from transformers import (
+    BertConfig,
+    BertLMHeadModel,
+    CohereConfig,
+    CohereForCausalLM,
+    Gemma2Config,
+    Gemma2ForCausalLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 from kdlab.config import conf
 from kdlab.error import UserError
@@ -178,6 +189,44 @@ def test_a_model_that_changes_its_logits_afterwards_is_not_cut():
     CausalLM().attach(capped)
     with pytest.raises(UserError, match=r"task\.chunk=null"):
         CausalLM(chunk=2).attach(capped)
+
+
+def of_family(kind):
+    """A tiny decoder with random weights; Gemma 2 caps its logits, Cohere scales them."""
+    shape = {"vocab_size": 13, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "head_dim": 4}
+    shape |= {"num_key_value_heads": 1, "intermediate_size": 8, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    torch.manual_seed(0)
+    return {
+        "gemma2": lambda: Gemma2ForCausalLM(Gemma2Config(**shape, final_logit_softcapping=30.0)),
+        "cohere": lambda: CohereForCausalLM(CohereConfig(**shape, logit_scale=0.0625)),
+        "llama": lambda: LlamaForCausalLM(LlamaConfig(**shape)),
+    }[kind]()
+
+
+def test_a_family_that_caps_its_logits_is_read_as_a_whole_or_refused():
+    """Random weights give logits far below the cap, which training would reach."""
+    own, data = of_family("gemma2"), batch()
+    CausalLM().attach(own)
+    torch.testing.assert_close(CausalLM().read(own, data).logits, own(**data.inputs).logits)
+    with pytest.raises(UserError, match=r"task\.chunk=null"):
+        CausalLM(chunk=2).attach(own)
+    assert not own.get_output_embeddings()._forward_hooks
+
+
+@pytest.mark.parametrize("kind", ["llama", "cohere"])
+def test_a_family_that_scales_its_logits_has_the_same_ones_in_parts(kind):
+    own, data = of_family(kind).eval(), batch()
+    out = CausalLM(chunk=2).read(CausalLM(chunk=2).attach(own), data)
+    torch.testing.assert_close(out.head(out.logits), own(**data.inputs).logits)
+
+
+def test_an_end_token_that_is_the_padding_token_counts_where_it_is_real():
+    """SmolLM2 and GPT-2 pad with the token that ends a text: the mask follows the lengths."""
+    mask = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]])
+    ids = torch.tensor([[5, 2, 7, 2], [6, 2, 2, 2]])  # 2 ends and pads
+    data = text({"input_ids": ids, "attention_mask": mask})
+    out = CausalLM().read(model(), data)
+    assert out.label.tolist() == [[2, 7, 2, -1], [2, -1, -1, -1]]
 
 
 def test_numbers_out_of_range_are_told():
