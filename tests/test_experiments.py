@@ -6,6 +6,7 @@ the experiments take a step on the real ones that the user's own cache holds.
 
 from __future__ import annotations
 
+import csv
 import json
 import random
 import re
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from gguf_file import write_gguf
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
@@ -23,7 +25,7 @@ from transformers import BertConfig, BertModel
 
 from kdlab import manifest
 from kdlab.config import conf
-from kdlab.datamodule import chinese_reviews, movie_reviews
+from kdlab.datamodule import chinese_reviews, movie_reviews, news
 from kdlab.datamodule.tokenizer import load as load_tokenizer
 from kdlab.fetch import Spec, cache
 
@@ -97,6 +99,12 @@ def made_up(tmp_path_factory) -> Path:
     reviews.mkdir()
     for side, name in enumerate(("neg.txt", "pos.txt")):
         (reviews / name).write_text("\n".join(text for own, text in chinese if own == side))
+    articles = [{"title": f"News {number}", "text": f"{number} ships. " * 40} for number in range(60)]
+    with place(folder, news.SOURCE).open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["title", "text"])
+        writer.writeheader()
+        writer.writerows(articles)
+    write_gguf(place(folder, OmegaConf.load(conf() / "model/smollm2.yaml").path), layers=30)
     minilm = place(folder, OmegaConf.load(conf() / "model/minilm_l6.yaml").path)
     tokenizer = load_tokenizer("train:wordpiece:200", [text for _, text in english])
     torch.manual_seed(0)

@@ -46,15 +46,15 @@ def known_digests(data: Data) -> np.ndarray:
 
 
 def learns(cfg: Node) -> bool:
-    """Whether a run takes any step: with ``trainer.max_steps=0`` it learns from no row."""
-    return bool(cfg.trainer.get("max_steps", -1) != 0)
+    """Whether a run's model has learned from rows: with ``trainer.max_steps=0`` and no ``start`` it has not."""
+    return bool(cfg.trainer.get("max_steps", -1) != 0 or cfg.get("start") is not None)
 
 
 def write(folder: Path, data: Data, learns: bool = True) -> None:
     """Write the hashes of the texts that train into a run directory: 8 bytes a text.
 
     Args:
-        learns: whether the run takes any step.
+        learns: whether the run's model learns from them.
     """
     part = folder / f".{FILE}.part"
     with part.open("wb") as file:

@@ -49,6 +49,7 @@ class Trained:
     trust: Trust = field(default_factory=Trust, repr=False)
     _loaded: tuple[nn.Module, Any] | None = field(default=None, repr=False)
     _order: list[int] | None = field(default=None, repr=False)
+    _ids: int | None = field(default=None, repr=False)
 
     @property
     def model(self) -> nn.Module:
@@ -104,6 +105,19 @@ class Trained:
         return True
 
     @property
+    def vocabulary(self) -> int | None:
+        """The number of token ids for which a language model has logits; None where that is not known."""
+        if self._ids is not None or self._config is None:
+            return self._ids
+        return getattr(self._config.get_text_config(), "vocab_size", None)
+
+    def keep_ids(self, count: int) -> None:
+        """Leave only the first ``count`` token ids of a language model, also where it is loaded later."""
+        self._ids = count
+        if self._loaded is not None:
+            family(self.model).keep_ids(self.model, count)
+
+    @property
     def metrics(self) -> dict[str, float]:
         """The numbers in ``metrics.json`` of the run, or nothing."""
         path = self.folder / "metrics.json"
@@ -115,7 +129,8 @@ class Trained:
         """A hash of the files with its weights and its shape, known without loading it."""
         with self._remedied():
             own = fingerprint(self.weights)
-        return own if self._order is None else hashlib.sha256(f"{own} {self._order}".encode()).hexdigest()
+        changed = [one for one in (self._order, self._ids) if one is not None]
+        return hashlib.sha256(" ".join(map(str, [own, *changed])).encode()).hexdigest() if changed else own
 
     @property
     def outputs(self) -> int | None:
@@ -161,6 +176,8 @@ class Trained:
             custom = stored is not None and (stored.task.get("head") or not whole)
             with self._remedied():
                 self._loaded = load(self.weights, build=self._rebuild if custom else None)
+            if self._ids is not None:
+                self.keep_ids(self._ids)
         return self._loaded
 
     @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from kdlab.artifact.find import adopt, assemble, check, check_kept, find, layers
 from kdlab.artifact.run import read_done
 from kdlab.artifact.select import taught
 from kdlab.artifact.trained import Trained
+from kdlab.artifact.vocabulary import cut_to_common_ids
 from kdlab.config import build, instantiate
 from kdlab.config.check import reading
 from kdlab.config.direction import costs
@@ -30,6 +31,7 @@ from kdlab.module.finetune import Finetune
 from kdlab.module.parts import Parts, TeacherParts
 from kdlab.module.self_taught import SelfTaughtRule
 from kdlab.module.teacher_rule import TeacherRule
+from kdlab.output import Output
 from kdlab.plan.base import OnTeachers, Plan, Train, alone, penalised, refuse, shared
 from kdlab.plan.length import epochs
 from kdlab.plan.stage import begin
@@ -116,11 +118,14 @@ def _prepare(job: Job, data: Data, train: Train, on_teachers: OnTeachers, base: 
             kind.accept(loss.taps["teacher"])
     taps = loss.taps
     computes = (cfg.trainer.precision, cfg.trainer.accelerator)
-    with reading(loss, "student"), torch.no_grad(), computing(*computes):  # before a teacher is trained
-        probe = task.read(student.eval(), rows, taps["student"])
-    student.train()
-    if probe.head is not None:
-        probe = probe.select(probe.positions)
+
+    def look() -> Output:
+        with reading(loss, "student"), torch.no_grad(), computing(*computes):
+            found = task.read(student.eval(), rows, taps["student"])
+        student.train()
+        return found if found.head is None else found.select(found.positions)
+
+    probe = look()  # before a teacher is trained
     classes = probe.logits.shape[-1]
     widths = {name: tap.shape[-1] for name, tap in probe.taps.items()}
     student_family = family(student)
@@ -139,12 +144,16 @@ def _prepare(job: Job, data: Data, train: Train, on_teachers: OnTeachers, base: 
         return Plan(learner, {}, found, start, transforms)
     with torch.random.fork_rng(devices=[]):  # found or trained, the teacher leaves the adapters' first weights alone
         found = found or find_teachers(job, data, task, train, on_teachers)
+        if cut_to_common_ids(student, found.values()):
+            probe = look()
         with reading(loss, "teacher"), computing(*computes):
             given = {"task": task, "store": Path(cfg.outputs) / "store", "student": student}
             given["epochs"] = epochs(cfg.trainer, data)
             shared_teacher = None if base is None else base.teacher
             teacher = shared_teacher or assemble(cfg.teacher, found, data, taps["teacher"], given)
             taught(data, task, teacher)
+    classes = probe.logits.shape[-1]
+    student_spec = replace(student_spec, classes=classes)
     teacher_spec = ModelSpec(
         teacher.widths(), layers(cfg.teacher, found, student), classes, *_attention_and_head(found)
     )

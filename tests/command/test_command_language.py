@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from hydra import initialize_config_dir
+from safetensors.torch import load_file
 from small import crossed, knob, nodes, shrink, small, train
 from undeclared import undeclared
 
@@ -71,6 +74,35 @@ def test_texts_without_labels_become_a_student_that_is_evaluated_and_reported(kd
     for command in (["report"], ["runs"]):
         code, out, err = kdlab(*command)
         assert code == 0, out + err
+
+
+@pytest.mark.slow
+def test_a_run_of_no_step_measures_and_saves_the_model_as_it_is(kdlab, words):
+    start = ["start=first", "trainer.max_steps=0"]
+    code, out, err = kdlab("finetune", *words["finetune"])
+    assert code == 0, out + err
+    (first,) = Path("outputs/finetune").glob("*")
+    first.rename(first.with_name("first"))
+    code, out, err = kdlab("finetune", *words["finetune"], *start)
+    assert code == 0, out + err
+    (second,) = (path for path in Path("outputs/finetune").glob("*") if path.name != "first")
+    weights = [load_file(folder / "model" / "model.safetensors") for folder in (first.with_name("first"), second)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    before, after = (json.loads((folder / "metrics.json").read_text()) for folder in (first.with_name("first"), second))
+    assert after["test/bits_per_byte"] == before["test/bits_per_byte"] > 0
+    assert after["best/val/perplexity"] > 1 and after["best/step"] == 0
+    assert len(np.load(second / "trained_on.npy")), "the rows of the run that it starts from"
+
+
+@pytest.mark.slow
+def test_a_teacher_that_took_no_step_learned_from_no_row(kdlab, words):
+    recipe = ",".join(f"'{word}'" for word in [*words["finetune"], "trainer.max_steps=0"])
+    words = [*words["distill"], f"teacher.recipe=[{recipe}]", "loss=kd_top_k", "teacher.top_k=8"]
+    code, out, err = kdlab("distill", *words)
+    assert code == 0, out + err
+    (teacher,) = Path("outputs/finetune").glob("*")
+    assert len(np.load(teacher / "trained_on.npy")) == 0
+    assert 0 <= numbers("distill")["test/fidelity/agreement"] <= 1
 
 
 def test_doctor_looks_at_a_language_model(kdlab, words):

@@ -158,6 +158,13 @@ class Family(ABC):
         """The number of layers; 0 where the model is no stack of layers."""
         return 0
 
+    def vocabulary(self, model: nn.Module) -> int | None:
+        """The number of token ids for which a language model has logits; None: it is none, or they cannot be cut."""
+        return None
+
+    def keep_ids(self, model: nn.Module, count: int) -> None:
+        """Leave only the first ``count`` token ids in word embeddings and logits, in place; see :meth:`vocabulary`."""
+
     def heads(self, model: nn.Module) -> int:
         """The number of attention heads of a layer; 0 where it has none."""
         return 0

@@ -12,6 +12,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from kdlab.model.family.transformer import Transformer
+from kdlab.model.quiet import quiet
 
 
 @final
@@ -24,6 +25,14 @@ class Decoder(Transformer):
 
     auto: ClassVar[dict[str, str]] = {"causal_lm": "AutoModelForCausalLM"}
     architectures: ClassVar[dict[str, str]] = {"ForCausalLM": "causal_lm", "LMHeadModel": "causal_lm"}
+
+    def vocabulary(self, model: nn.Module) -> int | None:
+        head = model.get_output_embeddings()  # type: ignore[operator]
+        return None if head is None else int(head.weight.shape[0])
+
+    def keep_ids(self, model: nn.Module, count: int) -> None:
+        with quiet():
+            model.resize_token_embeddings(count)  # type: ignore[operator]
 
     @classmethod
     def claims(cls, model: nn.Module) -> bool:
