@@ -162,7 +162,7 @@ class Family(ABC):
         """The number of token ids for which a language model has logits; None: it is none, or they cannot be cut."""
         return None
 
-    def keep_ids(self, model: nn.Module, count: int) -> None:
+    def keep_ids(self, model: nn.Module, count: int) -> None:  # noqa: B027  where there is no vocabulary
         """Leave only the first ``count`` token ids in word embeddings and logits, in place; see :meth:`vocabulary`."""
 
     def heads(self, model: nn.Module) -> int:
