@@ -22,8 +22,8 @@ from kdlab.config import build, instantiate
 from kdlab.config.stored import read_config
 from kdlab.config.trust import Trust
 from kdlab.datamodule.data import Data
+from kdlab.datamodule.processor.base import Processor
 from kdlab.datamodule.processor.key import PROCESSORS
-from kdlab.datamodule.retokenized import RetokenizedRows
 from kdlab.error import UserError
 from kdlab.file import write_json, write_text
 from kdlab.loss.chunk import parts
@@ -77,7 +77,7 @@ def main(cfg: DictConfig) -> Path:
     for one in contenders(subject, stored, task, data, outputs, None if cfg.baseline is None else str(cfg.baseline)):
         own = batches if one.view is None else [one.view.again(batch).original for batch in batches]
         if not task.uses_labels:
-            results[one.name], choices[one.name] = tokens(task, one.known, own, one.view or data, one.name)
+            results[one.name], choices[one.name] = tokens(task, one.known, own, (one.view or data).processor, one.name)
             known[one.name] = one, own, torch.empty(0)
             continue
         logits = one.answers(batches) if task.unit == "row" else None
@@ -181,17 +181,17 @@ def classes(task: Task, logits: Tensor, target: Tensor, labels: list[str]) -> tu
 
 
 def tokens(
-    task: Task, model: nn.Module, batches: list[Batch], data: Data | RetokenizedRows, name: str
+    task: Task, model: nn.Module, batches: list[Batch], processor: Processor, name: str
 ) -> tuple[dict[str, Any], Tensor]:
     """The metrics of the next token, and which one a model expects at every place ``[N]``."""
     metric, chosen = Scores(causal_lm()), []
-    metric.setup(task, data)
+    metric.learn(processor)
     model.eval()
     with torch.inference_mode(), Meter(name, sum(map(len, batches))) as meter:
         for batch in batches:
             meter.more(len(batch))
             for (part,) in parts(task.chunk or ALL, task.read(model, batch)):
-                metric.update(part, batch)
+                metric.metrics.update(*task.scored(part, batch))
                 chosen.append(part.logits.argmax(-1))
     return metric.compute() | {"tokens": sum(map(len, chosen))}, torch.cat(chosen)
 

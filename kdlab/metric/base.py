@@ -146,9 +146,13 @@ class Scores(Evaluator):
 
     def setup(self, task: Task, data: Data) -> None:
         super().setup(task, data)
+        self.learn(data.processor)
+
+    def learn(self, processor: Processor) -> None:
+        """Give the metrics what they need to know of how values become inputs."""
         for _, one in _named(self.metrics):
             if isinstance(one, Informed):
-                one.learn(data.processor)
+                one.learn(processor)
 
     def update(self, student: Output, batch: Batch, teacher: Output | None = None) -> None:
         self.metrics.update(*self.task.scored(student, batch))

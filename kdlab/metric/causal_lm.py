@@ -108,5 +108,9 @@ class BitsPerByte(Informed):
 
 def causal_lm() -> MetricCollection:
     """``accuracy`` of the next token, ``perplexity``, and ``bits_per_byte``, which needs a data set of texts."""
-    metrics = {"accuracy": Accuracy(), "perplexity": Perplexity(), "bits_per_byte": BitsPerByte()}
+    metrics: dict[str, Metric | MetricCollection] = {
+        "accuracy": Accuracy(),
+        "perplexity": Perplexity(),
+        "bits_per_byte": BitsPerByte(),
+    }
     return MetricCollection(metrics, compute_groups=False)
