@@ -22,7 +22,7 @@ from kdlab.value import Count, Share
 if TYPE_CHECKING:
     from kdlab.datamodule.data import Data
 
-LOUD = 100.0  # a logit that models which limit theirs do not let through
+LOUD = 100.0  # a logit beyond the caps of models that have one
 ANSWER = "answer"  # of a batch's targets: [B, L] bool, the tokens that answer a prompt
 
 
