@@ -256,6 +256,12 @@ def needs_teacher(node: DictConfig) -> bool:
     return "teacher" in inspect.signature(target_of(node)).parameters
 
 
+def teacher_kinds(node: DictConfig) -> list[type[Teacher]]:
+    """The class that a teacher node names, and those of its members."""
+    members = node.members.values() if "members" in node else ()
+    return [teacher_kind(one) for one in (node, *members)]
+
+
 def teacher_kind(node: DictConfig) -> type[Teacher]:
     """The class that a teacher node names, before there is a teacher."""
     kind = get_object(node._target_)

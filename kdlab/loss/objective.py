@@ -232,7 +232,7 @@ class Objective(nn.Module):
         return student.with_row_weights(1 - row_values_at(self.alpha, progress, teacher))[0]
 
     def step(
-        self, task: Task, student: Output, teacher: Output | None, batch: Batch, progress: float
+        self, task: Task, student: Output, teacher: Output | None, batch: Batch, progress: float, labelled: bool = True
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The total of one batch and its parts, as :meth:`forward` returns them, with the task's loss on the labels.
 
@@ -240,10 +240,14 @@ class Objective(nn.Module):
 
         Args:
             student, teacher: the outputs of both models for the batch; no teacher where :attr:`needs_teacher` is False.
+            labelled: whether the loss on the labels counts; if not, it is 0, and the terms have the weights that they
+                always have.
         """
 
         def part(student: Output, teacher: Output | None = None) -> tuple[Tensor, dict[str, Tensor]]:
-            supervised = task.supervised(self.labels(student, teacher, progress), batch)
+            supervised = student.logits.new_zeros(())
+            if labelled:
+                supervised = task.supervised(self.labels(student, teacher, progress), batch)
             return self(supervised, student, teacher, progress)
 
         return summed(part, task.chunk, student, *([] if teacher is None else [teacher]))

@@ -16,6 +16,7 @@ from kdlab.batch import Batch
 from kdlab.direction import PRIMARY, declared_for
 from kdlab.error import UserError
 from kdlab.freeze.apply import apply, changes, parameter_groups, prepare, select, trainable_table
+from kdlab.loss.objective import Objective
 from kdlab.loss.rates import settled
 from kdlab.metric.base import Evaluators
 from kdlab.model.block import blocks
@@ -28,6 +29,8 @@ from kdlab.output import Output
 from kdlab.penalty.base import Penalty
 from kdlab.penalty.none import Nothing
 from kdlab.schedule.base import Schedule, schedules_of
+from kdlab.task.base import Task
+from kdlab.teacher.base import Teacher
 from kdlab.transform.sequence import Transforms
 
 
@@ -72,6 +75,17 @@ class TrainingRule(Evaluation, ABC):
     def option(cls) -> str:
         """The name of the rule's option in the group ``module``, for messages."""
         return cls.__name__.lower()
+
+    @classmethod
+    def accept(cls, teacher: type[Teacher], task: Task, loss: Objective) -> None:
+        """Check what the rule needs of the others; called before a teacher is found or trained.
+
+        Args:
+            teacher: the class of the teacher, or of a member of it.
+
+        Raises:
+            UserError: they do not fit.
+        """
 
     @property
     def directions(self) -> dict[str, bool | None]:

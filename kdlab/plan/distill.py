@@ -19,6 +19,7 @@ from kdlab.artifact.vocabulary import cut_to_common_ids
 from kdlab.config import build, instantiate
 from kdlab.config.check import reading
 from kdlab.config.direction import costs
+from kdlab.config.instantiate import target_of
 from kdlab.config.job import Job
 from kdlab.config.node import Node
 from kdlab.datamodule.data import Data
@@ -27,6 +28,7 @@ from kdlab.error import UserError
 from kdlab.loss.objective import Objective
 from kdlab.loss.term import ModelSpec
 from kdlab.model.family.find import family
+from kdlab.module.base import TrainingRule
 from kdlab.module.finetune import Finetune
 from kdlab.module.parts import Parts, TeacherParts
 from kdlab.module.self_taught import SelfTaughtRule
@@ -103,6 +105,8 @@ def _prepare(job: Job, data: Data, train: Train, on_teachers: OnTeachers, base: 
     kind = build.teacher_kind(cfg.teacher)
     with reading(loss, "teacher"):
         kind.accept(loss.taps["teacher"])
+    for one in build.teacher_kinds(cfg.teacher):
+        rule_kind(cfg.module).accept(one, task, loss)
     rows = data.every_row(256)[0]
     layered = build.needs_teacher(cfg.student) and "teacher" in teacher_nodes(cfg.teacher)
     early = layered or (loss.maps_layers and loss.needs_teacher)
@@ -196,6 +200,12 @@ def known_of(found: Mapping[str, Trained]) -> dict[str, float]:
             if kinds.get(name) in (COUNTED, TIMED):
                 known[f"{place.replace('.', '/')}/{name}"] = value
     return known
+
+
+def rule_kind(node: Node) -> type[TrainingRule]:
+    """The class that a module node names; the base of all rules where that is none."""
+    kind = target_of(node)
+    return kind if isinstance(kind, type) and issubclass(kind, TrainingRule) else TrainingRule
 
 
 def first_seed(cfg: Node) -> int:

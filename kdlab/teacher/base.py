@@ -44,6 +44,7 @@ class Teacher(ABC):
         follows: whether it takes over the student's weights as they change.
         chunks: whether its logits can be made for some positions at a time.
         top_k: the number of largest logits that it returns; None: all.
+        reads_new_rows: whether it reads rows that are not in the data, such as texts that a student writes.
 
     Example: a teacher that is sure of the first class:
         >>> import torch
@@ -65,6 +66,7 @@ class Teacher(ABC):
     follows: bool = False
     chunks: bool = False
     top_k: int | None = None
+    reads_new_rows: bool = True
 
     @property
     def models(self) -> Mapping[str, nn.Module]:

@@ -48,6 +48,7 @@ class Cached(Teacher):
     """
 
     chunks = True
+    reads_new_rows = False
 
     def __init__(
         self,

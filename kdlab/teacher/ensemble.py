@@ -51,6 +51,7 @@ class Ensemble(Teacher):
         self.combine, self.classes = combine, len(data.labels)
         self.trains = np.zeros(len(data.lengths), bool)
         self.trains[data.splits["train"]] = True
+        self.reads_new_rows = all(member.reads_new_rows for member in self.members.values())
         self.seconds = sum(member.seconds for member in self.members.values())
 
     @classmethod

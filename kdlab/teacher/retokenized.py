@@ -26,6 +26,8 @@ class Retokenized(Teacher):
         UserError: the teacher is to read augmented rows, which are made of the student's tokens.
     """
 
+    reads_new_rows = False
+
     def __init__(self, teacher: Teacher, view: RetokenizedRows) -> None:
         if view.augmented:
             raise UserError(

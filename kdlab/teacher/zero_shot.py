@@ -43,6 +43,8 @@ class ZeroShot(Teacher):
         tokens_per_batch: the number of tokens in a batch of the teacher pass.
     """
 
+    reads_new_rows = False
+
     def __init__(
         self,
         task: Task,

@@ -1,0 +1,112 @@
+"""The student's own answers to the prompts of a batch, as training rules ask for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+import torch
+from torch import nn
+
+from kdlab.batch import Batch
+from kdlab.error import UserError
+from kdlab.generation import Sampling
+from kdlab.task.generative import GenerativeTask
+from kdlab.value import Count, NonNegative, Part, Whole
+
+
+@final
+class Samples:
+    """Batches whose answers the model wrote.
+
+    What is drawn depends on torch's generator, which a rule seeds in each step, so that a resumed run draws the same.
+
+    Args:
+        max_new_tokens, temperature, top_p, top_k: as for :class:`kdlab.generation.Sampling`. The temperature is that of
+            the distribution that is drawn from; terms have another one, ``loss.temperature``.
+        num_generations: answers to each prompt.
+        reuse: optimizer steps that learn from the same answers: the first draws them, the others take them in place of
+            rows of their own. Generating costs several times as much as learning from what was generated.
+
+    Example: no answer is drawn again within two steps:
+        >>> samples = Samples(reuse=2)
+        >>> [samples.window(step) for step in range(5)]
+        [0, 0, 1, 1, 2]
+    """
+
+    def __init__(
+        self,
+        max_new_tokens: Count = 64,
+        temperature: NonNegative = 1.0,
+        top_p: Part = 1.0,
+        top_k: Whole = 0,
+        num_generations: Count = 1,
+        reuse: Count = 1,
+    ) -> None:
+        self.sampling = Sampling(max_new_tokens, temperature, top_p, top_k)
+        if num_generations > 1 and self.sampling.greedy:
+            raise UserError(
+                f"module.samples.num_generations={num_generations} answers to a prompt are all the same where the "
+                "likeliest token is taken: set module.samples.temperature above 0, or num_generations=1"
+            )
+        self.num_generations, self.reuse = num_generations, reuse
+        self._kept: dict[int, Kept] = {}  # by number of the micro-batch in its step
+
+    def window(self, step: int) -> int:
+        """The number of the run of steps that learn from the same answers."""
+        return step // self.reuse
+
+    def of(self, task: GenerativeTask, model: nn.Module, batch: Batch, step: int, micro: int = 0) -> Batch:
+        """The prompts of a batch with the model's answers, or what this micro-batch of an earlier step had.
+
+        It is no part of a step: means over it divide by its own number of tokens.
+
+        Args:
+            step: number of the optimizer step.
+            micro: number of the micro-batch in the step.
+        """
+        window = self.window(step)
+        found = self._kept.get(micro)
+        if found is not None and found.window == window:
+            return found.batch.to(batch.device)
+        prompts = batch.original
+        if self.num_generations > 1:
+            every = torch.arange(len(prompts), device=prompts.row.device)
+            prompts = prompts.rows(every.repeat_interleave(self.num_generations))
+        made = task.with_answers(prompts, task.generate(model, prompts, self.sampling))
+        if self.reuse > 1:
+            self._kept[micro] = Kept(window, made)
+        return made
+
+    def state(self) -> list[dict[str, Any]]:
+        """The answers that later steps learn from, as plain values and tensors."""
+        return [{"micro": micro, **kept.state()} for micro, kept in sorted(self._kept.items())]
+
+    def restore(self, state: list[dict[str, Any]]) -> None:
+        """Restore what :meth:`state` returned."""
+        self._kept = {one["micro"]: Kept.of(one) for one in state}
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A batch that several steps learn from.
+
+    Attributes:
+        window: the number of the run of these steps.
+        batch: with the answers.
+    """
+
+    window: int
+    batch: Batch
+
+    def state(self) -> dict[str, Any]:
+        """As plain values and tensors."""
+        batch = self.batch.to("cpu")
+        parts = {"row": batch.row, "inputs": dict(batch.inputs), "target": dict(batch.target), "tokens": batch.tokens}
+        return {"window": self.window, **parts}
+
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> Kept:
+        """What :meth:`state` returned, again."""
+        return cls(state["window"], Batch(**{name: state[name] for name in ("row", "inputs", "target", "tokens")}))
