@@ -24,7 +24,7 @@ ROLES = {"model": {"finetune": "model", "distill": "model@student"}}
 # what commands give at call time, by group
 GIVEN = {
     "model": {"labels", "tokenizer", "teacher"},
-    "module": {"model", "task", "loss", "teacher", "optimizer", "scheduler", "freeze", "metric", "shared"},
+    "module": {"parts"},
     "teacher": {"model", "trained", "task", "data", "taps", "store", "members", "peers", "student"},
     "metric": {"labels", "multi_label"},
     "optimizer": {"params"},
