@@ -117,7 +117,12 @@ class Generated:
 
 
 def generate(
-    model: nn.Module, inputs: Mapping[str, Tensor], sampling: Sampling, ends: Sequence[int], pad: int
+    model: nn.Module,
+    inputs: Mapping[str, Tensor],
+    sampling: Sampling,
+    ends: Sequence[int],
+    pad: int,
+    start: int | None = None,
 ) -> Tensor:
     """The tokens ``[B, ...]`` that a model of transformers continues its inputs with, as its ``generate`` returns them.
 
@@ -128,6 +133,7 @@ def generate(
         inputs: of ``forward``; rows that end in a prompt are padded on the left.
         ends: ids of the tokens after any of which a row ends; empty: each row has ``max_new_tokens``.
         pad: the id after the end of a row.
+        start: the first id of a decoder that has an encoder; None: there is no encoder.
 
     Raises:
         UserError: a model that cannot generate.
@@ -140,8 +146,9 @@ def generate(
             "transformers, such as model=gpt_tiny or model=hf, or leave generation out"
         )
     settings = GenerationConfig(
-        **sampling.arguments(), pad_token_id=pad, eos_token_id=list(ends) or None, use_cache=True
-    )
+        **sampling.arguments(), pad_token_id=pad, eos_token_id=list(ends) or None, use_cache=True,
+        decoder_start_token_id=start,
+    )  # fmt: skip
     with torch.no_grad(), evaluating(model), own_settings(model, settings):
         return model.generate(**inputs, generation_config=settings)  # type: ignore[operator]
 

@@ -18,7 +18,8 @@ TEXT = {"input_ids", "attention_mask", "tokenizer"}  # what only texts have
 # The text model families, the processor of texts and what it is made of.
 HOME = (
     "model/", "transform/", "datamodule/processor/", "datamodule/tokenizer.py", "datamodule/base.py",
-    "datamodule/rows.py", "datamodule/augment/", "datamodule/odd.py", "task/causal_lm.py", "teacher/zero_shot.py",
+    "datamodule/rows.py", "datamodule/augment/", "datamodule/odd.py", "task/causal_lm.py", "task/seq2seq.py",
+    "teacher/zero_shot.py", "datamodule/pairs.py",
     "config/tokens.py", "artifact/predictor.py", "artifact/classifier.py",
 )  # fmt: skip
 

@@ -12,7 +12,7 @@ from kdlab.artifact.trained import Trained
 from kdlab.config import build, instantiate
 from kdlab.config.job import Job
 from kdlab.config.node import Node, as_plain, given
-from kdlab.datamodule.processor.key import PROCESSORS
+from kdlab.datamodule.processor.key import PROCESSORS, TARGETS
 from kdlab.datamodule.tokenizer import TRAIN, load
 from kdlab.error import UserError
 from kdlab.model.pretrained import read_config, resolve
@@ -99,8 +99,8 @@ def labels(cfg: Node, known: Known) -> list[str]:
 
 
 def _processor(cfg: Node, known: Known) -> None:
-    for name in PROCESSORS:
-        spec = str(cfg.datamodule.get(name, TRAIN))  # of another modality it has none
+    for name in (*PROCESSORS, *TARGETS):
+        spec = str(cfg.datamodule.get(name) or TRAIN)  # of another modality it has none
         if not spec.startswith(TRAIN) and f"{name} {spec}" not in known:
             known[f"{name} {spec}"] = len(load(spec, (), bool(cfg.download)))
 

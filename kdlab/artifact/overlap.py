@@ -41,7 +41,7 @@ def known_digests(data: Data) -> np.ndarray:
     if data.fingerprint not in _digests:
         for oldest in list(_digests)[: 1 - KEPT]:
             del _digests[oldest]
-        _digests[data.fingerprint] = digests(data.keys)
+        _digests[data.fingerprint] = digests(data.questions)
     return _digests[data.fingerprint]
 
 

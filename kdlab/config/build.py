@@ -82,8 +82,9 @@ def model(node: DictConfig, task: Task, data: Data, teacher: nn.Module | None = 
     for name in needed:
         if name not in takes and not takes_any(takes):
             raise UserError(
-                f"{node._target_} has no argument '{name}': what makes a model is given {' and '.join(needed)}, so "
-                f"add them: def {str(node._target_).rpartition('.')[2]}(…, {', '.join(needed)})"
+                f"{node._target_} has no argument '{name}': what makes a model of this data is given "
+                f"{' and '.join(needed)}: choose another model, or add them: "
+                f"def {str(node._target_).rpartition('.')[2]}(…, {', '.join(needed)})"
             )
     if "task" in takes:
         given["task"] = task.kind

@@ -16,6 +16,7 @@ from kdlab.error import UserError
 
 NAMED = ("run", "start", "baseline")  # keys of commands that name a trained model
 TABLE = "kdlab.datamodule.table.Table"
+PAIRS = "kdlab.datamodule.pairs.Pairs"
 SMALL = 8e6  # bytes of a file that is read here; of a larger one only its name is looked at
 
 _known: dict[tuple, str] = {}  # what is wrong with a table, by its name, its size and time, and how it is read
@@ -43,6 +44,8 @@ def check(cfg: DictConfig) -> None:
             located(str(name), outputs, f"datamodule.{option}.runs")
     if data.get("_target_") == TABLE:
         _table(data, whole="baseline" not in cfg)
+    elif data.get("_target_") == PAIRS and "baseline" not in cfg:
+        _pairs(data)
 
 
 def _plain(cfg: DictConfig, key: str) -> Any:
@@ -140,3 +143,18 @@ def _problem(
     except UserError as problem:
         return str(problem)
     return ""
+
+
+def _pairs(node: dict[str, Any]) -> None:
+    """Look into a table of pairs, where it is small."""
+    from kdlab.datamodule.frame import whole as rows_of
+    from kdlab.datamodule.pair_columns import PairReading
+    from kdlab.datamodule.source import Source
+
+    path = node.get("path")
+    reading = PairReading(**{one.name: node[one.name] for one in fields(PairReading) if one.name in node})
+    if not isinstance(path, str) or path.startswith(("package:", "sdist:")):
+        return
+    source = Source(Path(path).expanduser(), path, node.get("encoding"), node.get("separator"))
+    if not source.path.is_file() or source.path.stat().st_size <= SMALL:
+        reading.gathered(rows_of(source).without_empty()).check()

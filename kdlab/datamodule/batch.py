@@ -118,7 +118,7 @@ class TrainLoader:
         self.batch_sampler = batch_sampler or FixedSize(batch_size)
         self.encoded, self.index, self.seed, self.pin = encoded, index, seed, pin
         self.rank, self.world, self.accumulate, self.shuffle = rank, world, accumulate, shuffle
-        self.lengths = encoded.rows.lengths[index]
+        self.costs = encoded.rows.costs[index]
         self.group(lambda epoch: [np.arange(len(index))], 1.0)
         self.epoch = self.position = self.start = 0
 
@@ -133,7 +133,7 @@ class TrainLoader:
         self.groups = groups
         seen = range(1 if self.batch_sampler.steady else max(1, ceil(epochs)))
         self.steps = max(
-            sum(self.batch_sampler.count(self.lengths[group], self.parts) for group in groups(epoch)) for epoch in seen
+            sum(self.batch_sampler.count(self.costs[group], self.parts) for group in groups(epoch)) for epoch in seen
         )
         self.batch_sampler.check(len(self.index), self.steps, self.world, self.accumulate)
 
@@ -160,14 +160,14 @@ class TrainLoader:
         steps = [
             group[step]
             for number, group in enumerate(self.groups(epoch))
-            for step in sampler.steps(self.lengths[group], self.parts, self.seed, epoch, *[number] * (number > 0))
+            for step in sampler.steps(self.costs[group], self.parts, self.seed, epoch, *[number] * (number > 0))
         ]
         return [self.index[step] for step in sampler.spread(steps, self.steps, self.parts)]
 
     def padding(self, epoch: int = 0) -> float:
         """The share of padding in the tokens of an epoch's batches, over all devices."""
-        lengths = self.encoded.rows.lengths
-        parts = [lengths[part] for rows in self.plan(epoch) for part in np.array_split(rows, self.parts)]
+        costs = self.encoded.rows.costs
+        parts = [costs[part] for rows in self.plan(epoch) for part in np.array_split(rows, self.parts)]
         return 1 - sum(int(part.sum()) for part in parts) / sum(len(part) * int(part.max()) for part in parts)
 
     @property
@@ -196,7 +196,7 @@ class EvalLoader:
         if len(index) < world:
             raise UserError(f"{len(index)} rows cannot be evaluated on {world} devices: use fewer, or more rows")
         self.encoded, self.pin = encoded, pin
-        order = index[np.argsort(-encoded.rows.lengths[index], kind="stable")]
+        order = index[np.argsort(-encoded.rows.costs[index], kind="stable")]
         rounds = max(1, min(-(-len(index) // (batch_size * world)), len(index) // world))
         self.parts = np.array_split(order, rounds * world)[rank::world]
 
@@ -210,11 +210,11 @@ class EvalLoader:
 
 def within(encoded: EncodedRows, rows: np.ndarray, tokens: int) -> Batches:
     """The rows, longest first, in batches of at most ``tokens`` tokens, padding included (but one row at least)."""
-    lengths = encoded.rows.lengths[rows]
-    order = np.argsort(-lengths, kind="stable")
+    costs = encoded.rows.costs[rows]
+    order = np.argsort(-costs, kind="stable")
     groups, start = [], 0
     while start < len(order):
-        size = max(1, tokens // max(1, int(lengths[order[start]])))
+        size = max(1, tokens // max(1, int(costs[order[start]])))
         groups.append(rows[order[start : start + size]])
         start += size
     return Batches(groups, encoded.batch)

@@ -58,6 +58,7 @@ class Data(Loading, ABC):
         processor: turns values into inputs.
         values: the raw values of all rows, by row id.
         keys: the identity of each row's content, by row id: equal where the content is.
+        questions: what of each row's content no two splits share, by row id.
         notices: sentences about what is odd in the data; each is logged as a warning, once in a process.
     """
 
@@ -81,6 +82,7 @@ class Data(Loading, ABC):
     fingerprint: str = field(init=False)
     values: list[Any] = field(init=False)
     keys: list[str] = field(init=False)
+    questions: list[str] = field(init=False)
     processor: Processor = field(init=False)
     notices: list[str] = field(init=False)
 
@@ -114,6 +116,10 @@ class Data(Loading, ABC):
     def key(self, value: Any) -> str:
         """The identity of a row's content, such as a hash of a file; by default the value."""
         return str(value)
+
+    def question(self, value: Any) -> str:
+        """What of a row's content is in one split alone, such as the source of a pair; by default all of it."""
+        return self.key(value)
 
     def column(self, name: str) -> list[Any]:
         """The values of a further column by row id, such as groups that a metric compares.
@@ -150,10 +156,11 @@ class Data(Loading, ABC):
         self.source, self.labels, self.multi_label = corpus.where, list(self._target.names), self._target.several
         self._notice(*corpus.notices)
         self.values, self.keys = corpus.values, [self.key(value) for value in corpus.values]
+        self.questions = [self.question(value) for value in corpus.values]
         classes = np.where(labelled(codes), 0, -1) if self.multi_label else codes
         if not labelled(codes).any():
             classes = np.zeros_like(classes)  # without any label, every row may be evaluated
-        order = split.priority(self.keys, self.split_seed, "split")
+        order = split.priority(self.questions, self.split_seed, "split")
         if self.whole:
             whole = split.whole(classes, corpus.split)
         else:

@@ -160,7 +160,7 @@ class Loading(LightningDataModule, ABC):
         """Raise UserError where a step has too few rows for these devices and micro-batches on each."""
         train = self.splits["train"]
         sampler = self._batch_sampler()
-        count = sampler.count(self.encoded_rows().rows.lengths[train], devices * accumulate)
+        count = sampler.count(self.encoded_rows().rows.costs[train], devices * accumulate)
         sampler.check(len(train), count, devices, accumulate)
 
     @property
@@ -169,7 +169,7 @@ class Loading(LightningDataModule, ABC):
         if self.tokens_per_batch is None:
             return self.batch_size
         train = self.splits["train"]
-        return max(1, len(train) // max(1, self._batch_sampler().count(self.encoded_rows().rows.lengths[train], 1)))
+        return max(1, len(train) // max(1, self._batch_sampler().count(self.encoded_rows().rows.costs[train], 1)))
 
     @property
     def tokens_per_step(self) -> int:
@@ -178,7 +178,7 @@ class Loading(LightningDataModule, ABC):
 
     @property
     def _longest(self) -> int:
-        return int(self.encoded_rows().rows.lengths[self.splits["train"]].max(initial=0))
+        return int(self.encoded_rows().rows.costs[self.splits["train"]].max(initial=0))
 
     def _batch_sampler(self) -> BatchSampler:
         if self.tokens_per_batch is None:

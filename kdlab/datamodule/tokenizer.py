@@ -1,4 +1,4 @@
-"""Tokenizers: a pretrained one, or a WordPiece trained on the training texts."""
+"""Tokenizers: a pretrained one, or one that is made of the training texts."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from kdlab.datamodule.corpus import PAIR
+from kdlab.datamodule.vocabulary import characters, symbols
 from kdlab.error import UserError
 from kdlab.fetch import cache, once, permitted
 from kdlab.model.pretrained import resolve
@@ -34,8 +36,8 @@ def load(spec: str, texts: Sequence[str], download: bool = False) -> PreTrainedT
     """The tokenizer a spec names.
 
     Args:
-        spec: ``train:wordpiece:SIZE`` (trained on ``texts``, kept in the cache), or what
-            :func:`kdlab.model.pretrained.resolve` takes.
+        spec: ``train:wordpiece:SIZE``, ``train:char`` or ``train:symbol`` (made of ``texts``, kept in the cache), or
+            what :func:`kdlab.model.pretrained.resolve` takes.
         texts: the training texts; a pretrained tokenizer does not look at them.
 
     Raises:
@@ -53,7 +55,7 @@ def load(spec: str, texts: Sequence[str], download: bool = False) -> PreTrainedT
             raise
         raise UserError(
             f"no tokenizer can be loaded from '{spec}': give a folder, package:NAME==VERSION/path, "
-            "train:wordpiece:8000, or a hub id with download=true"
+            "train:wordpiece:8000, train:char, or a hub id with download=true"
         ) from error
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
@@ -74,6 +76,31 @@ def ends(tokenizer: PreTrainedTokenizerBase) -> tuple[int, ...]:
     """The ids of the tokens that end a text: the end of a sequence, or a separator where there is none."""
     found = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
     return () if found is None else (int(found),)
+
+
+def encode_targets(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> Iterator[list[int]]:
+    """Ids of texts that a decoder writes, cut to ``max_length``, each with its end token; one list a text.
+
+    A token that begins each text is kept where it is the tokenizer's own begin of a sequence, which such decoders write
+    as well (BART); one that is for classes (``[CLS]`` of BERT) is left out.
+
+    Raises:
+        UserError: the tokenizer has no token that ends a text.
+    """
+    if not (last := ends(tokenizer)):
+        raise UserError(
+            f"the tokenizer {tokenizer.name_or_path} has no token that ends a text (eos or sep), so that a model could "
+            "not learn to stop: choose another datamodule.target_tokenizer, such as train:wordpiece:8000"
+        )
+    first = tokenizer.cls_token_id if tokenizer.bos_token_id is None else None
+    for start in range(0, len(texts), 4096):
+        found = tokenizer(
+            text_target=list(texts[start : start + 4096]), truncation=True, max_length=max_length + (first is not None),
+            return_attention_mask=False,
+        )["input_ids"]  # fmt: skip
+        for ids in found:
+            own = ids[1:] if first is not None and ids[:1] == [first] else ids
+            yield own if own and own[-1] in last else [*own[: max_length - 1], last[0]]
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length: int) -> Iterator[list[int]]:
@@ -135,9 +162,16 @@ def wordpiece(texts: Sequence[str], size: int) -> Tokenizer:
 def _trained(spec: str, texts: Sequence[str]) -> PreTrainedTokenizerFast:
     match spec.split(":"):
         case ["train", "wordpiece", size] if size.isdecimal() and int(size) >= 100:
-            pass
+            make = partial(wordpiece, size=int(size))
+        case ["train", "char"]:
+            make = partial(characters, special=SPECIAL)
+        case ["train", "symbol"]:
+            make = partial(symbols, special=SPECIAL)
         case _:
-            raise UserError(f"'{spec}' is not a tokenizer to train: write train:wordpiece:SIZE, SIZE 100 or more")
+            raise UserError(
+                f"'{spec}' is not a tokenizer to train: write train:wordpiece:SIZE, SIZE 100 or more, train:char (each "
+                "character a token) or train:symbol (each part between spaces)"
+            )
     known = hashlib.sha256(f"2 {ALPHABET} {spec}".encode())
     if len(texts) > MOST:  # those of least hash, in whatever order the texts come
         texts = sorted(texts, key=lambda text: hashlib.blake2b(text.encode(), digest_size=8).digest())[:MOST]
@@ -146,7 +180,7 @@ def _trained(spec: str, texts: Sequence[str]) -> PreTrainedTokenizerFast:
     folder = cache() / "tokenizer" / known.hexdigest()[:32]
 
     def build(new: Path) -> None:
-        PreTrainedTokenizerFast(tokenizer_object=wordpiece(texts, int(size)), **SPECIAL).save_pretrained(new)
+        PreTrainedTokenizerFast(tokenizer_object=make(texts), **SPECIAL).save_pretrained(new)
 
     once(folder, build)
     return PreTrainedTokenizerFast.from_pretrained(folder)

@@ -1,4 +1,4 @@
-"""Any transformers sequence classifier or causal language model, from a directory, a package or the hub."""
+"""Any transformers classifier, causal language model or encoder-decoder, from a directory, a package or the hub."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from kdlab.error import UserError
-from kdlab.model.family.find import auto
+from kdlab.model.family.find import auto, family
 from kdlab.model.label import name_labels
 from kdlab.model.layers_of_teacher import layers_of_teacher
 from kdlab.model.pretrained import check_vocabulary, read_config, read_model, resolve
@@ -45,17 +45,22 @@ def hf(
     dropout: Share | None = None,
     download: bool = False,
     task: str = "sequence_classification",
+    encoder_layers: Sequence[int] | None = None,
+    target_tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> nn.Module:
-    """A sequence classifier with ``labels``, or a causal language model, in train mode, float32.
+    """A sequence classifier with ``labels``, a causal language model or an encoder-decoder, in train mode, float32.
 
     Args:
         path: a directory, a ``package:NAME==VERSION/inner/path`` spec, or a hub id.
         tokenizer: the tokenizer of the model; decoder-only models also take the padding id from it.
-        layers: the layers to keep (0-based, negative ones from the top); None keeps all.
+        layers: the layers to keep (0-based, negative ones from the top), of an encoder-decoder those of the decoder;
+            None keeps all.
         pretrained: False keeps the shape and draws random weights.
         dropout: replaces every dropout probability of the config; None leaves them.
         download: whether the network may be used, unless HF_HUB_OFFLINE is set.
-        task: the kind of task: ``sequence_classification`` or ``causal_lm``.
+        task: the kind of task: ``sequence_classification``, ``causal_lm`` or ``seq2seq``.
+        encoder_layers: the layers of the encoder to keep, of an encoder-decoder; None keeps all.
+        target_tokenizer: of what a decoder writes, where it has another vocabulary than the encoder.
 
     Raises:
         UserError: no model there, unreadable weights, or a tokenizer that is not the model's.
@@ -65,6 +70,8 @@ def hf(
     if task == "sequence_classification":
         name_labels(config, labels)
     check_vocabulary(config, tokenizer, path)
+    if target_tokenizer is not None:
+        check_vocabulary(config, target_tokenizer, path, "decoder_vocab_size")
     if dropout is not None:
         set_dropout(config, dropout)
     if getattr(config, "use_cache", False):
@@ -75,7 +82,10 @@ def hf(
         with quiet():
             model = auto(task).from_config(config, trust_remote_code=False, dtype=torch.float32)
     set_padding(model, tokenizer, path)
-    return model.train() if layers is None else layers_of_teacher(layers, model, labels, tokenizer, task=task)
+    if layers is None and encoder_layers is None:
+        return model.train()
+    kept = range(family(model).depth(model)) if layers is None else layers
+    return layers_of_teacher(kept, model, labels, tokenizer, task=task, encoder_layers=encoder_layers)
 
 
 def set_dropout(config: PreTrainedConfig, dropout: float) -> None:

@@ -21,6 +21,7 @@ def layers_of_teacher(
     tokenizer: PreTrainedTokenizerBase | None = None,
     pretrained: bool = True,
     task: str = "sequence_classification",
+    encoder_layers: Sequence[int] | None = None,
     **others: Any,
 ) -> nn.Module:
     """A copy of ``teacher`` that keeps only the chosen layers, in the given order, in train mode.
@@ -29,10 +30,13 @@ def layers_of_teacher(
     learn, and none is shared with the teacher, which is left as it was.
 
     Args:
-        layers: 0-based indices of the teacher's layers, negative ones from the top; None: :func:`spread`.
+        layers: 0-based indices of the teacher's layers, negative ones from the top; None: :func:`spread`. Of an
+            encoder-decoder these are the decoder's.
         tokenizer: that of the data; None where rows are no texts.
         pretrained: False keeps the shape and draws random weights.
         task: the kind of task that it is for, such as ``sequence_classification`` or ``causal_lm``.
+        encoder_layers: likewise of the encoder of an encoder-decoder; None: all, as most of the time of writing goes
+            into the decoder (Shleifer, Rush 2020, arXiv:2010.13002).
         others: other arguments with which models of this data are made; the teacher was made with them.
 
     Raises:
@@ -58,10 +62,16 @@ def layers_of_teacher(
         check_vocabulary(teacher.config, tokenizer, "teacher")  # type: ignore[arg-type]
     student = copy.deepcopy(teacher)
     kind.keep_layers(student, chosen)
+    if encoder_layers is not None:
+        count = kind.encoder_depth(student)
+        kind.keep_encoder_layers(student, choose(encoder_layers, count, "encoder_layers") if count else encoder_layers)
     kind.relabel(student, labels, task)
     if not pretrained:
         student = kind.fresh(student)
-    return student.requires_grad_(True).train()
+    student.requires_grad_(True)
+    for parameter in kind.fixed(student):
+        parameter.requires_grad_(False)
+    return student.train()
 
 
 def spread(count: int) -> list[int]:
@@ -80,7 +90,7 @@ def spread(count: int) -> list[int]:
     return [(2 * number * (count - 1) + kept - 1) // (2 * (kept - 1)) for number in range(kept)]
 
 
-def choose(layers: Sequence[int], count: int) -> list[int]:
+def choose(layers: Sequence[int], count: int, key: str = "layers") -> list[int]:
     """The layers as indices from 0. UserError where one is not among ``count`` layers, or is there twice.
 
     Example:
@@ -90,7 +100,7 @@ def choose(layers: Sequence[int], count: int) -> list[int]:
     chosen = [index + count if index < 0 else index for index in layers]
     if not chosen or len(set(chosen)) < len(chosen) or not all(0 <= index < count for index in chosen):
         raise UserError(
-            f"layers={list(layers)} cannot be taken from the teacher: it has {count} layers, so choose different ones "
+            f"{key}={list(layers)} cannot be taken from the teacher: it has {count} layers, so choose different ones "
             f"from 0 to {count - 1} (or -1 to -{count}, from the top)."
         )
     return chosen

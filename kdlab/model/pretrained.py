@@ -179,9 +179,14 @@ def read_embedding(path: str, download: bool = False) -> torch.Tensor:
         ) from error
 
 
-def check_vocabulary(config: PreTrainedConfig, tokenizer: Any, where: str) -> None:
-    """UserError if the tokenizer's ids are not the rows of the model's word embeddings (a few spare rows are usual)."""
-    model, words = config.get_text_config().vocab_size, len(tokenizer)
+def check_vocabulary(config: PreTrainedConfig, tokenizer: Any, where: str, size: str = "vocab_size") -> None:
+    """UserError if the tokenizer's ids are not the rows of the model's word embeddings (a few spare rows are usual).
+
+    Args:
+        size: the name of the number of rows in the config; where it has none of that name, its ``vocab_size`` counts.
+    """
+    shape = config.get_text_config()
+    model, words = getattr(shape, size, None) or shape.vocab_size, len(tokenizer)
     if words > model or model > 1.05 * words + 128:
         raise UserError(
             f"The tokenizer has {words} tokens but the model '{where}' has embeddings for {model}: they do not belong "

@@ -68,8 +68,9 @@ def _write(model: nn.Module, processor: Saves | None, folder: Path) -> None:
         _unset(getattr(processor, "tokenizer", processor))
         with quiet():
             processor.save_pretrained(folder)
-    for file in folder.iterdir():
-        file.chmod(folder.stat().st_mode & 0o666)  # safetensors writes files that only their owner can read
+    for file in folder.rglob("*"):
+        if file.is_file():
+            file.chmod(folder.stat().st_mode & 0o666)  # safetensors writes files that only their owner can read
         sync(file)
     sync(folder)
 

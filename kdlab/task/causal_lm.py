@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from kdlab.batch import Batch
 from kdlab.error import UserError
 from kdlab.generation import Generated, Sampling, generate
-from kdlab.outcome import Tokens
-from kdlab.output import Output, at_least_float32
+from kdlab.output import Output
 from kdlab.task.generative import GenerativeTask, last_run
 from kdlab.value import Count, Share
 
@@ -46,17 +44,9 @@ class CausalLM(GenerativeTask):
     kind = "causal_lm"
 
     def __init__(self, label_smoothing: Share = 0.0, chunk: Count | None = None, prompt: Count = 16) -> None:
-        if not 0 <= label_smoothing < 1:
-            raise UserError(
-                f"task.label_smoothing is {label_smoothing}, but must be in [0, 1): 0 is none, 0.1 is common."
-            )
-        if chunk is not None and chunk < 1:
-            raise UserError(f"task.chunk is {chunk}, but must be 1 or more positions, or null for all at once.")
+        super().__init__(label_smoothing, chunk)
         if prompt < 1:
             raise UserError(f"task.prompt is {prompt}, but must be 1 or more tokens, from which a text goes on.")
-        self.outcome = Tokens()
-        self.label_smoothing = label_smoothing
-        self.chunk = chunk
         self.prompt = prompt
 
     def check_data(self, data: Data) -> None:
@@ -70,10 +60,9 @@ class CausalLM(GenerativeTask):
                 f"task=causal_lm predicts the next token of a text, but the rows of {data.source} have no input_ids "
                 f"(they have {', '.join(data.processor.inputs)}): choose a data set of texts, or another task"
             )
+        if "decoder_input_ids" in data.processor.inputs:
+            raise UserError(f"{data.source} has pairs of a source and a target: set task=seq2seq, which writes targets")
         super().check_data(data)
-
-    def prepare(self, labels: Sequence[str], counts: Sequence[int]) -> None:
-        """Nothing: the task predicts the tokens themselves."""
 
     def attach(self, model: nn.Module) -> nn.Module:
         """The model as it is, after a check that it is a causal language model.
@@ -143,19 +132,6 @@ class CausalLM(GenerativeTask):
             logits, mask, tokens=real, count=batch.size.get("tokens") or None, label=label.where(mask, -1),
             row=batch.row,
         )  # fmt: skip
-
-    def supervised(self, output: Output, batch: Batch) -> Tensor:
-        assert output.label is not None
-        logits, label = at_least_float32(output.logits), output.label.clamp(min=0)
-        values = cross_entropy(
-            logits.flatten(0, -2), label.flatten(), reduction="none", label_smoothing=self.label_smoothing
-        )
-        return output.mean(values.view(label.shape))
-
-    def scored(self, output: Output, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Logits ``[..., V]`` and the next tokens ``[...]``, -1 where there is none."""
-        assert output.label is not None
-        return at_least_float32(output.logits), output.label
 
     def generate(self, model: nn.Module, batch: Batch, sampling: Sampling) -> Generated:
         begin, _ = self._answers(batch)

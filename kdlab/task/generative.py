@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from kdlab.batch import Batch
+from kdlab.error import UserError
 from kdlab.generation import Generated, Sampling
+from kdlab.outcome import Tokens
+from kdlab.output import Output, at_least_float32
 from kdlab.task.base import Task
+from kdlab.value import Count, Share
 
 if TYPE_CHECKING:
     from kdlab.datamodule.data import Data
@@ -21,6 +26,10 @@ class GenerativeTask(Task, ABC):
     """A task of tokens whose models generate.
 
     A row has a prompt, which is given, and an answer, which the loss is about.
+
+    Args:
+        label_smoothing: in [0, 1), as in :func:`torch.nn.functional.cross_entropy`.
+        chunk: number of positions whose logits are in memory at a time; None: all of a batch.
 
     Attributes:
         ends: ids of the tokens that end a generated row.
@@ -33,9 +42,35 @@ class GenerativeTask(Task, ABC):
     ends: Sequence[int] = ()
     padding: int = 0
 
+    def __init__(self, label_smoothing: Share = 0.0, chunk: Count | None = None) -> None:
+        if not 0 <= label_smoothing < 1:
+            raise UserError(
+                f"task.label_smoothing is {label_smoothing}, but must be in [0, 1): 0 is none, 0.1 is common."
+            )
+        if chunk is not None and chunk < 1:
+            raise UserError(f"task.chunk is {chunk}, but must be 1 or more positions, or null for all at once.")
+        self.outcome = Tokens()
+        self.label_smoothing, self.chunk = label_smoothing, chunk
+
     def check_data(self, data: Data) -> None:
         super().check_data(data)
         self.ends, self.padding = data.processor.ends, data.processor.padding
+
+    def prepare(self, labels: Sequence[str], counts: Sequence[int]) -> None:
+        """Nothing: the task predicts the tokens themselves."""
+
+    def supervised(self, output: Output, batch: Batch) -> Tensor:
+        assert output.label is not None
+        logits, label = at_least_float32(output.logits), output.label.clamp(min=0)
+        values = cross_entropy(
+            logits.flatten(0, -2), label.flatten(), reduction="none", label_smoothing=self.label_smoothing
+        )
+        return output.mean(values.view(label.shape))
+
+    def scored(self, output: Output, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Logits ``[..., V]`` and the next tokens ``[...]``, -1 where there is none."""
+        assert output.label is not None
+        return at_least_float32(output.logits), output.label
 
     @abstractmethod
     def generate(self, model: nn.Module, batch: Batch, sampling: Sampling) -> Generated:

@@ -52,6 +52,11 @@ class Prompt(Peft):
         library()
         from peft.tuners.prompt_tuning import PromptEmbedding, PromptTuningConfig
 
+        if getattr(getattr(model, "config", None), "is_encoder_decoder", False):
+            raise UserError(
+                f"peft=prompt cannot be added to {type(model).__name__}, which has an encoder and a decoder: use "
+                "peft=lora, or peft=none"
+            )
         backbone: Any = model.base_model if isinstance(model, PreTrainedModel) else model
         pooler = getattr(backbone, "pooler", None)
         if backbone is model or isinstance(pooler, nn.Linear):

@@ -28,14 +28,19 @@ class Encoded(ABC):
 
     Attributes:
         lengths: ``[N]`` int64, how many positions each row has on its token axis; of rows without such an axis, the
-            cost of a row relative to the others, 1 where all cost the same. It sets the size of batches in the
-            teacher's pass.
+            cost of a row relative to the others, 1 where all cost the same.
     """
 
     lengths: np.ndarray
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    @property
+    def costs(self) -> np.ndarray:
+        """``[N]`` int64, the tokens that a row adds to a batch, by which batches are made: B times the largest of B
+        rows is at least the number of tokens that a model reads of them, padding included."""
+        return self.lengths
 
     @property
     def predictions(self) -> np.ndarray:

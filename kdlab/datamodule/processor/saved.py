@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kdlab.datamodule.processor.base import saved_arguments
-from kdlab.datamodule.processor.key import PROCESSORS
+from kdlab.datamodule.processor.key import PROCESSORS, TARGETS
 from kdlab.model.save import load_tokenizer
 
 
@@ -17,4 +17,5 @@ def saved_processor(folder: Path) -> Any:
 
 def factory_arguments(folder: Path) -> dict[str, Any]:
     """What the factory of the model in a folder takes besides the labels, by name."""
-    return {PROCESSORS[0]: saved_processor(folder), **saved_arguments(folder)}
+    targets = {name: found for name in TARGETS if (found := saved_processor(folder / name)) is not None}
+    return {PROCESSORS[0]: saved_processor(folder), **targets, **saved_arguments(folder)}

@@ -86,7 +86,7 @@ class Family(ABC):
         if path and path != tap and path in dict(model.named_modules()):
             return ModuleOutput((path,))
         known = known or self.taps(model)
-        kind, _, number = tap.partition(".")
+        kind, _, number = tap.rpartition(".")
         if number.startswith("-") and number[1:].isdecimal():
             name = f"{kind}.{int(number) + sum(other.startswith(f'{kind}.') for other in known)}"
             if name in known:
@@ -212,6 +212,25 @@ class Family(ABC):
         parent, _, name = path.rpartition(".")
         layers = list(model.get_submodule(path).children())
         setattr(model.get_submodule(parent), name, like(model.get_submodule(path), [layers[one] for one in chosen]))
+
+    def encoder_depth(self, model: nn.Module) -> int:
+        """The number of layers of an encoder beside the layers of :meth:`layers`; 0: there is none."""
+        return 0
+
+    def keep_encoder_layers(self, model: nn.Module, chosen: Sequence[int]) -> None:
+        """As :meth:`keep_layers`, of an encoder beside these layers.
+
+        Raises:
+            UserError: there is none.
+        """
+        raise UserError(
+            f"encoder_layers={list(chosen)} chooses layers of an encoder beside a decoder, and {type(model).__name__} "
+            "has none: leave encoder_layers out, and choose with layers"
+        )
+
+    def fixed(self, model: nn.Module) -> list[nn.Parameter]:
+        """The parameters that never learn, such as tables of sinusoids, which are not saved either."""
+        return []
 
     def relabel(self, model: nn.Module, labels: Sequence[str], task: str) -> None:
         """Let a copy of a model predict these labels: a head for another number of labels is new; in place."""

@@ -41,7 +41,7 @@ class Transformer(Family, ABC):
     def options(self, model: nn.Module, origins: Collection[Origin]) -> dict[str, Any]:
         fields = {origin.field for origin in origins if isinstance(origin, Returned)}
         if "attentions" in fields:
-            _use_eager_attention(model)
+            use_eager_attention(model)
         return {"output_hidden_states": "hidden_states" in fields, "output_attentions": "attentions" in fields}
 
     def example(self, model: nn.Module) -> dict[str, Tensor] | None:
@@ -127,7 +127,8 @@ class Transformer(Family, ABC):
             model.save_pretrained(folder)  # type: ignore[operator]
 
 
-def _use_eager_attention(model: nn.Module) -> None:
+def use_eager_attention(model: nn.Module) -> None:
+    """Let a model compute attention so that it returns the probabilities."""
     config: Any = model.config
     if config._attn_implementation != "eager":
         log.info(
