@@ -41,8 +41,8 @@ class PairData(TextData):
         self.check_counts("max_target_length")
         if self.augment is not None:
             raise UserError(
-                "datamodule/augment changes the tokens of one text, and a pair has two, which would not belong together then: "
-                "set datamodule/augment=null"
+                "datamodule/augment changes the tokens of one text, and a pair has two, which would not belong together "
+                "then: set datamodule/augment=null"
             )
 
     def question(self, value: str) -> str:
