@@ -41,7 +41,7 @@ class PairData(TextData):
         self.check_counts("max_target_length")
         if self.augment is not None:
             raise UserError(
-                "datamodule/augment changes the tokens of one text, and a pair has two, which would not belong together "
+                "datamodule/augment changes the tokens of one text, and a pair has two, which would not fit together "
                 "then: set datamodule/augment=null"
             )
 
