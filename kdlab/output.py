@@ -30,6 +30,8 @@ class Output:
         row: ``[B]`` int64, the ids of the rows.
         weight: ``[...]``, by which :meth:`mean` multiplies; None: 1 everywhere.
         head: computes the logits, for some positions at a time (see :meth:`select`); None: ``logits`` has them.
+        sides: by tap, ``[B, S]`` bool, the real positions of its axis of positions, for taps whose axis is not that of
+            ``tokens``, such as those of an encoder beside a decoder.
         top: the largest logits of a teacher where only these are kept; ``logits`` has their values. None: all are kept.
 
     Example: the second row does not count:
@@ -52,6 +54,7 @@ class Output:
     weight: Tensor | None = None
     head: Callable[[Tensor], Tensor] | None = None
     top: TopK | None = None
+    sides: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def labelled(self) -> Tensor:
@@ -159,6 +162,43 @@ class Output:
             logits=logits if self.head else clear_positions(logits),
             taps=taps,
             top=None if top is None else top.map(clear_positions),
+        )
+
+    def along(self, names: Collection[str]) -> Output:
+        """The output whose tokens are the positions of the axis that these taps have.
+
+        A mean over it is one over rows, each of which counts as often as it has predictions, so that the means of
+        micro-batches add up to that of the whole.
+
+        Args:
+            names: of taps, all of which are along one axis.
+
+        Raises:
+            UserError: they are not.
+
+        Example: the row has three positions on its second axis, of which two are real:
+            >>> side = torch.tensor([[True, True, False]])
+            >>> output = Output(torch.zeros(1, 1, 2), torch.ones(1, 1).bool(), sides={"encoder.hidden.0": side})
+            >>> float(output.along(["encoder.hidden.0"]).mean(torch.tensor([[1.0, 2.0, 9.0]])))
+            1.5
+        """
+        other = [name for name in names if name in self.sides]
+        if not other:
+            return self
+        if len(other) < len(names) or len({id(self.sides[name]) for name in other}) > 1:
+            raise UserError(
+                f"A loss term reads the taps {', '.join(names)} together, whose positions are not those of one axis: "
+                "give a term taps of one side, the encoder or the decoder"
+            )
+        counted = self.mask.flatten(1) if self.mask.ndim > 1 else self.mask[:, None]
+        weight = counted if self.weight is None else self.weight.reshape(counted.shape).where(counted, 0)
+        return replace(
+            self,
+            mask=counted.any(1),
+            tokens=self.sides[other[0]],
+            count=float(counted.sum().clamp(min=1)) if self.count is None else self.count,
+            weight=weight.to(torch.float32).sum(1),
+            label=None,
         )
 
     def restrict(self, mask: Tensor, count: float | None = None) -> Output:

@@ -80,7 +80,9 @@ class Term(nn.Module, ABC):
     def __call__(self, student: Output, teacher: Output | None, progress: float) -> Any:
         if self.outcome is Choice and student.head is None:
             enough_classes(student.logits.shape[-1], type(self).__name__)
-        outputs = {"student": student} | ({} if teacher is None else {"teacher": teacher})
+        outputs = {"student": student.along(self.taps["student"])}
+        if teacher is not None:
+            outputs["teacher"] = teacher.along(self.taps["teacher"])
         reads = {role: [name for name in one.taps if self._reads(role, name)] for role, one in outputs.items()}
         seen = [
             tensor for role, one in outputs.items() for tensor in (one.logits, *[one.taps[tap] for tap in reads[role]])
@@ -90,7 +92,7 @@ class Term(nn.Module, ABC):
         if narrow:
             return functional_call(self, narrow, (student, teacher, progress))
         with exact():
-            clear = {role: one.cleared(reads[role], dtype, student) for role, one in outputs.items()}
+            clear = {role: one.cleared(reads[role], dtype, outputs["student"]) for role, one in outputs.items()}
             return super().__call__(clear["student"], clear.get("teacher"), progress)
 
     def _reads(self, role: str, tap: str) -> bool:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from kdlab.batch import Batch
 from kdlab.datamodule.data import Data
+from kdlab.error import UserError
 from kdlab.model.family.find import family
 from kdlab.output import Output, at_least_float32
 from kdlab.precision import computing, current, may_use_gpus
@@ -139,8 +140,16 @@ def storage_rows(tap: Tensor, real: Tensor, axes: tuple[str, ...] | None = None)
         real: ``[B, L]`` bool.
         axes: the names of the tap's axes; None: they follow from its shape, which is right but for arrays that have
             the batch's length on another axis by chance.
+
+    Raises:
+        UserError: it has an axis of positions besides the tokens.
     """
     length = real.shape[1]
+    if axes is not None and "source" in axes:
+        raise UserError(
+            "a loss term reads a tap of the teacher's encoder, whose positions are those of the source; a store has "
+            "those of the target: use teacher=live, or a tap of the decoder such as hidden.-1"
+        )
     if axes is None:
         pairs = tap.ndim == 4 and tap.shape[2:] == (length, length)
         tokens = 2 if pairs else int(tap.ndim >= 3 and tap.shape[:2] == real.shape)

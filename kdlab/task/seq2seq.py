@@ -108,11 +108,17 @@ class Seq2Seq(GenerativeTask):
         return self._read(model, batch, taps, nullcontext if self.chunk is None else lambda: headless(model))
 
     def _read(self, model: nn.Module, batch: Batch, taps: Collection[str], without: Callable) -> Output:
+        from kdlab.model.family.find import family
         from kdlab.model.tap import read
 
         with without() as head:
             logits, found = read(model, begun(batch, start_of(model)), taps)
-        return replace(self.frame(logits, batch), taps=found, head=head)
+        axes = {tap: family(model).axes(model, tap) or () for tap in found}
+        real = batch.inputs["attention_mask"].bool()
+        return replace(
+            self.frame(logits, batch), taps=found, head=head,
+            sides={tap: real for tap, own in axes.items() if "source" in own},
+        )  # fmt: skip
 
     def frame(self, logits: Tensor, batch: Batch) -> Output:
         assert batch.tokens is not None

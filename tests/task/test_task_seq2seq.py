@@ -182,6 +182,31 @@ def test_other_answers_are_what_is_predicted(rows):
     assert [row[real].tolist() for row, real in zip(out.label, out.mask, strict=True)] == rows
 
 
+def test_a_term_on_the_encoder_counts_real_source_positions_and_adds_up():
+    """Rows weighted by their predictions: a mean over micro-batches is that over the whole, also where both sides of a
+    batch have the same number of positions by chance."""
+    from kdlab.loss.feature.hint import Hint
+
+    hint = Hint(taps={"student": "encoder.hidden.-1", "teacher": "encoder.hidden.-1"})
+    for data in (batch((4, 2, 6)), batch((5, 2, 4), (3, 5, 1))):
+        student, teacher = (task().read(model("marian", seed), data, ["encoder.hidden.-1"]) for seed in (0, 1))
+        real, predicted = data.inputs["attention_mask"].bool(), data.tokens.sum(1)
+        apart = (student.taps["encoder.hidden.-1"] - teacher.taps["encoder.hidden.-1"]).square().mean(-1)
+        rows = torch.stack([apart[row][real[row]].mean() for row in range(3)])
+        value = hint(student, teacher, 0.0)
+        torch.testing.assert_close(value, (rows * predicted).sum() / predicted.sum())
+        halves = []
+        for some in ([0], [1, 2]):
+            part = replace(data.rows(torch.tensor(some)), size={"tokens": float(predicted.sum()) / 2})
+            both = (task().read(model("marian", seed), part, ["encoder.hidden.-1"]) for seed in (0, 1))
+            halves.append(hint(*both, 0.0))
+        torch.testing.assert_close(torch.stack(halves).mean(), value, rtol=1e-4, atol=1e-6)
+    mixed = {"student": "hidden.-1", "teacher": "encoder.hidden.-1"}
+    with pytest.raises(UserError, match="agree in all but the width"):
+        both = (task().read(model(), batch((4, 2, 6)), list(mixed.values())) for _ in range(2))
+        Hint(taps=mixed)(*both, 0.0)
+
+
 def test_under_autocast_the_loss_is_computed_in_float32():
     own, data = model(), batch()
     exact = task().supervised(task().read(own, data), data)

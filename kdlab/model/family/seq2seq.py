@@ -29,9 +29,8 @@ class EncoderDecoder(Transformer):
     """A model with a decoder that reads an encoder's output, and a head over the target's tokens.
 
     ``embedding``, ``hidden.i`` and ``attention.i`` are those of the decoder; those of the encoder are
-    ``encoder.embedding``, ``encoder.hidden.i`` and ``encoder.attention.i``, whose axis is that of the source;
-    ``cross.i`` is the decoder's attention to the source. As in transformers, the last layer's output is taken after the
-    final norm, where a side has one.
+    ``encoder.embedding``, ``encoder.hidden.i`` and ``encoder.attention.i``, whose axis is that of the source. As in
+    transformers, the last layer's output is taken after the final norm, where a side has one.
     """
 
     rank = 2
@@ -45,7 +44,6 @@ class EncoderDecoder(Transformer):
         "embedding": ("row", "token", "width"),
         "hidden": ("row", "token", "width"),
         "attention": ("row", "head", "token", "token"),
-        "cross": ("row", "head", "token", "source"),
         f"{ENCODER}embedding": ("row", "source", "width"),
         f"{ENCODER}hidden": ("row", "source", "width"),
         f"{ENCODER}attention": ("row", "head", "source", "source"),
@@ -68,7 +66,7 @@ class EncoderDecoder(Transformer):
             found[f"{before}embedding"] = Returned(f"{side}_hidden_states", 0)
             found |= {f"{before}hidden.{one}": Returned(f"{side}_hidden_states", one + 1) for one in range(depth)}
             found |= {f"{before}attention.{one}": Returned(f"{side}_attentions", one) for one in range(depth)}
-        return found | {f"cross.{one}": Returned("cross_attentions", one) for one in range(self.depth(model))}
+        return found
 
     def options(self, model: nn.Module, origins: Collection[Origin]) -> dict[str, Any]:
         fields = " ".join(origin.field for origin in origins if isinstance(origin, Returned))
