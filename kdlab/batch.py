@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+ANSWER = "answer"  # of a batch's targets: [B, L] bool, the tokens that answer a prompt
+
 
 @dataclass(frozen=True)
 class Batch:

@@ -139,6 +139,10 @@ class Data(Loading, ABC):
             UserError: such a row.
         """
 
+    def kept(self, encoded: Encoded, corpus: Corpus) -> np.ndarray:
+        """``[N]`` bool: the rows that stay in their split once they are encoded; by default all."""
+        return np.ones(len(encoded), bool)
+
     def oddities(self, corpus: Corpus) -> list[str]:
         """Sentences about what is odd in the data, for its user."""
         return []
@@ -168,16 +172,21 @@ class Data(Loading, ABC):
             self._separate(whole, order, corpus)
         self.splits = whole
         self._notice(*self.oddities(corpus))
-        caps = {"train": self.train_rows, "val": self.val_rows, "test": self.test_rows}
-        self.splits = {
-            name: split.take(rows, classes, len(rows) if (cap := caps[name]) is None else cap, order)
-            for name, rows in whole.items()
-        }
-        self._whole = self.splits["train"]
         # all training rows, so that capped and few-shot runs share the tokenizer and what is stored under it
         self.processor = self.make_processor([self.values[row] for row in whole["train"]])
         self.fingerprint, rows = self._encode(self.processor)
         self._notice(*self.processor.notices(rows))
+        kept = self.kept(rows, corpus)
+        caps = {"train": self.train_rows, "val": self.val_rows, "test": self.test_rows}
+        self.splits = {
+            name: split.take(rows, classes, len(rows) if (cap := caps[name]) is None else cap, order)
+            for name, rows in ((name, rows[kept[rows]]) for name, rows in whole.items())
+        }
+        if empty := [name for name, rows in self.splits.items() if not len(rows) and len(whole[name])]:
+            raise UserError(
+                f"{corpus.where}: no {empty[0]} row is left: raise datamodule.max_length, or keep long rows"
+            )
+        self._whole = self.splits["train"]
         few = self.per_class is not None or self.budget is not None
         order = split.priority(self.keys, self.seed, "few") if few else order
         self._label(rows, order, drop=self.select is None)

@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +18,8 @@ from torch import Tensor
 from kdlab import manifest
 from kdlab.datamodule.processor.base import Encoded
 from kdlab.fetch import cache, once
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -91,16 +94,31 @@ def repeated(some: Sequence[Sequence[int]], count: int, pad: int = 0) -> Rows:
 
 def stored(fingerprint: str, count: int, tokenise: Callable[[], Iterable[Sequence[int]]], pad: int = 0) -> Rows:
     """The ``count`` rows kept under ``fingerprint``; tokenised and kept if they are not there, or damaged."""
+    return kept(fingerprint, lambda new: write(new, tokenise()), lambda folder: opened(folder, count, pad))
+
+
+def opened(folder: Path, count: int, pad: int = 0) -> Rows | None:
+    """The ``count`` rows in a folder, memory-mapped; None: they are others."""
+    # mapped first: a damaged header may name more numbers than there are
+    rows = Rows(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("tokens", "offsets")))
+    return Rows(rows.tokens, np.array(rows.offsets), pad) if whole(rows, count) else None
+
+
+def kept(fingerprint: str, build: Callable[[Path], None], read: Callable[[Path], R | None]) -> R:
+    """What the cache keeps under ``fingerprint``; built where it is not there, or damaged.
+
+    Args:
+        build: writes a new folder, with a manifest.
+        read: opens it; None: it is not whole.
+    """
     folder = cache() / "rows" / fingerprint
     for _ in range(2):
-        once(folder, lambda new: write(new, tokenise()))
+        once(folder, build)
         try:
             if manifest.changed(folder):
                 raise ValueError("a file was changed")
-            # mapped first: a damaged header may name more numbers than there are
-            rows = Rows(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("tokens", "offsets")))
-            if whole(rows, count):
-                return Rows(rows.tokens, np.array(rows.offsets), pad)
+            if (found := read(folder)) is not None:
+                return found
         except (OSError, ValueError, EOFError):
             pass
         shutil.rmtree(folder, ignore_errors=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from kdlab.batch import Batch
+from kdlab.batch import ANSWER, Batch
 from kdlab.error import UserError
 from kdlab.generation import Generated, Sampling, generate
 from kdlab.output import Output
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from kdlab.datamodule.data import Data
 
 LOUD = 100.0  # a logit beyond the caps of models that have one
-ANSWER = "answer"  # of a batch's targets: [B, L] bool, the tokens that answer a prompt
 
 
 class CausalLM(GenerativeTask):
