@@ -159,7 +159,8 @@ def recipe(job: Job, place: str, node: Node) -> Job:
     command = words.pop(0) if words and words[0] in training() else "finetune"
     named_keys = {key_of(word) for word in words}
     inherits = named_keys.isdisjoint(("datamodule", "experiment"))
-    chosen = [f"{group}={job.choices[group]}" for group in ("datamodule", "task", "metric") if group in job.choices]
+    chosen = [f"{group}={job.choices[group]}" for group in ("datamodule", "task") if group in job.choices]
+    chosen += [word for word in job.overrides if key_of(word) == "metric"]  # a list, which is no choice of one option
     option = job.choices.get(f"model@{place}.model")
     same = "model" not in named_keys or f"model={option}" in words
     given = command == "finetune" and "model" in node and same

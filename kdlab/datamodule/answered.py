@@ -44,12 +44,12 @@ class AnsweredRows(Encoded):
     answer: np.ndarray
     lost: np.ndarray
 
-    @property
-    def lengths(self) -> np.ndarray:
+    @cached_property
+    def lengths(self) -> np.ndarray:  # type: ignore[override]
         return self.rows.lengths
 
     @cached_property
-    def predictions(self) -> np.ndarray:  # type: ignore[override]
+    def predictions(self) -> np.ndarray:
         """``[N]`` int64: the answers' tokens but a row's first, which nothing comes before."""
         begins = self.rows.offsets[:-1]
         counts = np.concatenate([[0], np.cumsum(self.answer, dtype=np.int64)])

@@ -40,7 +40,7 @@ class TextData(Data, ABC):
         """All texts, by row id."""
         return self.values
 
-    def make_processor(self, values: Sequence[str]) -> Processor:
+    def make_processor(self, values: Sequence[Any]) -> Processor:
         self.tokenizer = tokenizer.load(self.tokenizer_spec, values, self.download)
         return Text(self.tokenizer, self.max_length, pretrained=not self.tokenizer_spec.startswith("train:"))
 

@@ -24,13 +24,13 @@ from kdlab.artifact.trained import Trained, named
 from kdlab.batch import Batch
 from kdlab.config import build, instantiate
 from kdlab.config.job import Job
-from kdlab.config.node import as_plain
+from kdlab.config.node import Node, as_plain
 from kdlab.config.point import Point, folders, outline
 from kdlab.config.stage import earlier
 from kdlab.config.trust import Trust
 from kdlab.datamodule.data import Data
 from kdlab.datamodule.retokenized import RetokenizedRows
-from kdlab.doctor import cost
+from kdlab.doctor import cost, language
 from kdlab.doctor.dry_run import ROWS, Trace, data_trace, dry_run, few, rows_trace, written
 from kdlab.doctor.model_summary import model_summary, trainable
 from kdlab.doctor.swept_key import vary
@@ -129,16 +129,34 @@ class Examination:
         self._notices()
         task = build.task(job.cfg, data)
         student = self.models.bare(job, task, data)
-        shapes = {"student" if "student" in job.cfg else "model": model_summary(student)}
+        models = {"student" if "student" in job.cfg else "model": student}
+        shapes = {name: model_summary(model) for name, model in models.items()}
         for place, node in (teacher_nodes(job.cfg.teacher) if asks_a_teacher(job) else {}).items():
             model, description = self.models.bare_teacher(job, place, node, task, data)
-            shapes[place] = model_summary(model)
+            models[place], shapes[place] = model, model_summary(model)
             self.page.teacher(description)
+            self._compare(point, place, node, data)
         for stage in earlier(job):
             self.page.note(f"{stage.folder.name} is a stage that comes first, once; its time is not counted here")
         self.page.shapes(shapes)
         self.page.trainable(self._policies(student))
+        if task.unit == "token" and not task.uses_labels:
+            vocabularies = {name: shape.vocabulary for name, shape in shapes.items()}
+            for text in language.check(job.cfg.trainer, data, task.chunk, models, vocabularies, self.page.note):
+                self.wrong.setdefault(text, point)
         return sum(shape.parameters for shape in shapes.values())
+
+    def _compare(self, point: Point, place: str, node: Node, data: Data) -> None:
+        """What differs between the processors of student and teacher."""
+        found = self.models.wanted(_job(point), place, node)
+        trained = found if isinstance(found, Trained) else None
+        own = self.models.data(found).processor if isinstance(found, Job) else None
+        other = own if trained is None else data.processor.saved(trained.weights)
+        if other is not None:
+            for text in data.processor.differences(other):
+                self.page.note(text)
+            for text in data.processor.clashes(other):
+                self.wrong.setdefault(text, point)
 
     def _notices(self) -> None:
         """Print what is odd about the data, in the tokens of any model, and was not printed yet."""
@@ -322,7 +340,7 @@ class Examination:
         threads = job.cfg.cluster.threads or torch.get_num_threads()
         left = self.beyond + sum(read_done(one) is None for one in folders(self.points))
         parts, once = ({name: cost.wall(value, threads) for name, value in some.items()} for some in (parts, once))
-        self.page.cost(measured, once, parts, steps, threads, left, store)
+        self.page.cost(measured, once, parts, steps, cost.wall(measured.step, threads), threads, left, store)
         room, memory = free(Path(job.cfg.outputs)), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         here = job.cfg.trainer.get("accelerator") == "cpu"
         return [

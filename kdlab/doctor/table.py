@@ -91,8 +91,8 @@ class Page:
                 self.note(f"{' and '.join(words)} are the same")
 
     def cost(
-        self, cost: Cost, once: Mapping[str, float], each: Mapping[str, float], steps: int, threads: int, left: int,
-        store: int,
+        self, cost: Cost, once: Mapping[str, float], each: Mapping[str, float], steps: int, step: float,
+        threads: int, left: int, store: int,
     ) -> None:  # fmt: skip
         """What the runs take.
 
@@ -100,12 +100,13 @@ class Page:
             once: seconds of what is done once for all runs, by name.
             each: seconds of what each run does, by name.
             steps: of a run.
+            step: seconds of an optimizer step.
             threads: of a run.
             left: how many runs are not finished.
             store: bytes of the teacher's answers.
         """
         shown = ", ".join(f"{name} {_clock(seconds)}" for name, seconds in (dict(once) | dict(each)).items())
-        shown += f" ({steps:,} steps)"
+        shown += f" ({steps:,} steps of {step:.2g} s)"
         first, run = sum(once.values()), sum(each.values())
         self._line(
             "time",

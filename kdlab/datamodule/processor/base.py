@@ -114,6 +114,14 @@ class Processor(ABC):
         """Whether models of one can read the inputs of the other."""
         return self.digest == other.digest
 
+    def clashes(self, teacher: Processor) -> list[str]:
+        """Sentences about a teacher's processor with which it would teach what is wrong; `kdlab doctor` fails."""
+        return []
+
+    def differences(self, teacher: Processor) -> list[str]:
+        """Sentences about other differences from a teacher's processor, for which its answers may be worse."""
+        return []
+
     def decode(self, rows: Sequence[Sequence[int]]) -> list[str]:
         """The texts of rows of generated tokens, without their special tokens.
 

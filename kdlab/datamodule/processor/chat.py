@@ -15,6 +15,7 @@ from kdlab.datamodule import tokenizer as tokens
 from kdlab.datamodule.answered import AnsweredRow, AnsweredRows
 from kdlab.datamodule.dialogue import Dialogue
 from kdlab.datamodule.odd import GRAVE, unknown
+from kdlab.datamodule.processor import pair
 from kdlab.datamodule.processor.base import Encoded, Processor
 from kdlab.datamodule.processor.template import Rendered, Template
 from kdlab.datamodule.processor.text import Text
@@ -127,8 +128,21 @@ class Chat(Processor):
         return None if found is None else Chat(found, self.max_length, self.system, self.last)
 
     def equals(self, other: Processor) -> bool:
-        """Whether models of one can read the tokens of the other, whatever their templates are."""
-        return isinstance(other, Chat) and self.text.equals(other.text)
+        """Whether models of one can read the tokens of the other, whatever their templates and ends of texts are."""
+        return isinstance(other, Chat) and bool(self.tokenizer.get_vocab() == other.tokenizer.get_vocab())
+
+    @property
+    def stop(self) -> int | None:
+        """The id that ends the last answer of a row; None: no token does."""
+        if self.template.stop:
+            return int(self.tokenizer.convert_tokens_to_ids(self.template.stop))
+        return next(iter(tokens.ends(self.tokenizer)), None)
+
+    def clashes(self, teacher: Processor) -> list[str]:
+        return pair.clashes(self, teacher) if isinstance(teacher, Chat) else []
+
+    def differences(self, teacher: Processor) -> list[str]:
+        return pair.differences(self, teacher) if isinstance(teacher, Chat) else []
 
     def decode(self, rows: Sequence[Sequence[int]]) -> list[str]:
         return self.text.decode(rows)
@@ -197,4 +211,4 @@ def cut(row: AnsweredRow, length: int, first: int | None = None) -> AnsweredRow:
     keep = np.arange(begin - (length - answer), begin + answer)
     if first is not None and length - answer > 1 and row.tokens[0] == first:
         keep[0] = 0
-    return AnsweredRow([row.tokens[one] for one in keep], mark[keep].tolist())
+    return AnsweredRow([row.tokens[one] for one in keep.tolist()], mark[keep].tolist())
