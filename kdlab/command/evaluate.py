@@ -42,7 +42,8 @@ SPLITS = ("train", "val", "test")
 FEW = 8  # rows of a language model's batch
 ALL = 2**30  # positions
 READING = (  # keys of a table that hold for another file too: what a row is, and what the model reads of it
-    "text_column", "label_column", "label_map", "multi_label", "label_separator", "max_length",
+    "text_column", "label_column", "label_map", "multi_label", "label_separator", "max_length", "messages_column",
+    "prompt_column", "completion_column", "role_key", "content_key", "roles", "system", "answers", "long",
 )  # fmt: skip
 Known = tuple[Contender, list[Batch], Tensor]  # a model of the comparison, the batches as it reads them, its logits
 

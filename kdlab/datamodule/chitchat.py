@@ -25,7 +25,7 @@ SOURCE = (
 class ChitChat(ChatData):
     """4,018 conversations of two people; who speaks first is the user, and the other one answers as the assistant.
 
-    Conversations in which nobody answers are left out, and so is what the first speaker writes after the last answer.
+    Conversations without an answer are left out, and so is what the first speaker writes after the last answer.
     Messages that one person sent one after the other are the lines of a turn. The language is coarse at times.
 
     Args:
@@ -49,7 +49,7 @@ class ChitChat(ChatData):
 
 
 def _messages(turns: Sequence[Sequence[dict[str, str]]]) -> list[Message]:
-    """The turns of a conversation with roles, up to the last answer; empty where nobody answers.
+    """The turns of a conversation with roles, up to the last answer; empty where there is none.
 
     Example:
         >>> turns = [[{"text": "Hi", "sender": "a"}], [{"text": "Hello", "sender": "b"}, {"text": "!", "sender": "b"}]]

@@ -12,7 +12,7 @@ from kdlab.report.read import Record
 
 TEST_KEYS = (
     "path", "name", "config", "text_column", "label_column", "split_column", "test_split", "multi_label",
-    "test_fraction", "test_rows", "split_seed",
+    "test_fraction", "test_rows", "split_seed", "messages_column", "prompt_column", "completion_column", "answers",
 )  # fmt: skip
 
 

@@ -117,6 +117,9 @@ class Chat(Processor):
         except ValueError as problem:
             raise UserError(f"{dialogue.where} {problem}") from problem
 
+    def token_bytes(self) -> np.ndarray:
+        return self.text.token_bytes()
+
     def arguments(self) -> dict[str, Any]:
         return self.text.arguments()
 
