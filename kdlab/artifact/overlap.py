@@ -65,7 +65,8 @@ def write(folder: Path, data: Data, learns: bool = True) -> None:
 
 def training(data: Data) -> np.ndarray:
     """The hashes of the texts that train, each once, sorted."""
-    found = np.sort(known_digests(data)[data.splits["train"]])
+    found = digests(data.contents("train")) if data.packs else known_digests(data)[data.splits["train"]]
+    found = np.sort(found)
     return found[np.append(True, found[1:] != found[:-1])] if len(found) else found
 
 

@@ -17,6 +17,7 @@ from kdlab.error import UserError
 NAMED = ("run", "start", "baseline")  # keys of commands that name a trained model
 TABLE = "kdlab.datamodule.table.Table"
 PAIRS = "kdlab.datamodule.pairs.Pairs"
+CHAT = "kdlab.datamodule.chat.Chat"
 SMALL = 8e6  # bytes of a file that is read here; of a larger one only its name is looked at
 
 _known: dict[tuple, str] = {}  # what is wrong with a table, by its name, its size and time, and how it is read
@@ -46,6 +47,8 @@ def check(cfg: DictConfig) -> None:
         _table(data, whole="baseline" not in cfg)
     elif data.get("_target_") == PAIRS and "baseline" not in cfg:
         _pairs(data)
+    elif data.get("_target_") == CHAT and "baseline" not in cfg:
+        _chat(data)
 
 
 def _plain(cfg: DictConfig, key: str) -> Any:
@@ -107,6 +110,24 @@ def _table(node: dict[str, Any], whole: bool = True) -> None:
         _known[asked] = _problem(path, whole=whole, **how)
     if _known[asked]:
         raise UserError(_known[asked])
+
+
+def _chat(node: dict[str, Any]) -> None:
+    """Look into a file of dialogues."""
+    from kdlab.datamodule.frame import whole
+    from kdlab.datamodule.source import Source
+    from kdlab.datamodule.turns import Turns
+
+    turns = Turns(**{one.name: node[one.name] for one in fields(Turns) if one.name in node})
+    path = node.get("path")
+    if not isinstance(path, str) or path.startswith(("package:", "sdist:")):
+        return
+    source = Source(Path(path).expanduser(), path, node.get("encoding"), node.get("separator"))
+    state = source.path.stat()
+    asked = (path, (state.st_size, state.st_mtime_ns), repr(turns), repr(node.get("split_column")))
+    if state.st_size <= SMALL and asked not in _known:
+        turns.gathered(whole(source).without_empty(), node.get("split_column"))
+        _known[asked] = ""
 
 
 def _problem(

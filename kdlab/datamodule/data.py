@@ -143,6 +143,25 @@ class Data(Loading, ABC):
         """``[N]`` bool: the rows that stay in their split once they are encoded; by default all."""
         return np.ones(len(encoded), bool)
 
+    def packed(self, encoded: Encoded, order: np.ndarray) -> tuple[Encoded, np.ndarray]:
+        """The rows of batches, where they are not those of the data, and ``order`` by them.
+
+        Where they are others, splits, keys, target and fingerprint are set accordingly.
+
+        Args:
+            order: ``[N]``, a number for each row of the data.
+        """
+        return encoded, order
+
+    def contents(self, split: str) -> list[str]:
+        """The identity of all contents of a split: by default the keys of its rows."""
+        return [self.keys[row] for row in self.splits[split].tolist()]
+
+    @property
+    def packs(self) -> bool:
+        """Whether rows are made of several contents, which do not see each other."""
+        return False
+
     def oddities(self, corpus: Corpus) -> list[str]:
         """Sentences about what is odd in the data, for its user."""
         return []
@@ -186,6 +205,7 @@ class Data(Loading, ABC):
             raise UserError(
                 f"{corpus.where}: no {empty[0]} row is left: raise datamodule.max_length, or keep long rows"
             )
+        rows, order = self.packed(rows, order)
         self._whole = self.splits["train"]
         few = self.per_class is not None or self.budget is not None
         order = split.priority(self.keys, self.seed, "few") if few else order
@@ -307,6 +327,11 @@ class Data(Loading, ABC):
 
     def retokenized(self, other: Processor) -> RetokenizedRows:
         """The same rows as another processor encodes them."""
+        if self.packs:
+            raise UserError(
+                "datamodule.pack=true packs the tokens of one tokenizer, but a teacher has another: set "
+                "datamodule.pack=false, or give both the same"
+            )
         fingerprint, rows = self._encode(other)
         self._notice(*other.notices(rows))
         return RetokenizedRows(

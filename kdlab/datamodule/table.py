@@ -11,6 +11,7 @@ from kdlab.datamodule.base import TextData
 from kdlab.datamodule.columns import Reading
 from kdlab.datamodule.corpus import Corpus
 from kdlab.datamodule.frame import Frame, read
+from kdlab.error import UserError
 from kdlab.fetch import local
 from kdlab.value import File, Label
 
@@ -77,6 +78,8 @@ class Table(Columns):
         return self.gathered(frame, split)
 
     def column(self, name: str) -> list[Any]:
+        if self.pack:
+            raise UserError(f"datamodule.pack=true joins texts, so a row has no value of '{name}': set it to false")
         return list(self._frame().column(name, "path"))
 
     def _frame(self) -> Frame:

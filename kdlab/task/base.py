@@ -27,6 +27,7 @@ class Task(ABC):
         counts: the name of the batch's size that is the number of predictions.
         kind: of the models that fit it, as model factories and transformers call it.
         chunk: number of positions whose logits are in memory at a time; None: all.
+        reads_packs: whether it tells the texts of a packed row apart.
 
     Example: two equal logits are the loss log 2:
         >>> import torch
@@ -45,6 +46,7 @@ class Task(ABC):
     counts: str = "rows"
     kind: str
     chunk: int | None = None
+    reads_packs: bool = False
 
     def check_data(self, data: Data) -> None:
         """Refuse data that has not the answers that the task is about. Called before :meth:`prepare`.
@@ -52,6 +54,11 @@ class Task(ABC):
         Raises:
             UserError: the answers belong to something else than the task's predictions, or to tokens that rows lack.
         """
+        if data.packs and not self.reads_packs:
+            raise UserError(
+                f"datamodule.pack=true joins texts, which task={self.kind} cannot tell apart: use task=causal_lm, "
+                "or set datamodule.pack=false"
+            )
         if self.uses_labels and (self.unit == "row") != (data.target.unit == "row"):
             raise UserError(
                 f"{type(self).__name__} predicts one answer for each {self.unit}, but {data.source} has one for each "

@@ -41,6 +41,7 @@ class CausalLM(GenerativeTask):
     """
 
     kind = "causal_lm"
+    reads_packs = True
 
     def __init__(self, label_smoothing: Share = 0.0, chunk: Count | None = None, prompt: Count = 16) -> None:
         super().__init__(label_smoothing, chunk)
@@ -133,6 +134,11 @@ class CausalLM(GenerativeTask):
         )  # fmt: skip
 
     def generate(self, model: nn.Module, batch: Batch, sampling: Sampling) -> Generated:
+        if "position_ids" in batch.inputs:
+            raise UserError(
+                "a row of datamodule.pack=true has several texts, so that nothing can be generated from it: set "
+                "datamodule.pack=false"
+            )
         begin, _ = self._answers(batch)
         length, positions = int(begin.max()), getattr(model.config, "max_position_embeddings", None)
         if positions is not None and length + sampling.max_new_tokens > positions:

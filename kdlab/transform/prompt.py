@@ -95,6 +95,8 @@ def _lengthen(backbone: Any, args: tuple[Any, ...], given: dict[str, Any]) -> tu
     own = words(ids)
     given["inputs_embeds"] = torch.cat([prompt.to(own).expand(len(ids), -1, -1), own], 1)
     if (mask := given.get("attention_mask")) is not None:
+        if mask.ndim > 2:
+            raise UserError("peft=prompt puts tokens before a text, and datamodule.pack=true joins texts: set one")
         given["attention_mask"] = torch.cat([mask.new_ones(len(ids), len(prompt)), mask], 1)
     return (), given
 

@@ -8,6 +8,7 @@ import pytest
 from bits import same
 from chats import CHATML, END, byte_level, chats, written
 from fork import end, start
+from safetensors.torch import load_file
 
 
 @pytest.fixture
@@ -48,3 +49,17 @@ def test_dialogues_become_a_student_that_goes_on_after_a_kill_and_is_evaluated(k
     more = ["datamodule=chat", f"datamodule.path={other}", "datamodule.messages_column=talk"]
     code, out, err = kdlab("evaluate", f"run={run}", "repeats=1", *more)
     assert code == 0, out + err
+
+
+@pytest.mark.slow
+def test_targets_of_packed_rows_are_the_same_stored_or_live(tmp_path, words):
+    line = [word for word in words if not word.startswith(("loss=", "teacher.top_k"))]
+    line = ["distill", *line, "datamodule.pack=true", "loss=kd", "trainer.max_epochs=1"]
+    for more in (["teacher=cached", "teacher.dtype=float32"], ["teacher=live"]):
+        code, out = end(start([*line, *more], tmp_path), tmp_path)
+        assert code == 0, out
+        assert "are packed into" in out
+    stored, live = (load_file(path) for path in (tmp_path / "outputs/distill").glob("*/model/model.safetensors"))
+    assert stored.keys() == live.keys()
+    for name, value in stored.items():
+        assert value.allclose(live[name], rtol=1e-4, atol=1e-5), name

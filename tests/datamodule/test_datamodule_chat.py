@@ -178,3 +178,12 @@ def test_conversations_of_two_people(tmp_path):
     path.write_text("[]")
     with pytest.raises(UserError, match="not a JSON object of conversations"):
         ChitChat(path=str(path), tokenizer="none").corpus()
+
+
+def test_a_file_is_read_before_anything_is_built(kdlab, tmp_path):
+    path = written(tmp_path / "a.jsonl", [TALK, {"messages": TALK["messages"][:1]}])
+    for words in (["distill"], ["doctor", "distill"]):
+        code, _, err = kdlab(*words, "task=causal_lm", "datamodule=chat", f"datamodule.path={path}", "logger=none")
+        assert code == 2
+        assert "line 2 has no turn by the assistant" in err
+        assert not Path("outputs").exists()

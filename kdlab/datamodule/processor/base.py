@@ -43,6 +43,11 @@ class Encoded(ABC):
         return self.lengths
 
     @property
+    def source(self) -> Encoded:
+        """The rows as the processor encoded them, where these are made of them."""
+        return self
+
+    @property
     def predictions(self) -> np.ndarray:
         """``[N]`` int64, the number of tokens of each row that a language model predicts: all but the first."""
         return np.maximum(self.lengths - 1, 0)

@@ -109,6 +109,10 @@ class Family(ABC):
         """The values of a tap at the positions of the batch, without those that a transform adds."""
         return values
 
+    def numbered(self, model: nn.Module, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The inputs of a batch as the model counts them."""
+        return inputs
+
     # parts
 
     @abstractmethod

@@ -21,6 +21,8 @@ from kdlab.model.quiet import quiet
 
 log = logging.getLogger(__name__)
 
+POSITIONS = "position_ids"  # of inputs: where each token is in its text
+
 
 class Transformer(Family, ABC):
     """A transformers model whose ``config`` has the number of its layers.
@@ -69,6 +71,14 @@ class Transformer(Family, ABC):
         if kind == "pooled":
             return _last_token(model, batch, values)
         return values if kind in ("embedding", "hidden") else _real_tokens(model, batch, values)
+
+    def numbered(self, model: nn.Module, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """With positions, the inputs with those of the model: RoBERTa and its like begin after their padding id."""
+        if POSITIONS not in inputs:
+            return inputs
+        tables = [part for name, part in model.named_modules() if name.endswith("position_embeddings")]
+        padding = next((part.padding_idx for part in tables if isinstance(part, nn.Embedding)), None)
+        return inputs if padding is None else inputs | {POSITIONS: inputs[POSITIONS] + padding + 1}
 
     def layers(self, model: nn.Module) -> str:
         """See :class:`Family`; of several lists of the right length the largest."""
