@@ -42,7 +42,7 @@ class PackedRows(Encoded):
         return np.array([int(self.inner.lengths[one].sum()) for one in self.members], np.int64)
 
     @property
-    def source(self) -> Encoded:
+    def unpacked(self) -> Encoded:
         return self.inner
 
     @cached_property

@@ -168,7 +168,7 @@ class Examination:
 
     def _unread(self) -> list[str]:
         """What the processors of the data report as a problem, each once."""
-        found = [data.processor.problems(data.encoded_rows().rows.source) for data in self.models.known.values()]
+        found = [data.processor.problems(data.encoded_rows().rows.unpacked) for data in self.models.known.values()]
         return list(dict.fromkeys(itertools.chain.from_iterable(found)))
 
     def _policies(self, student: nn.Module) -> dict[str, tuple[int, int]]:

@@ -43,7 +43,7 @@ class Encoded(ABC):
         return self.lengths
 
     @property
-    def source(self) -> Encoded:
+    def unpacked(self) -> Encoded:
         """The rows as the processor encoded them, where these are made of them."""
         return self
 
