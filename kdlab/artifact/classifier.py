@@ -26,7 +26,7 @@ def predictor_of(subject: Trained, max_length: int | None = None) -> Predictor:
     task = instantiate.make(stored.task) if stored is not None else _task(subject)
     if not task.uses_labels:
         raise UserError(
-            f"run {subject.id} is a language model, which has no labels to predict; `kdlab evaluate run={subject.id}` "
+            f"run {subject.id} writes texts and has no labels to predict; `kdlab evaluate run={subject.id}` "
             "measures its perplexity"
         )
     labels = subject.labels or [f"LABEL_{index}" for index in range(subject.outputs or 0)]

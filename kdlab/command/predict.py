@@ -217,7 +217,7 @@ class Part:
 
 def _text_column(asked: Any, stored: DictConfig | None) -> str | list[str]:
     """The column of the texts, or the two of a pair, or a template, as for the run's own data."""
-    own = stored.datamodule.get("text_column") if stored is not None else None
+    own = None if stored is None else stored.datamodule.get("text_column", stored.datamodule.get("source_column"))
     given = asked if asked is not None else own if own is not None else "text"
     return [str(name) for name in given] if OmegaConf.is_list(given) else str(given)
 

@@ -1,5 +1,7 @@
 """Pairs of texts: columns, splits by source, tokens of both sides and what a batch of them costs."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,9 +10,11 @@ from hypothesis import strategies as st
 from kdlab.datamodule.pairs import Pairs
 from kdlab.datamodule.processor.pairs import PairRows
 from kdlab.datamodule.processor.pairs import Pairs as Processor
+from kdlab.datamodule.pronunciations import Pronunciations
 from kdlab.datamodule.rows import Rows
 from kdlab.datamodule.sampler import TokenBudget
 from kdlab.datamodule.tokenizer import encode_targets, load
+from kdlab.datamodule.translations import Translations
 from kdlab.error import UserError
 
 
@@ -167,3 +171,26 @@ def test_a_step_never_reads_more_tokens_than_its_budget(lengths, budget):
     assert sorted(np.concatenate(steps).tolist()) == list(range(len(lengths)))
     for step in steps:
         assert len(step) * (source[step].max() + target[step].max()) <= budget
+
+
+def test_pronunciations_are_words_of_letters_each_once(tmp_path):
+    path = tmp_path / "words.tsv"
+    path.write_text("!MARK\tm\nA\tə\nA\tˈe ɪ\nA\tə\nB'S\tb\n" + "".join(f"W{'A' * n}\tw\n" for n in range(40)))
+    own = {"path": str(path), "tokenizer": "train:char", "target_tokenizer": "train:symbol"}
+    assert Pronunciations(**own).corpus().values[:3] == ["A\x1fə", "A\x1fˈe ɪ", "W\x1fw"]
+    path.write_text("A ə\n")
+    with pytest.raises(UserError, match="line 1 of"):
+        Pronunciations(**own).corpus()
+
+
+def test_translations_are_joined_by_key_over_all_pages(tmp_path):
+    digest = "0" * 32
+    (tmp_path / "page").mkdir()
+    for language, texts in {"en": ["one two three", "x {y} z", "two words"], "de": ["eins", "x {y} z", "zwei"]}.items():
+        (tmp_path / f"{language}-{digest}.json").write_text(json.dumps({"a": texts[0], "b": texts[1]}))
+        (tmp_path / f"page/{language}-{digest}.json").write_text(json.dumps({"c": texts[2], "d": texts[0]}))
+    own = {"path": str(tmp_path), "tokenizer": "train:wordpiece:200"}
+    assert Translations(**own).corpus().values == ["one two three\x1feins"]
+    assert len(Translations(**own, words=2).corpus().values) == 2
+    with pytest.raises(UserError, match="choose one of de, en"):
+        Translations(**own, language="xx").corpus()
