@@ -31,7 +31,7 @@ class PairRows(Encoded):
     """Token ids of all pairs; the token axis of a row is that of its target.
 
     Attributes:
-        source, target: the ids of both sides; a target ends with its end token.
+        sources, targets: the ids of both sides; a target ends with its end token.
         start: the id before a target, in whose place a task puts that of its model.
 
     Example: the target 7, 8, 2 is moved by one position:
@@ -43,34 +43,34 @@ class PairRows(Encoded):
         [[7, 8, 2]]
     """
 
-    source: Rows
-    target: Rows
+    sources: Rows
+    targets: Rows
     start: int
 
     @property
     def lengths(self) -> np.ndarray:  # type: ignore[override]
         """``[N]`` int64: tokens of each target, its end included."""
-        return self.target.lengths
+        return self.targets.lengths
 
     @property
     def costs(self) -> np.ndarray:
         """``[N]`` int64: twice the longer side, so that a batch of both sides with their padding never has more."""
-        return 2 * np.maximum(self.source.lengths, self.target.lengths)
+        return 2 * np.maximum(self.sources.lengths, self.targets.lengths)
 
     @property
     def predictions(self) -> np.ndarray:
         """``[N]`` int64: every token of a target is predicted."""
-        return self.target.lengths
+        return self.targets.lengths
 
     def collate(self, index: np.ndarray) -> tuple[dict[str, Tensor], Tensor]:
-        inputs, _ = self.source.collate(index)
-        written, real = self.target.collate(index)
+        inputs, _ = self.sources.collate(index)
+        written, real = self.targets.collate(index)
         ids = written["input_ids"]
         moved = torch.cat([ids.new_full((len(ids), 1), self.start), ids[:, :-1]], 1)
         return {**inputs, "decoder_input_ids": moved}, real
 
     def answers(self, index: np.ndarray, length: int) -> dict[str, Tensor]:
-        written, real = self.target.collate(index)
+        written, real = self.targets.collate(index)
         return {"label": written["input_ids"].where(real, -1)}
 
 
@@ -119,7 +119,7 @@ class Pairs(Processor):
             _rows(write, targets, f"{fingerprint}-target", self.padding),
             begin_of(self.target_tokenizer),
         )
-        self.longest = int(found.source.lengths.max(initial=0))
+        self.longest = int(found.sources.lengths.max(initial=0))
         return found
 
     def arguments(self) -> dict[str, Any]:
@@ -174,7 +174,7 @@ class Pairs(Processor):
     def notices(self, encoded: Encoded) -> list[str]:
         assert isinstance(encoded, PairRows)
         found = self._unknown(encoded)
-        if cut := int((encoded.target.lengths >= self.max_target_length).sum()):
+        if cut := int((encoded.targets.lengths >= self.max_target_length).sum()):
             found.append(
                 f"{counted(cut, 'target reaches', 'targets reach')} {self.max_target_length} tokens; longer ones are "
                 "cut there, and a model learns to stop early: raise datamodule.max_target_length"
@@ -186,7 +186,7 @@ class Pairs(Processor):
 
     def _unknown(self, encoded: Encoded, *least: float) -> list[str]:
         assert isinstance(encoded, PairRows)
-        sides = ((encoded.source, self.tokenizer), (encoded.target, self.target_tokenizer))
+        sides = ((encoded.sources, self.tokenizer), (encoded.targets, self.target_tokenizer))
         known = zip(sides, self.pretrained, strict=True)
         return list(dict.fromkeys(one for (rows, own), made in known if made for one in unknown(rows, own, *least)))
 
