@@ -17,6 +17,7 @@ from kdlab.artifact.run import read_done
 from kdlab.artifact.trained import Trained, named, teacher_of, teachers_of
 from kdlab.batch import Batch
 from kdlab.config import build
+from kdlab.config.identity import essential
 from kdlab.config.node import Node, as_plain
 from kdlab.config.stored import read_config
 from kdlab.config.trust import Trust
@@ -156,4 +157,4 @@ def _alone(folder: Path) -> dict[str, Any]:
     if isinstance(kept["datamodule"], dict):
         kept["datamodule"] = {key: value for key, value in kept["datamodule"].items() if key != "unlabelled"}
     loss = plain.get("loss")
-    return kept | {"terms": loss.get("terms") if isinstance(loss, dict) else None}
+    return essential(kept) | {"terms": loss.get("terms") if isinstance(loss, dict) else None}

@@ -19,6 +19,7 @@ from kdlab.config import conf, early
 from kdlab.config.importable import config_dirs, importable
 from kdlab.config.option import composing
 from kdlab.config.point import Grid, Point, folders, quick, sentence
+from kdlab.config.several import in_shell
 from kdlab.config.verb import verbs as known
 from kdlab.error import UserError
 from kdlab.importing import importing
@@ -58,9 +59,10 @@ def main(arguments: list[str]) -> None:
         return
     if not arguments or arguments[0] not in verbs:
         named = f"'{arguments[0]}' is no command that trains" if arguments else "it was given none"
+        words = arguments if arguments and "=" in arguments[0] else ["experiment=movie_reviews"]
         raise UserError(
             f"kdlab doctor looks at a command line of {' or '.join(verbs)}, and {named}: "
-            "kdlab doctor distill -m experiment=movie_reviews loss.temperature=1,2,4"
+            f"kdlab doctor distill {' '.join(in_shell(word) for word in words)}"
         )
     parser = _Parser(prog="kdlab doctor", add_help=False, allow_abbrev=False)
     parser.add_argument("--multirun", "-m", action="store_true")

@@ -61,6 +61,8 @@ def main(cfg: DictConfig) -> None:
         check_kind(file)
         if path is not None and file.exists() and file.samefile(path):
             raise UserError(f"file={cfg.file} is the file that is read: name another")
+        if file.exists() and not cfg.overwrite:
+            raise UserError(f"file={cfg.file} is there already: name another, or set overwrite=true")
     if rows.total == 0:
         raise UserError(f"{cfg.path} has no rows")
     check_names(rows, ["predicted"], file)

@@ -35,16 +35,17 @@ MODELS = frozenset({"model", "student", "inner"})  # nodes whose ``lr`` is a rec
 
 def identity(config: Mapping[str, Any]) -> str:
     """Eight hex digits that are equal exactly where the results must be equal."""
-    kept = _plain({key: value for key, value in config.items() if key not in NEUTRAL})
+    kept = essential({key: value for key, value in config.items() if key not in NEUTRAL})
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
 
 
-def _plain(value: Any, key: str = "") -> Any:
+def essential(value: Any, key: str = "") -> Any:
+    """What results depend on of a part of a config: files by their content, and nothing such as ``download``."""
     if isinstance(value, Mapping):
         left_out = NEUTRAL_ANYWHERE | {"lr"} if key in MODELS else NEUTRAL_ANYWHERE
-        return {str(k): _plain(v, str(k)) for k, v in value.items() if k not in left_out}
+        return {str(k): essential(v, str(k)) for k, v in value.items() if k not in left_out}
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        return [essential(item) for item in value]
     if key in COUNTED and isinstance(value, int) and value == 1:
         return "one batch"  # and 1.0 is all of them: the only numbers whose type says what they mean
     if isinstance(value, float) and value.is_integer():

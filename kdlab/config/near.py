@@ -27,14 +27,17 @@ def near_keys(key: str, known: Iterable[str], most: int = 2) -> list[str]:
     Example:
         >>> near_keys("lr", ["optimizer.lr", "seed"]), near_keys("epochs", ["trainer.max_epochs", "seed"])
         (['optimizer.lr'], ['trainer.max_epochs'])
+        >>> near_keys("datamodule.max_epochs", ["trainer.max_epochs", "datamodule.max_length"])
+        ['trainer.max_epochs']
     """
     keys = sorted((one for one in known if not recommended(one)), key=lambda one: (one.count("."), one))
     last = {one: one.rpartition(".")[2] for one in keys}
     parent, _, wanted = key.rpartition(".")
     beside = [one for one in keys if parent and one.rpartition(".")[0] == parent]
-    if found := near(wanted, [last[one] for one in beside], most):
+    same = [one for one in keys if last[one] == wanted]
+    if found := get_close_matches(wanted, [last[one] for one in beside], n=most, cutoff=0.8 if same else 0.6):
         return [f"{parent}.{name}" for name in found]
-    if same := [one for one in keys if last[one] == wanted]:
+    if same:
         return [one for one in same if one.count(".") == same[0].count(".")][:most]
     if found := near(wanted, list(dict.fromkeys(last.values())), most):
         return [next(one for one in keys if last[one] == name) for name in found]

@@ -22,6 +22,7 @@ SYMBOLS = (
     "P a learned projection; B rows of C classes, L tokens of width D, H heads."
 )
 WIDTH = 110
+ROLES = {"student": "model"}  # what stands in the place of a group: its options are those of another
 
 
 def explain(words: Sequence[str], conf: Path) -> str:
@@ -66,7 +67,9 @@ def explain(words: Sequence[str], conf: Path) -> str:
         )
         found = _meant(group, [*groups, *commands]) if "." not in group else []
         keys = near_keys(group, known(folders)) if not found else []
-        meant = " or ".join(f"`kdlab help {one}`" for one in found or keys)
+        if group in ROLES:
+            return explain([f"{ROLES[group]}{'=' * bool(option)}{option}", *_flags(folders[:-1])], conf)
+        meant = " or ".join(f"`kdlab help {one}`" for one in found or keys if one != rest[0])
         raise UserError(
             f"'{group}' is no command, group or key." + f" Did you mean {meant}?" * bool(meant)
             + f" Groups: {', '.join(groups)}"
@@ -79,6 +82,10 @@ def explain(words: Sequence[str], conf: Path) -> str:
         meant = "".join(f" Did you mean {group}={one}?" for one in near(option, found_options, 1))
         raise UserError(f"'{option}' is no option of {group}; there are {', '.join(found_options)}.{meant}")
     return _shown(page(group, option, folders), folders)
+
+
+def _flags(folders: Sequence[Path]) -> list[str]:
+    return [word for folder in reversed(folders) for word in ("--config-dir", str(folder))]
 
 
 def _meant(word: str, names: Sequence[str]) -> list[str]:

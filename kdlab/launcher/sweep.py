@@ -175,8 +175,7 @@ def print_table(jobs: list[Record], ahead: int = 0) -> None:
     console.print(Text(summary(jobs, ahead)))
     finished = ranked(jobs)
     metric = str(finished[0].done.get("metric")) if finished else ""
-    shared = set.intersection(*[set(job.overrides) for job in jobs]) if len(jobs) > 1 else set()
-    words = {job.id: ", ".join(word for word in job.overrides if word not in shared) for job in jobs}
+    words = differences(jobs)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("job", justify="right")
     table.add_column("differs in", overflow="fold")
@@ -205,6 +204,31 @@ def print_table(jobs: list[Record], ahead: int = 0) -> None:
         if job.state != "finished":
             place = f"job {job.job}" + (f" ({words[job.id]})" if words[job.id] else "")
             print(printable(f"{place} {job.state}: {job.reason} ({job.folder}/run.log)"))
+
+
+def differences(jobs: list[Record]) -> dict[str, str]:
+    """By run, the settings that some run of a sweep was given another value of.
+
+    A run that another command made may have been given less: then its setting is what its config has.
+    """
+    from kdlab.report.setting import flatten, text
+
+    given = {job.id: dict(_setting(word) for word in job.overrides) for job in jobs}
+    shared = set.intersection(*[set(one.items()) for one in given.values()]) if len(jobs) > 1 else set()
+    keys = dict.fromkeys(key for one in given.values() for key, value in one.items() if (key, value) not in shared)
+    keys = {key: None for key in keys if key.rpartition(".")[2] not in APART}
+    found = {}
+    for job in jobs:
+        flat = flatten(job.config or {})
+        values = {key: given[job.id].get(key, text(flat.get(f"choice.{key}", flat.get(key, "")))) for key in keys}
+        found[job.id] = ", ".join(f"{key}={value}" for key, value in values.items() if value != "")
+    return found
+
+
+def _setting(word: str) -> tuple[str, str]:
+    """Key and value of an override."""
+    key, _, value = word.partition("=")
+    return key.lstrip("+~"), value
 
 
 def summary(jobs: list[Record], ahead: int = 0) -> str:

@@ -129,11 +129,11 @@ def _rank(rows: list[Row], result: Comparison) -> None:
         row.validation = average(values) if values else None
     more = higher_is_better(chosen_by, result.directions)
     by_sign = 1 if more is False else -1
-    sign = 1 if higher_is_better(metric, result.directions) is False else -1
 
-    def place(row: Row) -> tuple:
+    def place(row: Row) -> tuple:  # of equals the one that began first: the test decides nothing
         chosen = by_sign * row.validation.mean if row.validation else 0.0
-        return row.mean is None, row.validation is None, chosen, sign * row.mean.mean if row.mean else 0.0, row.label
+        began = min((run.started or "", run.id) for run in row.runs)
+        return row.mean is None, row.validation is None, chosen, began
 
     rows.sort(key=place)
     result.rows += rows

@@ -96,7 +96,8 @@ def ordered(records: Sequence[Record], by: str | None = None) -> list[Record]:
 def best(records: Sequence[Record]) -> set[Path]:
     """The folders of the runs with the best validation value, one for each command and data set with several runs.
 
-    Runs without a teacher are not among them where others have one, as in the report.
+    Runs without a teacher are not among them where others have one, as in the report. Of equals it is the one that
+    began first, whatever the order of the table.
     """
     found: dict[tuple[str, str], list[Record]] = {}
     there = Columns(records)
@@ -108,10 +109,15 @@ def best(records: Sequence[Record]) -> set[Path]:
         return set()
     sign = 1 if more else -1
     return {
-        max(_taught(several), key=lambda record: sign * record.metrics[there.validation]).folder
+        min(_taught(several), key=lambda record: (-sign * record.metrics[there.validation], *begun(record))).folder
         for several in found.values()
         if len(several) > 1
     }
+
+
+def begun(record: Record) -> tuple[str, str]:
+    """By what runs with equal values are ordered: when they began."""
+    return record.started or "", record.id
 
 
 def _taught(records: Sequence[Record]) -> Sequence[Record]:
@@ -126,6 +132,15 @@ def _star_note(records: Sequence[Record], marks: set[Path], there: Columns) -> s
     what = " and ".join(f"the best {command} run" for command in commands)
     note = f"{STAR} {what}{' on each data set' if several else ''} by {there.validation}"
     alone = any(is_baseline(record) for record in records) and not any(is_baseline(record) for record in marked)
+    values = {(one.command, there.problems[one.folder], one.metrics[there.validation]) for one in marked}
+    same = [
+        one
+        for one in records
+        if one.folder not in marks
+        and one.state == "finished"
+        and (one.command, there.problems[one.folder], one.metrics.get(there.validation)) in values
+    ]
+    note += f"; {len(same)} more {'has' if len(same) == 1 else 'have'} the same value and began later" if same else ""
     return note + (f" ({AMONG})" if alone and "distill" in commands else "")
 
 

@@ -282,6 +282,7 @@ def test_python_users_load_and_predict(place):
         ),
         (["path=new.csv", "file=out.xml"], "file=out.xml ends in '.xml', and can be .csv, .tsv"),
         (["path=new.csv", "file=new.csv"], "is the file that is read: name another"),
+        (["path=new.csv", "file=again.csv"], "file=again.csv is there already: name another, or set overwrite=true"),
         (["path=new.csv", "max_length=0"], "max_length is 0, but must be a whole number from 1 up, or null"),
         (["path=new.csv", "encoding=klingon"], "encoding='klingon' cannot be used"),
         (["path=again.csv"], "has a column named 'predicted', which predict writes: rename it"),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from kdlab.launcher import sweep
 from kdlab.launcher.status import Status
+from kdlab.report.read import Record
 
 
 def test_a_job_that_takes_longer_than_the_others_leaves_no_estimate_of_nothing():
@@ -19,6 +21,21 @@ def test_a_job_that_takes_longer_than_the_others_leaves_no_estimate_of_nothing()
     assert "0:05 left" in status.text()
     status.running[3].since = time.perf_counter() - 60
     assert status.text() == "3 of 4 done, 1 running, 0 failed"
+
+
+def test_the_table_names_what_was_swept_of_a_run_that_another_command_made_too():
+    """It was given less, and may reach the network: its own words are no difference between the points."""
+    config = {"loss": {"temperature": 2.0, "alpha": 0.9}, "choice": {"freeze": "none"}, "freeze": {"_target_": "x"}}
+    made = Record(
+        "made", Path("made"), "distill", "finished", config=config, overrides=["datamodule=table", "download=true"]
+    )
+    words = ["datamodule=table", "loss.temperature=4", "+loss.alpha=0.5", "freeze=head"]
+    swept = Record("swept", Path("swept"), "distill", "finished", config={}, overrides=words)
+    found = sweep.differences([made, swept])
+    assert found == {
+        "made": "loss.temperature=2, loss.alpha=0.9, freeze=none",
+        "swept": "loss.temperature=4, loss.alpha=0.5, freeze=head",
+    }
 
 
 @pytest.mark.parametrize("rerun", [[], ["rerun=true"]])

@@ -12,6 +12,7 @@ from rich.console import Console
 from synthetic_run import distill_config, write_run
 
 from kdlab.report import records, select
+from kdlab.report.compare import compare
 from kdlab.report.deploy import classes, quoted
 from kdlab.report.table import best, ordered, to_csv, to_terminal
 
@@ -63,6 +64,22 @@ def test_the_best_run_is_that_of_validation(tmp_path):
     assert [run.id for run in ordered(records(tmp_path))] == ["a", "b"]
     assert {path.name for path in best(records(tmp_path))} == {"a"}
     assert [run.id for run in ordered(records(tmp_path), "test")] == ["b", "a"]
+
+
+@pytest.mark.parametrize("order", [None, "test", "id"])
+def test_of_runs_with_one_validation_value_the_first_to_begin_is_the_best_whatever_the_order(tmp_path, order):
+    """Not the one with the best test value, in the table and in the report."""
+    for minute, name, test in ((2, "a", 0.9), (1, "b", 0.5), (3, "c", 0.7)):
+        metrics = {"best/val/accuracy": 0.6, "test/accuracy": test}
+        folder = write_run(tmp_path, "distill", name, distill_config(0, temperature=float(minute)), metrics)
+        (folder / "environment.json").write_text(json.dumps({"started": f"2025-03-01T10:0{minute}:00+00:00"}))
+    found = ordered(records(tmp_path), order)
+    assert {path.name for path in best(found)} == {"b"}
+    (row,) = compare(found, "test/accuracy").best.values()
+    assert [run.id for run in row.runs] == ["b"]
+    console = Console(file=io.StringIO(), width=300)
+    to_terminal(found, console, "title")
+    assert "2 more have the same value and began later" in console.file.getvalue()
 
 
 def test_the_star_note_names_what_is_marked_and_leaves_the_run_without_a_teacher_out(tmp_path):
