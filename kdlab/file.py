@@ -13,6 +13,7 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -274,3 +275,15 @@ def now() -> str:
         25
     """
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def absent(path: Path) -> str:
+    """A sentence that names a file that is not there, and one of its folder with a name like it.
+
+    Example:
+        >>> absent(Path("nowhere/mine.csv"))
+        'there is no file nowhere/mine.csv'
+    """
+    there = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = get_close_matches(path.name, there, 1, cutoff=0.7)
+    return f"there is no file {path}" + (f": did you mean {path.with_name(near[0])}?" if near else "")

@@ -164,3 +164,11 @@ def test_a_half_written_file_of_a_process_that_ended_is_left_behind_though_nobod
 def test_a_written_file_is_whole(tmp_path):
     write_json(tmp_path / "a.json", {"a": 1})
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_file_that_is_not_there_is_named_with_one_that_is(tmp_path):
+    (tmp_path / "feedback.csv").touch()
+    (tmp_path / "other.txt").touch()
+    meant = file.absent(tmp_path / "fedback.csv")
+    assert meant == f"there is no file {tmp_path / 'fedback.csv'}: did you mean {tmp_path / 'feedback.csv'}?"
+    assert file.absent(tmp_path / "nothing") == f"there is no file {tmp_path / 'nothing'}"

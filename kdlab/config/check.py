@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 import kdlab.value
 from kdlab.error import UserError
+from kdlab.file import absent
 from kdlab.value import LARGEST, Within
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def written(
                 allowed = SCHEDULED.get(name, allowed)
             if must := fault(allowed, value):
                 if allowed.startswith("File") and isinstance(value, str) and value:
-                    raise UserError(f"{where}.{name}: there is no file {value}")
+                    raise UserError(f"{where}.{name}: {absent(Path(value))}")
                 raise UserError(f"{where}.{name} is {shown(value)}, but must be {must}")
         elif not open_ended:
             known = list(parameters)

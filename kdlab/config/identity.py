@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ NEUTRAL_ANYWHERE = frozenset(
 )
 COUNTED = frozenset({"limit_train_batches", "limit_val_batches", "limit_test_batches", "val_check_interval"})
 OPEN_DATA = {"table": "path", "hub": "name"}  # options that read any data, and the key that names it
+LEAST = 6  # characters of the inside of an id that stand for it
 LONGEST_NAME = 32  # characters of it in an id
 # keys whose value, where it names a file or folder, stands for what is in it
 CONTENT = frozenset({"path", "name", "pretrained_embedding", *PROCESSORS})
@@ -109,7 +110,7 @@ def data_name(choices: Mapping[str, Any], config: Mapping[str, Any]) -> str | No
 
 
 def matching(name: str, ids: Iterable[str]) -> list[str]:
-    """The run ids that a name stands for: itself, else those that end or begin with it, as `kdlab runs` shows them.
+    """The run ids that a name stands for: itself, else those that end or begin with it, else those that have it inside.
 
     Example:
         >>> matching("d4f03024", ["tweets-bert_tiny-kd-none-s0-d4f03024", "tweets-bert_tiny-kd-none-s1-06d8928d"])
@@ -118,7 +119,10 @@ def matching(name: str, ids: Iterable[str]) -> list[str]:
     known = sorted(set(ids))
     if name in known or not name:
         return [name] if name else []
-    return [one for one in known if one.endswith(name)] or [one for one in known if one.startswith(name)]
+    ways: tuple[Callable[[str], bool], ...] = (
+        lambda one: one.endswith(name), lambda one: one.startswith(name), lambda one: len(name) >= LEAST and name in one
+    )  # fmt: skip
+    return next((found for fits in ways if (found := [one for one in known if fits(one)])), [])
 
 
 def shown(id: str) -> str:

@@ -15,6 +15,7 @@ from typing import IO
 
 from kdlab.datamodule import encoding as codes
 from kdlab.error import UserError
+from kdlab.file import absent
 
 KINDS = {
     ".csv": "csv", ".tsv": "tsv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".parquet": "parquet",
@@ -43,7 +44,7 @@ class Source:
 
     def __post_init__(self) -> None:
         if not self.path.is_file():
-            raise UserError(f"{self.prefix}path: there is no file {self.path}")
+            raise UserError(f"{self.prefix}path: {absent(self.path)}")
         if self._last not in KINDS:
             raise UserError(
                 f"{self.prefix}path: {self.where} ends in '{self._last}', and can be .csv, .tsv, .jsonl, .ndjson, "

@@ -43,6 +43,9 @@ class Status:
         total: jobs of the sweep.
         slots: number of jobs that run side by side.
         shared: overrides that all jobs have, which set none apart.
+
+    Attributes:
+        kept: jobs whose run had finished before; they say nothing of how long the others take.
     """
 
     total: int
@@ -51,6 +54,7 @@ class Status:
     running: dict[int, Running] = field(default_factory=dict)
     done: int = 0
     failed: int = 0
+    kept: int = 0
     took: list[float] = field(default_factory=list)
     best: tuple[float, str] | None = None
     notes: set[str] = field(default_factory=set)
@@ -79,8 +83,11 @@ class Status:
         """A job has ended."""
         job = self.running.pop(number, Running(number, ""))
         self.done += 1
-        if job.since is not None:
-            self.took.append(time.perf_counter() - job.since)
+        spent = 0.0 if job.since is None else time.perf_counter() - job.since
+        if _finished_before(job.folder, spent):
+            self.kept += 1
+        elif job.since is not None:
+            self.took.append(spent)
         if result.status is not JobStatus.COMPLETED:
             self.failed += 1
             announce(f"job {number} ({job.words}) failed: {one_line(result._return_value)}")
@@ -91,6 +98,8 @@ class Status:
                 self.best = value, f"best {one_line(metric, 40)} {value:.3f}" + (f": {job.words}" if job.words else "")
         if not self.line.draws:
             announce(self.text())
+        if self.kept == self.total:
+            announce(f"all {self.total} runs had already finished. Use rerun=true to train them again.")
         self.draw()
 
     def draw(self) -> None:
@@ -103,7 +112,8 @@ class Status:
     def text(self) -> str:
         """The line."""
         working = [job for job in self.running.values() if job.since is not None]
-        parts = [f"{self.done} of {self.total} done", f"{len(working)} running", f"{self.failed} failed"]
+        kept = f" ({self.kept} before)" if self.kept else ""
+        parts = [f"{self.done} of {self.total} done{kept}", f"{len(working)} running", f"{self.failed} failed"]
         left = self.left(time.perf_counter())
         parts += [f"{clock(left)} left"] if left is not None else []
         return ", ".join(parts) + (f"; {self.best[1]}" if self.best else "")
@@ -124,6 +134,12 @@ class Status:
         waiting = self.total - self.done - len(working)
         found = max(max(ahead, default=0.0), (sum(ahead) + waiting * each) / self.slots)
         return found if round(found) else None
+
+
+def _finished_before(folder: Path | None, seconds: float) -> bool:
+    """Whether a run had finished before a job began, these seconds ago."""
+    path = None if folder is None else folder / "done.json"
+    return path is not None and path.exists() and path.stat().st_mtime < time.time() - seconds
 
 
 def _left(folder: Path | None) -> float | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
 
 import pytest
+from hydra.core.utils import JobReturn, JobStatus
 
 from kdlab.launcher import sweep
 from kdlab.launcher.status import Status
@@ -51,6 +53,21 @@ def test_a_sweep_without_a_finished_run_ends_with_its_own_command(tmp_path, monk
     out = capsys.readouterr().out
     assert "4 runs: 4 not started" in out
     assert out.splitlines()[-1] == 'next   kdlab distill -m seed=0,1 "loss.alpha=choice(0.1, 0.2)"'
+
+
+def test_a_job_whose_run_had_finished_before_says_nothing_of_the_time_that_is_left(tmp_path, capsys):
+    status = Status(total=2, slots=1)
+    done = tmp_path / "done.json"
+    done.write_text(json.dumps({"state": "finished", "value": None, "metric": "val/accuracy"}))
+    os.utime(done, (1, 1))
+    for number in range(2):
+        status.begin(number, [])
+        status.grant(number)
+        status.receive(number, "run", str(tmp_path))
+        status.end(number, JobReturn(status=JobStatus.COMPLETED))
+    assert status.took == [] and status.left(time.perf_counter()) is None
+    assert status.text().startswith("2 of 2 done (2 before)")
+    assert "all 2 runs had already finished. Use rerun=true" in "".join(capsys.readouterr())
 
 
 def test_a_job_that_was_prepared_and_did_not_train_is_not_started(tmp_path, monkeypatch, capsys):
