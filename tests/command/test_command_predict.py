@@ -170,7 +170,7 @@ def test_every_file_that_a_run_is_trained_on_can_be_predicted(place, tmp_path, k
         names.append("e.xlsx")
     found = {}
     for name in names:
-        words = [f"run={run_of(place)}", f"path={tmp_path / name}", f"file={tmp_path / 'out.csv'}"]
+        words = [f"run={run_of(place)}", f"path={tmp_path / name}", f"file={tmp_path / 'out.csv'}", "overwrite=true"]
         code, _, err = kdlab("predict", *words, *options.get(name, []))
         assert code == 0, err
         found[name] = [row for row in read(tmp_path / "out.csv") if row["text"]]
@@ -255,7 +255,7 @@ def test_a_plain_transformers_folder_is_read_too(place, tmp_path, kdlab, monkeyp
             (plain / file.name).write_bytes(file.read_bytes())
     path = write(tmp_path / "new.csv", [row for row in NEW if row["text"] and len(row["text"]) < 100])
     for name in (run, str(plain)):
-        code, _, err = kdlab("predict", f"run={name}", f"path={path}", f"file={tmp_path / 'o.jsonl'}")
+        code, _, err = kdlab("predict", f"run={name}", f"path={path}", f"file={tmp_path / 'o.jsonl'}", "overwrite=true")
         assert code == 0, err
         for row in read(tmp_path / "o.jsonl"):
             expected = pipeline("text-classification", model=str(plain), device="cpu")(row["text"])[0]
