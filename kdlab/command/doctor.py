@@ -59,7 +59,11 @@ def main(arguments: list[str]) -> None:
         return
     if not arguments or arguments[0] not in verbs:
         named = f"'{arguments[0]}' is no command that trains" if arguments else "it was given none"
-        words = arguments if arguments and "=" in arguments[0] else ["experiment=movie_reviews"]
+        words = (
+            arguments
+            if arguments and "=" in arguments[0]
+            else ["-m", "experiment=movie_reviews", "loss.temperature=1,2,4"]
+        )
         raise UserError(
             f"kdlab doctor looks at a command line of {' or '.join(verbs)}, and {named}: "
             f"kdlab doctor distill {' '.join(in_shell(word) for word in words)}"

@@ -203,6 +203,7 @@ def test_labels_that_are_no_classes_are_a_problem(kdlab, tiny):
 LINES = {
     "nothing": ([], ["it was given none", "kdlab doctor distill -m"]),
     "a verb that does not train": (["runs"], ["'runs' is no command that trains", "distill or finetune"]),
+    "no verb": (["loss.alpha=0.5", "seed=1"], ["kdlab doctor distill loss.alpha=0.5 seed=1"]),
     "an unknown flag": (["distill", "--dry"], ["--dry", "kdlab doctor distill -m"]),
     "a sweep without -m": (["distill", "loss.temperature=1,2"], ["loss.temperature=1,2", "add -m"]),
     "a folder of options that is not there": (["distill", "--config-dir", "nowhere"], ["nowhere", "no such folder"]),
