@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shlex
 import tempfile
 import warnings
 from collections.abc import Collection, Iterator
@@ -66,7 +67,7 @@ def main(arguments: list[str]) -> None:
         )
         raise UserError(
             f"kdlab doctor looks at a command line of {' or '.join(verbs)}, and {named}: "
-            f"kdlab doctor distill {' '.join(in_shell(word) for word in words)}"
+            f"kdlab doctor distill {' '.join(in_shell(word) if shlex.quote(word) != word else word for word in words)}"
         )
     parser = _Parser(prog="kdlab doctor", add_help=False, allow_abbrev=False)
     parser.add_argument("--multirun", "-m", action="store_true")
