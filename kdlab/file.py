@@ -278,7 +278,7 @@ def now() -> str:
 
 
 def absent(path: Path) -> str:
-    """A sentence that names a file that is not there, and one of its folder with a name like it.
+    """A sentence about a missing file, with the file of its folder that has a name like it.
 
     Example:
         >>> absent(Path("nowhere/mine.csv"))

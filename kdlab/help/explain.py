@@ -22,7 +22,7 @@ SYMBOLS = (
     "P a learned projection; B rows of C classes, L tokens of width D, H heads."
 )
 WIDTH = 110
-ROLES = {"student": "model"}  # what stands in the place of a group: its options are those of another
+ROLES = {"student": "model"}  # keys whose options are those of a group
 
 
 def explain(words: Sequence[str], conf: Path) -> str:
