@@ -281,8 +281,8 @@ def absent(path: Path) -> str:
     """A sentence about a missing file, with the file of its folder that has a name like it.
 
     Example:
-        >>> absent(Path("nowhere/mine.csv"))
-        'there is no file nowhere/mine.csv'
+        >>> absent(Path("nowhere/rows.csv"))
+        'there is no file nowhere/rows.csv'
     """
     there = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
     near = get_close_matches(path.name, there, 1, cutoff=0.7)
