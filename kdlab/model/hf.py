@@ -51,7 +51,7 @@ def hf(
     """A sequence classifier with ``labels``, a causal language model or an encoder-decoder, in train mode, float32.
 
     Args:
-        path: a directory, a ``package:NAME==VERSION/inner/path`` spec, or a hub id.
+        path: a directory, a GGUF file, a ``package:NAME==VERSION/inner/path`` spec, or a hub id.
         tokenizer: the tokenizer of the model; decoder-only models also take the padding id from it.
         layers: the layers to keep (0-based, negative ones from the top), of an encoder-decoder those of the decoder;
             None keeps all.
