@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from kdlab.alignment import Alignment
 from kdlab.error import UserError
 from kdlab.top_k import TopK
 
@@ -33,6 +34,8 @@ class Output:
         sides: by tap, ``[B, S]`` bool, the real positions of its axis of positions, for taps whose axis is not that of
             ``tokens``, such as those of an encoder beside a decoder.
         top: the largest logits of a teacher where only these are kept; ``logits`` has their values. None: all are kept.
+        alignment: of a teacher with other tokens than the student: which of its positions are about which of the
+            student's. None: position by position.
 
     Example: the second row does not count:
         >>> output = Output(torch.zeros(2, 3), mask=torch.tensor([True, False]))
@@ -55,6 +58,7 @@ class Output:
     head: Callable[[Tensor], Tensor] | None = None
     top: TopK | None = None
     sides: dict[str, Tensor] = field(default_factory=dict)
+    alignment: Alignment | None = None
 
     @property
     def labelled(self) -> Tensor:
@@ -141,8 +145,10 @@ class Output:
         Args:
             names: the taps that are read; the others stay as they are.
             dtype: the number format of the logits and of these taps.
-            like: the output whose mask is used, and whose tokens are where this one has none.
+            like: the output whose mask is used, and whose tokens are where this one has none; one with positions of
+                its own keeps to its own.
         """
+        like = self if self.alignment is not None else like
         tokens = like.tokens if self.tokens is None else self.tokens
         rows = like.mask.flatten(1).any(1) if like.mask.ndim > 1 else like.mask
 

@@ -27,6 +27,7 @@ from kdlab.file import read_json
 from kdlab.loss.objective import Objective
 from kdlab.model.family.find import family
 from kdlab.task.base import Task
+from kdlab.teacher.aligned import Aligned
 from kdlab.teacher.base import Teacher
 from kdlab.teacher.retokenized import Retokenized, by_row
 
@@ -264,7 +265,10 @@ def assemble(
         if "model" in asked:
             offers["model"] = trained.model
     teacher = instantiate.make(settings_of(node), **{name: value for name, value in offers.items() if name in asked})
-    return teacher if offers["data"] is data else Retokenized(teacher, offers["data"])
+    if offers["data"] is data:
+        return teacher
+    view = offers["data"]
+    return Retokenized(teacher, view) if given["task"].uses_labels else Aligned(teacher, view, data)
 
 
 def settings_of(node: Node) -> Node:
@@ -295,15 +299,21 @@ def check_kept(loss: Objective, node: Node) -> None:
         loss.check_kept(node.top_k, list(node.temperatures))
 
 
-def check(teacher: Trained, data: Data, task: Task) -> None:
-    """Refuse a teacher with other labels than the data, or where tokens are predicted, with other tokens."""
+def check(teacher: Trained, data: Data, task: Task, loss: Objective | None = None) -> None:
+    """Refuse a teacher with other labels than the data, or where tokens are predicted, with other tokens.
+
+    Args:
+        loss: may compare pieces of a text, of which the tokens may differ; None: tokens are compared.
+    """
     if task.uses_labels:
         match_labels(teacher, list(data.labels))
     elif data.read_by(teacher.weights) is not data:
-        raise UserError(
-            f"teacher {teacher.id} predicts tokens of another tokenizer than the student reads: set "
-            f"student.{PROCESSORS[0]}={teacher.weights}, the teacher's"
-        )
+        remedy = f"student.{PROCESSORS[0]}={teacher.weights}, the teacher's"
+        if loss is None:
+            raise UserError(
+                f"teacher {teacher.id} predicts tokens of another tokenizer than the student reads: set {remedy}"
+            )
+        loss.check_other_tokens(teacher.id, remedy)
 
 
 def match_labels(teacher: Trained, labels: Sequence[str]) -> None:

@@ -46,6 +46,10 @@ class Rows(Encoded):
         """``[N]`` int64: tokens a row."""
         return np.diff(self.offsets)
 
+    def row(self, number: int) -> np.ndarray:
+        """The numbers of one row."""
+        return self.tokens[self.offsets[number] : self.offsets[number + 1]]
+
     def collate(self, index: np.ndarray) -> tuple[dict[str, Tensor], Tensor]:
         """Ids and mask, both ``[B, L]`` int64, of the rows ``index``; L is the longest of them."""
         starts = self.offsets[index]

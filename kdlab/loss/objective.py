@@ -124,6 +124,29 @@ class Objective(nn.Module):
         adapters = [one for one in self.terms.parameters() if one.requires_grad and id(one) not in apart]
         return ([{"params": adapters, "name": "adapters"}] if adapters else []) + found + self.balance.groups
 
+    def check_other_tokens(self, teacher: str, remedy: str) -> None:
+        """Check that a teacher may have other tokens than the student.
+
+        Args:
+            teacher: its name, for the message.
+            remedy: what gives the student the teacher's tokens, for the message.
+
+        Raises:
+            UserError: a term compares token by token, or a weight follows the teacher at each of the student's tokens.
+        """
+        for name, term in self.terms.items():
+            if term.needs_teacher and not term.aligned:
+                raise UserError(
+                    f"loss.terms.{name} ({type(term).__name__}) compares token by token, but teacher {teacher} has "
+                    f"another tokenizer than the student: use loss=gold or loss=uld, or set {remedy}"
+                )
+        for name, value in self._levels.items():
+            if isinstance(value, Schedule) and value.by_row:
+                raise UserError(
+                    f"loss.{name} asks how sure the teacher is of a token, but teacher {teacher} has other tokens than "
+                    f"the student: give it a number, or set {remedy}"
+                )
+
     def _terms(self) -> list[Term]:
         return [term for term in self.terms.values() if isinstance(term, Term)]
 
@@ -150,7 +173,8 @@ class Objective(nn.Module):
                     f"{term_name} relates the rows of a batch, but this task has a value a {unit}: use a term that "
                     "looks at one at a time, such as loss=kd."
                 )
-            if chunk is not None and (any(term.taps.values()) or term.maps_layers or any(True for _ in term.buffers())):
+            more = any(term.taps.values()) or term.maps_layers or term.aligned or any(True for _ in term.buffers())
+            if chunk is not None and more:
                 raise UserError(
                     f"{term_name} reads more than logits of one position at a time, but task.chunk={chunk} shows no "
                     "more: set task.chunk=null, or leave the term out."

@@ -62,6 +62,7 @@ class Term(nn.Module, ABC):
         several_teachers: whether it needs an ensemble, whose members' logits it reads as the taps ``logits.<name>``.
         reads_top_k: whether the teacher's largest logits, ``teacher.top``, are enough for it.
         scalars: the rates of the parameters :attr:`learned`, which are no adapters; None: it has none.
+        aligned: whether it compares pieces of a text, so that the teacher may have other tokens than the student.
         same_width: whether the taps must have the teacher's width as they are, without an adapter.
     """
 
@@ -75,6 +76,7 @@ class Term(nn.Module, ABC):
     maps_layers: bool = False
     several_teachers: bool = False
     reads_top_k: bool = False
+    aligned: bool = False
     same_width: bool = False
 
     def __call__(self, student: Output, teacher: Output | None, progress: float) -> Any:

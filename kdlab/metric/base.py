@@ -78,6 +78,9 @@ class Evaluator(nn.Module, ABC):
         """
         self.task = task
 
+    def learn(self, processor: Processor) -> None:  # noqa: B027  most need not know it
+        """Learn how the measured model's rows were made, where not as the data's; called after :meth:`setup`."""
+
     @abstractmethod
     def update(self, student: Output, batch: Batch, teacher: Output | None = None) -> None:
         """Take in a batch.
@@ -256,6 +259,11 @@ class Evaluators(nn.Module):
             if "generation" in one.needs and not isinstance(task, GenerativeTask):
                 raise UserError(f"metric.{name} measures generated rows, which task={task.kind} does not have")
             one.setup(task, data)
+
+    def learn(self, processor: Processor) -> None:
+        """See :meth:`Evaluator.learn`."""
+        for _, one in self.items():
+            one.learn(processor)
 
     def update(
         self,

@@ -62,6 +62,11 @@ class TeacherRule(TrainingRule, ABC):
         for model in self.teacher.models.values():
             split(model, device)
 
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if self.teacher.processor is not None:
+            self.teacher_evaluators.learn(self.teacher.processor)
+
     def extra_groups(self) -> list[dict[str, Any]]:
         return self.loss.groups
 

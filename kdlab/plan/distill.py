@@ -112,7 +112,7 @@ def _prepare(job: Job, data: Data, train: Train, on_teachers: OnTeachers, base: 
     early = layered or (loss.maps_layers and loss.needs_teacher)
     found = {} if base is None else base.found
     if early and base is None:
-        found = find_teachers(job, data, task, train, on_teachers)
+        found = find_teachers(job, data, task, loss, train, on_teachers)
     torch.manual_seed(first_seed(cfg))
     student = build.student(cfg, task, data, found["teacher"].model if "teacher" in found else None)
     student = build.transformed(cfg, transforms, student, data)
@@ -147,8 +147,8 @@ def _prepare(job: Job, data: Data, train: Train, on_teachers: OnTeachers, base: 
         learner = SelfTaughtRule(Parts(student, **settings), loss, cfg.seed)
         return Plan(learner, {}, found, start, transforms)
     with torch.random.fork_rng(devices=[]):  # found or trained, the teacher leaves the adapters' first weights alone
-        found = found or find_teachers(job, data, task, train, on_teachers)
-        if cut_to_common_ids(student, found.values()):
+        found = found or find_teachers(job, data, task, loss, train, on_teachers)
+        if cut_to_common_ids(student, [one for one in found.values() if _reads_the_same(task, data, one)]):
             probe = look()
         with reading(loss, "teacher"), computing(*computes):
             given = {"task": task, "store": Path(cfg.outputs) / "store", "student": student}
@@ -158,6 +158,12 @@ def _prepare(job: Job, data: Data, train: Train, on_teachers: OnTeachers, base: 
             taught(data, task, teacher)
     classes = probe.logits.shape[-1]
     student_spec = replace(student_spec, classes=classes)
+    comparing = [name for name, one in settings["metric"].items() if "teacher" in one.needs]
+    if teacher.other_tokens and comparing:
+        raise UserError(
+            f"metric={comparing[0]} compares each prediction with the teacher's, but the teacher has other tokens than "
+            "the student: leave it out, such as metric=[causal_lm,cost]"
+        )
     teacher_spec = ModelSpec(
         teacher.widths(), layers(cfg.teacher, found, student), classes, *_attention_and_head(found)
     )
@@ -172,6 +178,11 @@ def _prepare(job: Job, data: Data, train: Train, on_teachers: OnTeachers, base: 
     return Plan(learner, known_of(found) | {SECONDS: teacher.seconds}, found, start, transforms)
 
 
+def _reads_the_same(task: Task, data: Data, teacher: Trained) -> bool:
+    """Whether the ids of a teacher of tokens are the student's."""
+    return task.uses_labels or data.read_by(teacher.weights) is data
+
+
 def _attention_and_head(found: Mapping[str, Trained]) -> tuple[int, Callable[[], nn.Linear | None]]:
     """The number of attention heads of a single teacher, and a function that returns its final linear layer."""
     if "teacher" not in found:
@@ -179,13 +190,15 @@ def _attention_and_head(found: Mapping[str, Trained]) -> tuple[int, Callable[[],
     return found["teacher"].heads, lambda: found["teacher"].head
 
 
-def find_teachers(job: Job, data: Data, task: Task, train: Train, on_teachers: OnTeachers) -> dict[str, Trained]:
+def find_teachers(
+    job: Job, data: Data, task: Task, loss: Objective, train: Train, on_teachers: OnTeachers
+) -> dict[str, Trained]:
     """The models that the config names, trained where they are missing, and fit for this data."""
     verify(job, {key(job.cfg): list(data.labels)})
     overlap.check_teachers(job, data)
     found = find(job, train)
-    for trained in found.values():
-        check(trained, data, task)
+    for place, trained in found.items():  # an ensemble's members are combined token by token
+        check(trained, data, task, loss if place == "teacher" else None)
     if found:
         on_teachers(found)
     return found

@@ -9,6 +9,7 @@ from typing import ClassVar, Protocol
 from torch import Tensor, nn
 
 from kdlab.batch import Batch
+from kdlab.datamodule.processor.base import Processor
 from kdlab.output import Output
 from kdlab.task.base import Task
 
@@ -45,6 +46,8 @@ class Teacher(ABC):
         chunks: whether its logits can be made for some positions at a time.
         top_k: the number of largest logits that it returns; None: all.
         reads_new_rows: whether it reads rows that are not in the data, such as texts that a student writes.
+        other_tokens: whether its outputs are of other tokens than the student's, with an alignment.
+        processor: makes the rows that it reads, where they have other tokens; None: the data's.
 
     Example: a teacher that is sure of the first class:
         >>> import torch
@@ -67,6 +70,8 @@ class Teacher(ABC):
     chunks: bool = False
     top_k: int | None = None
     reads_new_rows: bool = True
+    other_tokens: bool = False
+    processor: Processor | None = None
 
     @property
     def models(self) -> Mapping[str, nn.Module]:

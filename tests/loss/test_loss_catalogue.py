@@ -49,9 +49,9 @@ def test_rows_say_what_terms_read_and_where_they_are_used():
 
 
 def test_what_is_around_the_table_stays_and_a_lost_marker_is_told():
-    document = f"before\n{START}\nold\n{END}\nafter\n"
+    document = f"before\n{START}\nstale\n{END}\nafter\n"
     new = written(document, CONF)
-    assert new.startswith(f"before\n{START}\n| term |") and new.endswith(f" |\n{END}\nafter\n") and "old" not in new
+    assert new.startswith(f"before\n{START}\n| term |") and new.endswith(f" |\n{END}\nafter\n") and "stale" not in new
     assert written(new, CONF) == new
     for lost in (START, END):
         with pytest.raises(ValueError, match="marker"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -137,6 +137,28 @@ class Processor(ABC):
             f"{type(self).__name__} makes no tokens of a text, so nothing can be generated from its rows: choose a "
             "data set of texts, or leave out metrics and rules that generate"
         )
+
+    def ends_of_tokens(self, values: Sequence[Any], fingerprint: str) -> Callable[[int], np.ndarray]:
+        """From a row's id to where its tokens end in its text, as :func:`kdlab.alignment.groups` takes them.
+
+        Args:
+            fingerprint: that of :meth:`encode`.
+
+        Raises:
+            UserError: its rows are no tokens of one text.
+        """
+        raise UserError(
+            f"{type(self).__name__} does not know where its tokens are in a text, so a teacher with another tokenizer "
+            "cannot be aligned with the student: use a data set of plain texts, or a teacher with the student's"
+        )
+
+    def same_words(self, other: Processor) -> Tensor:
+        """``[2, K]`` int64, the ids of the tokens of this processor and of another that are the same piece of text.
+
+        Raises:
+            UserError: one of the two makes no tokens of a text.
+        """
+        raise UserError(f"{type(self).__name__} makes no tokens of a text, which loss=uld and loss=gold compare")
 
     @abstractmethod
     def example(self, length: int) -> dict[str, Tensor]:

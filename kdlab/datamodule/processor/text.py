@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, final
@@ -17,6 +17,7 @@ from kdlab.datamodule.odd import GRAVE, unknown
 from kdlab.datamodule.processor.base import Encoded, Processor
 from kdlab.datamodule.processor.token_bytes import token_bytes
 from kdlab.datamodule.rows import Rows, repeated, sample, stored
+from kdlab.datamodule.words import boundaries, same_words
 from kdlab.error import UserError
 from kdlab.model.save import load_tokenizer, tokenizer_fingerprint
 
@@ -78,6 +79,17 @@ class Text(Processor):
 
     def decode(self, rows: Sequence[Sequence[int]]) -> list[str]:
         return list(self.tokenizer.batch_decode(list(rows), skip_special_tokens=True))
+
+    def ends_of_tokens(self, values: Sequence[str], fingerprint: str) -> Callable[[int], np.ndarray]:
+        some = sample(fingerprint, len(values))
+        if some is not None:
+            few = [values[row] for row in some]
+            return repeated(list(boundaries(self.tokenizer, few, self.max_length)), len(values)).row
+        make = partial(boundaries, self.tokenizer, values, self.max_length)
+        return stored(f"{fingerprint}-ends", len(values), make).row
+
+    def same_words(self, other: Processor) -> Tensor:
+        return same_words(self.tokenizer, other.tokenizer) if isinstance(other, Text) else super().same_words(other)
 
     def example(self, length: int) -> dict[str, Tensor]:
         ids = (torch.arange(min(length, self.max_length)) % len(self.tokenizer))[None]
