@@ -78,7 +78,7 @@ class Evaluator(nn.Module, ABC):
         """
         self.task = task
 
-    def learn(self, processor: Processor) -> None:  # noqa: B027  most need not know it
+    def learn(self, processor: Processor) -> None:
         """Learn how the measured model's rows were made, where not as the data's; called after :meth:`setup`."""
 
     @abstractmethod
