@@ -15,8 +15,8 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedToken
 
 from kdlab.alignment import INSIDE, NO_TEXT, groups
 from kdlab.datamodule.corpus import PAIR
+from kdlab.datamodule.processor.words import boundaries, same_words, words
 from kdlab.datamodule.tokenizer import SPECIAL, wordpiece
-from kdlab.datamodule.words import boundaries, same_words, words
 from kdlab.error import UserError
 
 TEXTS = [

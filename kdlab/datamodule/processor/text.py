@@ -16,8 +16,8 @@ from kdlab.datamodule import tokenizer as tokens
 from kdlab.datamodule.odd import GRAVE, unknown
 from kdlab.datamodule.processor.base import Encoded, Processor
 from kdlab.datamodule.processor.token_bytes import token_bytes
+from kdlab.datamodule.processor.words import boundaries, same_words
 from kdlab.datamodule.rows import Rows, repeated, sample, stored
-from kdlab.datamodule.words import boundaries, same_words
 from kdlab.error import UserError
 from kdlab.model.save import load_tokenizer, tokenizer_fingerprint
 

@@ -65,7 +65,7 @@ class AlignedTerm(Term):
     """The mean of a distance between predictions of the same pieces of a text, also of models with different tokens.
 
     A piece's value counts once, however many tokens it has on either side: where each piece is one token, it is the
-    mean over tokens. What stands on one side alone, such as the end of a text or a piece that was cut, does not count.
+    mean over tokens. Tokens of one side alone, such as the end of a text or a piece that was cut, do not count.
 
     Args:
         weight, temperature: numbers or schedules.
