@@ -71,7 +71,7 @@ ELSEWHERE = {
     "transform": "is a list of options of its own, in tests/transform",
     "student.lr": "is what optimizer.lr is where it is not given",
     "teacher.dtype": "is of taps that kd does not read",
-    "teacher.top_k teacher.temperatures": "are refused by kd; in tests/command/test_command_language.py",
+    "teacher.top_k teacher.top_k_dtype teacher.temperatures": "are refused by kd; in test_command_language.py",
     "trainer.accelerator trainer.devices trainer.max_epochs trainer.use_distributed_sampler trainer.deterministic "
     "optimizer.fused": "decide where, how long and with which kernels",
 }

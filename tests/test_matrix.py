@@ -56,7 +56,7 @@ class House:
         job = crossed(base, loss=self.option["loss"][loss], student=node)
         if teacher == "live":
             job.cfg.teacher._target_ = "kdlab.teacher.live.Live"
-            del job.cfg.teacher.tokens_per_batch, job.cfg.teacher.dtype
+            del job.cfg.teacher.tokens_per_batch, job.cfg.teacher.dtype, job.cfg.teacher.top_k_dtype
         return job
 
 

@@ -25,7 +25,7 @@ from kdlab.datamodule.data import Data
 from kdlab.datamodule.retokenized import RetokenizedRows
 from kdlab.error import UserError
 from kdlab.file import read_json
-from kdlab.store.inference import tensor
+from kdlab.store.array import tensor
 from kdlab.store.store import Store, opened
 from kdlab.task.base import Task
 

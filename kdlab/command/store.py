@@ -93,7 +93,8 @@ def described(path: Path, problem: str) -> tuple[str, str, str]:
         return str(damaged), "", ""
     held = ", ".join(f"{tap} {known['dtype']}" for tap, known in meta["arrays"].items())
     if "top_k_bytes" in meta:
-        held = f"the {meta['top_k']} largest {held}, {meta['top_k_bytes']} bytes a {meta['arrays']['logits']['kind']}"
+        kept = meta["packing"]["k"] if "packing" in meta else meta["top_k"]
+        held = f"the {kept} largest {held}, {meta['top_k_bytes']} bytes a {meta['arrays']['logits']['kind']}"
     return str(meta.get("of", "")), held, f"{meta['rows']:,}"
 
 

@@ -29,8 +29,9 @@ from kdlab.model.save import weights_sha256
 from kdlab.model.tap import TapReaders
 from kdlab.output import Output
 from kdlab.precision import current
+from kdlab.store.array import tensor
 from kdlab.store.build import open_or_build
-from kdlab.store.inference import rows_digest, run_inference, tensor
+from kdlab.store.inference import rows_digest, run_inference
 from kdlab.store.store import Store, key
 from kdlab.task.base import Task
 

@@ -7,6 +7,7 @@ stays, so that an interrupted build goes on. Whoever comes first when all is the
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import socket
@@ -23,7 +24,8 @@ import numpy as np
 
 from kdlab.error import UserError
 from kdlab.file import lock, now, sha256, write_json
-from kdlab.store.store import Store, opened, row_offsets
+from kdlab.store.packed import Packing
+from kdlab.store.store import TYPES, Store, opened, row_offsets
 
 WAITS = "waits for another job, which is storing the teacher's outputs"
 LEAST_PARTS = 16  # of a shard
@@ -37,10 +39,12 @@ class TargetChunk:
     Attributes:
         rows: ``[B]`` row ids.
         values: by name, its kind and an array with a line a row, a real token or a pair of real tokens of these rows.
+        packing: of the logits, where they are packed; the same in all chunks.
     """
 
     rows: np.ndarray
     values: dict[str, tuple[str, np.ndarray]]
+    packing: Packing | None = None
 
 
 Build = Callable[[Iterator[int]], Iterator[TargetChunk]]
@@ -155,13 +159,14 @@ class StoreBuilder:
         offsets, seconds = row_offsets(self.lengths), 0.0
         arrays: dict[str, np.ndarray] = {}
         kinds: dict[str, str] = {}
+        packing: Packing | None = None
         for shard in range(len(self.shards)):
             try:
                 part, spent = self._read(shard)
             except Exception:  # whatever is wrong with it, it is done again
                 self._path(shard, "npz").unlink()
                 return False
-            seconds += spent
+            seconds, packing = seconds + spent, part.packing
             for name, (kind, value) in part.values.items():
                 if name not in arrays:
                     shape = (int(offsets[kind][-1]), *value.shape[1:])
@@ -176,11 +181,9 @@ class StoreBuilder:
             path.unlink()
         meta = describe | {
             "files": {path.name: sha256(path) for path in sorted(self.folder.glob("*.npy"))},
-            "arrays": {
-                name: {"kind": kinds[name], "dtype": "bfloat16" if array.dtype == np.int16 else str(array.dtype)}
-                for name, array in arrays.items()
-            },
-            **({"top_k_bytes": bytes_a_line(arrays)} if "index" in arrays else {}),
+            "arrays": {name: {"kind": kinds[name], "dtype": type_name(array)} for name, array in arrays.items()},
+            **({"packing": packing.plain()} if packing else {}),
+            **({"top_k_bytes": bytes_a_line(arrays)} if packing or "index" in arrays else {}),
             "rows": len(self.lengths),
             "seconds": round(seconds, 3),
             "built_at": now(),
@@ -225,6 +228,8 @@ class StoreBuilder:
             f"{kind}:{name}": np.concatenate([part.values[name][1] for part in parts])
             for name, (kind, _) in parts[0].values.items()
         }
+        if parts[0].packing:
+            values["packing"] = json.dumps(parts[0].packing.plain())
         with scratch.open("wb") as file:
             np.savez(file, rows=np.concatenate([part.rows for part in parts]), seconds=seconds, **values)
             file.flush()
@@ -236,7 +241,8 @@ class StoreBuilder:
         with np.load(self._path(shard, "npz"), allow_pickle=False) as content:
             names = [name for name in content.files if ":" in name]
             values = {name.partition(":")[2]: (name.partition(":")[0], content[name]) for name in names}
-            return TargetChunk(content["rows"], values), float(content["seconds"])
+            packing = Packing.read(json.loads(str(content["packing"]))) if "packing" in content else None
+            return TargetChunk(content["rows"], values, packing), float(content["seconds"])
 
     def _path(self, shard: int, suffix: str) -> Path:
         return self.folder / f"{self.layout}-{shard:04d}.{suffix}"
@@ -258,12 +264,20 @@ def _places(rows: np.ndarray, kind: str, offsets: dict[str, np.ndarray]) -> np.n
 
 def _each(part: TargetChunk) -> str:
     """The arrays kept of each position, where only the largest logits are."""
-    if "index" not in part.values:
-        return ""
     (kind, value), size = part.values["logits"], bytes_a_line({name: value for name, (_, value) in part.values.items()})
-    return f" (the {value.shape[-1]} largest logits in {value.dtype}, {size} bytes a {kind})"
+    if part.packing:
+        return f" (the {part.packing.k} largest logits, packed, {size} bytes a {kind})"
+    if "index" in part.values:
+        return f" (the {value.shape[-1]} largest logits in {type_name(value)}, {size} bytes a {kind})"
+    return ""
 
 
 def bytes_a_line(arrays: dict[str, np.ndarray]) -> int:
     """Bytes of what is kept of the largest logits of a row or token."""
-    return sum(arrays[name].itemsize * arrays[name].shape[-1] for name in ("logits", "index", "tail"))
+    found = [arrays[name] for name in ("logits", "index", "tail") if name in arrays]
+    return sum(array.itemsize * array.shape[-1] for array in found)
+
+
+def type_name(array: np.ndarray) -> str:
+    """The name of an array's type among :data:`kdlab.store.store.TYPES`."""
+    return next(name for name, kept in TYPES.items() if array.dtype == kept)

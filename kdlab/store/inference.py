@@ -8,7 +8,6 @@ import os
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from itertools import islice
 from queue import SimpleQueue
 
@@ -20,22 +19,23 @@ from kdlab.batch import Batch
 from kdlab.datamodule.data import Data
 from kdlab.error import UserError
 from kdlab.model.family.find import family
-from kdlab.output import Output, at_least_float32
 from kdlab.precision import computing, current, may_use_gpus
+from kdlab.store.array import TYPES, plain
 from kdlab.store.build import TargetChunk
+from kdlab.store.logits import AllLogits, LogitFormat
 from kdlab.task.base import Task
 from kdlab.terminal import Bar
-from kdlab.top_k import TopK
 
-TYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+ALL = AllLogits()
 
 
 def run_inference(
     model: nn.Module, task: Task, lengths: np.ndarray, batches: Sequence[Batch], numbers: Iterator[int],
-    taps: Collection[str], dtype: str, top_k: int | None = None, temperatures: Sequence[float] = (),
-    name: str | None = "teacher pass",
+    taps: Collection[str], dtype: str, logits: LogitFormat = ALL, name: str | None = "teacher pass",
 ) -> Iterator[TargetChunk]:  # fmt: skip
-    """The outputs of ``model`` for some batches: its logits in float32 or the largest of them, and its taps.
+    """The outputs of ``model`` for some batches: its logits or the largest of them, and its taps.
+
+    Where not all logits are kept, those of some positions are in memory at a time, if the model allows it.
 
     Every GPU reads with a copy of the model; without one every core reads by itself, which is faster than all of them
     on one batch. It is computed in the precision of the caller.
@@ -44,12 +44,13 @@ def run_inference(
         lengths: ``[N]``, how many real tokens each row of the data has.
         batches: all of them.
         numbers: those that are read, rising; a few are drawn ahead.
-        dtype: of the taps, and of the largest logits.
-        top_k, temperatures: keep this number of the largest logits, and the mass of the others; None: all.
+        dtype: of the taps.
+        logits: the part of the logits that is kept.
         name: for the progress bar; None: no bar.
     """
     available = devices()
     precision, threads = current(), torch.get_num_threads()
+    task = task if logits.all_at_once else task.in_parts(model)
     readers: SimpleQueue[tuple[nn.Module, str]] = SimpleQueue()
     for device in available:
         readers.put((replica(model.eval(), device), device))
@@ -65,16 +66,9 @@ def run_inference(
                 real = torch.arange(moved.length) < torch.from_numpy(lengths[batch.row.numpy()])[:, None]
                 real = real.to(device)
                 values = {name: tap.to(TYPES[dtype]) for name, tap in output.taps.items()}
-                if top_k is None:
-                    values["logits"] = (
-                        output.logits.float() if output.head is None else output.head(output.logits).float()
-                    )
-                else:
-                    top = largest(output, task.chunk, top_k, temperatures).top
-                    assert top is not None
-                    values |= {"logits": top.value.to(TYPES[dtype]), "index": top.index.int(), "tail": top.tail}
+                values |= logits.tensors(output, task.chunk)
                 kept = {name: storage_rows(value, real, axes_of(reader, task, name)) for name, value in values.items()}
-                return TargetChunk(batch.row.numpy(), kept)
+                return TargetChunk(batch.row.numpy(), *logits.packed(output, kept))
         finally:
             readers.put((reader, device))
 
@@ -95,27 +89,6 @@ def run_inference(
     finally:
         bar.close()
         torch.set_num_threads(threads)
-
-
-def largest(output: Output, chunk: int | None, k: int, temperatures: Sequence[float]) -> Output:
-    """The output with the k largest of its logits, made of ``chunk`` positions at a time.
-
-    At positions that do not count, such as padding, the largest are 0.
-    """
-    positions = output.positions
-    found = [
-        TopK.of(at_least_float32(output.select(some).logits), k, temperatures)
-        for some in positions.split(chunk or max(1, len(positions)))
-    ]
-    spread = [
-        part.new_zeros(output.mask.numel(), part.shape[-1]).index_copy(0, positions, part).view(*output.mask.shape, -1)
-        for part in (
-            torch.cat(parts) for parts in zip(*((one.index, one.value, one.tail) for one in found), strict=True)
-        )
-    ]
-    index, value, tail = spread
-    top = TopK(index, value, tail, tuple(float(one) for one in temperatures))
-    return replace(output, logits=top.value, head=None, top=top)
 
 
 def replica(model: nn.Module, device: str) -> nn.Module:
@@ -158,18 +131,6 @@ def storage_rows(tap: Tensor, real: Tensor, axes: tuple[str, ...] | None = None)
     if tokens == 2:
         return "pair", plain(tap.movedim(1, -1)[real[:, :, None] & real[:, None, :]])
     return ("token", plain(tap[real])) if tokens else ("row", plain(tap))
-
-
-def plain(values: Tensor) -> np.ndarray:
-    """As a numpy array; bfloat16, which numpy lacks, as the int16 with the same bits."""
-    values = values.detach().cpu()
-    return (values.view(torch.int16) if values.dtype == torch.bfloat16 else values).numpy()
-
-
-def tensor(values: np.ndarray, dtype: str) -> Tensor:
-    """A stored array as a float32 tensor."""
-    found = torch.from_numpy(np.ascontiguousarray(values))
-    return (found.view(torch.bfloat16) if dtype == "bfloat16" else found).float()
 
 
 def rows_digest(data: Data) -> str:

@@ -20,6 +20,7 @@ import numpy as np
 
 from kdlab.error import UserError
 from kdlab.file import lock, sha256, text_inside
+from kdlab.store.packed import Packing
 
 FILE = re.compile(r"[\w.:-]+\.npy")  # of a store: in its own folder
 TYPES = {
@@ -27,6 +28,7 @@ TYPES = {
     "float16": np.float16,
     "bfloat16": np.int16,
     "int32": np.int32,
+    "packed": np.uint8,
 }  # and what their bits are kept as
 
 
@@ -54,8 +56,22 @@ class Store:
         return self.meta["arrays"][name]["kind"]
 
     def dtype(self, name: str) -> str:
-        """``float32``, ``float16`` or ``bfloat16`` (which numpy lacks: such an array holds the bits as int16)."""
+        """``float32``, ``float16``, ``bfloat16`` (which numpy lacks: such an array holds the bits as int16), ``int32``,
+        or ``packed``: lines of bytes, as :class:`kdlab.store.packed.Packing` makes them."""
         return self.meta["arrays"][name]["dtype"]
+
+    def lines(self, name: str, rows: np.ndarray) -> np.ndarray:
+        """The stored lines of some rows, one after the other, not padded: ``[n, ...]``."""
+        array, kind = self.arrays[name], self.kind(name)
+        if kind == "row":
+            return array[rows]
+        where = self.offsets[kind]
+        return np.concatenate([array[where[row] : where[row + 1]] for row in rows])
+
+    def real(self, rows: np.ndarray, length: int) -> np.ndarray:
+        """``[B, length]`` bool: the positions of the rows that have lines of the kind ``token``."""
+        lengths = self.offsets["token"][rows + 1] - self.offsets["token"][rows]
+        return np.arange(length) < lengths[:, None]
 
     def gather(self, name: str, rows: np.ndarray, length: int) -> np.ndarray:
         """The stored values of some rows, padded with 0: by kind ``[B, ...]``, ``[B, length, ...]`` or
@@ -63,12 +79,11 @@ class Store:
         array, kind = self.arrays[name], self.kind(name)
         if kind == "row":
             return array[rows]
-        starts, ends = self.offsets[kind][rows], self.offsets[kind][rows + 1]
         if kind == "token":
             out = np.zeros((len(rows), length, *array.shape[1:]), array.dtype)
-            for index, (begin, end) in enumerate(zip(starts, ends, strict=True)):
-                out[index, : end - begin] = array[begin:end]
+            out[self.real(rows, length)] = self.lines(name, rows)
             return out
+        starts, ends = self.offsets[kind][rows], self.offsets[kind][rows + 1]
         out = np.zeros((len(rows), *array.shape[1:], length, length), array.dtype)
         for index, (begin, end) in enumerate(zip(starts, ends, strict=True)):
             real = round((end - begin) ** 0.5)
@@ -133,6 +148,8 @@ def _agree(store: Store, lengths: np.ndarray) -> None:
         lines = int(store.offsets[store.kind(name)][-1])
         if array.dtype != TYPES[store.dtype(name)] or array.ndim == 0 or len(array) != lines:
             raise ValueError(f"{name}.npy is no array of numbers for {lines} lines")
+        if store.dtype(name) == "packed" and array.shape[1:] != (Packing.read(store.meta["packing"]).size,):
+            raise ValueError(f"{name}.npy has no lines of packed logits")
     float(store.seconds)
 
 

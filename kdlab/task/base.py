@@ -85,6 +85,11 @@ class Task(ABC):
     def read(self, model: nn.Module, batch: Batch, taps: Collection[str] = ()) -> Output:
         """Run the model; compute only the taps that are asked for."""
 
+    def in_parts(self, model: nn.Module) -> Task:
+        """The task that reads the model without its head, so that logits can be made for some positions at a time; the
+        task itself where logits are no concern or the model does not allow it."""
+        return self
+
     @abstractmethod
     def frame(self, logits: Tensor, batch: Batch) -> Output:
         """The output for given logits, with mask, labels and row ids of the batch."""

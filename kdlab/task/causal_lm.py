@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
+from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,7 @@ class CausalLM(GenerativeTask):
         if prompt < 1:
             raise UserError(f"task.prompt is {prompt}, but must be 1 or more tokens, from which a text goes on.")
         self.prompt = prompt
+        self.head_apart = chunk is not None  # whether read() leaves the head to the output
 
     def check_data(self, data: Data) -> None:
         """Refuse rows that are no sequence of tokens.
@@ -83,6 +85,21 @@ class CausalLM(GenerativeTask):
 
     @torch.no_grad()
     def _look(self, model: nn.Module) -> None:
+        logits, separable = self._probe(model)
+        first = logits[:, :2].float()
+        if not torch.allclose(first[0], first[1], rtol=0, atol=1e-5 * float(first.abs().max())):
+            raise UserError(
+                f"{type(model).__name__} looks at later tokens, so that it would see what it has to predict: choose a "
+                "causal language model, such as model=gpt_tiny."
+            )
+        if self.chunk is not None and not separable:
+            raise UserError(
+                f"{type(model).__name__} changes its logits after they are made, so they cannot be made in parts: set "
+                "task.chunk=null."
+            )
+
+    def _probe(self, model: nn.Module) -> tuple[Tensor, bool]:
+        """The logits of two short rows that differ in the last token, and whether the head alone makes them."""
         modes = {module: module.training for module in model.modules()}
         ids = torch.tensor([[0, 1, 2], [0, 1, 3]], device=next(iter(model.parameters())).device)
         real = torch.ones_like(ids)
@@ -97,20 +114,18 @@ class CausalLM(GenerativeTask):
         finally:
             for module, mode in modes.items():
                 module.training = mode
-        first = whole.logits[:, :2].float()
-        if not torch.allclose(first[0], first[1], rtol=0, atol=1e-5 * float(first.abs().max())):
-            raise UserError(
-                f"{type(model).__name__} looks at later tokens, so that it would see what it has to predict: choose a "
-                "causal language model, such as model=gpt_tiny."
-            )
-        if self.chunk is not None and not torch.allclose(factor * made, changed, rtol=1e-3, atol=1e-3):
-            raise UserError(
-                f"{type(model).__name__} changes its logits after they are made, so they cannot be made in parts: set "
-                "task.chunk=null."
-            )
+        return whole.logits, torch.allclose(factor * made, changed, rtol=1e-3, atol=1e-3)
+
+    @torch.no_grad()
+    def in_parts(self, model: nn.Module) -> CausalLM:
+        if self.head_apart or not self._probe(model)[1]:
+            return self
+        task = copy(self)
+        task.head_apart = True
+        return task
 
     def read(self, model: nn.Module, batch: Batch, taps: Collection[str] = ()) -> Output:
-        return self._read(model, batch, taps, nullcontext if self.chunk is None else lambda: headless(model))
+        return self._read(model, batch, taps, (lambda: headless(model)) if self.head_apart else nullcontext)
 
     def _read(self, model: nn.Module, batch: Batch, taps: Collection[str], without: Callable) -> Output:
         from kdlab.model.tap import read

@@ -16,12 +16,14 @@ from kdlab.datamodule.retokenized import RetokenizedRows
 from kdlab.error import UserError
 from kdlab.output import Output
 from kdlab.precision import current
+from kdlab.store.array import TYPES, tensor
 from kdlab.store.build import TargetChunk, check_space, open_or_build
-from kdlab.store.inference import TYPES, rows_digest, run_inference, tensor
+from kdlab.store.inference import rows_digest, run_inference
+from kdlab.store.logits import logit_format
 from kdlab.store.store import Store, key
 from kdlab.task.base import Task
 from kdlab.teacher.base import Saved, Teacher
-from kdlab.top_k import TEMPERATURES, TopK, checked
+from kdlab.top_k import TEMPERATURES, checked
 from kdlab.value import Count, Positive
 
 
@@ -38,10 +40,12 @@ class Cached(Teacher):
         taps: the tap names that the objective reads, stored beside the logits.
         store: the folder of all stores.
         tokens_per_batch: the number of tokens in a batch of the teacher pass.
-        dtype: of the stored taps, ``float32`` (as computed), ``float16`` or ``bfloat16`` (half the disk). Logits are
-            stored in float32 unless ``top_k`` is given.
+        dtype: of the stored taps, ``float32`` (as computed), ``float16`` or ``bfloat16`` (half the disk). All logits
+            are stored in float32.
         top_k: the number of largest logits of a row or token that are stored, with the mass of the others; None: all.
         temperatures: at which the mass of the others is stored.
+        top_k_dtype: of the largest logits, ``packed`` (in about six bits, with a bounded error, see
+            :class:`kdlab.store.packed.Packing`), ``float32`` (as computed), ``float16`` or ``bfloat16``.
         epochs: the number of epochs of the run. Where the teacher reads augmented rows
             (``datamodule.augment.teacher``), its outputs on the training rows of each epoch are stored too, in a store
             for each epoch, which longer runs share.
@@ -61,10 +65,13 @@ class Cached(Teacher):
         dtype: Literal["float32", "float16", "bfloat16"] = "float32",
         top_k: Count | None = None,
         temperatures: Sequence[Positive] = TEMPERATURES,
+        top_k_dtype: Literal["packed", "float32", "float16", "bfloat16"] = "packed",
         epochs: int | None = 0,
     ) -> None:
         if dtype not in TYPES:
             raise UserError(f"teacher.dtype is '{dtype}', but must be one of {', '.join(TYPES)}.")
+        if top_k_dtype not in ("packed", *TYPES):
+            raise UserError(f"teacher.top_k_dtype is '{top_k_dtype}', but must be one of packed, {', '.join(TYPES)}.")
         checked(top_k, temperatures)
         if data.augmented and (epochs is None or epochs < 0):
             raise UserError(
@@ -73,7 +80,8 @@ class Cached(Teacher):
                 "teacher=live"
             )
         self.taps = frozenset(taps)
-        self.top_k, self.temperatures = top_k, tuple(float(one) for one in temperatures)
+        self.top_k = top_k
+        self.logits = logit_format(top_k, temperatures, top_k_dtype)
 
         def content(seen: Any) -> dict[str, Any]:
             found = {
@@ -82,19 +90,18 @@ class Cached(Teacher):
                 "data": seen.fingerprint,
                 "rows": rows_digest(seen),
                 "precision": current(),
-                "dtype": dtype if taps or top_k else "float32",
+                "dtype": dtype if taps else "float32",
             }
             if task.unit != "row" or top_k:
-                found |= {"task": task.kind, "top_k": top_k, "temperatures": list(self.temperatures) if top_k else []}
-            return found
+                kept = [float(one) for one in temperatures] if top_k else []
+                found |= {"task": task.kind, "top_k": top_k, "temperatures": kept}
+            return found | ({"top_k_dtype": top_k_dtype} if top_k else {})
 
         def stored(seen: Any) -> Store:
             batches, lengths = seen.every_row(tokens_per_batch), seen.lengths
 
             def build(numbers: Iterator[int]) -> Iterator[TargetChunk]:
-                return run_inference(
-                    trained.model, task, lengths, batches, numbers, self.taps, dtype, top_k, self.temperatures
-                )
+                return run_inference(trained.model, task, lengths, batches, numbers, self.taps, dtype, self.logits)
 
             known = content(seen)
             described = {"of": trained.id} | ({"epoch": seen.epoch} if isinstance(seen, AugmentedRows) else {})
@@ -119,11 +126,12 @@ class Cached(Teacher):
         def stored(name: str) -> torch.Tensor:
             return tensor(store.gather(name, rows, length), store.dtype(name)).to(device)
 
-        logits, top = stored("logits"), None
-        if self.top_k is not None:
-            index = torch.from_numpy(store.gather("index", rows, length)).long().to(device)
-            top = TopK(index, logits, stored("tail"), self.temperatures)
-        return replace(task.frame(logits, batch.original), taps={name: stored(name) for name in self.taps}, top=top)
+        logits, top = self.logits.read(store, rows, length)
+        return replace(
+            task.frame(logits.to(device), batch.original),
+            taps={name: stored(name) for name in self.taps},
+            top=None if top is None else top.map(lambda part: part.to(device)),
+        )
 
     def widths(self) -> Mapping[str, int]:
         return {name: self.store.arrays[name].shape[-1] for name in self.taps}

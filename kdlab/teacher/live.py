@@ -13,7 +13,7 @@ from kdlab.batch import Batch
 from kdlab.datamodule.data import Data
 from kdlab.model.tap import TapReaders
 from kdlab.output import Output
-from kdlab.store.inference import largest
+from kdlab.store.logits import largest
 from kdlab.task.base import Task
 from kdlab.teacher.base import Teacher
 from kdlab.top_k import TEMPERATURES, checked

@@ -23,7 +23,7 @@ from kdlab.loss.chunk import summed
 from kdlab.loss.logit.top_k_kl import TopKKL
 from kdlab.loss.objective import Objective
 from kdlab.output import Output
-from kdlab.store.inference import largest
+from kdlab.store.logits import largest
 from kdlab.task.causal_lm import CausalLM
 
 KINDS = {"all at once": (None, None), "in parts": (256, None), "top-k": (None, 64), "top-k in parts": (256, 64)}

@@ -16,6 +16,7 @@ from undeclared import undeclared
 from kdlab.config import build, conf
 from kdlab.model.gpt import gpt
 from kdlab.model.save import save
+from kdlab.store.packed import LEVELS, Packing, kl_change
 
 TINY = ("hidden_size=16", "layers=2", "heads=2", "intermediate_size=32", "tokenizer=train:wordpiece:200")
 
@@ -55,12 +56,12 @@ def numbers(command: str) -> dict[str, float]:
 def test_texts_without_labels_become_a_student_that_is_evaluated_and_reported(kdlab, words):
     code, out, err = kdlab("distill", *words["distill"], "loss=kd_top_k", "teacher.top_k=8", "task.chunk=64")
     assert code == 0, out + err
-    assert "the 8 largest logits in float32, 80 bytes a token" in out
+    assert "the 8 largest logits, packed, 27 bytes a token" in out
     found = numbers("distill")
     assert {"test/perplexity", "test/accuracy", "best/val/accuracy", "test/fidelity/kl"} <= set(found)
     assert 1 < found["test/perplexity"] < 220 and "test/f1_macro" not in found
     code, out, err = kdlab("store")
-    assert code == 0 and "8 largest" in " ".join(out.split()), out + err
+    assert code == 0 and "8 largest logits packed, 27 bytes" in " ".join(out.split()), out + err
     (run,) = Path("outputs/distill").glob("*/done.json")
     assert undeclared(run.parent) == set()
     code, out, err = kdlab("evaluate", f"run={run.parent.name}", "repeats=1")
@@ -180,7 +181,7 @@ def job(tmp_path_factory, texts):
 def live(job):
     other = crossed(job, teacher=job.cfg.teacher.copy())
     other.cfg.teacher._target_ = "kdlab.teacher.live.Live"
-    del other.cfg.teacher.tokens_per_batch, other.cfg.teacher.dtype
+    del other.cfg.teacher.tokens_per_batch, other.cfg.teacher.dtype, other.cfg.teacher.top_k_dtype
     return other
 
 
@@ -191,7 +192,7 @@ def apart(one, two) -> float:
 @pytest.mark.slow
 @pytest.mark.parametrize("top_k", ["null", "6"])
 def test_stored_or_live_in_parts_or_whole_in_one_batch_or_several_the_run_is_the_same(job, top_k):
-    base = knob(job, f"teacher.top_k={top_k}")
+    base = knob(job, f"teacher.top_k={top_k}", "teacher.top_k_dtype=float32")
     plain = train(base)
     assert apart(plain, train(knob(base, "loss.alpha=0.1"))) > 1e-3, "the run learns enough to tell"
     others = {
@@ -207,13 +208,24 @@ def test_stored_or_live_in_parts_or_whole_in_one_batch_or_several_the_run_is_the
 
 def test_all_of_the_largest_logits_are_all_logits(job):
     whole = train(knob(job, "teacher.top_k=null"))
-    assert apart(whole, train(knob(job, "teacher.top_k=100000"))) < 1e-5
+    assert apart(whole, train(knob(job, "teacher.top_k=100000", "teacher.top_k_dtype=float32"))) < 1e-5
     assert apart(whole, train(knob(job, "teacher.top_k=1"))) > 1e-4
 
 
-def test_half_precision_of_what_is_stored_is_near(job):
-    base = knob(job, "teacher.top_k=6")
-    assert 0 < apart(train(base), train(knob(base, "teacher.dtype=float16"))) < 1e-2
+@pytest.mark.parametrize("dtype", ["packed", "float16"])
+def test_few_bits_of_what_is_stored_are_near(job, dtype):
+    base = knob(job, "teacher.top_k=6", "teacher.top_k_dtype=float32")
+    assert 0 < apart(train(base), train(knob(base, f"teacher.top_k_dtype={dtype}"))) < 1e-2
+
+
+@pytest.mark.parametrize("temperature", [1.0, 8.0])
+def test_a_live_teacher_and_packed_targets_give_the_same_loss_within_the_bound(job, temperature):
+    base = knob(job, "teacher.top_k=6", f"loss.temperature={temperature}", "loss.alpha=1", "optimizer.lr=0.0")
+    stored, computed = train(base), train(live(base))
+    for one, two in zip(stored.losses, computed.losses, strict=True):
+        # the teacher's six largest logits are less than 1 apart
+        assert abs(one - two) < temperature**2 * kl_change(two / temperature**2, 0.5 / LEVELS / temperature + 2**-8)
+        assert abs(one - two) < 1e-3 * two
 
 
 def test_a_layer_of_the_teacher_is_a_student(job):
@@ -233,8 +245,12 @@ def test_a_pretrained_language_model_by_path_is_a_student(job):
 
 def test_a_store_is_shared_by_chunk_sizes_and_kept_apart_by_k(job, tmp_path):
     base = knob(job, f"outputs={tmp_path}", "teacher.top_k=6")
-    for word in ("task.chunk=null", "task.chunk=9", "teacher.top_k=4"):
+    for word in ("task.chunk=null", "task.chunk=9", "teacher.top_k=4", "teacher.top_k_dtype=float32"):
         train(knob(base, word))
     metas = [json.loads(path.read_text()) for path in tmp_path.glob("store/*/meta.json")]
-    assert sorted(meta["top_k"] for meta in metas) == [4, 6]
-    assert sorted(meta["top_k_bytes"] for meta in metas) == [4 * 8 + 16, 6 * 8 + 16]
+    assert sorted((meta["top_k"], meta["top_k_dtype"]) for meta in metas) == [
+        (4, "packed"), (6, "float32"), (6, "packed"),
+    ]  # fmt: skip
+    sizes = {meta["top_k_bytes"] for meta in metas if meta["top_k_dtype"] == "packed"}
+    assert sizes == {Packing.read(meta["packing"]).size for meta in metas if "packing" in meta}
+    assert [meta["top_k_bytes"] for meta in metas if meta["top_k_dtype"] == "float32"] == [6 * 8 + 16]

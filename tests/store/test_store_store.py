@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdlab.error import UserError
+from kdlab.store.array import plain, tensor
 from kdlab.store.build import TargetChunk, open_or_build
-from kdlab.store.inference import plain, storage_rows, tensor
+from kdlab.store.inference import storage_rows
 from kdlab.store.store import key, opened, remove, unused_days
 
 LENGTHS = np.array([3, 1, 4, 2, 5], np.int64)

@@ -71,7 +71,7 @@ def test_micro_batches_add_up_to_the_mean_over_all_tokens():
 @pytest.mark.parametrize("teaches", ["model", "top_k"])
 def test_logits_made_in_parts_give_the_loss_and_the_gradients_of_all_at_once(size, dtype, teaches):
     from kdlab.loss.logit.top_k_kl import TopKKL
-    from kdlab.store.inference import largest
+    from kdlab.store.logits import largest
 
     own, other, data = model().to(dtype), model(1, n_embd=16).to(dtype).requires_grad_(False), batch(tokens=7.0)
     loss = Objective(0.7, terms={"term": KL(temperature=2.0) if teaches == "model" else TopKKL(temperature=2.0)})
