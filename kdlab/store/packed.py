@@ -83,7 +83,7 @@ class Packing:
 
     @property
     def floor(self) -> float:
-        """The lowest logit, less the largest, that is told from lower ones."""
+        """The lowest logit, less the largest, that is kept apart from lower ones."""
         return -min(LOWEST * max(self.temperatures), 2.0**15)  # inside of float16
 
     def pack(self, top: TopK) -> np.ndarray:
