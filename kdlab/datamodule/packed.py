@@ -68,10 +68,7 @@ class PackedRows(Encoded):
         for name, values in inputs.items():
             packed[name] = values.new_full(here.shape, self.pad)
             packed[name][here] = values[real]
-        documents = torch.from_numpy(document)
-        allowed = (documents[:, :, None] == documents[:, None, :]).tril()
-        hidden = torch.finfo(torch.float32).min
-        packed["attention_mask"] = torch.zeros(allowed.shape).masked_fill(~allowed, hidden)[:, None]
+        packed["attention_mask"] = _apart(torch.from_numpy(document))
         return packed | {"position_ids": torch.from_numpy(place)}, here
 
     def answers(self, index: np.ndarray, length: int) -> dict[str, Tensor]:
@@ -100,6 +97,15 @@ class PackedRows(Encoded):
                 document[row, begin:end], place[row, begin:end] = number, np.arange(end - begin)
                 number += 1
         return members, document, place
+
+
+def _apart(document: Tensor) -> Tensor:
+    """``[B, 1, L, L]`` float32, added to attention scores: 0 where a token sees another of its member, before it."""
+    number = document.to(torch.int16)
+    allowed = number[:, :, None] == number[:, None, :]
+    allowed &= torch.ones(allowed.shape[1:], dtype=torch.bool).tril_()
+    hidden = torch.finfo(torch.float32).min
+    return torch.full(allowed.shape, hidden).masked_fill_(allowed, 0)[:, None]
 
 
 def best_fit_decreasing(lengths: np.ndarray, capacity: int) -> list[np.ndarray]:
