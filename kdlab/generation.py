@@ -25,6 +25,8 @@ class Sampling:
         temperature: of the distribution that is drawn from; 0 takes the likeliest token (greedy).
         top_p: draws from the least number of likeliest tokens whose probability is at least this, in (0, 1].
         top_k: draws from this number of likeliest tokens; 0: from all.
+        num_beams: number of beginnings of a row that a search for the likeliest row keeps; 1: no search. Only where
+            nothing is drawn.
 
     Raises:
         UserError: a value out of its range.
@@ -40,6 +42,7 @@ class Sampling:
     temperature: float = 0.0
     top_p: float = 1.0
     top_k: int = 0
+    num_beams: int = 1
 
     def __post_init__(self) -> None:
         for name, fits, range_ in (
@@ -47,6 +50,8 @@ class Sampling:
             ("temperature", 0 <= self.temperature < float("inf"), "0 (greedy) or above"),
             ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1, which is no limit"),
             ("top_k", self.top_k >= 0, "0 (no limit) or more"),
+            ("num_beams", self.num_beams >= 1, "1 (no search) or more"),
+            ("num_beams", self.num_beams == 1 or self.greedy, "1 where the temperature is above 0: nothing is drawn"),
         ):
             if not fits:
                 raise UserError(f"{name} of the sampling is {getattr(self, name)}, but must be {range_}: change it")
@@ -59,7 +64,7 @@ class Sampling:
     def arguments(self) -> dict[str, Any]:
         """The settings by their names in transformers."""
         if self.greedy:
-            return {"max_new_tokens": self.max_new_tokens, "do_sample": False}
+            return {"max_new_tokens": self.max_new_tokens, "do_sample": False, "num_beams": self.num_beams}
         return {
             "max_new_tokens": self.max_new_tokens,
             "do_sample": True,

@@ -71,7 +71,9 @@ def verify(job: Job, known: Known) -> None:
 def asks_a_teacher(job: Job) -> bool:
     """Whether a distillation asks its teacher anything, or its student begins with a part of it."""
     cfg = job.cfg
-    return "teacher" in cfg and (instantiate.make(cfg.loss).needs_teacher or build.needs_teacher(cfg.student))
+    return "teacher" in cfg and (
+        "writer" in cfg.module or instantiate.make(cfg.loss).needs_teacher or build.needs_teacher(cfg.student)
+    )
 
 
 def key(cfg: Node) -> str:

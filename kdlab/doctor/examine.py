@@ -355,7 +355,7 @@ class Examination:
 def _teaching_key(job: Job, data: Data) -> str:
     """Equal where two distillations have the same teacher for the same rows; values of the loss do not matter."""
     cfg, loss = job.cfg, instantiate.make(job.cfg.loss)
-    parts = [cfg[name] for name in ("teacher", "task")] + [cfg.datamodule.get("augment")]
+    parts = [cfg[name] for name in ("teacher", "task")] + [cfg.datamodule.get("augment"), cfg.module.get("writer")]
     plain = [as_plain(one) for one in parts]
     reads = [loss.needs_teacher, loss.maps_layers, sorted(loss.taps["teacher"]), build.needs_teacher(cfg.student)]
     how = [cfg.outputs, cfg.allow_overlap, str(cfg.trainer.precision), epochs(cfg.trainer, data)]

@@ -61,7 +61,7 @@ def follow(folder: Path) -> None:
     plan = planner(cfg.command)(job, data)
     with opened(info(job, run, plan.teachers), {}) as journal, Companions(cfg.trainer, folder) as others:
         print(READY, end="", file=answers, flush=True)
-        fit(job, run, plan.learner, data, journal, others)
+        fit(job, run, plan.learner, plan.data or data, journal, others)
 
 
 if __name__ == "__main__":

@@ -101,7 +101,7 @@ def _train(job: Job, run: Run, voice: Voice) -> dict[str, float]:
         with opened(info(job, run, plan.teachers, plan.start), loggers) as journal:
             _log_trainable(learner, journal)
             start += slot.wait()
-            measured, metric, keeper = fit(job, run, learner, data, journal, others, voice)
+            measured, metric, keeper = fit(job, run, learner, plan.data or data, journal, others, voice)
             directions, named = _directions(learner), _named(learner)
             learner.model = save_finished(learner.transforms, learner.model, data.processor, run.folder / "model")
             if learner.task.uses_labels:

@@ -31,6 +31,7 @@ class Plan:
         teachers: the teachers by their key in the config.
         start: the trained model whose weights the student begins with; None: it begins with its own.
         transforms: the transforms of the model that learns.
+        data: the rows that it learns from, where a teacher has written into them; None: those of the command.
     """
 
     learner: TrainingRule
@@ -38,6 +39,7 @@ class Plan:
     teachers: dict[str, Trained] = field(default_factory=dict)
     start: Trained | None = None
     transforms: Transforms = field(default_factory=Transforms)
+    data: Data | None = None
 
 
 Train = Callable[[Job], object]

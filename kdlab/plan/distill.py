@@ -107,12 +107,22 @@ def _prepare(job: Job, data: Data, train: Train, on_teachers: OnTeachers, base: 
         kind.accept(loss.taps["teacher"])
     for one in build.teacher_kinds(cfg.teacher):
         rule_kind(cfg.module).accept(one, task, loss)
-    rows = data.every_row(256)[0]
+    writer = instantiate.make(cfg.module.writer) if "writer" in cfg.module else None
+    if writer is not None and "teacher" not in teacher_nodes(cfg.teacher):
+        raise UserError(
+            f"module={rule_kind(cfg.module).option()} has one trained teacher that writes: set teacher=live, or "
+            "teacher=cached"
+        )
     layered = build.needs_teacher(cfg.student) and "teacher" in teacher_nodes(cfg.teacher)
-    early = layered or (loss.maps_layers and loss.needs_teacher)
+    early = layered or writer is not None or (loss.maps_layers and loss.needs_teacher)
     found = {} if base is None else base.found
     if early and base is None:
         found = find_teachers(job, data, task, loss, train, on_teachers)
+    computes = (cfg.trainer.precision, cfg.trainer.accelerator)
+    if writer is not None:
+        with computing(*computes):
+            data = writer.rewrite(data, task, found["teacher"], Path(cfg.outputs) / "store")
+    rows = data.every_row(256)[0]
     torch.manual_seed(first_seed(cfg))
     student = build.student(cfg, task, data, found["teacher"].model if "teacher" in found else None)
     student = build.transformed(cfg, transforms, student, data)
@@ -121,7 +131,6 @@ def _prepare(job: Job, data: Data, train: Train, on_teachers: OnTeachers, base: 
         with reading(loss, "teacher"):
             kind.accept(loss.taps["teacher"])
     taps = loss.taps
-    computes = (cfg.trainer.precision, cfg.trainer.accelerator)
 
     def look() -> Output:
         with reading(loss, "student"), torch.no_grad(), computing(*computes):
@@ -141,11 +150,11 @@ def _prepare(job: Job, data: Data, train: Train, on_teachers: OnTeachers, base: 
     if start is not None and not cfg.allow_overlap and (seen := overlap.of_run(start)) is not None:
         overlap.check(f"start={start.id}", seen, data)
     if not loss.terms:
-        return Plan(Finetune(Parts(student, **settings), cfg.seed), {}, found, start, transforms)
+        return Plan(Finetune(Parts(student, **settings), cfg.seed), {}, found, start, transforms, data)
     if not loss.needs_teacher:
         loss.build_adapters(student_spec, ModelSpec(), rows=len(data.lengths))
         learner = SelfTaughtRule(Parts(student, **settings), loss, cfg.seed)
-        return Plan(learner, {}, found, start, transforms)
+        return Plan(learner, {}, found, start, transforms, data)
     with torch.random.fork_rng(devices=[]):  # found or trained, the teacher leaves the adapters' first weights alone
         found = found or find_teachers(job, data, task, loss, train, on_teachers)
         if cut_to_common_ids(student, [one for one in found.values() if _reads_the_same(task, data, one)]):
@@ -175,7 +184,8 @@ def _prepare(job: Job, data: Data, train: Train, on_teachers: OnTeachers, base: 
         loss.eval()(task.supervised(probe, rows), probe, output, 0.0)
     loss.train()
     learner = instantiate.make(cfg.module, parts=TeacherParts(student, **settings, teacher=teacher, loss=loss))
-    return Plan(learner, known_of(found) | {SECONDS: teacher.seconds}, found, start, transforms)
+    seconds = teacher.seconds + (0.0 if writer is None else writer.seconds)
+    return Plan(learner, known_of(found) | {SECONDS: seconds}, found, start, transforms, data)
 
 
 def _reads_the_same(task: Task, data: Data, teacher: Trained) -> bool:

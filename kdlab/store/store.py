@@ -142,7 +142,7 @@ def _agree(store: Store, lengths: np.ndarray) -> None:
     """Refuse arrays that do not belong together: reading them would give wrong targets, or fail in mid-training."""
     if lengths.ndim != 1 or lengths.dtype != np.int64 or len(lengths) == 0 or (lengths < 0).any():
         raise ValueError("lengths.npy holds no lengths")
-    if "logits" not in store.arrays or set(store.arrays) != set(store.meta["arrays"]):
+    if not {"logits", "answer"} & set(store.arrays) or set(store.arrays) != set(store.meta["arrays"]):
         raise ValueError("an array is missing")
     for name, array in store.arrays.items():
         lines = int(store.offsets[store.kind(name)][-1])

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from copy import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -147,6 +147,10 @@ class CausalLM(GenerativeTask):
             logits, mask, tokens=real, count=batch.size.get("tokens") or None, label=label.where(mask, -1),
             row=batch.row,
         )  # fmt: skip
+
+    @property
+    def prompts(self) -> Mapping[str, Any]:
+        return {"prompt": self.prompt}
 
     def generate(self, model: nn.Module, batch: Batch, sampling: Sampling) -> Generated:
         if "position_ids" in batch.inputs:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +71,11 @@ class GenerativeTask(Task, ABC):
         """Logits ``[..., V]`` and the next tokens ``[...]``, -1 where there is none."""
         assert output.label is not None
         return at_least_float32(output.logits), output.label
+
+    @property
+    def prompts(self) -> Mapping[str, Any]:
+        """The settings that decide which tokens of a row are its prompt."""
+        return {}
 
     @abstractmethod
     def generate(self, model: nn.Module, batch: Batch, sampling: Sampling) -> Generated:
