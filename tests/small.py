@@ -86,13 +86,14 @@ def train(job: Job, *callbacks: Callback) -> Trained:
     torch.manual_seed(job.cfg.seed)
     data = select.data(job.cfg)
     prepare = {"distill": distill.prepare, "finetune": finetune.prepare}[job.command]
-    learner = prepare(job, data).learner
+    plan = prepare(job, data)
+    learner = plan.learner
     result = Trained(learner, weights(learner))
     trainer = instantiate.make(
         job.cfg.trainer, callbacks=[_Watch(result), *callbacks], logger=False, enable_progress_bar=False,
         enable_model_summary=False, enable_checkpointing=False, limit_val_batches=0, default_root_dir=str(job.folder),
     )  # fmt: skip
-    trainer.fit(learner, datamodule=data)
+    trainer.fit(learner, datamodule=plan.data or data)
     result.after = weights(learner)
     return result
 

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import random
-from typing import Any, final
+from typing import final
 
 from torch import Tensor
 
 from kdlab.batch import Batch
 from kdlab.error import UserError
-from kdlab.loss.objective import Objective
 from kdlab.module.parts import TeacherParts
 from kdlab.module.samples import Samples
-from kdlab.module.student_texts import accept_student_texts, described, gathered, own_state
-from kdlab.module.teacher_rule import TeacherRule
+from kdlab.module.student_texts import StudentTextRule
 from kdlab.schedule.base import Schedule, bounds, format_range, value_at
-from kdlab.task.base import Task
-from kdlab.task.generative import GenerativeTask
-from kdlab.teacher.base import Teacher
 
 
 @final
-class OnPolicy(TeacherRule):
+class OnPolicy(StudentTextRule):
     """Generalised knowledge distillation: the teacher corrects what the student itself writes.
 
     In a step, with probability ``lmbda``, the answers of the batch are replaced by samples of the student, and the
@@ -37,50 +32,32 @@ class OnPolicy(TeacherRule):
     Source: Agarwal et al. 2023 (GKD), arXiv:2306.13649, algorithm 1.
     """
 
-    higher_is_better = TeacherRule.higher_is_better | {"answers": None}
     chunks = True
-    compiles = False
 
     def __init__(self, parts: TeacherParts, seed: int, samples: Samples, lmbda: float | Schedule = 0.5) -> None:
-        super().__init__(parts, seed)
+        super().__init__(parts, seed, samples)
         low, high = bounds(lmbda, "module.lmbda")
         if not 0 <= low <= high <= 1:
             raise UserError(
                 f"module.lmbda {format_range(low, high)}, but is the share of steps on the student's own texts and "
                 "must stay in [0, 1]: 0 is none (module=distill), 1 all"
             )
-        self.samples, self.lmbda = samples, lmbda
+        self.lmbda = lmbda
 
     @classmethod
     def option(cls) -> str:
         return "on_policy"
 
-    @classmethod
-    def accept(cls, teacher: type[Teacher], task: Task, loss: Objective) -> None:
-        accept_student_texts(cls.option(), teacher, task, loss)
-
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        assert isinstance(self.task, GenerativeTask)
-        labelled = not self.draws()
-        if not labelled:
-            micro = batch_idx % self.trainer.accumulate_grad_batches
-            batch = self.samples.of(self.task, self.model, batch, self.global_step, micro)
-        self.log_values(described(self.task, batch), batch)
+        own = self.draws()
+        batch = self.own(batch, batch_idx) if own else batch
+        self.log_values(self.described(batch), batch)
         student = self.read(batch)
         teacher = self.teacher.read(self.task, batch)
-        total, parts = self.loss.step(self.task, student, teacher, batch, self.progress, labelled)
+        total, parts = self.loss.step(self.task, student, teacher, batch, self.progress, labelled=not own)
         return self.log_loss(total, parts, batch)
 
     def draws(self) -> bool:
         """Whether the present step learns from the student's texts."""
         first = self.samples.window(self.global_step)
         return random.Random(hash((self.seed, first))).random() < value_at(self.lmbda, self.progress)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        super().on_save_checkpoint(checkpoint)
-        if any(states := gathered(self.samples.state())):
-            checkpoint["samples"] = states
-
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        super().on_load_checkpoint(checkpoint)
-        self.samples.restore(own_state(checkpoint.get("samples", []), self.trainer))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, final
 
@@ -57,7 +57,10 @@ class Samples:
         """The number of the run of steps that learn from the same answers."""
         return step // self.reuse
 
-    def of(self, task: GenerativeTask, model: nn.Module, batch: Batch, step: int, micro: int = 0) -> Batch:
+    def of(
+        self, task: GenerativeTask, model: nn.Module, batch: Batch, step: int, micro: int = 0,
+        then: Callable[[Batch], Batch] = lambda made: made,
+    ) -> Batch:  # fmt: skip
         """The prompts of a batch with the model's answers, or what this micro-batch of an earlier step had.
 
         It is no part of a step: means over it divide by its own number of tokens.
@@ -65,6 +68,7 @@ class Samples:
         Args:
             step: number of the optimizer step.
             micro: number of the micro-batch in the step.
+            then: changes answers that were drawn, before they are kept.
         """
         window = self.window(step)
         found = self._kept.get(micro)
@@ -74,7 +78,7 @@ class Samples:
         if self.num_generations > 1:
             every = torch.arange(len(prompts), device=prompts.row.device)
             prompts = prompts.rows(every.repeat_interleave(self.num_generations))
-        made = task.with_answers(prompts, task.generate(model, prompts, self.sampling))
+        made = then(task.with_answers(prompts, task.generate(model, prompts, self.sampling)))
         if self.reuse > 1:
             self._kept[micro] = Kept(window, made)
         return made
