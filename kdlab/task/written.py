@@ -70,6 +70,10 @@ class WrittenRows(Encoded):
         self._last = Made(b"")
 
     @property
+    def costs(self) -> np.ndarray:
+        return self.inner.costs + self.lengths - self.inner.lengths
+
+    @property
     def predictions(self) -> np.ndarray:
         return self._predictions
 
