@@ -130,10 +130,10 @@ def merged(first: Tensor, one: Tensor, other: Tensor) -> Tensor:
         [[1, 0], [5, 6]]
     """
     length = max(one.shape[1], other.shape[1])
-    same = [value.new_zeros(len(first), length, *value.shape[2:]) for value in (one, other)]
-    for padded, value in zip(same, (one, other), strict=True):
-        padded[:, : value.shape[1]] = value
-    return torch.where(first.view(-1, *[1] * (one.ndim - 1)), *same)
+    result = one.new_zeros(len(first), length, *one.shape[2:])
+    result[first, : one.shape[1]] = one[first]
+    result[~first, : other.shape[1]] = other[~first].to(one.dtype)
+    return result
 
 
 def rewritten(data: Data, task: GenerativeTask, answers: Answers, digest: str) -> Data:
