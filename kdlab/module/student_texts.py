@@ -33,6 +33,12 @@ class StudentTextRule(TeacherRule, ABC):
 
     def __init__(self, parts: TeacherParts, seed: int, samples: Samples) -> None:
         super().__init__(parts, seed)
+        if not parts.teacher.reads_new_rows:
+            raise UserError(
+                f"module={self.option()} asks the teacher about texts that the student writes, which this one does not "
+                "read, as a member that is stored or has another tokenizer than the student: set teacher=live, with a "
+                "model that has the student's tokenizer"
+            )
         self.samples = samples
 
     @classmethod

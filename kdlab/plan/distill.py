@@ -120,6 +120,11 @@ def _prepare(job: Job, data: Data, train: Train, on_teachers: OnTeachers, base: 
         found = find_teachers(job, data, task, loss, train, on_teachers)
     computes = (cfg.trainer.precision, cfg.trainer.accelerator)
     if writer is not None:
+        if not _reads_the_same(task, data, found["teacher"]):
+            raise UserError(
+                f"teacher {found['teacher'].id} writes in tokens that are not the student's: choose one with the "
+                "student's tokenizer, or module=distill"
+            )
         with computing(*computes):
             data = writer.rewrite(data, task, found["teacher"], Path(cfg.outputs) / "store")
     rows = data.every_row(256)[0]
