@@ -27,8 +27,7 @@ class SequenceKD(TeacherRule):
     Args:
         writer: has written the answers before the rule is made, see :meth:`kdlab.teacher.writer.Writer.rewrite`.
 
-    Source: Kim, Rush 2016, arXiv:1606.07947, sections 3.2 and 3.3 (interpolation with the tokens of the data is not
-        theirs alone: see ``loss.alpha``).
+    Source: Kim, Rush 2016, arXiv:1606.07947, section 3.2.
     """
 
     splittable = True
