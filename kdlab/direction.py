@@ -21,6 +21,7 @@ PRIMARIES = "primary"  # that with the primary metric of each evaluator; the run
 COLUMNS = "columns"  # that with the metrics of a split that tables show
 SHARES = "share"  # that with the metrics that are a mean of 0 and 1 over rows
 COSTS = "cost"  # that with what quality may be drawn against, and of each which of these kinds it is
+SIGNATURES = "signature"  # that with how numbers were computed, as the libraries that did it describe it
 COUNTED = "counted"  # the same for all models of an architecture
 TIMED = "timed"  # of an architecture on a machine, where the best of several measurements is nearest
 SPENT = "spent"  # of a single run

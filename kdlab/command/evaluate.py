@@ -34,7 +34,7 @@ from kdlab.metric.cost import Cost
 from kdlab.metric.fidelity import AGREEMENT
 from kdlab.metric.measure import measure
 from kdlab.metric.report import report
-from kdlab.report.evaluation import show
+from kdlab.report.evaluation import Samples, show, show_texts
 from kdlab.store.inference import run_inference
 from kdlab.task.base import Task
 
@@ -75,10 +75,17 @@ def main(cfg: DictConfig) -> Path:
     choices: dict[str, Tensor] = {}
     known: dict[str, Known] = {}
     target = torch.cat([_labels(task, batch) for batch in batches])
+    evaluators, samples = _evaluators(cfg, stored, task, data), Samples()
+    texts: dict[str, dict[str, Any]] = {}
     for one in contenders(subject, stored, task, data, outputs, None if cfg.baseline is None else str(cfg.baseline)):
         own = batches if one.view is None else [one.view.again(batch).original for batch in batches]
         if not task.uses_labels:
-            results[one.name], choices[one.name] = tokens(task, one.known, own, (one.view or data).processor, one.name)
+            writers = Evaluators({}) if one.view else evaluators.generating("evaluate")
+            writers.setup(task, data)
+            processor = (one.view or data).processor
+            results[one.name], choices[one.name] = tokens(task, one.known, own, processor, one.name, writers)
+            texts[one.name] = {name: value for name, value in writers.compute().items() if value == value}
+            samples.add(one.name, writers.samples())
             known[one.name] = one, own, torch.empty(0)
             continue
         logits = one.answers(batches) if task.unit == "row" else None
@@ -92,18 +99,22 @@ def main(cfg: DictConfig) -> Path:
     elif "teacher" in choices:
         for name, result in results.items():
             result[AGREEMENT] = float((choices[name] == choices["teacher"]).float().mean())
-    more, costs = _evaluated(cfg, stored, task, data, known, results)
+    more, costs = _evaluated(cfg, evaluators, task, data, known, results)
+    for name, found in texts.items():
+        results[name] |= found
     folder = outputs / "evaluate" / _place(cfg, subject)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(
         folder / "report.json",
-        {"run": subject.id, "split": cfg.split, "rows": count, "labels": list(data.labels), "models": results},
+        {"run": subject.id, "split": cfg.split, "rows": count, "labels": list(data.labels), "models": results}
+        | ({"samples": samples.rows} if samples.rows else {}),
     )
     console = Console(record=True, width=120)
     columns = [*quality, AGREEMENT, *costs]
-    more = [name for name in more if not {name, name.rpartition("/")[2]} & set(columns)]
+    more = [name for name in more if not {name, name.rpartition("/")[2]} & set(columns) and not any(texts.values())]
     title = f"{subject.id} on {cfg.split}, {count:,} rows"
     show(console, title, results, list(data.labels), columns, more, _from_teacher(stored))
+    show_texts(console, texts, samples.rows)
     write_text(folder / "report.txt", console.export_text())
     print(f"written to {folder}")
     return folder
@@ -144,9 +155,15 @@ def _batches(split: str, data: Data, task: Task) -> list[Batch]:
     return found
 
 
+def _evaluators(cfg: DictConfig, stored: DictConfig, task: Task, data: Data) -> Evaluators:
+    """Those of the run, and those that the command line names, which replace the run's of the same name."""
+    found = [build.evaluators(node.metric, task, data.labels) for node in (stored, cfg) if "metric" in node]
+    return Evaluators({name: one for some in found for name, one in some.items()})
+
+
 def _evaluated(
     cfg: DictConfig,
-    stored: DictConfig,
+    evaluators: Evaluators,
     task: Task,
     data: Data,
     known: dict[str, Known],
@@ -157,7 +174,6 @@ def _evaluated(
     Returns:
         The primary metrics of the evaluators, and the names of the costs.
     """
-    evaluators = build.evaluators(stored.metric, task, data.labels) if "metric" in stored else Evaluators({})
     examined = Evaluators({name: one for name, one in evaluators.items() if not isinstance(one, Cost)})
     cost = Cost(cfg.repeats)
     short = {name: name.rpartition("/")[2] for name in cost.higher_is_better}
@@ -184,9 +200,19 @@ def classes(task: Task, logits: Tensor, target: Tensor, labels: list[str]) -> tu
 
 
 def tokens(
-    task: Task, model: nn.Module, batches: list[Batch], processor: Processor, name: str
+    task: Task,
+    model: nn.Module,
+    batches: list[Batch],
+    processor: Processor,
+    name: str,
+    writers: Evaluators | None = None,
 ) -> tuple[dict[str, Any], Tensor]:
-    """The metrics of the next token, and which one a model expects at every place ``[N]``."""
+    """The metrics of the next token, and which one a model expects at every place ``[N]``.
+
+    Args:
+        writers: take in the same batches, and let the model generate.
+    """
+    writers = writers or Evaluators({})
     metric, chosen = Scores(causal_lm()), []
     metric.learn(processor)
     model.eval()
@@ -196,6 +222,8 @@ def tokens(
             for (part,) in parts(task.chunk or ALL, task.read(model, batch)):
                 metric.metrics.update(*task.scored(part, batch))
                 chosen.append(part.logits.argmax(-1))
+                writers.update(part, batch)
+        writers.finish(model)
     return metric.compute() | {"tokens": sum(map(len, chosen))}, torch.cat(chosen)
 
 

@@ -52,6 +52,7 @@ def installed() -> dict[str, bool | None]:
     from kdlab.metric.classification import classification
     from kdlab.metric.cost import Cost
     from kdlab.metric.fidelity import fidelity
+    from kdlab.metric.generation import directions as of_texts
     from kdlab.module.base import TrainingRule
     from kdlab.outcome import Categorical
     from kdlab.teacher.base import Teacher
@@ -61,7 +62,7 @@ def installed() -> dict[str, bool | None]:
         found |= owner.higher_is_better
     for metrics in (causal_lm(), classification(["no", "yes"]), fidelity(Categorical())):
         found |= declared(metrics)
-    return found | RUN
+    return found | of_texts() | RUN
 
 
 def primaries(records: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from glob import escape
 from pathlib import Path
@@ -23,6 +23,7 @@ from kdlab.metric.majority import OF
 from kdlab.report.read import Record, record
 
 MAJORED = f"test/{MAJORITY}"
+FAMILY = 3  # metrics of a prefix that are shown in a table of their own
 MOST = 50  # runs of the same words that are looked into
 MANY = 30  # runs of the same words, of which one may be the same but for its length
 OTHERS = ("loss", "teacher", "module", "stages", "start", "reuse_frozen", "compile")  # what a student alone lacks
@@ -55,18 +56,45 @@ def compared(
     others -= {MAJORED, "test/loss", "test/rows", *shown}
     first, *rest = [name for name in shown if name in known] or [""]
     last = [name for name in rest if name.removeprefix("test/") in follows]
-    names = [name for name in (first, *sorted({*rest, *others} - {*last}), *last) if name]
-    if not names:
+    apart = families([name for name in shown if name in known])
+    inside = {name for some in apart.values() for name in some}
+    names = [name for name in (first, *sorted({*rest, *others} - {*last} - inside), *last) if name not in {"", *inside}]
+    every = [*names, *inside]
+    if not every:
         return []
     rows = {own: known}
-    if taught := {name: known[f"teacher/{name}"] for name in names if f"teacher/{name}" in known}:
+    if taught := {name: known[f"teacher/{name}"] for name in every if f"teacher/{name}" in known}:
         rows["teacher"] = taught
     for name, values in beside.items():
-        rows[name] = {key: value for key, value in values.items() if key not in last}
+        rows[name] = {key: value for key, value in values.items() if key not in last or key in inside}
     if MAJORED in known:
         rows[MAJORITY] = {f"test/{OF}": known[MAJORED]}
     heads = [name if name == names[0] else name.rpartition("/")[2] for name in names]
     corner = terminal.counted(int(known["test/rows"]), "test row") if "test/rows" in known else ""
+    lines = _table(corner, names, heads, rows) if names else []
+    for family, some in apart.items():
+        filled = {row: values for row, values in rows.items() if set(some) & set(values)}
+        lines += _table(family, some, [name.rpartition("/")[2] for name in some], filled)
+    return lines
+
+
+def families(names: Sequence[str]) -> dict[str, list[str]]:
+    """Metrics of the same prefix, where there are so many of them that they are a table of their own, by the prefix.
+
+    Example:
+        >>> families(["test/accuracy", "test/fidelity/kl", "test/a/x", "test/a/y", "test/a/z"])
+        {'a': ['test/a/x', 'test/a/y', 'test/a/z']}
+    """
+    found: dict[str, list[str]] = {}
+    for name in names:
+        if name.count("/") > 1:
+            found.setdefault(name.split("/")[1], []).append(name)
+    return {family: some for family, some in found.items() if len(some) >= FAMILY}
+
+
+def _table(
+    corner: str, names: Sequence[str], heads: Sequence[str], rows: Mapping[str, Mapping[str, float]]
+) -> list[str]:
     wide = max(len(corner), *map(len, rows))
     lines = [f"{corner:<{wide}}" + "".join(f"  {head:>6}" for head in heads)]
     for row, values in rows.items():

@@ -18,6 +18,7 @@ from kdlab.artifact.run import Run
 from kdlab.callback.checkpoint import Checkpoint
 from kdlab.callback.preemption import Preemption
 from kdlab.callback.prune import STORAGE, TRIAL, Prune
+from kdlab.callback.samples import Samples
 from kdlab.config import instantiate
 from kdlab.config.job import Job
 from kdlab.datamodule.data import Data
@@ -67,6 +68,7 @@ def fit(
     keeper = next((callback for callback in callbacks if isinstance(callback, Checkpoint)), None)
     callbacks.append(Preemption(keeper))
     callbacks += [Prune(run.folder)] if (run.folder / TRIAL).exists() and STORAGE in os.environ else []
+    callbacks += [Samples(run.folder)] if learner.evaluators["val"].generates else []
     restored = _Restored(voice, data)
     trainer: Trainer = instantiate.make(
         job.cfg.trainer, callbacks=[restored, *callbacks], logger=journal.loggers, default_root_dir=str(run.folder),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -58,6 +58,14 @@ class RunInfo:
     config: Mapping[str, Any] = field(default_factory=dict)
     resumed_step: int = 0
     teacher: Source | None = None
+
+
+class SampleLogger(ABC):
+    """A logger that shows texts which a model wrote."""
+
+    @abstractmethod
+    def samples(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], step: int) -> None:
+        """The texts of some rows after a step, as a table of their own for each step."""
 
 
 class Recorder(Logger):

@@ -2,12 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, final
 
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 from kdlab.error import UserError
-from kdlab.logger.base import RunInfo
+from kdlab.logger.base import RunInfo, SampleLogger
+from kdlab.text import one_line
+
+LONGEST = 2000  # characters of a text that are shown
+
+
+@final
+class TensorBoard(TensorBoardLogger, SampleLogger):
+    """Lightning's logger, with texts."""
+
+    @rank_zero_only
+    def samples(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], step: int) -> None:
+        self.experiment.add_text(name, markdown(columns, rows), step)
+
+
+def markdown(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A table as TensorBoard shows one.
+
+    Example:
+        >>> print(markdown(["row", "student"], [[3, "a | b"]]))
+        | row | student |
+        |---|---|
+        | 3 | a \\| b |
+    """
+    lines = [columns, *rows]
+    cells = [[one_line(cell, LONGEST).replace("|", "\\|") for cell in line] for line in lines]
+    head, *rest = ["| " + " | ".join(line) + " |" for line in cells]
+    return "\n".join([head, "|" + "---|" * len(columns), *rest])
 
 
 def tensorboard(info: RunInfo, **options: Any) -> Logger:
@@ -23,4 +52,4 @@ def tensorboard(info: RunInfo, **options: Any) -> Logger:
             "logger=tensorboard needs the package tensorboard, which is not installed: "
             "run `pip install 'kdlab[tensorboard]'`, or choose logger=csv or logger=wandb."
         ) from None
-    return TensorBoardLogger(str(info.folder), name="", version="tensorboard", default_hp_metric=False, **options)
+    return TensorBoard(str(info.folder), name="", version="tensorboard", default_hp_metric=False, **options)

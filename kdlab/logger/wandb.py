@@ -15,7 +15,7 @@ import wandb
 from lightning.pytorch.utilities import rank_zero_only
 
 from kdlab.error import UserError
-from kdlab.logger.base import Recorder, RunInfo, Source
+from kdlab.logger.base import Recorder, RunInfo, SampleLogger, Source
 from kdlab.logger.history import FILE
 from kdlab.logger.resume_gap import STEP, known, lost, unknown
 from kdlab.logger.session import choose, end, start
@@ -29,7 +29,7 @@ SETTLE_SECONDS = 30.0  # how long W&B may write after finish(): over a second wh
 LONGEST_NAME, LONGEST_TAG = 128, 64  # what the server takes
 
 
-class WandB(Recorder):
+class WandB(Recorder, SampleLogger):
     """Logs one job to ``<outputs>/wandb/(offline-)run-<time>-<id>``; staged files lie beside it.
 
     A restart of a run has the same id and one more directory; the server merges them. It begins with the rows that the
@@ -122,6 +122,12 @@ class WandB(Recorder):
     def table(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         with self._temporary():
             self._log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
+
+    @rank_zero_only
+    def samples(self, name: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], step: int) -> None:
+        if name not in self.known.get(step, {}):  # a resumed run repeats the steps after its checkpoint
+            with self._temporary():
+                self._log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows]), STEP: step})
 
     @rank_zero_only
     def curve(self, name: str, x: Mapping[str, Sequence[float]], y: Mapping[str, Sequence[float]]) -> None:

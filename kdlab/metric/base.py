@@ -17,7 +17,7 @@ from torchmetrics import Metric, MetricCollection
 from kdlab.batch import Batch
 from kdlab.datamodule.data import Data
 from kdlab.datamodule.processor.base import Processor
-from kdlab.direction import COLUMNS, COSTS, PRIMARIES, SHARES, Directions, declared
+from kdlab.direction import COLUMNS, COSTS, PRIMARIES, SHARES, SIGNATURES, Directions, declared
 from kdlab.error import UserError
 from kdlab.output import Output
 from kdlab.task.base import Task
@@ -105,6 +105,34 @@ class Evaluator(nn.Module, ABC):
         Returns:
             Numbers by the names in :attr:`higher_is_better`.
         """
+        return {}
+
+    def check(self, model: nn.Module) -> None:
+        """Refuse a model that cannot be measured, after :meth:`setup` and before anything is trained.
+
+        Raises:
+            UserError: such a model.
+        """
+
+    def finish(self, model: nn.Module, teacher: nn.Module | None = None) -> None:
+        """Do what takes the model itself, such as generating, after the last batch of a split.
+
+        Every process calls it, before :meth:`compute`.
+
+        Args:
+            teacher: a frozen teacher that reads the same rows, where there is one.
+        """
+
+    def samples(self) -> list[dict[str, str | int]]:
+        """Rows of the last split to look at, by the names of columns; by default none."""
+        return []
+
+    def seconds(self, model: nn.Module, split: str) -> float:
+        """About how long :meth:`finish` takes one process; most do nothing there."""
+        return 0.0
+
+    def signatures(self) -> dict[str, str]:
+        """How numbers were computed, as their libraries describe it, by name; to be called after :meth:`compute`."""
         return {}
 
     def shown(self, first: bool) -> list[str]:
@@ -220,6 +248,11 @@ class Evaluators(nn.Module):
             }
         )
 
+    def generating(self, moment: str) -> Evaluators:
+        """Likewise those for which the model generates."""
+        found = self.chosen(moment, without=("teacher", "gradients"))
+        return Evaluators({name: one for name, one in found.items() if "generation" in one.needs})
+
     @property
     def higher_is_better(self) -> dict[str, bool | None]:
         """Of all of them."""
@@ -228,6 +261,11 @@ class Evaluators(nn.Module):
     def primaries(self, without: Collection[str] = ()) -> list[str]:
         """The primary metric of each that has one and needs nothing of ``without``, in order."""
         return [one.primary for _, one in self.items() if one.primary is not None and not set(without) & set(one.needs)]
+
+    @property
+    def generates(self) -> bool:
+        """Whether the model generates for one of them."""
+        return any("generation" in one.needs for _, one in self.items())
 
     @property
     def gradients(self) -> bool:
@@ -239,7 +277,14 @@ class Evaluators(nn.Module):
         """What a run records of them beside their directions, for those who read its results."""
         shown = [name for number, (_, one) in enumerate(self.items()) for name in one.shown(first=number == 0)]
         costs = {name: kind for _, one in self.items() for name, kind in one.costs.items()}
-        return {PRIMARIES: self.primaries(), COLUMNS: shown, SHARES: self.shares, COSTS: costs}
+        signatures = {name: text for _, one in self.items() for name, text in one.signatures().items()}
+        found: dict[str, list[str] | dict[str, str]] = {
+            PRIMARIES: self.primaries(),
+            COLUMNS: shown,
+            SHARES: self.shares,
+        }
+        found[COSTS] = costs
+        return found | ({SIGNATURES: signatures} if signatures else {})
 
     @property
     def shares(self) -> list[str]:
@@ -264,6 +309,17 @@ class Evaluators(nn.Module):
         """See :meth:`Evaluator.learn`."""
         for _, one in self.items():
             one.learn(processor)
+
+    def try_on(self, task: Task, data: Data, model: nn.Module) -> None:
+        """Refuse a model that one of them cannot measure, before anything is trained; for copies of their own.
+
+        Raises:
+            UserError: such a model.
+        """
+        own = self.chosen()
+        own.setup(task, data)
+        for _, one in own.items():
+            one.check(model)
 
     def update(
         self,
@@ -298,6 +354,19 @@ class Evaluators(nn.Module):
                 self.update(task.read(model, batch, taps), batch, _graphless(teacher), labelled, apart=True)
         else:
             self.update(task.read(model, batch, taps), batch, teacher, labelled, apart=True)
+
+    def finish(self, model: nn.Module, teacher: nn.Module | None = None) -> None:
+        """See :meth:`Evaluator.finish`."""
+        for _, one in self.items():
+            one.finish(model, teacher)
+
+    def samples(self) -> list[dict[str, str | int]]:
+        """The samples of all of them."""
+        return [line for _, one in self.items() for line in one.samples()]
+
+    def seconds(self, model: nn.Module, split: str) -> float:
+        """See :meth:`Evaluator.seconds`."""
+        return sum(one.seconds(model, split) for _, one in self.items())
 
     def examine(self, model: nn.Module, data: Data, batches: Sequence[Batch] = ()) -> dict[str, float]:
         """What all of them measure of a model as such, see :meth:`Evaluator.examine`."""

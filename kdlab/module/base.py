@@ -158,6 +158,7 @@ class TrainingRule(Evaluation, ABC):
             "more learns than the student (a projection of the loss, a balance, a peer)": bool(self.extra_groups()),
             "task.chunk runs the head of the model apart": self.task.chunk is not None,
             "a penalty compares the weights one by one": self.penalty.active,
+            "a metric generates in validation": any(one.generates for one in self.evaluators.values()),
             "a metric needs gradients in validation": any(one.gradients for one in self.evaluators.values()),
         }
 

@@ -51,6 +51,11 @@ class Evaluation(LightningModule, ABC):
         self.test_counts: MetricCollection | None = None
         self.test_confusion: Tensor | None = None
 
+    @property
+    def frozen_teacher(self) -> nn.Module | None:
+        """A teacher's model that does not change and reads the same batches, where there is one."""
+        return None
+
     @abstractmethod
     def read(self, batch: Batch) -> Output:
         """The student's output on a batch."""
@@ -78,9 +83,11 @@ class Evaluation(LightningModule, ABC):
         self.measured("test").reset()
 
     def on_validation_epoch_end(self) -> None:
+        self.evaluators["val"].finish(self.model, self.frozen_teacher)
         self.log_dict(self.measured("val").compute())
 
     def on_test_epoch_end(self) -> None:
+        self.evaluators["test"].finish(self.model, self.frozen_teacher)
         self.log_dict(self.measured("test").compute())
         if self.test_counts is not None:
             self.test_confusion = self.test_counts.compute()["confusion"].cpu()

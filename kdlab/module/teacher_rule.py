@@ -7,7 +7,7 @@ from collections.abc import Collection
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kdlab.batch import Batch
 from kdlab.error import UserError
@@ -49,6 +49,11 @@ class TeacherRule(TrainingRule, ABC):
     @property
     def teacher(self) -> Teacher:
         return self._teacher[0]
+
+    @property
+    def frozen_teacher(self) -> nn.Module | None:
+        changes = self.teacher.learns or self.teacher.follows
+        return None if changes else self.teacher.models.get("teacher")
 
     @property
     def taps(self) -> Collection[str]:

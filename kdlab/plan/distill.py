@@ -144,6 +144,7 @@ def _prepare(job: Job, data: Data, train: Train, on_teachers: OnTeachers, base: 
         return found if found.head is None else found.select(found.positions)
 
     probe = look()  # before a teacher is trained
+    settings["metric"].try_on(task, data, student)
     classes = probe.logits.shape[-1]
     widths = {name: tap.shape[-1] for name, tap in probe.taps.items()}
     student_family = family(student)

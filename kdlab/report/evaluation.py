@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -13,7 +13,53 @@ from kdlab.report.figure import LARGE, figure
 from kdlab.text import one_line
 
 LONG = 30  # classes that are printed
+SHOWN = 300  # characters of a generated text that are printed
 WIDE = 12  # classes whose confusions are printed as columns
+
+
+class Samples:
+    """Texts that several models wrote for the same rows, side by side.
+
+    Attributes:
+        rows: by id, the prompt, the reference and the text of each model.
+    """
+
+    def __init__(self) -> None:
+        self.rows: dict[str, dict[str, str]] = {}
+
+    def add(self, model: str, found: Sequence[Mapping[str, Any]]) -> None:
+        """Add what a model wrote.
+
+        Args:
+            found: a mapping for each row: ``row``, ``prompt``, ``reference`` and ``student``, the model's text.
+        """
+        for one in found:
+            texts = {name: str(one[name]) for name in ("prompt", "reference")}
+            self.rows.setdefault(str(one["row"]), texts)[model] = str(one["student"])
+
+
+def show_texts(console: Console, scores: Mapping[str, Mapping[str, float]], samples: Mapping[str, Any]) -> None:
+    """Print the scores of generated texts by model, and some of the texts.
+
+    Args:
+        samples: see :class:`Samples`.
+    """
+    names = list(dict.fromkeys(name for found in scores.values() for name in found))
+    if not names:
+        return
+    table = Table(title="generated texts")
+    for key in ("", *(name.rpartition("/")[2] for name in names)):
+        table.add_column(Text(key.replace("_", " ")), justify="right" if key else "left")
+    for model, found in scores.items():
+        table.add_row(model, *[_number(found.get(name)) for name in names])
+    console.print(table)
+    wide = max((len(name) for texts in samples.values() for name in texts), default=0)
+    for row, texts in samples.items():
+        console.print(Text(f"row {row}"))
+        for name, text in texts.items():
+            line = Text(f"  {name:<{wide}}  {one_line(text, SHOWN)}")
+            line.no_wrap, line.overflow = False, "fold"
+            console.print(line)
 
 
 def show(

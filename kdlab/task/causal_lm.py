@@ -20,6 +20,7 @@ from kdlab.value import Count, Share
 
 if TYPE_CHECKING:
     from kdlab.datamodule.data import Data
+    from kdlab.datamodule.processor.base import Processor
 
 LOUD = 100.0  # a logit beyond the caps of models that have one
 
@@ -159,10 +160,10 @@ class CausalLM(GenerativeTask):
                 "datamodule.pack=false"
             )
         begin, _ = self._answers(batch)
-        length, positions = int(begin.max()), getattr(model.config, "max_position_embeddings", None)
-        if positions is not None and length + sampling.max_new_tokens > positions:
+        length, room = int(begin.max()), self.room(model, batch)
+        if room is not None and sampling.max_new_tokens > room:
             raise UserError(
-                f"a prompt of {length} tokens and {sampling.max_new_tokens} new ones are more than the {positions} "
+                f"a prompt of {length} tokens and {sampling.max_new_tokens} new ones are more than the {length + room} "
                 f"positions of {type(model).__name__}: set a smaller datamodule.max_length or max_new_tokens"
             )
         # prompts end at the same position, so that each is followed by its own answer
@@ -172,6 +173,15 @@ class CausalLM(GenerativeTask):
         given = {"input_ids": ids, "attention_mask": real.long()}
         made = generate(model, given, sampling, self.ends, self.padding)
         return Generated.until_end(made[:, length:], self.ends)
+
+    def room(self, model: nn.Module, batch: Batch) -> int | None:
+        positions = getattr(model.config, "max_position_embeddings", None)
+        return None if positions is None else positions - int(self._answers(batch)[0].max())
+
+    def prompts(self, batch: Batch, processor: Processor) -> list[str]:
+        begin, _ = self._answers(batch)
+        rows = zip(batch.inputs["input_ids"], begin.tolist(), strict=True)
+        return processor.decode([ids[:length].tolist() for ids, length in rows])
 
     def reference(self, batch: Batch) -> Generated:
         begin, end = self._answers(batch)

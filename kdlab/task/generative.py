@@ -20,6 +20,7 @@ from kdlab.value import Count, Share
 
 if TYPE_CHECKING:
     from kdlab.datamodule.data import Data
+    from kdlab.datamodule.processor.base import Processor
 
 
 class GenerativeTask(Task, ABC):
@@ -84,6 +85,14 @@ class GenerativeTask(Task, ABC):
         Raises:
             UserError: the model cannot generate, or prompt and answer are longer than it can read.
         """
+
+    def room(self, model: nn.Module, batch: Batch) -> int | None:
+        """The most tokens that the model can generate after every prompt of the batch; None: any number."""
+        return None
+
+    def prompts(self, batch: Batch, processor: Processor) -> list[str]:
+        """The prompt of each row as text; by default its part of the rows is not known, and it is empty."""
+        return [""] * len(batch)
 
     @abstractmethod
     def reference(self, batch: Batch) -> Generated:
