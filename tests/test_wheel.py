@@ -49,6 +49,9 @@ def test_what_is_imported_is_what_is_declared():
         "ray",
         "wandb-workspaces",
         "peft",
+        "jiwer",
+        "rouge-score",
+        "sacrebleu",
     }
     assert imported() - optional == declared
     extras = {name(requirement) for group in PROJECT["optional-dependencies"].values() for requirement in group}

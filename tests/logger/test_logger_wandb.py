@@ -94,6 +94,20 @@ def test_temporary_files_of_a_table_are_in_the_run_directory_and_gone_when_it_is
         assert not list(info().folder.glob("*.part"))
 
 
+def test_samples_are_a_table_of_each_step_and_are_logged_once(info, tmp_path):
+    with opened(info(), {"wandb": WandB}) as journal:
+        for step in (4, 9):
+            journal.loggers[1].samples("val/samples", ["row", "student"], [[1, "a text"], [2, "我爱"]], step)
+    with opened(info(resumed_step=5), {"wandb": WandB}) as journal:  # the first one was logged before the kill
+        for step in (4, 9, 14):
+            journal.loggers[1].samples("val/samples", ["row", "student"], [[1, "a text"]], step)
+    rows = [row for log in runs(tmp_path) for row in log.history]
+    assert [row["trainer/global_step"] for row in rows] == [4, 9, 14]
+    assert all(row["val/samples"]["ncols"] == 2 for row in rows) and rows[0]["val/samples"]["nrows"] == 2
+    assert not list(info().folder.glob("*.part"))
+    assert not any(missing_files(log.path.parent) for log in runs(tmp_path))
+
+
 def test_jobs_of_one_process_never_share_a_run(info, tmp_path):
     with pytest.raises(ZeroDivisionError), opened(info("a-00000001"), {"wandb": WandB}) as journal:
         journal.loggers[1].log_metrics({"train/loss": 1.0}, step=0)

@@ -12,7 +12,7 @@ from kdlab.metric.text.base import TextScore, Written
 class Ended(TextScore):
     """The share of answers whose last token ends a text; the others were cut at the largest length."""
 
-    higher_is_better: ClassVar[Directions] = {"ended": None}
+    higher_is_better: ClassVar[Directions] = {"ended": True}
     primary = "ended"
 
     def compute(self, written: Written) -> dict[str, float]:
