@@ -100,4 +100,6 @@ def test_mode_follows_the_metric():
 
 
 def test_nothing_that_kdlab_logs_is_without_a_declaration():
-    assert {name for name, more in installed().items() if more is None} == {"step", "schedule", "majority", "test/rows"}
+    assert {name for name, more in installed().items() if more is None} == {
+        "step", "schedule", "majority", "test/rows", "generation/length_ratio",
+    }  # fmt: skip

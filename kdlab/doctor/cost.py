@@ -100,6 +100,13 @@ def reading(model: nn.Module, batch: Batch) -> float:
     return seconds / (len(batch) * max(1, batch.length))
 
 
+def generating(learner: TrainingRule, validations: float) -> float:
+    """Seconds that one thread computes for what the model generates in all validations and the test, after a fit."""
+    with one_thread():
+        val, test = (learner.evaluators[split].seconds(learner.model, split) for split in ("val", "test"))
+    return validations * val + test
+
+
 def wall(seconds: float, threads: int) -> float:
     """Seconds on an idle machine of what takes one thread so long, when a tenth of it is done by one thread alone.
 

@@ -332,8 +332,10 @@ class Examination:
         with computing(job.cfg.trainer.precision):
             measured = cost.measure(prepared.learner, part, partial(_trainer, job), asked, steps, data.tokens_per_step)
         self.page.adapters(_adapters(prepared.learner))
-        validated = cost.validations(batches, plain, steps) * _tokens(data, "val") + _tokens(data, "test")
+        count = cost.validations(batches, plain, steps)
+        validated = count * _tokens(data, "val") + _tokens(data, "test")
         parts = {"student" if "student" in job.cfg else "model": steps * measured.step + validated * measured.token}
+        parts |= {"generated texts": spent} if (spent := cost.generating(prepared.learner, count)) else {}
         batch = next(iter(part.train_dataloader()))
         with computing(job.cfg.trainer.precision):
             once = self._first(job, measured, data, batch, bool(store))

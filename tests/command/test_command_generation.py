@@ -121,6 +121,13 @@ def test_a_live_teacher_s_texts_are_beside_the_student_s(kdlab, words):
     assert code == 0 and all(name in out for name in ("untrained", "distilled", "teacher")), out + err
 
 
+def test_doctor_counts_the_time_of_generating(kdlab, words):
+    code, out, err = kdlab("doctor", "finetune", *words)
+    assert code == 0 and "generated texts" in out, out + err
+    code, out, err = kdlab("doctor", "finetune", *words, "metric=[causal_lm]")
+    assert "generated texts" not in out, out + err
+
+
 REFUSED = {
     "score": (["metric.generation.scores=[rougeL]"], "choose among bleu"),
     "length": (["metric.generation.max_new_tokens=1000"], "metric.generation.max_new_tokens=1000 is more than the 505"),

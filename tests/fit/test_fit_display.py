@@ -185,6 +185,21 @@ def test_the_comparison_has_what_is_known():
     ]
 
 
+def test_many_metrics_of_one_kind_are_a_table_of_their_own():
+    done = {"columns": ["accuracy", "kind/a", "kind/b", "kind/c"], "primary": ["accuracy", "kind/a"]}
+    known = {"test/accuracy": 0.5, "test/kind/a": 0.25, "test/kind/b": 100.0, "test/kind/c": 1.0, "test/rows": 8.0}
+    beside = {"without teacher": {"test/accuracy": 0.5, "test/kind/a": 0.125}, "other": {"test/accuracy": 0.5}}
+    assert compared(known, "student", beside, done) == [
+        "8 test rows      test/accuracy",
+        "student                  0.500",
+        "without teacher          0.500",
+        "other                    0.500",
+        "kind                  a       b       c",
+        "student           0.250  100.000   1.000",
+        "without teacher   0.125",
+    ]
+
+
 def test_nothing_that_was_measured_is_no_table():
     assert compared({"test/rows": 20.0, "test/majority": 0.5}, "model", {}) == []
 
