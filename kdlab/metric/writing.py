@@ -6,31 +6,20 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import nn
 
 from kdlab.batch import Batch
-from kdlab.datamodule.batch import EncodedRows
-from kdlab.datamodule.processor.base import Processor
 from kdlab.generation import Sampling
 from kdlab.metric.text.base import Written
-from kdlab.task.generative import GenerativeTask
+from kdlab.task.generative import GenerativeTask, Source
 
 ROWS = 32  # that are generated at a time: what a row gets depends neither on validation's batches nor on the split's
 TRIED = 4  # tokens from which the time of more is estimated
 T = TypeVar("T")
-
-
-class Source(Protocol):
-    """Where rows are from: a data set."""
-
-    @property
-    def processor(self) -> Processor: ...
-
-    def encoded_rows(self) -> EncodedRows: ...
 
 
 def write(
@@ -56,7 +45,7 @@ def write(
             answers, references = (data.processor.decode(some) for some in (tokens, wanted))
             parts.append(
                 Written(
-                    batch.row.tolist(), _stripped(task.prompts(batch, data.processor)), _stripped(answers),
+                    batch.row.tolist(), _stripped(task.prompts(batch, data)), _stripped(answers),
                     _stripped(references), tokens, wanted, made.ended(task.ends).tolist(),
                 )
             )  # fmt: skip

@@ -15,12 +15,11 @@ from kdlab.batch import ANSWER, Batch
 from kdlab.error import UserError
 from kdlab.generation import Generated, Sampling, generate
 from kdlab.output import Output
-from kdlab.task.generative import GenerativeTask, last_run
+from kdlab.task.generative import GenerativeTask, Source, last_run
 from kdlab.value import Count, Share
 
 if TYPE_CHECKING:
     from kdlab.datamodule.data import Data
-    from kdlab.datamodule.processor.base import Processor
 
 LOUD = 100.0  # a logit beyond the caps of models that have one
 
@@ -178,10 +177,10 @@ class CausalLM(GenerativeTask):
         positions = getattr(model.config, "max_position_embeddings", None)
         return None if positions is None else positions - int(self._answers(batch)[0].max())
 
-    def prompts(self, batch: Batch, processor: Processor) -> list[str]:
+    def prompts(self, batch: Batch, data: Source) -> list[str]:
         begin, _ = self._answers(batch)
         rows = zip(batch.inputs["input_ids"], begin.tolist(), strict=True)
-        return processor.decode([ids[:length].tolist() for ids, length in rows])
+        return data.processor.decode([ids[:length].tolist() for ids, length in rows])
 
     def reference(self, batch: Batch) -> Generated:
         begin, end = self._answers(batch)

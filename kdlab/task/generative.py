@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from kdlab.batch import Batch
+from kdlab.datamodule.batch import EncodedRows
+from kdlab.datamodule.corpus import PAIR
+from kdlab.datamodule.processor.base import Processor
 from kdlab.error import UserError
 from kdlab.generation import Generated, Sampling
 from kdlab.outcome import Tokens
@@ -20,7 +23,22 @@ from kdlab.value import Count, Share
 
 if TYPE_CHECKING:
     from kdlab.datamodule.data import Data
-    from kdlab.datamodule.processor.base import Processor
+
+
+class Source(Protocol):
+    """Where rows to generate for are from: a data set.
+
+    Attributes:
+        values: the raw values of all rows, by row id.
+        processor: encodes them, and decodes what is generated.
+    """
+
+    values: list[Any]
+    processor: Processor
+
+    def encoded_rows(self) -> EncodedRows:
+        """All rows, from which batches are made."""
+        ...
 
 
 class GenerativeTask(Task, ABC):
@@ -90,9 +108,9 @@ class GenerativeTask(Task, ABC):
         """The most tokens that the model can generate after every prompt of the batch; None: any number."""
         return None
 
-    def prompts(self, batch: Batch, processor: Processor) -> list[str]:
-        """The prompt of each row as text; by default its part of the rows is not known, and it is empty."""
-        return [""] * len(batch)
+    def prompts(self, batch: Batch, data: Source) -> list[str]:
+        """The prompt of each row as text: by default its value in the data, of a pair of texts the first."""
+        return [str(data.values[row]).partition(PAIR)[0] for row in batch.row.tolist()]
 
     @abstractmethod
     def reference(self, batch: Batch) -> Generated:

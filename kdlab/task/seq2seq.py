@@ -142,6 +142,10 @@ class Seq2Seq(GenerativeTask):
         made = generate(model, given, sampling, self.ends, self.padding, start_of(model))
         return Generated.until_end(made[:, 1:], self.ends)
 
+    def room(self, model: nn.Module, batch: Batch) -> int | None:
+        positions = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+        return None if positions is None else positions - 1  # the start token has the first
+
     def reference(self, batch: Batch) -> Generated:
         assert batch.tokens is not None
         return Generated(batch.target[LABEL].where(batch.tokens, self.padding), batch.tokens)

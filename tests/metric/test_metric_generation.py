@@ -10,6 +10,7 @@ import torch
 from torch import distributed
 
 from kdlab.datamodule.batch import EncodedRows, EvalLoader
+from kdlab.datamodule.corpus import PAIR
 from kdlab.datamodule.processor.text import Text
 from kdlab.datamodule.rows import Rows
 from kdlab.datamodule.target import Labels
@@ -19,6 +20,7 @@ from kdlab.metric import writing
 from kdlab.metric.base import Evaluators
 from kdlab.metric.generation import Generation
 from kdlab.task.causal_lm import CausalLM
+from kdlab.task.generative import GenerativeTask
 from tests.task.test_task_causal_lm import model as tiny
 
 STORY = "a film with a slow story and a warm end that many people like more than the book"
@@ -35,7 +37,7 @@ def source():
     processor = Text(PreTrainedTokenizerFast(tokenizer_object=wordpiece(TEXTS, 150), **special), 24, False)
     rows = processor.encode(TEXTS, "texts")
     encoded = EncodedRows(rows, Labels((), np.full(len(TEXTS), -1)))
-    return SimpleNamespace(splits=SPLITS, processor=processor, encoded_rows=lambda: encoded, source="texts")
+    return SimpleNamespace(splits=SPLITS, processor=processor, encoded_rows=lambda: encoded, values=TEXTS)
 
 
 DATA = source()
@@ -132,6 +134,12 @@ def test_samples_have_the_teacher_s_text_once_it_was_generated():
     evaluators.reset()
     assert one.samples() == [] and evaluators.compute() == {}
     assert "teacher" not in measured()[1].samples()[0]
+
+
+def test_the_prompt_of_other_tasks_is_the_value_and_of_a_pair_its_source():
+    data = SimpleNamespace(values=["whole", f"source{PAIR}target"])
+    batch = SimpleNamespace(row=torch.tensor([1, 0]))
+    assert GenerativeTask.prompts(task(), batch, data) == ["source", "whole"]
 
 
 def own_rows(rank, file, queue):
