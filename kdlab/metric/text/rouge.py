@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import final
 
@@ -27,8 +28,11 @@ def rouge(answers: Sequence[str], references: Sequence[str]) -> dict[str, float]
         >>> {name: round(value, 3) for name, value in rouge(["the cat sat"], ["the cat sat down"]).items()}
         {'rouge1': 0.857, 'rouge2': 0.8, 'rougeL': 0.857}
     """
+    from absl import logging
     from rouge_score.rouge_scorer import RougeScorer
 
+    # a log handler of the library closes its stream when logging is set up anew, unless it is the process's own
+    logging.get_absl_handler().python_handler.stream = sys.__stderr__
     scorer = RougeScorer(list(KINDS), tokenizer=Words())
     found = [scorer.score(reference, answer) for answer, reference in zip(answers, references, strict=True)]
     if not found:
