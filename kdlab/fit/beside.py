@@ -79,7 +79,7 @@ def compared(
 
 
 def families(names: Sequence[str]) -> dict[str, list[str]]:
-    """Metrics of the same prefix, where there are so many of them that they are a table of their own, by the prefix.
+    """Metrics of the same prefix, where they are enough for a table of their own, by the prefix.
 
     Example:
         >>> families(["test/accuracy", "test/fidelity/kl", "test/a/x", "test/a/y", "test/a/z"])
