@@ -45,7 +45,7 @@ def write(
             answers, references = (data.processor.decode(some) for some in (tokens, wanted))
             parts.append(
                 Written(
-                    batch.row.tolist(), _stripped(task.prompts(batch, data)), _stripped(answers),
+                    batch.row.tolist(), _stripped(task.prompt_texts(batch, data)), _stripped(answers),
                     _stripped(references), tokens, wanted, made.ended(task.ends).tolist(),
                 )
             )  # fmt: skip

@@ -177,7 +177,7 @@ class CausalLM(GenerativeTask):
         positions = getattr(model.config, "max_position_embeddings", None)
         return None if positions is None else positions - int(self._answers(batch)[0].max())
 
-    def prompts(self, batch: Batch, data: Source) -> list[str]:
+    def prompt_texts(self, batch: Batch, data: Source) -> list[str]:
         begin, _ = self._answers(batch)
         rows = zip(batch.inputs["input_ids"], begin.tolist(), strict=True)
         return data.processor.decode([ids[:length].tolist() for ids, length in rows])

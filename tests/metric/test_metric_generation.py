@@ -139,7 +139,7 @@ def test_samples_have_the_teacher_s_text_once_it_was_generated():
 def test_the_prompt_of_other_tasks_is_the_value_and_of_a_pair_its_source():
     data = SimpleNamespace(values=["whole", f"source{PAIR}target"])
     batch = SimpleNamespace(row=torch.tensor([1, 0]))
-    assert GenerativeTask.prompts(task(), batch, data) == ["source", "whole"]
+    assert GenerativeTask.prompt_texts(task(), batch, data) == ["source", "whole"]
 
 
 def own_rows(rank, file, queue):
