@@ -264,6 +264,8 @@ def _places(rows: np.ndarray, kind: str, offsets: dict[str, np.ndarray]) -> np.n
 
 def _each(part: TargetChunk) -> str:
     """The arrays kept of each position, where only the largest logits are."""
+    if "logits" not in part.values:  # a store of answers
+        return ""
     (kind, value), size = part.values["logits"], bytes_a_line({name: value for name, (_, value) in part.values.items()})
     if part.packing:
         return f" (the {part.packing.k} largest logits, packed, {size} bytes a {kind})"
