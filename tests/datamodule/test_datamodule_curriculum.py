@@ -24,7 +24,7 @@ PACE = {"start": st.floats(0.01, 1), "until": st.floats(0.05, 1), "power": st.fl
 def loader(count, size, seed, curriculum=None, epochs=1.0, least=1):
     made = TrainLoader(encoded(count, seed), np.arange(count), size, seed, accumulate=least)
     if curriculum is not None:
-        hard = curriculum.difficulty(made.lengths)
+        hard = curriculum.difficulty(made.costs)
         made.group(lambda epoch: curriculum.groups(hard, size, seed, epochs, epoch), epochs)
     return made
 
@@ -79,12 +79,12 @@ def test_is_a_function_of_seed_and_epoch_and_mixes_within_them():
 
 def test_lengths_rise_over_an_epoch_and_batches_still_pad_little():
     made = loader(2000, 20, 0, Length(start=0.05, until=1.0))
-    means = [made.lengths[rows].mean() for rows in made.plan(0)]
+    means = [made.costs[rows].mean() for rows in made.plan(0)]
     first, last = np.mean(means[:20]), np.mean(means[-20:])
     assert first < 0.5 * last
-    spread = np.mean([np.ptp(made.lengths[rows]) for rows in made.plan(0)])
+    spread = np.mean([np.ptp(made.costs[rows]) for rows in made.plan(0)])
     rows = loader(2000, 20, 0)
-    shuffled = np.mean([np.ptp(rows.lengths[part]) for part in np.array_split(np.arange(2000), 100)])
+    shuffled = np.mean([np.ptp(rows.costs[part]) for part in np.array_split(np.arange(2000), 100)])
     assert spread < 0.5 * shuffled
 
 

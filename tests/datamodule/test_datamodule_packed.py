@@ -75,6 +75,26 @@ def test_packed_logits_and_losses_are_those_of_the_texts_alone(kind, attention):
     torch.testing.assert_close(task.supervised(one, together), task.supervised(two, alone), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_under_autocast_packing_adds_less_error_than_the_precision(kind, dtype):
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(CONFIGS[kind]).eval()
+    for parameter in model.parameters():
+        parameter.data *= 4
+    packed = rows([9, 5, 14, 3, 20, 7, 11])
+    members, sizes = np.concatenate(packed.members), packed.inner.lengths
+    with torch.no_grad():
+        exact, _ = read(model, batch(packed.inner, members))
+        with torch.autocast("cpu", dtype):
+            together, _ = read(model, found := batch(packed, np.arange(len(packed))))
+            alone, _ = read(model, batch(packed.inner, members))
+    flat = together[found.tokens].float()
+    exact, alone = (torch.cat([one[n, : sizes[m]] for n, m in enumerate(members)]).float() for one in (exact, alone))
+    assert flat.isfinite().all()
+    assert (flat - alone).abs().max() <= 2 * (alone - exact).abs().max()
+
+
 def test_no_gradient_flows_from_one_text_to_another():
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(CONFIGS["absolute"]).eval()

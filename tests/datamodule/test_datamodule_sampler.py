@@ -108,14 +108,14 @@ def test_a_curriculum_has_as_many_steps_in_every_epoch_and_its_own_rows(count, t
     assume(affordable(cards, tokens, 3 * parts))
     made = loader(cards, tokens, accumulate=parts)
     size = max(1, count // made.steps)
-    made.group(lambda epoch: pace.groups(made.lengths, size, seed, float(epochs), epoch), float(epochs))
+    made.group(lambda epoch: pace.groups(made.costs, size, seed, float(epochs), epoch), float(epochs))
     for epoch in range(epochs):
         steps = made.plan(epoch)
         assert len(steps) * parts == len(made)
-        meant = np.concatenate(pace.groups(made.lengths, size, seed, float(epochs), epoch))
+        meant = np.concatenate(pace.groups(made.costs, size, seed, float(epochs), epoch))
         assert Counter(np.concatenate(steps).tolist()) == Counter(meant.tolist())
         for step in steps:
-            assert len(step) >= parts and len(step) * made.lengths[step].max() <= tokens
+            assert len(step) >= parts and len(step) * made.costs[step].max() <= tokens
             assert len(set(step.tolist())) == len(step), "no step holds a row twice"
 
 
@@ -125,10 +125,10 @@ def test_near_lengths_meet_anew_every_epoch_and_steps_come_in_no_order_of_length
     plans = [made.plan(epoch) for epoch in range(2)]
     partners = [{row: frozenset(step.tolist()) for step in plan for row in step.tolist()} for plan in plans]
     common = [len(partners[0][row] & partners[1][row]) / len(partners[0][row]) for row in range(3000)]
-    assert np.mean(np.array(common)[made.lengths >= 4]) < 0.2, "by chance it is 0.14"
-    means = [made.lengths[step].mean() for step in plans[0]]
+    assert np.mean(np.array(common)[made.costs >= 4]) < 0.2, "by chance it is 0.14"
+    means = [made.costs[step].mean() for step in plans[0]]
     assert abs(np.corrcoef(np.arange(len(means)), means)[0, 1]) < 0.2
-    short, long = (np.array([len(step) for step in plans[0] if test(made.lengths[step].mean())]) for test in (
+    short, long = (np.array([len(step) for step in plans[0] if test(made.costs[step].mean())]) for test in (
         lambda mean: mean <= 5, lambda mean: mean >= 15,
     ))  # fmt: skip
     assert short.mean() > 2.5 * long.mean()
