@@ -66,10 +66,10 @@ class TextData(Data, ABC):
         for name in ("val", "test"):
             splits[name] = np.arange(len(members), len(members) + len(self.splits[name]))
             members += [np.array([row]) for row in self.splits[name].tolist()]
-        keys = self.keys
         found = PackedRows(encoded, members, self.processor.padding)
-        self._contents = [[keys[row] for row in one.tolist()] for one in members]
-        self.splits, self.keys = splits, ["".join(one) for one in self._contents]
+        self._contents = [[self.questions[row] for row in one.tolist()] for one in members]
+        self.keys = ["".join(self.keys[row] for row in one.tolist()) for one in members]
+        self.splits, self.questions = splits, ["".join(one) for one in self._contents]
         self._target = Labels(tuple(self.labels), np.full(len(members), -1, np.int64))
         self.multi_label = False
         self.fingerprint = hashlib.sha256(f"{self.fingerprint} {found.digest}".encode()).hexdigest()[:32]

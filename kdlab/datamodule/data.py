@@ -146,7 +146,7 @@ class Data(Loading, ABC):
     def packed(self, encoded: Encoded, order: np.ndarray) -> tuple[Encoded, np.ndarray]:
         """The rows of batches, where they are not those of the data, and ``order`` by them.
 
-        Where they are others, splits, keys, target and fingerprint are set accordingly.
+        Where they are others, splits, keys, questions, target and fingerprint are set accordingly.
 
         Args:
             order: ``[N]``, a number for each row of the data.
@@ -154,8 +154,8 @@ class Data(Loading, ABC):
         return encoded, order
 
     def contents(self, split: str) -> list[str]:
-        """The identity of all contents of a split: by default the keys of its rows."""
-        return [self.keys[row] for row in self.splits[split].tolist()]
+        """The question of each content of a split: by default those of its rows."""
+        return [self.questions[row] for row in self.splits[split].tolist()]
 
     @property
     def packs(self) -> bool:

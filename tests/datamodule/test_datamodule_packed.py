@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, RobertaConfig
 
+from kdlab.artifact import overlap
 from kdlab.batch import ANSWER
 from kdlab.datamodule.answered import AnsweredRow, repeated
 from kdlab.datamodule.batch import EncodedRows
@@ -143,6 +144,10 @@ def test_a_data_set_packs_the_rows_that_train_and_measures_the_same_texts(words)
     assert len(packed.splits["train"]) < len(apart.splits["train"])
     assert sorted(packed.contents("train")) == sorted(apart.contents("train"))
     assert packed.test_set == apart.test_set
+    assert np.array_equal(overlap.training(packed), overlap.training(apart)), "a student finds what its teacher read"
+    overlap.check("a teacher", overlap.training(packed), packed)
+    with pytest.raises(UserError, match="was trained on"):
+        overlap.check("a teacher", overlap.training(packed), data(words, pack=True, split_seed=4))
     assert packed.fingerprint != apart.fingerprint
     assert data(words, pack=True).fingerprint == packed.fingerprint
     assert data(words, pack=True, train_rows=20).fingerprint != packed.fingerprint, "other rows are packed otherwise"
