@@ -19,6 +19,7 @@ from statistics import median
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
+from kdlab.batch import Batch
 from kdlab.loss.chunk import summed
 from kdlab.loss.logit.top_k_kl import TopKKL
 from kdlab.loss.objective import Objective
@@ -41,7 +42,8 @@ def point(vocabulary: int, kind: str) -> dict[str, float]:
     )
     teacher.eval().requires_grad_(False)
     ids = torch.randint(0, vocabulary, (ROWS, LENGTH))
-    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    batch = Batch(torch.arange(ROWS), inputs, tokens=torch.ones_like(ids, dtype=torch.bool))
     task, loss = CausalLM(chunk=chunk), Objective(0.5, terms={"top_k_kl": TopKKL(temperature=2.0)})
     kept = None
     if k is not None:  # as read from a store, which was made in parts
