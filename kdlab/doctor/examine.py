@@ -230,7 +230,7 @@ class Examination:
         data = self.models.data(job)
         small = few(data, max(ROWS, 2 * job.cfg.trainer.accumulate_grad_batches))
         prepared = self._prepared(job, small, self.folder)
-        seen = dry_run(prepared.learner, small, partial(_trainer, job))
+        seen = dry_run(prepared.learner, prepared.data or small, partial(_trainer, job))
         plain: Any = as_plain(job.cfg)
         plain["trainer"]["max_epochs"] = epochs(job.cfg.trainer, data)
         trainer = {key: value for key, value in plain["trainer"].items() if key not in LENGTH}
@@ -330,7 +330,9 @@ class Examination:
         store = cost.stored(root / "store", data.lengths, data.splits["train"], plain["max_epochs"] or 0)
         asked = 0 if store else sum(_bytes(trained.model) for trained in prepared.teachers.values())
         with computing(job.cfg.trainer.precision):
-            measured = cost.measure(prepared.learner, part, partial(_trainer, job), asked, steps, data.tokens_per_step)
+            measured = cost.measure(
+                prepared.learner, prepared.data or part, partial(_trainer, job), asked, steps, data.tokens_per_step
+            )
         self.page.adapters(_adapters(prepared.learner))
         count = cost.validations(batches, plain, steps)
         validated = count * _tokens(data, "val") + _tokens(data, "test")

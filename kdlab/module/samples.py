@@ -27,7 +27,7 @@ class Samples:
             the distribution that is drawn from; terms have another one, ``loss.temperature``.
         num_generations: answers to each prompt.
         reuse: optimizer steps that learn from the same answers: the first draws them, the others take them in place of
-            rows of their own. Generating costs several times as much as learning from what was generated.
+            rows of their own.
 
     Example: no answer is drawn again within two steps:
         >>> samples = Samples(reuse=2)

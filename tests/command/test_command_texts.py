@@ -69,7 +69,10 @@ def test_a_sweep_over_the_share_and_both_temperatures(kdlab, texts):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("more", [("module=sequence_kd", "loss=ce"), ("module=on_policy", "teacher=live", "loss=kd")])
+@pytest.mark.parametrize(
+    "more",
+    [("module=sequence_kd", "loss=kd_top_k", "teacher.top_k=8"), ("module=on_policy", "teacher=live", "loss=kd")],
+)
 def test_the_doctor_tries_them(kdlab, texts, more):
     limits = (
         ("module.writer.max_new_tokens=4",) if "module=sequence_kd" in more else ("module.samples.max_new_tokens=4",)
