@@ -25,7 +25,7 @@ from transformers import BertConfig, BertModel
 
 from kdlab import manifest
 from kdlab.config import conf
-from kdlab.datamodule import chinese_reviews, movie_reviews, news
+from kdlab.datamodule import chinese_reviews, movie_reviews, news, pronunciations
 from kdlab.datamodule.tokenizer import load as load_tokenizer
 from kdlab.fetch import Spec, cache
 
@@ -99,6 +99,9 @@ def made_up(tmp_path_factory) -> Path:
     reviews.mkdir()
     for side, name in enumerate(("neg.txt", "pos.txt")):
         (reviews / name).write_text("\n".join(text for own, text in chinese if own == side))
+    sounds = ["".join("ABCDEFGH"[int(digit)] for digit in f"{number:04o}") for number in range(400)]
+    lines = [f"{word}\t{' '.join(word.lower())}" for word in sounds]
+    place(folder, pronunciations.SOURCE).write_text("\n".join(lines))
     articles = [{"title": f"News {number}", "text": f"{number} ships. " * 40} for number in range(60)]
     with place(folder, news.SOURCE).open("w", newline="") as file:
         writer = csv.DictWriter(file, ["title", "text"])

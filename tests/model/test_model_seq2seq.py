@@ -133,3 +133,11 @@ def test_any_saved_encoder_decoder_is_read_with_the_layers_that_are_asked_for(ca
             task="seq2seq",
             target_tokenizer=load("train:symbol", [" ".join(map(str, range(99)))]),
         )
+
+
+@pytest.mark.parametrize("kind", ["bart", "t5"])
+def test_a_folder_of_another_architecture_is_read_as_it_is(kind, cache, tmp_path):
+    own, words = model(kind), load("train:char", TEXTS)
+    read_ = hf(str(save(own, words, tmp_path / "saved")), words, [], task="seq2seq").eval()
+    assert type(read_) is type(own) and task().attach(read_) is read_
+    assert torch.equal(task().read(read_, batch()).logits, task().read(own, batch()).logits)
