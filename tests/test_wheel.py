@@ -49,6 +49,7 @@ def test_what_is_imported_is_what_is_declared():
         "ray",
         "wandb-workspaces",
         "peft",
+        "absl-py",
         "jiwer",
         "rouge-score",
         "sacrebleu",
