@@ -58,7 +58,7 @@ def line(verb: str, tiny: dict[str, list[str]], runs: Path, key: str) -> list[st
         return words
     student = f"run={next((runs / 'distill').glob('*'))}"
     rows = next(word for word in tiny["finetune"] if word.startswith("datamodule.path=")).removeprefix("datamodule.")
-    more = {"evaluate": [student, "repeats=1"], "predict": [student, rows, "file=labelled.csv"]}
+    more = {"evaluate": [student, "repeats=1"], "predict": [student, rows, "file=labelled.csv", "overwrite=true"]}
     return [f"outputs={runs}", *more.get(verb, [])] + ["seconds=0.1"] * (verb in ("sync", "dashboard"))
 
 
