@@ -100,7 +100,10 @@ def sizes(vocabularies: Mapping[str, int]) -> str:
         'the models have vocabularies of different sizes (student 151,936, teache'
     """
     shown = ", ".join(f"{name} {count:,}" for name, count in vocabularies.items())
-    return f"the models have vocabularies of different sizes ({shown}): only the ids that both have can be compared"
+    return (
+        f"the models have vocabularies of different sizes ({shown}): only the ids that both have can be compared token "
+        "by token; loss=gold and loss=uld compare pieces of the texts"
+    )
 
 
 def context(name: str, model: nn.Module, longest: int) -> str:
