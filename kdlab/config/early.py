@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from kdlab.config import present
 from kdlab.config.check import fault, shown, written
-from kdlab.config.identity import MODELS
+from kdlab.config.identity import MODELS, OPEN_DATA
 from kdlab.config.kind import ROOT
 from kdlab.config.near import child, hint, leaves, near, near_keys, value_at
 from kdlab.config.node import no_value
@@ -225,6 +225,8 @@ def _unknown(verb: str, key: str, offer: Menu) -> str:
     if not found and "." not in key:
         found = near(key, list(offer.chosen))
     if options := _having(key, offer):
+        plain = [*OPEN_DATA, *options]  # a table before what is special
+        options = sorted(options, key=plain.index)
         found = [f"{top}={option} {key}=…" for option in options[:3]]
     of = f" in `kdlab {verb}`" if value_at(offer.cfg, top) is None or "." not in key else f" with {_chosen(top, offer)}"
     return f"There is no setting '{key}'{of}.{hint(found)} `kdlab {verb} --help` lists all settings."

@@ -25,7 +25,8 @@ NEUTRAL_ANYWHERE = frozenset(
     {"download", "progress", "lr_monitor", "every_n_steps", "keep_optimizer", "log_every_n_steps", "profiler"}
 )
 COUNTED = frozenset({"limit_train_batches", "limit_val_batches", "limit_test_batches", "val_check_interval"})
-OPEN_DATA = {"table": "path", "hub": "name"}  # options that read any data, and the key that names it
+# options that read any data, and the key that names it
+OPEN_DATA = {"table": "path", "hub": "name", "chat": "path", "pairs": "path"}
 LEAST = 6  # characters of the inside of an id that stand for it
 LONGEST_NAME = 32  # characters of it in an id
 # keys whose value, where it names a file or folder, stands for what is in it

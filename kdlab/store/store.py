@@ -20,7 +20,6 @@ import numpy as np
 
 from kdlab.error import UserError
 from kdlab.file import lock, sha256, text_inside
-from kdlab.store.packed import Packing
 
 FILE = re.compile(r"[\w.:-]+\.npy")  # of a store: in its own folder
 TYPES = {
@@ -144,6 +143,8 @@ def _agree(store: Store, lengths: np.ndarray) -> None:
         raise ValueError("lengths.npy holds no lengths")
     if not {"logits", "answer"} & set(store.arrays) or set(store.arrays) != set(store.meta["arrays"]):
         raise ValueError("an array is missing")
+    from kdlab.store.packed import Packing  # imports torch, which a list of stores does without
+
     for name, array in store.arrays.items():
         lines = int(store.offsets[store.kind(name)][-1])
         if array.dtype != TYPES[store.dtype(name)] or array.ndim == 0 or len(array) != lines:

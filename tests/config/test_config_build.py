@@ -41,7 +41,7 @@ def test_what_was_read_ahead_is_taken_once_and_by_the_same_config(reviews):
 def test_texts_that_are_longer_than_the_table_of_positions_are_refused():
     model = nn.Module()
     model.position_embeddings = nn.Embedding(16, 4)
-    processor = Text(None, max_length=64)
+    processor = Text(SimpleNamespace(eos_token_id=None, sep_token_id=None, pad_token_id=None), max_length=64)
     processor.check(model, np.array([5, 16]))
     with pytest.raises(
         UserError, match=r"a text of 17 tokens, but Module has 16 positions: set datamodule.max_length=16"

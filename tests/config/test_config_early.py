@@ -211,5 +211,5 @@ def test_a_folder_of_options_that_is_not_there():
     ],
 )
 def test_a_setting_of_another_option_names_that_option(verb, word, better):
-    with pytest.raises(UserError, match=re.escape(f"Did you mean {better}?")):
+    with pytest.raises(UserError, match=re.escape(f"Did you mean {better}")):
         look(verb, [word], conf())
