@@ -96,7 +96,7 @@ def test_the_largest_logits_of_a_view_are_those_of_a_live_teacher(base):
     task = build.task(job.cfg, data)
     saved = named(job.cfg.teacher.run, Path(job.cfg.outputs))
     folder = Path(job.cfg.outputs) / "top"
-    cached = Cached(saved, task, data, (), folder, epochs=EPOCHS, top_k=1, dtype="float32")
+    cached = Cached(saved, task, data, (), folder, epochs=EPOCHS, top_k=1, top_k_dtype="float32")
     live = Live(saved.model, task, data, (), folder, top_k=1)
     tails, loader = [], data.train_dataloader()
     for epoch in range(EPOCHS):
