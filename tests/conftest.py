@@ -16,6 +16,7 @@ import composed
 import pytest
 from fork import end, start
 from hypothesis import HealthCheck, settings
+from shape import TINY
 
 import kdlab.launcher
 
@@ -100,9 +101,6 @@ def reviews(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("data") / "reviews.csv"
     path.write_text("\n".join(rows))
     return path
-
-
-TINY = ("hidden_size=16", "layers=2", "heads=2", "intermediate_size=32", "tokenizer=train:wordpiece:200")
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import random
 from pathlib import Path
 
 import pytest
-from conftest import TINY
+from shape import TINY
 from undeclared import undeclared
 
 SIZES = ("tokenizer=train:char", "hidden_size=32", "intermediate_size=64", "layers=1", "heads=2")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 from bits import same_run
-from conftest import TINY
 from fork import end, start
+from shape import TINY
 
 SHORT = ("module.samples.max_new_tokens=4", "task.prompt=3")
 WRITER = ("module.writer.max_new_tokens=4", "task.prompt=3")
