@@ -80,7 +80,7 @@ REFUSED = {
     "labels": (["task=causal_lm"], "task=seq2seq"),
     "column": (["datamodule.source_column=wrd"], "did you mean 'word'"),
     "task": (["datamodule=table", "~datamodule.source_column"], "datamodule=pairs"),
-    "augment": (["datamodule/augment=word_dropout"], "pairs"),
+    "augment": (["datamodule/augment=word_dropout"], "a pair has two"),
     "prompt": (["peft=prompt"], "peft=none"),
     "positions": (["student.max_length=4"], "positions"),
 }

@@ -71,7 +71,7 @@ KNOBS = [
 def test_every_number_of_a_term_does_something(name, key):
     value, seen = settings(name)[key], 0
     plain = effect(make(name), *outputs(make(name)))
-    for other in (0.9 * value, value / 5, 3 * value, value + 1):
+    for other in (0.9 * value, value / 5, 3 * value, value + 1, 2):
         try:
             term = make(name, **{key: other})
         except UserError:
@@ -212,7 +212,7 @@ FORMS = {  # what is banned: of the student's classes 0 and 4, and of the teache
     "both": ([4], [4]), "teacher": ([], [4]), "two of both": ([0, 4], [0, 4]), "one of two": ([4], [0, 4]),
 }  # fmt: skip
 # by definition where the teacher bans more than the student
-ENDLESS = {"reverse_kl", "adaptive_kl", "mse", "margin_mse"}
+ENDLESS = {"reverse_kl", "top_k_reverse_kl", "student_top_k", "adaptive_kl", "mse", "margin_mse"}
 
 
 def banned(logits, columns):
