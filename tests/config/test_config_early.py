@@ -202,14 +202,17 @@ def test_a_folder_of_options_that_is_not_there():
         look("distill", [], conf(), Path("nowhere"))
 
 
+OPEN = " or ".join(f"datamodule={option} datamodule.path=…" for option in ("table", "chat", "pairs"))
+
+
 @pytest.mark.parametrize(
     ("verb", "word", "better"),
     [
-        ("distill", "datamodule.path=mine.csv", "datamodule=table datamodule.path=…"),
-        ("evaluate", "datamodule.path=mine.csv", "datamodule=table datamodule.path=…"),
+        ("distill", "datamodule.path=mine.csv", OPEN),
+        ("evaluate", "datamodule.path=mine.csv", OPEN),
         ("finetune", "optimizer.momentum=0.9", "optimizer=sgd optimizer.momentum=…"),
     ],
 )
 def test_a_setting_of_another_option_names_that_option(verb, word, better):
-    with pytest.raises(UserError, match=re.escape(f"Did you mean {better}")):
+    with pytest.raises(UserError, match=re.escape(f"Did you mean {better}?")):
         look(verb, [word], conf())
