@@ -28,12 +28,13 @@ from kdlab.error import UserError
 from kdlab.file import write_json, write_text
 from kdlab.loss.chunk import parts
 from kdlab.meter import Meter
-from kdlab.metric.base import Evaluators, Scores
 from kdlab.metric.causal_lm import causal_lm
 from kdlab.metric.cost import Cost
+from kdlab.metric.evaluators import Evaluators
 from kdlab.metric.fidelity import AGREEMENT
 from kdlab.metric.measure import measure
 from kdlab.metric.report import report
+from kdlab.metric.scores import Scores
 from kdlab.report.evaluation import Samples, show, show_texts
 from kdlab.store.inference import run_inference
 from kdlab.task.base import Task

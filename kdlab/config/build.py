@@ -17,7 +17,9 @@ from kdlab.datamodule.data import Data
 from kdlab.error import UserError
 from kdlab.freeze.apply import scales_at, select
 from kdlab.freeze.base import Freeze
-from kdlab.metric.base import Evaluator, Evaluators, Scores
+from kdlab.metric.base import Evaluator
+from kdlab.metric.evaluators import Evaluators
+from kdlab.metric.scores import Scores
 from kdlab.model.block import blocks
 from kdlab.outcome import Bernoulli
 from kdlab.schedule.base import Schedule, bounds

@@ -20,7 +20,7 @@ from kdlab.direction import (
 )
 
 if TYPE_CHECKING:
-    from kdlab.metric.base import Evaluators
+    from kdlab.metric.evaluators import Evaluators
 
 
 def higher_is_better(name: str, recorded: Directions | None = None) -> bool | None:
@@ -122,9 +122,10 @@ def _recorded(records: Iterable[Mapping[str, Any]], key: str) -> list[str]:
 @cache
 def _evaluators() -> Evaluators:
     """Those that a run has where nothing else is chosen."""
-    from kdlab.metric.base import Evaluators, Scores
     from kdlab.metric.classification import classification
     from kdlab.metric.cost import Cost
+    from kdlab.metric.evaluators import Evaluators
     from kdlab.metric.fidelity import Fidelity
+    from kdlab.metric.scores import Scores
 
     return Evaluators({"classification": Scores(classification(["no", "yes"])), "fidelity": Fidelity(), "cost": Cost()})

@@ -14,7 +14,8 @@ from kdlab.config import build, instantiate
 from kdlab.config.direction import installed
 from kdlab.direction import MODES, PRIMARY, mode
 from kdlab.error import UserError
-from kdlab.metric.base import Evaluators, Scores
+from kdlab.metric.evaluators import Evaluators
+from kdlab.metric.scores import Scores
 from kdlab.module.mutual import Mutual
 
 

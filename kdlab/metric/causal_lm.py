@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from torchmetrics import Metric, MetricCollection
 
 from kdlab.datamodule.processor.base import Processor
-from kdlab.metric.base import Informed
+from kdlab.metric.scores import Informed
 
 
 class NextToken(Metric):

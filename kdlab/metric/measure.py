@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from kdlab.batch import Batch
 from kdlab.datamodule.data import Data
-from kdlab.metric.base import Evaluators
+from kdlab.metric.evaluators import Evaluators
 from kdlab.task.base import Task
 
 

@@ -18,7 +18,7 @@ from kdlab.error import UserError
 from kdlab.freeze.apply import apply, changes, parameter_groups, prepare, select, trainable_table
 from kdlab.loss.objective import Objective
 from kdlab.loss.rates import settled
-from kdlab.metric.base import Evaluators
+from kdlab.metric.evaluators import Evaluators
 from kdlab.model.block import blocks
 from kdlab.model.shard import gather, split, splits, twin
 from kdlab.module.evaluation import Evaluation

@@ -21,7 +21,7 @@ class Distill(TeacherRule):
         >>> from kdlab.freeze.none import Nothing
         >>> from kdlab.loss.logit.kl import KL
         >>> from kdlab.loss.objective import Objective
-        >>> from kdlab.metric.base import Evaluators
+        >>> from kdlab.metric.evaluators import Evaluators
         >>> from kdlab.model.family.stack import Stack
         >>> from kdlab.module.parts import TeacherParts
         >>> from kdlab.task.sequence_classification import SequenceClassification

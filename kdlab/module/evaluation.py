@@ -11,7 +11,7 @@ from torchmetrics import MetricCollection
 
 from kdlab.batch import Batch
 from kdlab.loss.chunk import parts
-from kdlab.metric.base import Evaluators
+from kdlab.metric.evaluators import Evaluators
 from kdlab.module.forward import Forward, FullForward
 from kdlab.output import Output
 from kdlab.task.base import Task

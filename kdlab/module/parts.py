@@ -10,7 +10,7 @@ from torch import nn
 
 from kdlab.freeze.base import Freeze
 from kdlab.loss.objective import Objective
-from kdlab.metric.base import Evaluators
+from kdlab.metric.evaluators import Evaluators
 from kdlab.schedule.base import Schedule
 from kdlab.task.base import Task
 from kdlab.teacher.base import Teacher

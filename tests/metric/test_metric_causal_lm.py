@@ -7,9 +7,9 @@ import torch
 from torchmetrics.text import Perplexity
 
 from kdlab.loss.logit.top_k_kl import coarsened_kl
-from kdlab.metric.base import Scores
 from kdlab.metric.causal_lm import BitsPerByte, causal_lm
 from kdlab.metric.fidelity import fidelity
+from kdlab.metric.scores import Scores
 from kdlab.outcome import Categorical
 from kdlab.top_k import TopK
 

@@ -17,7 +17,7 @@ from kdlab.datamodule.target import Labels
 from kdlab.datamodule.tokenizer import wordpiece
 from kdlab.error import UserError
 from kdlab.metric import writing
-from kdlab.metric.base import Evaluators
+from kdlab.metric.evaluators import Evaluators
 from kdlab.metric.generation import Generation
 from kdlab.task.causal_lm import CausalLM
 from kdlab.task.generative import GenerativeTask

@@ -20,7 +20,7 @@ from kdlab.freeze.none import Nothing
 from kdlab.generation import Generated
 from kdlab.loss.logit.reverse_kl import ReverseKL
 from kdlab.loss.objective import Objective
-from kdlab.metric.base import Evaluators
+from kdlab.metric.evaluators import Evaluators
 from kdlab.module.minillm import DRAWN, MiniLLM, chosen
 from kdlab.module.parts import TeacherParts
 from kdlab.module.samples import Samples
