@@ -11,8 +11,8 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from verbs import VERBS
 
-from kdlab.artifact.find import WHICH
 from kdlab.config import conf
+from kdlab.config.early import WHICH
 from kdlab.help.comment import comments
 
 ROOT = conf()

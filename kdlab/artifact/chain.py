@@ -6,7 +6,9 @@ import json
 from collections.abc import MutableMapping
 from typing import Any
 
-from kdlab.artifact.find import LEARNER, match_labels, teacher_nodes, wanted
+from kdlab.artifact.assemble import match_labels
+from kdlab.artifact.find import teacher_nodes, wanted
+from kdlab.artifact.recipe import LEARNER
 from kdlab.artifact.run import read_done
 from kdlab.artifact.trained import Trained
 from kdlab.config import build, instantiate

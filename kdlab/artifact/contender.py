@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from kdlab.artifact.find import match_labels, read_by
+from kdlab.artifact.assemble import match_labels, read_by
 from kdlab.artifact.run import read_done
 from kdlab.artifact.trained import Trained, named, teacher_of, teachers_of
 from kdlab.batch import Batch

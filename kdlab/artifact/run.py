@@ -80,7 +80,7 @@ class Run:
         Args:
             value, metric: the primary metric, which chose the weights.
             directions: whether more is better, by metric, see :mod:`kdlab.direction`.
-            named: metrics by what the evaluators declare of them, see :attr:`kdlab.metric.base.Evaluators.named`.
+            named: metrics by what the evaluators declare of them, see :attr:`kdlab.metric.evaluators.Evaluators.named`.
         """
         finite = {name: float(number) for name, number in sorted(metrics.items()) if _finite(number)}
         write_json(self.folder / "metrics.json", finite)

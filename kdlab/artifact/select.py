@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from kdlab.artifact.find import check, read_by
+from kdlab.artifact.assemble import check, read_by
 from kdlab.artifact.trained import named
 from kdlab.config import build, instantiate
 from kdlab.config.node import Node

@@ -5,52 +5,34 @@ from __future__ import annotations
 import copy
 import itertools
 import json
-import os
 import time
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
-from lightning.pytorch import Trainer
 from torch import nn
 
 from kdlab.artifact.chain import asks_a_teacher
 from kdlab.artifact.find import teacher_nodes
 from kdlab.artifact.run import read_done
-from kdlab.artifact.trained import Trained, named
-from kdlab.batch import Batch
+from kdlab.artifact.trained import Trained
 from kdlab.config import build, instantiate
 from kdlab.config.job import Job
-from kdlab.config.node import Node, as_plain
+from kdlab.config.node import Node
 from kdlab.config.point import Point, folders, outline
 from kdlab.config.stage import earlier
-from kdlab.config.trust import Trust
 from kdlab.datamodule.data import Data
-from kdlab.datamodule.retokenized import RetokenizedRows
-from kdlab.doctor import cost, language
-from kdlab.doctor.dry_run import ROWS, Trace, data_trace, dry_run, few, rows_trace, written
+from kdlab.doctor import language
+from kdlab.doctor.dry_run import Trace
+from kdlab.doctor.estimate import Estimate
 from kdlab.doctor.model_summary import model_summary, trainable
 from kdlab.doctor.swept_key import vary
-from kdlab.doctor.table import Page, free, size
+from kdlab.doctor.table import Page
+from kdlab.doctor.trial import Trials
 from kdlab.doctor.untrained import UntrainedModels
 from kdlab.error import UserError
-from kdlab.module.base import TrainingRule
-from kdlab.plan import distill
-from kdlab.plan.base import Plan, planner
 from kdlab.plan.jumps import jumps
-from kdlab.plan.length import epochs
-from kdlab.precision import computing
 
-ALONE = {  # of the trainer: where and with what is watched, and what a trial sets itself
-    "accelerator": "cpu", "devices": 1, "strategy": "auto", "logger": False, "enable_progress_bar": False,
-    "enable_model_summary": False, "enable_checkpointing": False, "limit_train_batches": 1.0, "limit_val_batches": 0,
-    "limit_test_batches": 0, "num_sanity_val_steps": 0, "val_check_interval": 1.0, "check_val_every_n_epoch": 1,
-    "log_every_n_steps": 1, "profiler": None, "overfit_batches": 0.0, "fast_dev_run": False, "num_nodes": 1,
-}  # fmt: skip
-LENGTH = ("max_epochs", "max_steps", "limit_train_batches", "accumulate_grad_batches", "_target_")
 LONGEST = 15.0  # seconds for the first steps of points that differ from all others in more than numbers
 LARGEST = 2**31  # parameters of student and teacher together beyond which no batch is run
 
@@ -80,8 +62,8 @@ class Examination:
         self.swept, self.points, self.folder, self.page, self.progress = swept, points, folder, page, progress
         self.by_words = {json.dumps(point.swept, sort_keys=True): point for point in points}
         self.models = UntrainedModels(folder)
+        self.trials = Trials(self.models, folder)
         self.traces: dict[Path, Trace | None] = {}
-        self.teaching: dict[str, distill.Teaching] = {}
         self.wrong: dict[str, Point] = {}
         self.odd: set[str] = set()
 
@@ -216,7 +198,7 @@ class Examination:
         if job.folder not in self.traces:
             self.progress(f"trying a few steps of point {len(self.traces) + 1}: {point.name}")
             try:
-                self.traces[job.folder] = self._try(job)
+                self.traces[job.folder] = self.trials.run(job)
             except UserError as problem:
                 self.traces[job.folder] = None
                 self.wrong.setdefault(str(problem), point)
@@ -226,161 +208,10 @@ class Examination:
                 self.wrong.setdefault(f"a first step fails with {type(problem).__name__}: {reason}", point)
         return self.traces[job.folder]
 
-    def _try(self, job: Job) -> Trace:
-        data = self.models.data(job)
-        small = few(data, max(ROWS, 2 * job.cfg.trainer.accumulate_grad_batches))
-        prepared = self._prepared(job, small, self.folder)
-        seen = dry_run(prepared.learner, prepared.data or small, partial(_trainer, job))
-        plain: Any = as_plain(job.cfg)
-        plain["trainer"]["max_epochs"] = epochs(job.cfg.trainer, data)
-        trainer = {key: value for key, value in plain["trainer"].items() if key not in LENGTH}
-        batches = len(data.train_dataloader()) * job.cfg.trainer.accumulate_grad_batches
-        teachers = {place: trained.id for place, trained in prepared.teachers.items()}
-        teaching = [teachers, job.cfg.teacher._target_] if asks_a_teacher(job) else []
-        return {
-            "the data": data_trace(data),
-            "the teacher": written(teaching),
-            "the first weights": written([job.cfg.get("start"), [stage.folder.name for stage in earlier(job)]]),
-            **seen,
-            "the trainer": written([trainer, cost.planned(batches, plain["trainer"])]),
-            "what is measured": written([plain["metric"], plain["callback"]]),
-        }
-
-    def _prepared(self, job: Job, data: Data, outputs: Path) -> Plan:
-        """The learner as its command makes it, for this data, with a stand-in for a teacher that is not trained."""
-        cfg = job.cfg.copy()
-        cfg.outputs = str(outputs)
-        if (epochs(cfg.trainer, data) or -1) > 0:
-            cfg.trainer.max_epochs = cost.MOST  # no trial has more: a teacher that stores each epoch has no more to do
-        if "stages" in cfg:
-            cfg.start, cfg.stages = None, {"earlier": []}
-        if "teacher" in cfg and asks_a_teacher(job):
-            for (place, node), own in zip(
-                teacher_nodes(cfg.teacher).items(), teacher_nodes(job.cfg.teacher).values(), strict=True
-            ):
-                node.run = str(self.models.taught(job, place, own))
-                if "generations" in node:
-                    node.generations = 0
-        torch.manual_seed(cfg.seed)
-        probe = Job(job.command, outputs / job.command / job.folder.name, cfg, job.choices, job.overrides)
-        if job.command != "distill":
-            return planner(job.command)(probe, data)
-        key = _teaching_key(probe, data)
-        if (base := self.teaching.get(key)) is not None:
-            return distill.varied(probe, data, base)
-        prepared = distill.prepare(probe, data)
-        if (base := distill.Teaching.of(prepared)) is not None:
-            self.teaching[key] = base
-        return prepared
-
-    def _first(self, job: Job, measured: cost.Cost, data: Data, batch: Batch, stored: bool) -> dict[str, float]:
-        """Seconds of one thread for what all runs need once: teachers that are trained first, and the teacher's pass.
-
-        Args:
-            measured: of the learner of ``job``.
-            batch: of the data, on which the teachers are timed.
-            stored: whether the teacher's answers are stored.
-        """
-        training, passing = 0.0, 0.0
-        own = measured.memory["weights"]
-        waiting = list(teacher_nodes(job.cfg.teacher).items()) if asks_a_teacher(job) else []
-        jobs, seen = [job] * len(waiting), set()
-        while waiting:
-            (place, node), asker = waiting.pop(), jobs.pop()
-            found, folder = self.models.wanted(asker, place, node), self.models.taught(asker, place, node)
-            trained = named(str(folder), self.folder, Trust.of(asker.cfg))
-            view = data.read_by(trained.weights)
-            token = cost.reading(trained.model, view.again(batch) if isinstance(view, RetokenizedRows) else batch)
-            passing += token * _tokens(data) if stored and asker is job else 0.0
-            if isinstance(found, Trained) or found.folder in seen:
-                continue
-            seen.add(found.folder)
-            teacher_data = self.models.data(found)
-            plain: Any = as_plain(found.cfg.trainer)
-            plain["max_epochs"] = epochs(found.cfg.trainer, teacher_data)
-            micro = len(teacher_data.train_dataloader()) * found.cfg.trainer.accumulate_grad_batches
-            steps = cost.planned(micro, plain)
-            tokens, ratio = cost.tokens_per_step(teacher_data), _bytes(trained.model) / own
-            student_tokens = cost.tokens_per_step(data)
-            step = cost.unmeasured(measured.step, measured.token, token, student_tokens, tokens, ratio)
-            validated = cost.validations(micro, plain, steps) * _tokens(teacher_data, "val") + _tokens(
-                teacher_data, "test"
-            )
-            training += steps * step + validated * token
-            if asks_a_teacher(found):
-                inner = list(teacher_nodes(found.cfg.teacher).items())
-                waiting, jobs = waiting + inner, jobs + [found] * len(inner)
-        parts = {"teacher training": training, "teacher pass": passing}
-        return {name: seconds for name, seconds in parts.items() if seconds}
-
     def _cost(self, point: Point) -> list[str]:
-        """Measure some whole steps of the first point, and add up what all jobs take; what there is no room for."""
-        job = _job(point)
-        data = self.models.data(job)
-        plain: Any = as_plain(job.cfg.trainer)
-        plain["max_epochs"] = epochs(job.cfg.trainer, data)
-        batches = len(data.train_dataloader()) * job.cfg.trainer.accumulate_grad_batches
-        steps = cost.planned(batches, plain)
-        part = copy.copy(data)  # rows for a few whole steps
-        dealt = [batch.row.numpy() for batch in itertools.islice(data.train_dataloader(), cost.MOST)]
-        part.splits = {"train": np.concatenate(dealt), "val": data.splits["val"][: data.eval_batch_size]}
-        part.splits["test"] = part.splits["val"]
-        root = self.folder / "cost"
-        prepared = self._prepared(job, part, root)
-        store = cost.stored(root / "store", data.lengths, data.splits["train"], plain["max_epochs"] or 0)
-        asked = 0 if store else sum(_bytes(trained.model) for trained in prepared.teachers.values())
-        with computing(job.cfg.trainer.precision):
-            measured = cost.measure(
-                prepared.learner, prepared.data or part, partial(_trainer, job), asked, steps, data.tokens_per_step
-            )
-        self.page.adapters(_adapters(prepared.learner))
-        count = cost.validations(batches, plain, steps)
-        validated = count * _tokens(data, "val") + _tokens(data, "test")
-        parts = {"student" if "student" in job.cfg else "model": steps * measured.step + validated * measured.token}
-        parts |= {"generated texts": spent} if (spent := cost.generating(prepared.learner, count)) else {}
-        batch = next(iter(part.train_dataloader()))
-        with computing(job.cfg.trainer.precision):
-            once = self._first(job, measured, data, batch, bool(store))
-        threads = job.cfg.cluster.threads or torch.get_num_threads()
+        """What there is no room for, by measuring one point."""
         left = self.beyond + sum(read_done(one) is None for one in folders(self.points))
-        parts, once = ({name: cost.wall(value, threads) for name, value in some.items()} for some in (parts, once))
-        self.page.cost(measured, once, parts, steps, cost.wall(measured.step, threads), threads, left, store)
-        room, memory = free(Path(job.cfg.outputs)), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        here = job.cfg.trainer.get("accelerator") == "cpu"
-        return [
-            f"training takes about {size(measured.bytes)} of memory, and this machine has {size(memory)}: lower "
-            "datamodule.batch_size, tokens_per_batch or max_length, or raise trainer.accumulate_grad_batches"
-        ] * (here and measured.bytes > memory) + [
-            f"the teacher's answers take {size(store)}, but {Path(job.cfg.outputs).absolute()} has {size(room)} left: "
-            "set outputs to a larger disk, or use teacher=live"
-        ] * (store > room)
-
-
-def _teaching_key(job: Job, data: Data) -> str:
-    """Equal where two distillations have the same teacher for the same rows; values of the loss do not matter."""
-    cfg, loss = job.cfg, instantiate.make(job.cfg.loss)
-    parts = [cfg[name] for name in ("teacher", "task")] + [cfg.datamodule.get("augment"), cfg.module.get("writer")]
-    plain = [as_plain(one) for one in parts]
-    reads = [loss.needs_teacher, loss.maps_layers, sorted(loss.taps["teacher"]), build.needs_teacher(cfg.student)]
-    how = [cfg.outputs, cfg.allow_overlap, str(cfg.trainer.precision), epochs(cfg.trainer, data)]
-    return written([*plain, *reads, *how, rows_trace(data)])
-
-
-def _tokens(data: Data, *splits: str) -> int:
-    """Tokens of some splits, or of all rows that are used."""
-    rows = np.concatenate([data.splits[name] for name in splits]) if splits else data.used
-    return int(data.lengths[rows].sum())
-
-
-def _adapters(learner: TrainingRule) -> list[str]:
-    """What learns beside the model."""
-    own = {id(one) for one in learner.model.parameters()}
-    found = [(name, one) for name, one in learner.named_parameters() if id(one) not in own and one.requires_grad]
-    return [f"{name} {' x '.join(map(str, one.shape))}" for name, one in found]
-
-
-def _bytes(model: nn.Module) -> int:
-    return sum(one.numel() * one.element_size() for one in model.parameters())
+        return Estimate(self.models, self.trials, self.folder).problems(_job(point), self.page, left)
 
 
 def _job(point: Point) -> Job:
@@ -390,11 +221,3 @@ def _job(point: Point) -> Job:
 
 def _where(point: Point, count: int) -> str:
     return f"point {point.number + 1} of {count} ({point.name}): " if count > 1 else ""
-
-
-def _trainer(job: Job, **given: Any) -> Trainer:
-    """The config's trainer, on one CPU and without a trace on disk."""
-    node = job.cfg.trainer
-    half = {"precision": "bf16-mixed"} if str(node.get("precision", "")).startswith("16") else {}
-    replaced = {name: value for name, value in ALONE.items() if name in node or name not in ("strategy", "num_nodes")}
-    return instantiate.make(node, **(replaced | half | given))

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from kdlab.artifact import overlap
+from kdlab.artifact.assemble import assemble, check, check_kept, layers
 from kdlab.artifact.chain import key, verify
-from kdlab.artifact.find import adopt, assemble, check, check_kept, find, layers, resolve, teacher_nodes
+from kdlab.artifact.find import adopt, find, resolve, teacher_nodes
 from kdlab.artifact.run import read_done
 from kdlab.artifact.select import taught
 from kdlab.artifact.trained import Trained

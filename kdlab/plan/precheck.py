@@ -6,8 +6,10 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from kdlab.artifact.assemble import check_kept, settings_of
 from kdlab.artifact.chain import asks_a_teacher, verify
-from kdlab.artifact.find import check_kept, generation, recipe, settings_of, teacher_nodes
+from kdlab.artifact.find import teacher_nodes
+from kdlab.artifact.recipe import generation, recipe
 from kdlab.config import build, instantiate, monitor
 from kdlab.config.job import Job
 from kdlab.config.node import Node, Unfit, as_plain, given, made

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from kdlab.artifact.find import match_labels
+from kdlab.artifact.assemble import match_labels
 from kdlab.artifact.run import read_done
 from kdlab.artifact.trained import Trained, named
 from kdlab.config.job import Job

@@ -10,7 +10,7 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 from transformers import AutoModelForSequenceClassification, BertConfig, BertModel
 
-from kdlab.artifact import chain, find
+from kdlab.artifact import assemble, chain
 from kdlab.artifact.find import wanted
 from kdlab.artifact.trained import named
 from kdlab.config import conf
@@ -198,29 +198,29 @@ def foreign(tmp_path, base):
 def test_labels_in_another_order_are_matched_by_name(foreign):
     folder = foreign(["b", "a"])
     plain, turned = named(str(folder), Path("outputs")), named(str(folder), Path("outputs"))
-    find.match_labels(turned, ["a", "b"])
+    assemble.match_labels(turned, ["a", "b"])
     ids = torch.tensor([[1, 5, 9, 3]])
     before, after = plain.model(ids).logits, turned.model(ids).logits
     assert torch.equal(after, before[:, [1, 0]]) and not torch.equal(after, before)
     assert turned.labels == ["a", "b"] and turned.fingerprint != plain.fingerprint
-    find.match_labels(turned, ["b", "a"])
+    assemble.match_labels(turned, ["b", "a"])
     assert torch.equal(turned.model(ids).logits, before) and turned.labels == ["b", "a"]
 
 
 def test_a_teacher_with_numbers_for_labels_is_refused_unless_the_data_has_them_too(foreign):
     found = named(str(foreign(["LABEL_0", "LABEL_1"])), Path("outputs"))
     with pytest.raises(UserError, match=r"names its labels LABEL_0, LABEL_1 …, so which of .* is which is not known"):
-        find.match_labels(found, ["no", "yes"])
-    find.match_labels(found, ["LABEL_0", "LABEL_1"])
+        assemble.match_labels(found, ["no", "yes"])
+    assemble.match_labels(found, ["LABEL_0", "LABEL_1"])
 
 
 def test_a_teacher_without_a_trained_classifier_is_refused(tmp_path):
     shape = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
     BertModel(BertConfig(vocab_size=20, **shape)).save_pretrained(tmp_path / "bare")
     with pytest.raises(UserError, match=r"no trained classifier \(classifier.weight is not in its weights\).*model=hf"):
-        find.match_labels(named(str(tmp_path / "bare"), Path("outputs")), ["no", "yes"])
+        assemble.match_labels(named(str(tmp_path / "bare"), Path("outputs")), ["no", "yes"])
     with pytest.raises(UserError, match="has the labels"):
-        find.match_labels(named(str(_saved(tmp_path, shape)), Path("outputs")), ["no", "yes"])
+        assemble.match_labels(named(str(_saved(tmp_path, shape)), Path("outputs")), ["no", "yes"])
 
 
 def _saved(folder, shape):
