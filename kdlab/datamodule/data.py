@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -13,14 +12,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from kdlab.datamodule import split
+from kdlab.datamodule import budget, split
 from kdlab.datamodule.batch import EncodedRows
-from kdlab.datamodule.corpus import Corpus, counted, labelled
+from kdlab.datamodule.corpus import Corpus, labelled
 from kdlab.datamodule.loading import Loading
 from kdlab.datamodule.processor.base import Encoded, Processor
 from kdlab.datamodule.retokenized import RetokenizedRows
 from kdlab.datamodule.select.base import Select
-from kdlab.datamodule.target import Labels, Target
+from kdlab.datamodule.separate import separate
+from kdlab.datamodule.target import Labels, Target, digest
 from kdlab.error import UserError
 from kdlab.value import Count, Seed, Share, Whole
 
@@ -188,7 +188,7 @@ class Data(Loading, ABC):
             whole = split.whole(classes, corpus.split)
         else:
             whole = split.cut(classes, corpus.split, order, self.val_fraction, self.test_fraction)
-            self._separate(whole, order, corpus)
+            self._notice(*separate(whole, order, corpus, self.overlap))
         self.splits = whole
         self._notice(*self.oddities(corpus))
         # all training rows, so that capped and few-shot runs share the tokenizer and what is stored under it
@@ -219,35 +219,6 @@ class Data(Loading, ABC):
                     _logged.add((self.source, sentence))
                     log.warning("%s: %s", self.source, sentence)
 
-    def _separate(self, splits: dict[str, np.ndarray], order: np.ndarray, corpus: Corpus) -> None:
-        """Remove from each split the texts of the splits that are evaluated after it, as ``overlap`` asks.
-
-        Args:
-            splits: of all rows; changed in place.
-            order: a number for each row that is the same for the same text.
-
-        Raises:
-            UserError: ``overlap`` is ``refuse`` and two splits of the data share texts, or no row is left.
-        """
-        given = set() if corpus.split is None else set(corpus.split)
-        for first, second in (("val", "test"), ("train", "val"), ("train", "test")):
-            rows = splits[first]
-            both = np.isin(order[rows], order[splits[second]])
-            if not (count := int(np.count_nonzero(both))) or self.overlap == "allow":
-                continue
-            shown = f"first: {corpus.row_name(int(rows[both][0]))}"
-            if self.overlap == "refuse" and {first, second} <= given:
-                raise UserError(
-                    f"{corpus.where}: {counted(count, f'{first} row has', f'{first} rows have')} a text of the "
-                    f"{second} split too ({shown}), which makes results look better than they are: set "
-                    "datamodule.overlap=drop to leave them out, or allow"
-                )
-            splits[first] = rows[~both]
-            rows_are = counted(count, f"{first} row is", f"{first} rows are")
-            self._notice(f"{rows_are} left out: the {second} split has the same texts ({shown})")
-            if not len(splits[first]):
-                raise UserError(f"{corpus.where}: no {first} row is left that has not a text of the {second} split too")
-
     def check_labels(self) -> None:
         """Raise UserError where there are fewer than two classes."""
         if len(self.labels) < 2 and not self.multi_label:
@@ -273,7 +244,8 @@ class Data(Loading, ABC):
 
     def _label(self, rows: Encoded, order: np.ndarray, drop: bool) -> None:
         """Keep the labels of the rows of least ``order``, and with ``drop`` remove the rows that have none."""
-        train, target = self._whole, self._limited(order)
+        train = self._whole
+        target = budget.limited(self._target, train, order, self.per_class, self.budget, self.select is not None)
         self.splits["train"] = train = train[target.known[train]] if drop and self.unlabelled == "drop" else train
         self.label_counts = target.counts(train)
         self.encoded = EncodedRows(rows, target)
@@ -281,13 +253,7 @@ class Data(Loading, ABC):
     @property
     def test_set(self) -> str:
         """A hash of the test rows, contents and answers, whatever their order: results on others do not compare."""
-        target = self.target
-
-        def digest(row: int) -> str:
-            return hashlib.sha256(json.dumps([self.keys[row], target.answer(row)]).encode()).hexdigest()
-
-        found = sorted(digest(row) for row in self.splits["test"].tolist())
-        return hashlib.sha256("".join(found).encode()).hexdigest()[:12]
+        return digest(self.target, self.keys, self.splits["test"])
 
     @property
     def target(self) -> Target:
@@ -308,22 +274,6 @@ class Data(Loading, ABC):
             "tokens_max": int(lengths.max()),
             "fingerprint": self.fingerprint,
         }
-
-    def _limited(self, order: np.ndarray) -> Target:
-        """The answers, without those of the training rows that are not among ``per_class`` or ``budget``."""
-        codes, train = self._target.codes, self._whole
-        if self.per_class is None and self.budget is None:
-            if self.select is not None:
-                raise UserError("datamodule.select needs a number of labels: set datamodule.budget or per_class")
-            return self._target
-        if self.multi_label:
-            which = "budget" if self.per_class is None else "per_class"
-            raise UserError(f"datamodule.{which} needs one label a row: use train_rows with multi_label=true")
-        if self.per_class is not None:
-            kept = split.few(train, codes, self.per_class, order, self.labels)
-        else:
-            kept = split.afford(train[codes[train] >= 0], self.budget, order)
-        return self._target.hidden(np.setdiff1d(train, kept))
 
     def retokenized(self, other: Processor) -> RetokenizedRows:
         """The same rows as another processor encodes them."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -145,3 +147,15 @@ class Tags(Target):
 
     def answer(self, row: int) -> list[str]:
         return [self.names[tag] if tag >= 0 else "" for tag in self.tags[row]] if self.codes[row] >= 0 else []
+
+
+def digest(target: Target, keys: Sequence[str], rows: np.ndarray) -> str:
+    """A hash of some rows, contents and answers, whatever their order.
+
+    Args:
+        keys: the identity of the content of each row of the data.
+    """
+    found = sorted(
+        hashlib.sha256(json.dumps([keys[row], target.answer(row)]).encode()).hexdigest() for row in rows.tolist()
+    )
+    return hashlib.sha256("".join(found).encode()).hexdigest()[:12]
