@@ -47,10 +47,11 @@ def test_the_ends_are_kl_and_reverse_kl_and_the_formula_goes_there(temperature):
     torch.testing.assert_close(jensen_shannon(s, t, temperature, 1 - near) / near, backward, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("beta", [0.0, 0.1, 0.5, 0.9, 1.0])
-def test_laws(beta):
+@pytest.mark.parametrize("form", [jensen_shannon, normalised_jensen_shannon])
+@pytest.mark.parametrize("beta", [0.0, 1e-6, 0.3, 0.5, 0.7, 1 - 1e-6, 1.0])
+def test_laws(form, beta):
     def pure(a, b):
-        return jensen_shannon(a, b, 2.0, beta)
+        return form(a, b, 2.0, beta)
 
     s, t = laws.pair(0)
     laws.zero_at_equality(pure, s)
@@ -67,7 +68,7 @@ def test_beta_matters_and_may_follow_a_schedule_between_the_ends():
 
 
 @pytest.mark.parametrize("beta", [-0.1, 1.1, "half", Linear(0, 0.5), Linear(0.5, 1.0), Linear(0.5, 2.0), float("nan")])
-def test_a_beta_that_cannot_be_is_told(beta):
+def test_a_beta_that_cannot_be_is_refused(beta):
     with pytest.raises(UserError, match="beta"):
         JSD(beta=beta)
 
@@ -89,19 +90,6 @@ def test_the_normalised_form_goes_to_its_ends_without_a_jump_or_the_noise_of_rou
     for beta, end in ((near, forward), (1 - near, backward)):
         found = normalised_jensen_shannon(s, t, 2.0, beta)
         torch.testing.assert_close(found, end, rtol=5 * near, atol=1e-6)
-
-
-@pytest.mark.parametrize("beta", [0.0, 1e-6, 0.3, 0.5, 0.7, 1 - 1e-6, 1.0])
-def test_laws_of_the_normalised_form(beta):
-    def pure(a, b):
-        return normalised_jensen_shannon(a, b, 2.0, beta)
-
-    s, t = laws.pair(0)
-    laws.zero_at_equality(pure, s)
-    laws.never_negative(pure, s, t)
-    laws.gradient_is_right(pure, s, t)
-    laws.stays_finite(pure, s, t)
-    laws.ignores_shifts(pure, s, t)
 
 
 def test_values_near_an_end_do_not_compare_with_the_end_unless_they_are_normalised():
