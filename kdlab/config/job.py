@@ -14,6 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+import kdlab.config.overriding
 import kdlab.config.tokens  # noqa: F401  registers the resolver of a teacher's tokenizer
 from kdlab.config.identity import OPEN_DATA, data_name, named
 from kdlab.config.option import search

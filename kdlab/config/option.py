@@ -19,6 +19,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+import kdlab.config.overriding  # noqa: F401  an option may choose options of other groups
 from kdlab.config.importable import is_base
 
 

@@ -19,7 +19,7 @@ from kdlab.precision import exact
 from kdlab.schedule.base import Schedule, bounds, format_range, positive, row_values_at, value_at, within
 from kdlab.task.base import Task
 from kdlab.top_k import checked, temperature_index
-from kdlab.value import Fraction
+from kdlab.value import Count, Fraction
 
 RESERVED = {"supervised", "alpha", "temperature", "beta"}
 
@@ -36,6 +36,8 @@ class Objective(nn.Module):
         terms: by name, which is also the name in the log.
         balance: factors of the parts beside alpha and the weights; None: 1.
         beta: in [0, 1], what terms refer to as ``${loss.beta}``: 0 is KL, 1 reverse KL; None: no term does.
+        top_k: number of the teacher's largest logits that its terms compare, and that ``teacher.top_k`` follows;
+            None: all.
 
     Raises:
         UserError: an argument out of its range, or alpha above 0 without a term of weight above 0.
@@ -43,7 +45,7 @@ class Objective(nn.Module):
 
     def __init__(
         self, alpha: float | Schedule, temperature: float | Schedule = 1.0, terms: Mapping[str, Term] | None = None,
-        balance: Balance | None = None, beta: Fraction | Schedule | None = None,
+        balance: Balance | None = None, beta: Fraction | Schedule | None = None, top_k: Count | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self.alpha, self.temperature, self.beta = alpha, temperature, beta

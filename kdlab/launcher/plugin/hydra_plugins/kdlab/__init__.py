@@ -11,6 +11,8 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+import kdlab.config.overriding  # noqa: F401  an option may choose options of other groups
+
 
 @final
 class Local(Launcher):
