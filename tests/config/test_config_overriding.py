@@ -13,6 +13,7 @@ from kdlab.config.option import composing, menu
 
 ROOT = conf()
 PREFIX = "override "
+VERBAL = ("experiment", "debug", "cluster", "sweep")  # for one verb, or about Hydra
 
 
 def chosen_by(file):
@@ -27,7 +28,7 @@ def chosen_by(file):
 OPTIONS = [
     file
     for file in sorted(ROOT.rglob("*.yaml"))
-    if file.parent != ROOT and file.parent.name not in ("experiment", "debug", "cluster", "sweep") and list(chosen_by(file))
+    if file.parent != ROOT and file.parent.name not in VERBAL and list(chosen_by(file))
 ]
 
 
