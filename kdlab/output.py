@@ -151,6 +151,7 @@ class Output:
         like = self if self.alignment is not None else like
         tokens = like.tokens if self.tokens is None else self.tokens
         rows = like.mask.flatten(1).any(1) if like.mask.ndim > 1 else like.mask
+        every = like.mask.device.type == "cpu" and bool(like.mask.all())  # a GPU would have to wait for the answer
 
         def clear(values: Tensor) -> Tensor:
             return values.to(dtype).where(_counting(values, rows, tokens), 0)
@@ -159,6 +160,8 @@ class Output:
             """The values with zeros outside the mask."""
             if not values.is_floating_point() or values.shape[: like.mask.ndim] != like.mask.shape:
                 return values
+            if every:
+                return values.to(dtype)
             return values.to(dtype).where(like.mask.view(*like.mask.shape, *[1] * (values.ndim - like.mask.ndim)), 0)
 
         taps = {name: clear(tap) if name in names else tap for name, tap in self.taps.items()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from kdlab.loss.balance.none import Plain
 from kdlab.loss.chunk import summed
 from kdlab.loss.term import ModelSpec, Term, enough_classes
 from kdlab.outcome import Bernoulli, Choice, Outcome, Real
-from kdlab.output import Output
+from kdlab.output import Output, at_least_float32
 from kdlab.precision import exact
 from kdlab.schedule.base import Schedule, bounds, format_range, positive, row_values_at, value_at, within
 from kdlab.task.base import Task
@@ -271,6 +272,7 @@ class Objective(nn.Module):
         """
 
         def part(student: Output, teacher: Output | None = None) -> tuple[Tensor, dict[str, Tensor]]:
+            student = replace(student, logits=at_least_float32(student.logits))  # once, for all that read them
             supervised = student.logits.new_zeros(())
             if labelled:
                 supervised = task.supervised(self.labels(student, teacher, progress), batch)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kdlab.error import UserError
-from kdlab.loss.logit.coarse import coarsened
+from kdlab.loss.logit.coarse import coarsened, parted
 from kdlab.loss.logit.divergence import kl
 from kdlab.loss.logit.jsd import JSD, jensen_shannon
 from kdlab.loss.logit.kl import KL, tempered_kl
@@ -117,3 +117,32 @@ def test_reverse_kl_without_the_tail_empties_the_students_largest_classes_and_wi
     assert begin > 0.8 and end < 0.5 < wanted  # e times too little: the minimum of q log(q / p) over q
     begin, end, wanted = trained(lambda s, top: coarsened_reverse_kl(s, top.index, top.value, top.at(1.0), 1.0))
     assert abs(end - wanted) < 0.01
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+@pytest.mark.parametrize("gap", [0.0, 800.0])
+def test_scores_and_the_logsumexp_of_the_others_as_torch_computes_them(gap, temperature):
+    scores = torch.randn(3, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    index, found = torch.tensor([[5, 0], [1, 2], [3, 4]]), []
+    scores = scores.scatter_add(-1, index, torch.full((3, 2), gap, dtype=torch.float64))  # others far below the first
+    plan = torch.arange(1.0, 4.0, dtype=torch.float64)[:, None]
+
+    def plain(scores):
+        scores = scores / temperature
+        return scores.gather(-1, index), scores.scatter(-1, index, -torch.inf).logsumexp(-1, keepdim=True)
+
+    for function in (plain, lambda given: parted(given, index, temperature)):
+        given = scores.clone().requires_grad_()
+        some, others = function(given)
+        ((plan * some).sum() + (plan * others).sum()).backward()
+        found.append((some.detach(), others.detach(), given.grad))
+    torch.testing.assert_close(*found)
+    assert found[1][1].isfinite().all()
+
+
+def test_others_without_mass_get_no_gradient_and_half_precision_comes_back_as_it_was():
+    given = torch.tensor([2.0, -torch.inf, -torch.inf], dtype=torch.bfloat16).requires_grad_()
+    some, others = parted(given, torch.tensor([0]), 1.0)
+    (some.sum() + others.exp().sum()).backward()
+    assert others.item() == -torch.inf and some.dtype == torch.float32
+    assert given.grad.dtype == torch.bfloat16 and given.grad.tolist() == [1.0, 0.0, 0.0]

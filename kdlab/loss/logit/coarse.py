@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from kdlab.error import UserError
-from kdlab.loss.logit.divergence import log_total, soften
+from kdlab.loss.logit.divergence import soften
 from kdlab.loss.term import Term, same_classes
 from kdlab.outcome import Choice
 from kdlab.output import Output, at_least_float32
@@ -40,14 +41,54 @@ def coarsened(student: Tensor, index: Tensor, value: Tensor, tail: Tensor, tempe
     Source: the log-sum inequality, Cover and Thomas 2006 (Elements of Information Theory), theorem 2.7.1: merging
         outcomes cannot raise a divergence.
     """
-    scores, top = at_least_float32(student) / temperature, at_least_float32(value) / temperature
-    all_s = scores.logsumexp(-1, keepdim=True)
-    log_s = scores.gather(-1, index) - all_s
+    top = at_least_float32(value) / temperature
     if index.shape[-1] == student.shape[-1]:  # nothing is left for the tail
-        return log_s, top.log_softmax(-1)
-    others = log_total(scores.scatter(-1, index, -torch.inf))
-    log_s = torch.cat([log_s, others - all_s], -1)
-    return log_s, torch.cat([top, at_least_float32(tail)[..., None]], -1).log_softmax(-1)
+        own = at_least_float32(student.gather(-1, index)) / temperature
+        return own.log_softmax(-1), top.log_softmax(-1)
+    own = torch.cat(parted(student, index, temperature), -1)
+    return own.log_softmax(-1), torch.cat([top, at_least_float32(tail)[..., None]], -1).log_softmax(-1)
+
+
+def parted(scores: Tensor, index: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Some of the scores divided by the temperature, ``[..., k]``, and the logsumexp of all others, ``[..., 1]``.
+
+    One tensor of the size of ``scores`` is made forward, and one backward.
+
+    Args:
+        scores: ``[..., C]``; half precision is computed in float32. A second derivative is not defined.
+        index: ``[..., k]``, k different classes.
+        temperature: > 0.
+
+    Returns:
+        Both; the second is -inf, without gradient, where the others have no mass.
+
+    Example:
+        >>> [one.exp() for one in parted(torch.tensor([3.0, 2.0, 1.0]).log(), torch.tensor([1]), 1.0)]
+        [tensor([2.]), tensor([4.])]
+    """
+    return _Parted.apply(scores, index, temperature)
+
+
+class _Parted(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, scores: Tensor, index: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        dtype = torch.promote_types(scores.dtype, torch.float32)
+        some = scores.gather(-1, index).to(dtype) / temperature
+        mass = scores.to(dtype, copy=True).scatter_(-1, index, -torch.inf)
+        most = mass.amax(-1, keepdim=True)
+        most = most.where(most > -torch.inf, 0)
+        mass = mass.sub_(most) if temperature == 1 else mass.sub_(most).div_(temperature)
+        total = mass.exp_().sum(-1, keepdim=True)
+        ctx.save_for_backward(mass, total, index)
+        ctx.temperature, ctx.dtype = temperature, scores.dtype
+        return some, total.log() + most / temperature
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, some: Tensor, others: Tensor) -> tuple[Tensor, None, None]:
+        mass, total, index = ctx.saved_tensors
+        share = (others / total / ctx.temperature).where(total > 0, 0)
+        return (mass * share).scatter_(-1, index, some / ctx.temperature).to(ctx.dtype), None, None
 
 
 class TopKTerm(Term):
