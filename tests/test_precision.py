@@ -1,4 +1,4 @@
-"""bfloat16 is chosen where the CPU multiplies in it, and nowhere else."""
+"""bfloat16 is chosen where the CPU multiplies in it faster, and nowhere else."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ from kdlab.precision import computing, current, fastest
 
 
 @pytest.mark.parametrize(
-    ("flags", "precision"),
-    [("fpu avx512f avx512_bf16", "bf16-mixed"), ("fpu amx_bf16", "bf16-mixed"), ("fpu avx2 avx512f", "32-true")],
+    ("vendor", "flags", "precision"),
+    [
+        ("AuthenticAMD", "fpu avx512f avx512_bf16", "bf16-mixed"),
+        ("GenuineIntel", "fpu avx512_bf16 amx_bf16", "bf16-mixed"),
+        ("GenuineIntel", "fpu avx512f avx512_bf16", "32-true"),
+        ("AuthenticAMD", "fpu avx2 avx512f", "32-true"),
+    ],
 )
-def test_the_flags_of_the_cpu_decide(tmp_path, flags, precision):
+def test_the_maker_and_the_flags_of_the_cpu_decide(tmp_path, vendor, flags, precision):
     info = tmp_path / "cpuinfo"
-    info.write_text(f"processor\t: 0\nflags\t\t: {flags}\nbugs\t\t:\n")
+    info.write_text(f"processor\t: 0\nvendor_id\t: {vendor}\nflags\t\t: {flags}\nbugs\t\t:\n\nprocessor\t: 1\n")
     assert fastest(info) == precision
 
 

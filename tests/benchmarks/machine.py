@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from kdlab.precision import multiplies_bfloat16_faster
+
 ROOT = Path(__file__).resolve().parents[2]
 # the kernel lets a process begin with the peak of the one that forked it, so a small one forks what is measured
 LAUNCH = """
@@ -56,7 +58,7 @@ def describe() -> dict[str, Any]:
         "processor": next((line.split(":")[1].strip() for line in info.splitlines() if "model name" in line), "?"),
         "cores": len(os.sched_getaffinity(0)),
         "load": round(os.getloadavg()[0], 2),
-        "bfloat16": cpu_has_bfloat16(info),
+        "bfloat16": multiplies_bfloat16_faster(info),
         "python": platform.python_version(),
         "versions": versions,
         "at": time.strftime("%Y-%m-%dT%H:%M:%S"),
@@ -66,12 +68,6 @@ def describe() -> dict[str, Any]:
 def cpuinfo() -> str:
     path = Path("/proc/cpuinfo")
     return path.read_text() if path.exists() else ""
-
-
-def cpu_has_bfloat16(info: str) -> bool:
-    """Whether the processor multiplies bfloat16 itself; where it does not, autocast to it is slower than float32."""
-    flags = {flag for line in info.splitlines() if line.startswith("flags") for flag in line.split()}
-    return not flags.isdisjoint({"avx512_bf16", "amx_bf16"})
 
 
 @dataclass(frozen=True)

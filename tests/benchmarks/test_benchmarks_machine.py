@@ -51,12 +51,6 @@ def test_the_last_object_is_the_answer():
         machine.last_object("hello")
 
 
-def test_bfloat16_is_read_from_the_processor():
-    assert machine.cpu_has_bfloat16("model name: x\nflags : fma avx512_bf16 sse")
-    assert machine.cpu_has_bfloat16("flags : amx_bf16")
-    assert not machine.cpu_has_bfloat16("model name: avx512_bf16\nflags : avx512f")
-
-
 def test_a_step_is_counted_between_the_ends_of_batches():
     assert step_seconds([5.0, 6.0, 7.5]) == 1.25
 

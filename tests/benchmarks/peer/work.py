@@ -1,7 +1,8 @@
 """What every peer's script shares: the rows, the models, the loss, the batches, and one line of JSON at the end.
 
-A script is run as ``python -m tests.benchmarks.peer.NAME`` in the peers' environment; kdlab is not imported. In the
-column ``documented`` a script does what its documentation shows; in ``best`` what a careful user would add.
+A script is run as ``python -m tests.benchmarks.peer.NAME`` in the peers' environment; of kdlab it imports only what
+names the number format in which the CPU is fastest. In the column ``documented`` a script does what its documentation
+shows; in ``best`` what a careful user would add.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from torch import Tensor, nn  # noqa: E402
 from torch.nn.functional import cross_entropy, kl_div, log_softmax, softmax  # noqa: E402
 from torch.optim.lr_scheduler import LambdaLR  # noqa: E402
 
-from tests.benchmarks.machine import cpu_has_bfloat16, cpuinfo  # noqa: E402
+from kdlab.precision import multiplies_bfloat16_faster  # noqa: E402
+from tests.benchmarks.machine import cpuinfo  # noqa: E402
 
 POOL = 50  # batches that are sorted by length together
 
@@ -146,9 +148,10 @@ def warmup_linear(optimizer: torch.optim.Optimizer, steps: int) -> LambdaLR:
 
 
 def has_bfloat16(device: str) -> bool:
+    """Whether the device multiplies bfloat16 faster than float32."""
     if device.startswith("cuda"):
         return torch.cuda.is_bf16_supported()
-    return cpu_has_bfloat16(cpuinfo())
+    return multiplies_bfloat16_faster(cpuinfo())
 
 
 def under(model: nn.Module, context: Callable[[], Any]) -> nn.Module:
