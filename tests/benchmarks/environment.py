@@ -14,9 +14,11 @@ from pathlib import Path
 
 from tests.benchmarks.machine import ROOT
 
-PINS = ("textbrewer==0.2.1.post1", "torchdistill==1.1.5")
-PULLED = ("transformers", "accelerate", "scipy", "tensorboard", "pyyaml", "cython", "tqdm")
+PINS = ("textbrewer==0.2.1.post1", "torchdistill==1.1.5", "trl==1.16.0")
+PULLED = ("transformers", "accelerate", "datasets", "jinja2", "pytest", "hypothesis", "scipy", "tensorboard", "pyyaml")
+PULLED += ("cython", "tqdm")
 TORCHVISION = "torchvision==0.28.0"
+WANTED = "\n".join([*PINS, *PULLED, TORCHVISION])
 
 
 def folder() -> Path:
@@ -29,8 +31,9 @@ def python() -> Path:
 
 
 def ready() -> bool:
-    """Whether the environment was made to its end."""
-    return (folder() / ".done").exists()
+    """Whether the environment was made to its end, with all that is asked for now."""
+    done = folder() / ".done"
+    return done.exists() and done.read_text() == WANTED
 
 
 def ensure() -> Path:
@@ -54,10 +57,10 @@ def ensure() -> Path:
     ]
     for step in steps:
         subprocess.run(step, check=True)
-    probe = "import torch, transformers, accelerate, textbrewer; import tests.benchmarks.peer.torchvision_shim; "
+    probe = "import torch, transformers, accelerate, textbrewer, trl; import tests.benchmarks.peer.torchvision_shim; "
     probe += "import torchdistill.core.distillation"
     subprocess.run([str(python()), "-c", probe], check=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
-    (folder() / ".done").touch()
+    (folder() / ".done").write_text(WANTED)
     return python()
 
 
