@@ -52,7 +52,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark all cases of a ``sampled(n)`` test slow but n, spread evenly over those that are not slow already.
 
-    Before a commit lands n more are tried, and n of those that are slow already; the others are ``rare`` as well.
+    Before a commit lands n/2 more are tried, and n/2 of those that are slow already; the others are ``rare`` as well.
     """
     families: dict[tuple[str, int, bool], list[pytest.Item]] = defaultdict(list)
     for item in items:
@@ -61,7 +61,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             families[item.nodeid.partition("[")[0], mark.args[0], already].append(item)
     for (_, kept, already), cases in families.items():
         fast = spread(cases, kept)
-        tried = fast if already else fast | spread(cases, 2 * kept)
+        tried = spread(cases, kept // 2) if already else fast | spread(cases, kept + kept // 2)
         for place, case in enumerate(cases):
             if place not in fast:
                 case.add_marker("slow")
