@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from kdlab.artifact.answerer import Answerer, answerer_of
 from kdlab.artifact.predictor import Predictor
 from kdlab.artifact.trained import Trained
 from kdlab.config import instantiate
@@ -11,41 +12,48 @@ from kdlab.datamodule import tokenizer
 from kdlab.error import UserError
 from kdlab.model.pretrained import kind
 from kdlab.outcome import Categorical
+from kdlab.task.base import Task
+from kdlab.task.causal_lm import CausalLM
+from kdlab.task.generative import GenerativeTask
+from kdlab.task.seq2seq import Seq2Seq
 from kdlab.task.sequence_classification import SequenceClassification
 
+WRITING: dict[str, type[GenerativeTask]] = {one.kind: one for one in (CausalLM, Seq2Seq)}
 LONGEST = 512  # tokens of a text, for a model without a run that has it
 
 
-def predictor_of(subject: Trained, max_length: int | None = None) -> Predictor:
+def predictor_of(subject: Trained, max_length: int | None = None) -> Predictor | Answerer:
     """The model of a run with the task and the tokens that it was trained with.
 
     Raises:
-        UserError: it is no classifier.
+        UserError: it neither labels nor writes texts.
     """
     stored = subject.stored
+    if max_length is not None and max_length < 1:
+        raise UserError(f"max_length is {max_length}, and must be 1 or more")
     task = instantiate.make(stored.task) if stored is not None else _task(subject)
+    if isinstance(task, GenerativeTask):
+        return answerer_of(subject, task, max_length)
     if not task.uses_labels:
-        raise UserError(
-            f"run {subject.id} writes texts and has no labels to predict; `kdlab evaluate run={subject.id}` "
-            "measures its perplexity"
-        )
+        raise UserError(f"run {subject.id} has no labels to predict, and writes no texts")
     labels = subject.labels or [f"LABEL_{index}" for index in range(subject.outputs or 0)]
     if len(labels) < 2 and isinstance(task.outcome, Categorical):
         raise UserError(f"{subject.weights} gives {len(labels) or 'no'} logit a row: predict needs a classifier")
     task.prepare(labels, [1] * len(labels))
-    if max_length is not None and max_length < 1:
-        raise UserError(f"max_length is {max_length}, and must be 1 or more")
     own = tokenizer.load(str(subject.weights), [])
     if max_length is None:
         max_length = stored.datamodule.max_length if stored is not None else _longest(subject.shape, own)
     return Predictor(subject.model.eval(), task, own, labels, max_length)
 
 
-def _task(subject: Trained) -> SequenceClassification:
+def _task(subject: Trained) -> Task:
     """The task of a model from elsewhere."""
     config = subject.shape
-    if config is None or kind(config) != "sequence_classification":
-        raise UserError(f"{subject.weights} is no classifier of texts: predict needs one")
+    found = "" if config is None else kind(config)
+    if found in WRITING:
+        return WRITING[found]()
+    if found != "sequence_classification":
+        raise UserError(f"{subject.weights} is neither a classifier of texts nor a language model: predict needs one")
     return SequenceClassification(multi_label=config.problem_type == "multi_label_classification")
 
 

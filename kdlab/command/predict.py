@@ -1,13 +1,10 @@
-"""`kdlab predict`: the label and the probabilities of every row of a file, from a finished run."""
+"""`kdlab predict`: what a finished run makes of every row of a file: labels and probabilities, or a text."""
 
 from __future__ import annotations
 
 import os
 import sys
-import time
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,24 +12,26 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig, OmegaConf
 
 from kdlab.command.runs import writable
+from kdlab.config.check import fault, shown
 from kdlab.config.located import located
 from kdlab.config.trust import Trust
-from kdlab.datamodule.chunk import Chunk
-from kdlab.datamodule.columns import joined, text_columns
-from kdlab.datamodule.sink import Added, Sink, TextSink, check_kind, sink
+from kdlab.datamodule.columns import text_columns
+from kdlab.datamodule.part import Part
+from kdlab.datamodule.prompts import Dialogues, Texts, Values, format_of
+from kdlab.datamodule.sink import TextSink, check_kind
 from kdlab.datamodule.source import Source, mark
-from kdlab.datamodule.stream import ROWS, Piped, Stream, stream
+from kdlab.datamodule.stream import Piped, Stream, stream
 from kdlab.error import UserError
 from kdlab.fetch import local
-from kdlab.file import read_json, write_json
+from kdlab.file import read_json
 from kdlab.importing import importing
-from kdlab.meter import Meter
-from kdlab.terminal import announce, clock, counted
+from kdlab.terminal import announce
 
 if TYPE_CHECKING:
+    from kdlab.artifact.answerer import Answerer
     from kdlab.artifact.predictor import Predictor
 
-DIGITS = 6  # of a probability
+SAMPLING = {"max_new_tokens": "Count", "temperature": "NonNegative", "top_p": "Part", "top_k": "Whole", "seed": "Seed"}
 
 
 def main(cfg: DictConfig) -> None:
@@ -43,7 +42,12 @@ def main(cfg: DictConfig) -> None:
     trust = Trust.of(cfg)
     folder, _ = located(str(cfg.run), Path(cfg.outputs), "run")
     stored = trust.read(folder) if (folder / "config.yaml").exists() else None
-    column = _text_column(cfg.text_column, stored)
+    options: Mapping[str, Any] = {} if stored is None else stored.datamodule
+    column = _text_column(cfg.text_column, options)
+    sampling = {name: cfg[name] for name in SAMPLING} | {"seed": cfg.seed or None}
+    for name, kind in SAMPLING.items():
+        if must := fault(f"{kind} | None", cfg[name]):
+            raise UserError(f"{name} is {shown(cfg[name])}, but must be {must}")
     path = None if cfg.path == "-" else Path(local(str(cfg.path), cfg.download))
     rows = (
         stream(Source(path, str(cfg.path), cfg.encoding, cfg.separator, prefix=""))
@@ -55,7 +59,10 @@ def main(cfg: DictConfig) -> None:
             cfg.encoding,
         )
     )
-    numbers = [rows.number(name, "text_column") for name in text_columns(column, rows.names)]
+    writes, talks = _writes(folder, stored)
+    if cfg.text_column is None and writes:
+        column = _prompt_column(column, options, rows.names, talks)
+    values = _values(rows, column, options, talks)
     file = None if cfg.file in (None, "-") else writable(str(cfg.file))
     if file is not None:
         check_kind(file)
@@ -65,19 +72,18 @@ def main(cfg: DictConfig) -> None:
             raise UserError(f"file={cfg.file} is there already: name another, or set overwrite=true")
     if rows.total == 0:
         raise UserError(f"{cfg.path} has no rows")
-    check_names(rows, ["predicted"], file)
-    rows.check(numbers)
+    check_names(rows, [] if writes else ["predicted"], file)
+    values.check(rows)
 
     with importing():
         from kdlab.artifact.classifier import predictor_of  # which imports torch
         from kdlab.artifact.trained import named
+        from kdlab.artifact.work import work_of
 
     subject = named(str(folder), Path(cfg.outputs), trust)
-    predictor = predictor_of(subject, cfg.max_length)
-    new = columns(predictor)
-    check_names(rows, new, file)
+    work = work_of(predictor_of(subject, cfg.max_length), rows, values, sampling)
+    check_names(rows, work.columns(), file)
     separator = str(stored.datamodule.get("label_separator", ";")) if stored is not None else ";"
-    work = Work(predictor, rows, column, numbers)
     for notice in rows.notices:
         announce(f"{cfg.path}: {notice}")
     if file is None:
@@ -90,17 +96,17 @@ def main(cfg: DictConfig) -> None:
         state = {
             "model": subject.fingerprint, "path": str(path and path.absolute()), "column": column,
             "stamp": path and [path.stat().st_size, path.stat().st_mtime_ns],
-            "encoding": cfg.encoding, "separator": cfg.separator, "max_length": predictor.max_length, "new": list(new),
+            "encoding": cfg.encoding, "separator": cfg.separator, **work.settings(), "new": list(work.columns()),
         }  # fmt: skip
         part = Part(file, state, resumes=path is not None)
         if part.rows:
             announce(f"going on after row {part.rows:,}, where it was interrupted")
-        work.into(part.opened(new, separator, rows.schema), part)
+        work.into(part.opened(work.columns(), separator, rows.schema), part)
         part.finish()
     work.conclude(file)
 
 
-def load(run: str, outputs: str = "outputs", trust: Sequence[str] = ()) -> Predictor:
+def load(run: str, outputs: str = "outputs", trust: Sequence[str] = ()) -> Predictor | Answerer:
     """The model of a finished run, ready to predict.
 
     Args:
@@ -114,114 +120,43 @@ def load(run: str, outputs: str = "outputs", trust: Sequence[str] = ()) -> Predi
     return predictor_of(named(run, Path(outputs), Trust(patterns=tuple(trust))))
 
 
-def columns(predictor: Predictor) -> dict[str, type]:
-    """The new columns and the type of each."""
-    several = predictor.several
-    decided = {f"predicted_{label}": bool for label in predictor.labels} if several else {}
-    return (
-        {"predicted": list if several else str}
-        | decided
-        | {f"probability_{label}": float for label in predictor.labels}
-    )
-
-
-class Work:
-    """Predicts chunk after chunk, counts the results, and shows the progress."""
-
-    def __init__(self, predictor: Predictor, rows: Stream, column: str | list[str], numbers: Sequence[int]) -> None:
-        self.predictor, self.rows, self.column, self.numbers = predictor, rows, column, numbers
-        self.done = self.empty = self.skipped = 0
-        self.counts: Counter[str] = Counter()
-        self.began = time.perf_counter()
-
-    def into(self, out: Sink, part: Part | None = None) -> None:
-        skip = self.skipped = part.rows if part is not None else 0
-        with Meter("predicting", self.rows.total, skip) as meter:
-            for chunk in self.rows.chunks(ROWS, skip):
-                out.write(chunk, self._added(chunk, meter))
-                self.done += len(chunk)
-                if part is not None:
-                    part.note(skip + self.done)
-        out.close()
-
-    def _added(self, chunk: Chunk, meter: Meter) -> Added:
-        names = text_columns(self.column, self.rows.names)
-        texts = joined(self.column, names, [self.rows.texts(chunk, number) for number in self.numbers])
-        predictor = self.predictor
-        logits, real = predictor.logits(texts, meter.more)
-        meter.more(int((~real).sum()))
-        probabilities = predictor.task.outcome.probabilities(logits)
-        decided = predictor.decide(logits)
-        for label, yes in zip(decided, real.tolist(), strict=True):
-            self.counts.update(() if not yes else label if isinstance(label, list) else [label])
-        self.empty += int((~real).sum())
-
-        def there(values: Sequence[Any]) -> list[Any]:
-            return [value if yes else None for value, yes in zip(values, real.tolist(), strict=True)]
-
-        added = {"predicted": there(decided)}
-        if predictor.several:
-            added |= {
-                f"predicted_{label}": there((logits[:, index] > 0).tolist())
-                for index, label in enumerate(predictor.labels)
-            }
-        return added | {
-            f"probability_{label}": there([float(f"{value:.{DIGITS}g}") for value in probabilities[:, index].tolist()])
-            for index, label in enumerate(predictor.labels)
-        }
-
-    def conclude(self, file: Path | None) -> None:
-        """Print a summary of the predictions."""
-        seconds = time.perf_counter() - self.began
-        counts = ", ".join(f"{count:,} {label}" for label, count in self.counts.most_common(8))
-        more = f" and {len(self.counts) - 8} labels more" if len(self.counts) > 8 else ""
-        where = f" -> {file}" if file is not None else ""
-        took = clock(seconds) if round(seconds) else "<1 s"
-        announce(f"predicted {counted(self.done, 'row')} in {took}: {counts}{more}{where}")
-        if self.empty:
-            announce(f"rows without a text, of which nothing is predicted: {self.empty:,}")
-
-
-class Part:
-    """An output that is not whole yet: beside the file, with a note of how far it is, so that it can be gone on with.
-
-    Attributes:
-        rows: that are in it already.
-    """
-
-    def __init__(self, file: Path, state: dict[str, Any], resumes: bool = True) -> None:
-        self.file, self.state = file, state
-        self.path, self.known = (file.with_name(f".{file.name}.{end}") for end in ("part", "json"))
-        self.rows = self.size = 0
-        self.resumes = resumes and file.suffix.lower() != ".parquet"
-        if self.resumes and self.path.is_file() and self.known.is_file():
-            with suppress(UserError):
-                recorded = read_json(self.known, "", dict)
-                if recorded.get("of") == state and self.path.stat().st_size >= recorded["size"]:
-                    self.rows, self.size = recorded["rows"], recorded["size"]
-
-    def opened(self, new: dict[str, type], separator: str, schema: Callable[[], Any]) -> Sink:
-        """What writes the rows that are left."""
-        if not self.rows:
-            self.path.unlink(missing_ok=True)
-        return sink(self.path, check_kind(self.file), new, separator, schema, self.size)
-
-    def note(self, rows: int) -> None:
-        """Count rows that are written."""
-        if self.resumes:
-            write_json(self.known, {"of": self.state, "rows": rows, "size": self.path.stat().st_size})
-
-    def finish(self) -> None:
-        """Put the file where it belongs."""
-        self.path.replace(self.file)
-        self.known.unlink(missing_ok=True)
-
-
-def _text_column(asked: Any, stored: DictConfig | None) -> str | list[str]:
+def _text_column(asked: Any, options: Mapping[str, Any]) -> str | list[str]:
     """The column of the texts, or the two of a pair, or a template, as for the run's own data."""
-    own = None if stored is None else stored.datamodule.get("text_column", stored.datamodule.get("source_column"))
+    own = options.get("text_column", options.get("source_column"))
     given = asked if asked is not None else own if own is not None else "text"
     return [str(name) for name in given] if OmegaConf.is_list(given) else str(given)
+
+
+def _writes(folder: Path, stored: DictConfig | None) -> tuple[bool, bool]:
+    """Whether a run writes texts, and whether it answers dialogues, without importing it."""
+    if stored is not None:
+        return "chunk" in stored.task, {"system", "answers"} <= {*stored.datamodule}
+    named = (read_json(folder / "config.json", "", dict) if (folder / "config.json").exists() else {}).get(
+        "architectures"
+    ) or [""]
+    writes = any(word in str(named[0]) for word in ("CausalLM", "LMHead", "ConditionalGeneration"))
+    settings = folder / "tokenizer_config.json"
+    template = settings.exists() and "chat_template" in read_json(settings, "", dict)
+    return writes, writes and (template or (folder / "chat_template.jinja").exists())
+
+
+def _prompt_column(
+    own: str | list[str], options: Mapping[str, Any], names: Sequence[str], talks: bool
+) -> str | list[str]:
+    """The column of the prompts in a file with these columns: that of the run's data, else one of a usual name."""
+    usual = [options.get("messages_column") or "messages"] if talks else []
+    usual += [own] if isinstance(own, str) else []
+    usual += [options.get("prompt_column") or "prompt", "text"]
+    there = isinstance(own, list) or set(text_columns(own, names)) <= set(names)
+    return own if there and not (talks and usual[0] in names) else next((one for one in usual if one in names), own)
+
+
+def _values(rows: Stream, column: str | list[str], options: Mapping[str, Any], talks: bool) -> Values:
+    """What the model reads of each row."""
+    numbers = [rows.number(name, "text_column") for name in text_columns(column, rows.names)]
+    if not talks or len(numbers) > 1 or rows.names[numbers[0]] != column:
+        return Texts(column, numbers)
+    return Dialogues(numbers[0], column == (options.get("messages_column") or "messages"), format_of(options))
 
 
 def check_names(rows: Stream, new: Iterable[str], file: Path | None) -> None:

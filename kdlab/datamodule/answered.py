@@ -70,6 +70,28 @@ class AnsweredRows(Encoded):
         return self.rows.collate(index)
 
 
+def unanswered(prompts: Sequence[Sequence[int]], most: int, first: int | None, pad: int = 0) -> AnsweredRows:
+    """Prompts with a token of padding in place of an answer, which generating does not read.
+
+    Args:
+        most: tokens of a prompt; of longer ones the begin is left out, but a token that begins every text stays.
+        first: the id of that token.
+
+    Example:
+        >>> found = unanswered([[7, 1, 2, 3], [4]], most=3, first=7)
+        >>> found.rows.row(0).tolist(), found.rows.row(1).tolist(), found.lost.tolist()
+        ([7, 2, 3, 0], [4, 0], [1, 0])
+    """
+    kept = [list(one[-most:]) for one in prompts]
+    for short, whole in zip(kept, prompts, strict=True):
+        if len(short) < len(whole) and most > 1 and whole[0] == first:
+            short[0] = whole[0]
+    lost = np.array([len(one) for one in prompts], np.int64) - [len(one) for one in kept]
+    rows = flat.repeated([[*one, pad] for one in kept], len(kept), pad)
+    marks = np.concatenate([np.arange(len(one) + 1) == len(one) for one in kept])
+    return AnsweredRows(rows, marks, lost)
+
+
 def repeated(some: Sequence[AnsweredRow], count: int, pad: int = 0) -> AnsweredRows:
     """``count`` rows made of some, which take turns."""
     rows = flat.repeated([one.tokens for one in some], count, pad)

@@ -54,6 +54,12 @@ class Dialogue:
             return self
         return Dialogue((Message("system", text), *self.messages), self.where)
 
+    def with_answer(self) -> Dialogue:
+        """The same with an answer at its end, if it has none, in whose place one can be generated."""
+        if self.messages[-1].role == ASSISTANT:
+            return self
+        return Dialogue((*self.messages, Message(ASSISTANT, "1")), self.where)
+
     def without_oldest(self, exchanges: int) -> Dialogue:
         """The same without its oldest exchanges, each up to a turn of the assistant; a system prompt stays.
 
@@ -126,8 +132,11 @@ class Format:
         return Message(role, _text(one[self.content_key], number))
 
 
-def dialogue(messages: Sequence[Message], where: str) -> Dialogue:
+def dialogue(messages: Sequence[Message], where: str, answered: bool = True) -> Dialogue:
     """Messages as a row, without an empty system prompt.
+
+    Args:
+        answered: whether it must end with an answer, from which a model can learn.
 
     Raises:
         ValueError: nothing can be learned from them; the message is the rest of a sentence about the row.
@@ -144,12 +153,16 @@ def dialogue(messages: Sequence[Message], where: str) -> Dialogue:
             raise ValueError(f"has an empty message {number}, by the {one.role}: fill it or remove the row")
         if not one.content.isascii() and _broken(one.content):
             raise ValueError(f"has half a character (a lone surrogate) in message {number}: correct it")
-    if not any(one.role == ASSISTANT for one in kept):
+    if not kept:
+        raise ValueError("has no turn by the user: add one")
+    if answered and not any(one.role == ASSISTANT for one in kept):
         raise ValueError("has no turn by the assistant, so there is no answer to learn: add one or remove the row")
-    if kept[-1].role != ASSISTANT:
+    if answered and kept[-1].role != ASSISTANT:
         raise ValueError(f"ends with a turn by the {kept[-1].role}, which nothing answers: remove that turn")
     if kept[0].role == ASSISTANT:
         raise ValueError("begins with a turn by the assistant, so there is no prompt: begin with one by the user")
+    if kept[-1].role == "system":
+        raise ValueError("ends with a system prompt, so there is nothing to answer: add a turn by the user")
     return Dialogue(tuple(kept), where)
 
 

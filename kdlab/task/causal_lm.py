@@ -174,8 +174,11 @@ class CausalLM(GenerativeTask):
         return Generated.until_end(made[:, length:], self.ends)
 
     def room(self, model: nn.Module, batch: Batch) -> int | None:
-        positions = getattr(model.config, "max_position_embeddings", None)
-        return None if positions is None else positions - int(self._answers(batch)[0].max())
+        return self.longest_prompt(model, int(self._answers(batch)[0].max()))
+
+    def longest_prompt(self, model: nn.Module, new: int) -> int | None:
+        positions = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+        return None if positions is None else int(positions) - new
 
     def prompt_texts(self, batch: Batch, data: Source) -> list[str]:
         begin, _ = self._answers(batch)

@@ -108,6 +108,10 @@ class GenerativeTask(Task, ABC):
         """The most tokens that the model can generate after every prompt of the batch; None: any number."""
         return None
 
+    def longest_prompt(self, model: nn.Module, new: int) -> int | None:
+        """The most tokens of a prompt after which the model can generate ``new`` ones; 0 or less: none; None: any."""
+        return None
+
     def prompt_texts(self, batch: Batch, data: Source) -> list[str]:
         """The prompt of each row as text: by default its value in the data, of a pair of texts the first."""
         return [str(data.values[row]).partition(PAIR)[0] for row in batch.row.tolist()]

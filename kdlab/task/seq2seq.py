@@ -146,6 +146,10 @@ class Seq2Seq(GenerativeTask):
         positions = getattr(getattr(model, "config", None), "max_position_embeddings", None)
         return None if positions is None else positions - 1  # the start token has the first
 
+    def longest_prompt(self, model: nn.Module, new: int) -> int | None:
+        positions = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+        return None if positions is None or new < positions else 0  # a source has positions of its own
+
     def reference(self, batch: Batch) -> Generated:
         assert batch.tokens is not None
         return Generated(batch.target[LABEL].where(batch.tokens, self.padding), batch.tokens)

@@ -19,8 +19,12 @@ import pytest
 from fork import end, start
 from pyarrow import parquet
 
+from kdlab.artifact import work
+from kdlab.artifact.work import Labelling
 from kdlab.command import predict
-from kdlab.command.predict import Work, load
+from kdlab.command.predict import load
+from kdlab.datamodule.prompts import Texts
+from kdlab.datamodule.sink import sink
 from kdlab.error import UserError
 
 NEW = [
@@ -125,18 +129,18 @@ def test_a_template_and_a_pair_are_read_as_in_training(place, tmp_path, kdlab, m
 
 def test_it_goes_on_where_it_was_interrupted(place, reviews, tmp_path, kdlab, monkeypatch):
     monkeypatch.chdir(place)
-    monkeypatch.setattr(predict, "ROWS", 50)
+    monkeypatch.setattr(work, "ROWS", 50)
     words = ["predict", f"run={run_of(place)}", f"path={reviews}"]
     assert kdlab(*words, f"file={tmp_path / 'whole.csv'}")[0] == 0
-    real, calls = predict.Work._added, []
+    real, calls = Labelling._of, []
 
-    def stopped(self, chunk, meter):
+    def stopped(self, chunk, first, meter):
         calls.append(len(chunk))
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return real(self, chunk, meter)
+        return real(self, chunk, first, meter)
 
-    monkeypatch.setattr(predict.Work, "_added", stopped)
+    monkeypatch.setattr(Labelling, "_of", stopped)
     code, _, err = kdlab(*words, f"file={tmp_path / 'p.csv'}")
     assert code == 130
     assert err.splitlines()[-1] == "error: interrupted; the same command goes on after the rows that were written"
@@ -309,12 +313,11 @@ def test_memory_does_not_grow_with_the_file(place, tmp_path, monkeypatch):
     def peak(rows: int) -> int:
         path = tmp_path / f"{rows}.csv"
         path.write_text("text,blob\n" + "".join(f"film {row},{'x' * 20_000}\n" for row in range(rows)))
-        monkeypatch.setattr(predict, "ROWS", 32)
+        monkeypatch.setattr(work, "ROWS", 32)
         gc.collect()
         tracemalloc.start()
-        out = predict.sink(tmp_path / "o.csv", ".csv", predict.columns(model), ";", lambda: None)
-        rows = predict.stream(predict.Source(path, "new.csv"))
-        predict.Work(model, rows, "text", [0]).into(out)
+        labelling = Labelling(model, predict.stream(predict.Source(path, "new.csv")), Texts("text", [0]))
+        labelling.into(sink(tmp_path / "o.csv", ".csv", labelling.columns(), ";", lambda: None))
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return most
@@ -336,10 +339,10 @@ def test_a_closed_pipe_ends_it_quietly(place):
     assert b"Traceback" not in done.stderr and b"Error" not in done.stderr
 
 
-def test_a_language_model_has_no_labels_to_predict(tmp_path, place):
+def test_a_language_model_without_its_tokenizer_is_refused(tmp_path, place):
     config = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "n_layer": 1, "n_embd": 8, "n_head": 2}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UserError, match="is no classifier of texts"):
+    with pytest.raises(UserError, match="no tokenizer can be loaded from"):
         load(str(tmp_path))
 
 
@@ -381,8 +384,8 @@ def test_pairs_and_any_number_of_labels(several, kind, tmp_path, kdlab, monkeypa
 @pytest.mark.parametrize(("seconds", "shown"), [(0.2, "12 rows in <1 s"), (19, "12 rows in 0:19")])
 def test_a_time_below_a_second_is_not_zero(monkeypatch, seconds, shown):
     heard: list[str] = []
-    monkeypatch.setattr("kdlab.command.predict.announce", heard.append)
-    work = Work(None, None, "text", [])
-    work.done, work.began = 12, time.perf_counter() - seconds
-    work.conclude(None)
+    monkeypatch.setattr("kdlab.artifact.work.announce", heard.append)
+    labelling = Labelling(None, None, Texts("text", []))
+    labelling.done, labelling.began = 12, time.perf_counter() - seconds
+    labelling.conclude(None)
     assert f"predicted {shown}: " in heard[0]

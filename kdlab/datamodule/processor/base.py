@@ -160,6 +160,21 @@ class Processor(ABC):
         """
         raise UserError(f"{type(self).__name__} makes no tokens of a text, which loss=uld and loss=gold compare")
 
+    def prompts(self, values: Sequence[Any], most: int) -> tuple[Encoded, np.ndarray]:
+        """Rows to generate an answer to, which need no answer of their own.
+
+        Args:
+            values: of rows; where a value has an answer at its end, a new one is generated in its place.
+            most: tokens of a prompt; of longer ones the begin is left out.
+
+        Returns:
+            the rows, and ``[N]`` int64: how many tokens of each prompt are left out.
+
+        Raises:
+            UserError: its rows are no tokens.
+        """
+        raise UserError(f"{type(self).__name__} makes no tokens of a text, so nothing can be generated from its rows")
+
     @abstractmethod
     def example(self, length: int) -> dict[str, Tensor]:
         """One row of inputs, to measure what a model costs.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from kdlab.datamodule import answered
 from kdlab.datamodule import tokenizer as tokens
-from kdlab.datamodule.answered import AnsweredRow, AnsweredRows
+from kdlab.datamodule.answered import AnsweredRow, AnsweredRows, unanswered
 from kdlab.datamodule.dialogue import Dialogue
 from kdlab.datamodule.odd import GRAVE, unknown
 from kdlab.datamodule.processor import pair
@@ -149,6 +149,14 @@ class Chat(Processor):
 
     def decode(self, rows: Sequence[Sequence[int]]) -> list[str]:
         return self.text.decode(rows)
+
+    def prompts(self, values: Sequence[Dialogue], most: int) -> tuple[Encoded, np.ndarray]:
+        open_ended = [one.with_answer() for one in values]
+        found = list(self.rows(open_ended))
+        begins = [int(np.flatnonzero(~np.asarray(one.answer, bool))[-1]) + 1 for one in found]
+        prompts = [one.tokens[:begin] for one, begin in zip(found, begins, strict=True)]
+        rows = unanswered(prompts, most, self.tokenizer.bos_token_id, self.padding)
+        return rows, rows.lost + [one.lost for one in found]
 
     def example(self, length: int) -> dict[str, Tensor]:
         return self.text.example(length)

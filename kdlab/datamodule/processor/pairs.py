@@ -21,6 +21,7 @@ from kdlab.datamodule.rows import Rows, repeated, sample, stored
 from kdlab.error import UserError
 from kdlab.model.begin import begin_of
 from kdlab.model.save import load_tokenizer, tokenizer_fingerprint
+from kdlab.value import LARGEST
 
 TARGET = "target_tokenizer"  # the folder beside a model, and the argument of its factory
 
@@ -157,6 +158,15 @@ class Pairs(Processor):
 
     def decode(self, rows: Sequence[Sequence[int]]) -> list[str]:
         return list(self.target_tokenizer.batch_decode(list(rows), skip_special_tokens=True))
+
+    def prompts(self, values: Sequence[str], most: int) -> tuple[Encoded, np.ndarray]:
+        """As a source is read in training: of one that is longer than ``max_length`` the end is left out."""
+        sources, _ = sides(values)
+        whole = [len(one) for one in tokens.encode(self.tokenizer, sources, LARGEST)]
+        found = list(tokens.encode(self.tokenizer, sources, self.max_length))
+        read = repeated(found, len(found), self.tokenizer.pad_token_id or 0)
+        written = repeated([list(self.ends[:1]) or [self.padding]], len(found), self.padding)
+        return PairRows(read, written, begin_of(self.target_tokenizer)), np.array(whole, np.int64) - read.lengths
 
     def example(self, length: int) -> dict[str, Tensor]:
         ids = (torch.arange(min(length, self.max_length)) % len(self.tokenizer))[None]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from kdlab.datamodule import tokenizer as tokens
+from kdlab.datamodule.answered import unanswered
 from kdlab.datamodule.odd import GRAVE, unknown
 from kdlab.datamodule.processor.base import Encoded, Processor
 from kdlab.datamodule.processor.token_bytes import token_bytes
@@ -20,6 +21,7 @@ from kdlab.datamodule.processor.words import boundaries, same_words
 from kdlab.datamodule.rows import Rows, repeated, sample, stored
 from kdlab.error import UserError
 from kdlab.model.save import load_tokenizer, tokenizer_fingerprint
+from kdlab.value import LARGEST
 
 
 @final
@@ -79,6 +81,13 @@ class Text(Processor):
 
     def decode(self, rows: Sequence[Sequence[int]]) -> list[str]:
         return list(self.tokenizer.batch_decode(list(rows), skip_special_tokens=True))
+
+    def prompts(self, values: Sequence[str], most: int) -> tuple[Encoded, np.ndarray]:
+        first = self.tokenizer.bos_token_id if self.tokenizer.bos_token_id is not None else self.tokenizer.cls_token_id
+        found = [list(one) for one in tokens.encode(self.tokenizer, values, LARGEST)]
+        added = len(self.ends) > 0 and self.tokenizer("")["input_ids"][-1:] == list(self.ends[:1])
+        rows = unanswered([one[:-1] if added else one for one in found], most, first, self.padding)
+        return rows, rows.lost
 
     def ends_of_tokens(self, values: Sequence[str], fingerprint: str) -> Callable[[int], np.ndarray]:
         some = sample(fingerprint, len(values))
