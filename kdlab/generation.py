@@ -128,6 +128,7 @@ def generate(
     ends: Sequence[int],
     pad: int,
     start: int | None = None,
+    processors: Sequence[Any] = (),
 ) -> Tensor:
     """The tokens ``[B, ...]`` that a model of transformers continues its inputs with, as its ``generate`` returns them.
 
@@ -139,6 +140,7 @@ def generate(
         ends: ids of the tokens after any of which a row ends; empty: each row has ``max_new_tokens``.
         pad: the id after the end of a row.
         start: the first id of a decoder that has an encoder; None: there is no encoder.
+        processors: change the logits of each new token, before the temperature does.
 
     Raises:
         UserError: a model that cannot generate.
@@ -155,7 +157,7 @@ def generate(
         decoder_start_token_id=start,
     )  # fmt: skip
     with torch.no_grad(), evaluating(model), own_settings(model, settings):
-        return model.generate(**inputs, generation_config=settings)  # type: ignore[operator]
+        return model.generate(**inputs, generation_config=settings, logits_processor=list(processors))  # type: ignore[operator]
 
 
 @contextmanager

@@ -19,7 +19,7 @@ TEXT = {"input_ids", "attention_mask", "tokenizer"}  # what only texts have
 HOME = (
     "model/", "transform/", "datamodule/processor/", "datamodule/tokenizer.py", "datamodule/base.py",
     "datamodule/rows.py", "datamodule/augment/", "datamodule/odd.py", "task/causal_lm.py", "task/seq2seq.py",
-    "teacher/zero_shot.py", "datamodule/pairs.py", "datamodule/chat_data.py", "datamodule/packed.py",
+    "task/mixture.py", "teacher/zero_shot.py", "datamodule/pairs.py", "datamodule/chat_data.py", "datamodule/packed.py",
     "config/tokens.py", "artifact/predictor.py", "artifact/answerer.py", "artifact/classifier.py", "metric/text/",
 )  # fmt: skip
 

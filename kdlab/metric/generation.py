@@ -19,7 +19,7 @@ from kdlab.metric.text.catalogue import chosen, scores
 from kdlab.metric.writing import batches, gathered, seconds, spread, write
 from kdlab.output import Output
 from kdlab.task.base import Task
-from kdlab.task.generative import GenerativeTask
+from kdlab.task.generative import GenerativeTask, least_room
 from kdlab.value import Count, NonNegative, Part, Seed, Whole
 
 log = logging.getLogger(__name__)
@@ -96,21 +96,16 @@ class Generation(Evaluator):
             self.samples_of.update(spread(np.array(rows, dtype=np.int64), self.shown_rows))
 
     def check(self, model: nn.Module) -> None:
-        task = self._task
-        for batch in batches(self.data, sorted(self.rows)):
-            here = batch.to(next(model.parameters()).device)
-            if (
-                (room := task.room(model, here)) is not None
-                and room is not None
-                and room < self.sampling.max_new_tokens
-            ):
-                raise UserError(
-                    f"metric.generation.max_new_tokens={self.sampling.max_new_tokens} is more than the {max(room, 0)} "
-                    f"positions that {type(model).__name__} has left after its longest prompt: set it to "
-                    + (f"{room} or less" if room > 0 else "less, and datamodule.max_length too")
-                )
-            task.generate(model, here.rows(slice(0, 1)), Sampling(1))
-            break  # the first has the longest rows
+        task, rows = self._task, np.array(sorted(self.rows), np.int64)
+        new = self.sampling.max_new_tokens
+        if (room := least_room(task, self.data.encoded_rows(), rows, model, new)) < new:
+            raise UserError(
+                f"metric.generation.max_new_tokens={new} is more than the {max(room, 0)} positions that "
+                f"{type(model).__name__} has left after its longest prompt: set it to "
+                + (f"{room} or less" if room > 0 else "less, and datamodule.max_length too")
+            )
+        for batch in batches(self.data, rows[:1].tolist()):
+            task.generate(model, batch.to(next(model.parameters()).device), Sampling(1))
 
     def update(self, student: Output, batch: Batch, teacher: Output | None = None) -> None:
         self.met.update(self.rows.intersection(batch.row.tolist()))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from kdlab.batch import Batch
+from kdlab.datamodule.data import Data
 from kdlab.direction import PRIMARY, declared_for
 from kdlab.error import UserError
 from kdlab.freeze.apply import apply, changes, parameter_groups, prepare, select, trainable_table
@@ -75,6 +76,14 @@ class TrainingRule(Evaluation, ABC):
     def option(cls) -> str:
         """The name of the rule's option in the group ``module``, for messages."""
         return cls.__name__.lower()
+
+    @classmethod
+    def accept_data(cls, data: Data) -> None:
+        """Check what the rule needs of the rows; called before a teacher is found or trained.
+
+        Raises:
+            UserError: it cannot learn from them.
+        """
 
     @classmethod
     def accept(cls, teacher: type[Teacher], task: Task, loss: Objective) -> None:

@@ -11,7 +11,13 @@ from torch import Tensor
 from kdlab.batch import Batch
 from kdlab.error import UserError
 from kdlab.generation import evaluating
-from kdlab.loss.policy.minillm import clipped_surrogate, importance_weight, later_rewards, token_reward
+from kdlab.loss.policy.minillm import (
+    clipped_surrogate,
+    importance_weight,
+    later_rewards,
+    sampling_log_probability,
+    token_reward,
+)
 from kdlab.module.parts import TeacherParts
 from kdlab.module.samples import Samples
 from kdlab.module.student_texts import StudentTextRule
@@ -40,7 +46,8 @@ class MiniLLM(StudentTextRule):
         normalise: whether the rewards of the later tokens are their mean, so that length itself costs nothing; else
             their sum.
 
-    Source: Gu et al. 2024 (MiniLLM), arXiv:2306.08543, section 2.2 and algorithm 1, without the teacher-mixed sampling.
+    Source: Gu et al. 2024 (MiniLLM), arXiv:2306.08543, section 2.2 and algorithm 1; the texts are drawn
+        from a mixture with the teacher where ``module.samples.mix`` is above 0.
     """
 
     higher_is_better = StudentTextRule.higher_is_better | {"reward": True, "later": None}
@@ -95,8 +102,11 @@ class MiniLLM(StudentTextRule):
     @torch.no_grad()
     def with_drawn(self, batch: Batch) -> Batch:
         """The batch with the log-probabilities with which its answers were drawn."""
+        temperature, mix = self.samples.sampling.temperature, self.samples.mix
         with evaluating(self.model):
-            found = chosen(self.read(batch), self.samples.sampling.temperature)
+            found = chosen(self.read(batch), temperature)
+        if mix:
+            found = sampling_log_probability(found, chosen(self.teacher.read(self.task, batch), temperature), mix)
         return replace(batch, target=batch.target | {DRAWN: found})
 
     @exact()

@@ -10,10 +10,12 @@ import torch
 from torch import nn
 
 from kdlab.batch import Batch
+from kdlab.datamodule.data import Data
 from kdlab.error import UserError
 from kdlab.generation import Sampling
-from kdlab.task.generative import GenerativeTask
-from kdlab.value import Count, NonNegative, Part, Whole
+from kdlab.task.generative import GenerativeTask, least_room
+from kdlab.task.mixture import Mixture
+from kdlab.value import Count, NonNegative, Part, Share, Whole
 
 
 @final
@@ -26,6 +28,7 @@ class Samples:
         max_new_tokens, temperature, top_p, top_k: as for :class:`kdlab.generation.Sampling`. The temperature is that of
             the distribution that is drawn from; terms have another one, ``loss.temperature``.
         num_generations: answers to each prompt.
+        mix: share of the teacher in the distribution that is drawn from, in [0, 1); 0: the student's alone.
         reuse: optimizer steps that learn from the same answers: the first draws them, the others take them in place of
             rows of their own.
 
@@ -43,6 +46,7 @@ class Samples:
         top_k: Whole = 0,
         num_generations: Count = 1,
         reuse: Count = 1,
+        mix: Share = 0.0,
     ) -> None:
         self.sampling = Sampling(max_new_tokens, temperature, top_p, top_k)
         if num_generations > 1 and self.sampling.greedy:
@@ -50,8 +54,37 @@ class Samples:
                 f"module.samples.num_generations={num_generations} answers to a prompt are all the same where the "
                 "likeliest token is taken: set module.samples.temperature above 0, or num_generations=1"
             )
-        self.num_generations, self.reuse = num_generations, reuse
+        if not 0 <= mix < 1:
+            raise UserError(
+                f"module.samples.mix is {mix}, but must be in [0, 1): 0 is the student alone, 0.2 is common"
+            )
+        if mix and self.sampling.greedy:
+            raise UserError(
+                f"module.samples.mix={mix} is about what is drawn, and at module.samples.temperature=0 nothing is: set "
+                "one of them"
+            )
+        self.num_generations, self.reuse, self.mix = num_generations, reuse, mix
         self._kept: dict[int, Kept] = {}  # by number of the micro-batch in its step
+
+    def check(self, task: GenerativeTask, data: Data, model: nn.Module) -> None:
+        """Refuse training prompts that leave the model no room for an answer, before anything is trained.
+
+        Raises:
+            UserError: such a prompt.
+        """
+        new = self.sampling.max_new_tokens
+        if self.mix and task.kind != "causal_lm":
+            raise UserError(
+                f"module.samples.mix={self.mix} draws from student and teacher together, which models of "
+                f"task={task.kind} cannot do: set module.samples.mix=0"
+            )
+        if (room := least_room(task, data.encoded_rows(), data.splits["train"], model, new)) < new:
+            raise UserError(
+                f"module.samples.max_new_tokens={new} is more than the {max(room, 0)} positions that "
+                f"{type(model).__name__} has left after the longest training prompt: set it to "
+                + (f"{room} or less, or" if room > 0 else "less, and")
+                + " set a smaller datamodule.max_length"
+            )
 
     def window(self, step: int) -> int:
         """The number of the run of steps that learn from the same answers."""
@@ -59,7 +92,7 @@ class Samples:
 
     def of(
         self, task: GenerativeTask, model: nn.Module, batch: Batch, step: int, micro: int = 0,
-        then: Callable[[Batch], Batch] = lambda made: made,
+        then: Callable[[Batch], Batch] = lambda made: made, teacher: nn.Module | None = None,
     ) -> Batch:  # fmt: skip
         """The prompts of a batch with the model's answers, or what this micro-batch of an earlier step had.
 
@@ -69,6 +102,7 @@ class Samples:
             step: number of the optimizer step.
             micro: number of the micro-batch in the step.
             then: changes answers that were drawn, before they are kept.
+            teacher: has the share ``mix`` in what is drawn.
         """
         window = self.window(step)
         found = self._kept.get(micro)
@@ -78,7 +112,8 @@ class Samples:
         if self.num_generations > 1:
             every = torch.arange(len(prompts), device=prompts.row.device)
             prompts = prompts.rows(every.repeat_interleave(self.num_generations))
-        made = then(task.with_answers(prompts, task.generate(model, prompts, self.sampling)))
+        mixture = Mixture(teacher, self.mix) if self.mix and teacher is not None else None
+        made = then(task.with_answers(prompts, task.generate(model, prompts, self.sampling, mixture)))
         if self.reuse > 1:
             self._kept[micro] = Kept(window, made)
         return made

@@ -7,9 +7,11 @@ from typing import final
 from torch import Tensor
 
 from kdlab.batch import Batch
+from kdlab.datamodule.data import Data
 from kdlab.error import UserError
 from kdlab.loss.objective import Objective
 from kdlab.module.parts import TeacherParts
+from kdlab.module.student_texts import refuse_packs
 from kdlab.module.teacher_rule import TeacherRule
 from kdlab.task.base import Task
 from kdlab.task.generative import GenerativeTask
@@ -40,6 +42,10 @@ class SequenceKD(TeacherRule):
     @classmethod
     def option(cls) -> str:
         return "sequence_kd"
+
+    @classmethod
+    def accept_data(cls, data: Data) -> None:
+        refuse_packs(data, cls.option())
 
     @classmethod
     def accept(cls, teacher: type[Teacher], task: Task, loss: Objective) -> None:

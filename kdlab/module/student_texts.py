@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.distributed import all_gather_object
 
 from kdlab.batch import Batch
+from kdlab.datamodule.data import Data
 from kdlab.error import UserError
 from kdlab.loss.balance.none import Plain
 from kdlab.loss.objective import Objective
@@ -39,7 +40,16 @@ class StudentTextRule(TeacherRule, ABC):
                 "read, as a member that is stored or has another tokenizer than the student: set teacher=live, with a "
                 "model that has the student's tokenizer"
             )
+        if samples.mix and "teacher" not in parts.teacher.models:
+            raise UserError(
+                f"module.samples.mix={samples.mix} draws from the student and the model of one teacher together: set "
+                "teacher=live, or module.samples.mix=0"
+            )
         self.samples = samples
+
+    @classmethod
+    def accept_data(cls, data: Data) -> None:
+        refuse_packs(data, cls.option())
 
     @classmethod
     def accept(cls, teacher: type[Teacher], task: Task, loss: Objective) -> None:
@@ -72,7 +82,8 @@ class StudentTextRule(TeacherRule, ABC):
             then: changes answers that were drawn, before they are kept for later steps.
         """
         micro = batch_idx % self.trainer.accumulate_grad_batches
-        return self.samples.of(self.writing, self.model, batch, self.global_step, micro, then)
+        teacher = self.teacher.models["teacher"].to(batch.device) if self.samples.mix else None
+        return self.samples.of(self.writing, self.model, batch, self.global_step, micro, then, teacher)
 
     @property
     def writing(self) -> GenerativeTask:
@@ -98,6 +109,15 @@ class StudentTextRule(TeacherRule, ABC):
         states = checkpoint.get("samples", [])
         if len(states) == self.trainer.world_size:  # with another number of processes, answers are drawn anew
             self.samples.restore(states[self.global_rank])
+
+
+def refuse_packs(data: Data, option: str) -> None:
+    """Refuse rows that are made of several texts, for a rule of training rows whose prompts are answered."""
+    if data.packs:
+        raise UserError(
+            f"module={option} learns from answers to the prompt of each training row, and datamodule.pack=true joins "
+            "several to a row: set datamodule.pack=false"
+        )
 
 
 def gathered(state: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:

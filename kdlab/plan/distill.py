@@ -108,6 +108,7 @@ def _prepare(job: Job, data: Data, train: Train, on_teachers: OnTeachers, base: 
         kind.accept(loss.taps["teacher"])
     for one in build.teacher_kinds(cfg.teacher):
         rule_kind(cfg.module).accept(one, task, loss)
+    rule_kind(cfg.module).accept_data(data)
     writer = instantiate.make(cfg.module.writer) if "writer" in cfg.module else None
     if writer is not None and "teacher" not in teacher_nodes(cfg.teacher):
         raise UserError(
@@ -146,6 +147,8 @@ def _prepare(job: Job, data: Data, train: Train, on_teachers: OnTeachers, base: 
 
     probe = look()  # before a teacher is trained
     settings["metric"].try_on(task, data, student)
+    if "samples" in cfg.module:
+        instantiate.make(cfg.module.samples).check(task, data, student)
     classes = probe.logits.shape[-1]
     widths = {name: tap.shape[-1] for name, tap in probe.taps.items()}
     student_family = family(student)

@@ -16,6 +16,7 @@ from kdlab.error import UserError
 from kdlab.generation import Generated, Sampling, generate
 from kdlab.output import Output
 from kdlab.task.generative import GenerativeTask, Source, last_run
+from kdlab.task.mixture import Mixture
 from kdlab.value import Count, Share
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ class CausalLM(GenerativeTask):
     def prompts(self) -> Mapping[str, Any]:
         return {"prompt": self.prompt}
 
-    def generate(self, model: nn.Module, batch: Batch, sampling: Sampling) -> Generated:
+    def generate(self, model: nn.Module, batch: Batch, sampling: Sampling, mixture: Mixture | None = None) -> Generated:
         if "position_ids" in batch.inputs:
             raise UserError(
                 "a row of datamodule.pack=true has several texts, so that nothing can be generated from it: set "
@@ -170,7 +171,8 @@ class CausalLM(GenerativeTask):
         real = place >= 0
         ids = batch.inputs["input_ids"].gather(1, place.clamp(min=0)).where(real, self.padding)
         given = {"input_ids": ids, "attention_mask": real.long()}
-        made = generate(model, given, sampling, self.ends, self.padding)
+        processors = [] if mixture is None else [mixture.drawing(real, sampling.temperature)]
+        made = generate(model, given, sampling, self.ends, self.padding, processors=processors)
         return Generated.until_end(made[:, length:], self.ends)
 
     def room(self, model: nn.Module, batch: Batch) -> int | None:

@@ -6,12 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from kdlab.batch import Batch
-from kdlab.datamodule.batch import EncodedRows
+from kdlab.datamodule.batch import EncodedRows, within
 from kdlab.datamodule.corpus import PAIR
 from kdlab.datamodule.processor.base import Processor
 from kdlab.error import UserError
@@ -19,10 +20,14 @@ from kdlab.generation import Generated, Sampling
 from kdlab.outcome import Tokens
 from kdlab.output import Output, at_least_float32
 from kdlab.task.base import Task
-from kdlab.value import Count, Share
+from kdlab.task.mixture import Mixture
+from kdlab.value import LARGEST, Count, Share
 
 if TYPE_CHECKING:
     from kdlab.datamodule.data import Data
+
+
+TOKENS = 16384  # in a batch of rows whose prompts are measured
 
 
 class Source(Protocol):
@@ -97,8 +102,11 @@ class GenerativeTask(Task, ABC):
         return {}
 
     @abstractmethod
-    def generate(self, model: nn.Module, batch: Batch, sampling: Sampling) -> Generated:
+    def generate(self, model: nn.Module, batch: Batch, sampling: Sampling, mixture: Mixture | None = None) -> Generated:
         """The model's answer to the prompt of each row.
+
+        Args:
+            mixture: another model with a share in what is drawn; None: the model draws alone.
 
         Raises:
             UserError: the model cannot generate, or prompt and answer are longer than it can read.
@@ -126,6 +134,22 @@ class GenerativeTask(Task, ABC):
 
         It is no part of a step: means over it divide by its own number of tokens.
         """
+
+
+def least_room(task: GenerativeTask, encoded: EncodedRows, rows: np.ndarray, model: nn.Module, new: int) -> int:
+    """The number of tokens that the model can generate after the longest prompt of the rows; at most ``new``.
+
+    Rows that are short as a whole are not looked at.
+
+    Args:
+        rows: ids.
+        new: tokens that are wanted.
+    """
+    most = task.longest_prompt(model, new)
+    long = rows[encoded.rows.lengths[rows] > (LARGEST if most is None else most)]
+    device = next(model.parameters()).device
+    found = (task.room(model, batch.to(device)) for batch in within(encoded, long, TOKENS))
+    return min([new, *(room for room in found if room is not None)])
 
 
 def last_run(marked: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,6 +17,7 @@ from kdlab.generation import Generated, Sampling, evaluating, generate
 from kdlab.output import Output
 from kdlab.task import causal_lm
 from kdlab.task.generative import GenerativeTask
+from kdlab.task.mixture import Mixture
 
 if TYPE_CHECKING:
     from kdlab.datamodule.data import Data
@@ -129,7 +130,12 @@ class Seq2Seq(GenerativeTask):
             row=batch.row,
         )  # fmt: skip
 
-    def generate(self, model: nn.Module, batch: Batch, sampling: Sampling) -> Generated:
+    def generate(self, model: nn.Module, batch: Batch, sampling: Sampling, mixture: Mixture | None = None) -> Generated:
+        if mixture is not None:
+            raise UserError(
+                "module.samples.mix draws from student and teacher together, which encoder-decoder models cannot do: "
+                "set module.samples.mix=0, or choose task=causal_lm"
+            )
         positions = getattr(getattr(model, "config", None), "max_position_embeddings", None)
         if positions is not None and sampling.max_new_tokens + 1 > positions:
             raise UserError(

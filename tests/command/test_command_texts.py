@@ -85,3 +85,12 @@ def test_stored_outputs_are_refused_before_anything_is_trained(kdlab, texts):
     code, out, err = kdlab("distill", *texts, "module=on_policy", "loss=kd")
     assert code == 2 and "set teacher=live" in " ".join(err.split()), out + err
     assert not list(Path("outputs").glob("finetune/*"))
+
+
+def test_the_doctor_names_what_a_rule_of_texts_cannot_answer(kdlab, texts):
+    for more, sentence in (
+        ("+datamodule.pack=true", "set datamodule.pack=false"),
+        ("module.samples.max_new_tokens=1000", "has left after the longest training prompt"),
+    ):
+        code, out, err = kdlab("doctor", "distill", *texts, "module=on_policy", "teacher=live", "loss=kd", more)
+        assert code != 0 and sentence in " ".join((out + err).split()) and "Traceback" not in err, out + err

@@ -224,3 +224,27 @@ def test_classes_are_refused():
     loss = Objective(1.0, terms={"kl": KL()})
     with pytest.raises(UserError, match=r"models of task=sequence_classification write none"):
         OnPolicy.accept(Live, SequenceClassification(), loss)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            ("+datamodule.pack=true", "metric=[causal_lm]"),
+            "module=on_policy learns from answers .* set datamodule.pack=false",
+        ),
+        (
+            ("module.samples.max_new_tokens=62",),
+            "is more than the 61 positions that GPT2LMHeadModel has left after the",
+        ),
+        (("module.samples.max_new_tokens=61",), ""),
+    ],
+    ids=["packed", "no room", "room"],
+)
+def test_what_cannot_be_answered_is_refused_before_training(make, words, sentence):
+    job = make("module=on_policy", *SHORT, *words)
+    if not sentence:
+        assert learner(job)
+        return
+    with pytest.raises(UserError, match=sentence):
+        learner(job)

@@ -105,6 +105,22 @@ def test_texts_that_an_older_student_wrote_are_weighed(monkeypatch):
     assert reward.isfinite()
 
 
+def test_texts_that_the_teacher_helped_to_draw_are_weighed(monkeypatch):
+    """Gu et al. 2024, section 2.2: from 0.2 teacher + 0.8 student, over all texts, each as often as drawn."""
+    rule = minillm()
+    rule.samples.mix = 0.2
+    batch = rule.with_drawn(every_text(rule))
+    student, teacher = rule.read(batch), rule.teacher.read(rule.task, batch)
+    drawn = batch.target[DRAWN]
+    torch.testing.assert_close(drawn.exp()[:, :3], (0.2 * chosen(teacher).exp() + 0.8 * chosen(student).exp())[:, :3])
+    _, weight, _ = rule.later(student, teacher, batch)
+    share = drawn[:, :3].sum(1).exp()
+    torch.testing.assert_close(share.sum(), torch.ones(()), rtol=1e-4, atol=1e-4)
+    for place in range(3):  # the mean weight of each token is 1, and none is above 1 / (1 - 0.2)
+        torch.testing.assert_close((share * weight[:, place]).sum(), torch.ones(()), rtol=1e-4, atol=1e-4)
+    assert weight.max() <= 1.25 + 1e-4
+
+
 @pytest.fixture(scope="module")
 def make(tmp_path_factory, reviews):
     folder = tmp_path_factory.mktemp("student_texts")
@@ -139,6 +155,43 @@ def test_the_loss_of_distillm2_is_the_papers(make, monkeypatch):
         first, second = (log_s, log_t) if reverse else (log_t, log_s)
         expected.append(skew_kl(first, second, 0.1).mean())
     torch.testing.assert_close(found, 0.75 * expected[0] + 0.25 * expected[1])
+
+
+def test_each_text_has_a_skew_of_its_own_where_it_is_adaptive(make, monkeypatch):
+    """Ko et al. 2025: 1 - (1 - 0.1) m / gap, cut to [0.01, 0.1], with m the mean gap of the first step."""
+    rule, batch = learner(make(*DISTILLM2, "module.adaptive=true"))
+    monkeypatch.setattr(type(rule), "trainer", SimpleNamespace(accumulate_grad_batches=1))
+    monkeypatch.setattr(type(rule), "global_step", 0)
+    torch.manual_seed(3)
+    first = rule.training_step(batch, 0)
+    plain, _ = learner(make(*DISTILLM2))
+    torch.manual_seed(3)
+    torch.testing.assert_close(first, plain.training_step(batch, 0))
+
+    monkeypatch.setattr(type(rule), "global_step", 1)
+    reference = (rule.gaps[:, 0] / rule.gaps[:, 1]).tolist()
+    assert rule.gaps[:, 1].tolist() == [16, 16]
+    torch.manual_seed(4)
+    found = rule.training_step(batch, 0)
+    torch.manual_seed(4)
+    expected, skews = [], []
+    for number, data in enumerate((batch, rule.own(batch, 0))):
+        student, teacher = rule.read(data), rule.teacher.read(rule.task, data)
+        values = []
+        for row in range(len(data)):
+            mask = student.mask[row]
+            log_s, log_t = (one.logits.detach()[row][mask].log_softmax(-1) for one in (student, teacher))
+            at = student.label[row][mask][:, None]
+            mean_s, mean_t = (one.gather(-1, at).mean().exp() for one in (log_s, log_t))
+            gap = float(mean_s - mean_t if number else mean_t - mean_s)
+            skews.append(min(0.1, max(0.01, 1 - 0.9 * reference[number] / gap)) if gap > 0 else 0.01)
+            values.append(skew_kl(*((log_s, log_t) if number else (log_t, log_s)), skews[-1]))
+        expected.append(torch.cat(values).mean())
+    torch.testing.assert_close(found, 0.5 * expected[0] + 0.5 * expected[1])
+    assert len({round(one, 6) for one in skews}) > 1
+    kept = {}
+    rule.on_save_checkpoint(kept)
+    assert torch.equal(kept["gaps"], rule.gaps)
 
 
 def test_the_labels_of_minillm_are_of_the_data(make, monkeypatch):
