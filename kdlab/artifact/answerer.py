@@ -136,6 +136,8 @@ def answerer_of(subject: Trained, task: GenerativeTask, max_length: int | None =
         UserError: its rows are no texts.
     """
     stored = subject.stored
+    if not any((subject.weights / name).exists() for name in ("tokenizer_config.json", "tokenizer.json")):
+        raise UserError(f"{subject.weights} has no tokenizer, which prompts are read with: save it into that folder")
     own = tokenizer.load(str(subject.weights), [])
     options: dict[str, Any] = {}
     kind: Any = ChatData if own.chat_template else TextData

@@ -342,7 +342,7 @@ def test_a_closed_pipe_ends_it_quietly(place):
 def test_a_language_model_without_its_tokenizer_is_refused(tmp_path, place):
     config = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "n_layer": 1, "n_embd": 8, "n_head": 2}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UserError, match="no tokenizer can be loaded from"):
+    with pytest.raises(UserError, match="has no tokenizer, which prompts are read with"):
         load(str(tmp_path))
 
 
