@@ -45,7 +45,7 @@ def gold():
 
 
 @pytest.mark.parametrize("temperature", [1.0, 2.0])
-@pytest.mark.parametrize("beta", [0, 0.3, 0.5, 1])
+@pytest.mark.parametrize("beta", [0, 1e-4, 0.3, 0.5, 1])  # near its ends the value is small, at them it jumps
 def test_the_divergence_is_theirs_times_the_squared_temperature(gkd, beta, temperature):
     s, t = (one.detach() for one in laws.pair(0, 7))
     theirs = gkd(s, t, beta=beta, temperature=temperature, reduction="none").sum(-1)
