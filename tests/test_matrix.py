@@ -18,7 +18,7 @@ from kdlab.loss.objective import Objective
 from kdlab.outcome import Bernoulli, Categorical
 
 LOSSES, FREEZES = options("loss"), options("freeze")
-STUDENTS = [model for model in options("model") if model != "seq2seq_tiny"]  # which writes texts
+STUDENTS = [model for model in options("model") if model not in ("seq2seq_tiny", "prompted")]  # of language models
 MULTI = ["datamodule.multi_label=true"]
 TASKS = {
     "single": [], "weights": ["task.class_weights=balanced"], "smoothing": ["task.label_smoothing=0.1"], "head": [],

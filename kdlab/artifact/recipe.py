@@ -58,7 +58,7 @@ def recipe(job: Job, place: str, node: Node) -> Job:
         apart = any(key.startswith("model.") for key in named_keys)
         nodes["model"] = _open(node.model, "model", named_keys, resolve=False) if apart else node.model
     if inherits:
-        nodes |= inherited(cfg, named_keys, drop=command == "finetune")
+        nodes |= inherited(cfg, named_keys, drop=command == "finetune" and "trainer.max_steps=0" not in words)
     try:
         found = composed(command, [*before, *words, *after], **nodes)
     except Unfit as problem:

@@ -13,6 +13,7 @@ from torch import nn
 from torchmetrics import MetricCollection
 
 from kdlab.config.instantiate import factory, make, make_a, takes_any, target_of
+from kdlab.datamodule.corpus import PAIR
 from kdlab.datamodule.data import Data
 from kdlab.error import UserError
 from kdlab.freeze.apply import scales_at, select
@@ -21,6 +22,7 @@ from kdlab.metric.base import Evaluator
 from kdlab.metric.evaluators import Evaluators
 from kdlab.metric.scores import Scores
 from kdlab.model.block import blocks
+from kdlab.model.examples import Examples
 from kdlab.outcome import Bernoulli
 from kdlab.schedule.base import Schedule, bounds
 from kdlab.task.base import Task
@@ -69,7 +71,11 @@ def task(cfg: DictConfig, data: Data) -> Task:
 
 
 def model(node: DictConfig, task: Task, data: Data, teacher: nn.Module | None = None) -> nn.Module:
-    """A model with the task's head; a factory that has an argument named ``teacher`` is given the teacher's model."""
+    """A model with the task's head.
+
+    A factory that has an argument of this name is given also ``teacher``, the teacher's model; ``task``, the kind of
+    task; ``examples``, labelled training rows, see :func:`examples`.
+    """
     given: dict[str, Any] = {"labels": list(data.labels), **data.processor.arguments()}
     if needs_teacher(node):
         if teacher is None:
@@ -88,9 +94,9 @@ def model(node: DictConfig, task: Task, data: Data, teacher: nn.Module | None = 
                 f"{' and '.join(needed)}: choose another model, or add them: "
                 f"def {str(node._target_).rpartition('.')[2]}(…, {', '.join(needed)})"
             )
-    if "task" in takes:
-        given["task"] = task.kind
-    elif not task.uses_labels:
+    offers: dict[str, Callable[[], Any]] = {"task": lambda: task.kind, "examples": lambda: examples(data)}
+    given |= {name: offer() for name, offer in offers.items() if name in takes}
+    if "task" not in takes and not task.uses_labels:
         raise UserError(
             f"{node._target_} makes a classifier, but the task is to predict the next token: choose model=gpt_tiny, "
             "layers_of_teacher, or hf with a causal language model"
@@ -98,6 +104,29 @@ def model(node: DictConfig, task: Task, data: Data, teacher: nn.Module | None = 
     made = _reads(make_a(nn.Module, factory(node), **given), data.processor.inputs)
     data.processor.check(made, data.lengths)
     return task.attach(made)
+
+
+def examples(data: Data) -> Examples:
+    """The labelled training rows whose content is in no split that is measured.
+
+    Raises:
+        UserError: a row is no text, or has several labels.
+    """
+    measured = {data.keys[row] for split in ("val", "test") for row in data.splits[split].tolist()}
+    train = data.splits["train"].tolist() if not data.whole else []
+    if data.multi_label or data.target.unit != "row" or not all(isinstance(value, str) for value in data.values):
+        raise UserError(
+            f"{data.source} has rows that are no text with one label, which the model reads: choose another"
+        )
+    if data.values and PAIR in data.values[0]:
+        raise UserError(
+            "datamodule.text_column names two columns, and the model reads one text: join them with a template, such "
+            "as '{first} {second}'"
+        )
+    kept = [row for row in train if data.codes[row] >= 0 and data.keys[row] not in measured]
+    length = getattr(data, "max_length", None)
+    texts, codes = [data.values[row] for row in kept], [int(data.codes[row]) for row in kept]
+    return Examples(texts, codes, **({} if length is None else {"max_length": length}))
 
 
 def _reads(model: nn.Module, inputs: Sequence[str]) -> nn.Module:

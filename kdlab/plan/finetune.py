@@ -19,7 +19,8 @@ def prepare(job: Job, data: Data, train: Train = refuse, on_teachers: OnTeachers
         train: trains a run that this one needs and that is missing.
         on_teachers: is called with the teachers once they are there.
     """
-    if instantiate.make(job.cfg.task).uses_labels and not any(data.label_counts):
+    learns = job.cfg.trainer.get("max_steps") != 0
+    if learns and instantiate.make(job.cfg.task).uses_labels and not any(data.label_counts):
         raise UserError(
             f"{data.source}: no training row has a label to learn from; "
             + (

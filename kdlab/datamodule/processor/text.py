@@ -60,7 +60,14 @@ class Text(Processor):
         return {"tokenizer": self.tokenizer}
 
     def check(self, model: nn.Module, lengths: np.ndarray) -> None:
-        """Refuse texts that are longer than a model's table of positions."""
+        """Refuse texts that are longer than a model's table of positions, or than its attribute ``room``."""
+        room = getattr(model, "room", None)
+        if room is not None and int(lengths.max(initial=0)) > room:
+            raise UserError(
+                f"datamodule.max_length={self.max_length} leaves a text of {int(lengths.max())} tokens, but "
+                f"{type(model).__name__} has {max(0, room)} positions for it beside its prompt: set "
+                "datamodule.max_length to that or less, or fewer examples"
+            )
         tables = [part for name, part in model.named_modules() if name.endswith(("position_embeddings", "wpe"))]
         rows = min((part.num_embeddings for part in tables if isinstance(part, nn.Embedding)), default=0)
         longest = int(lengths.max(initial=0)) if rows else 0
