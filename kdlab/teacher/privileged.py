@@ -109,8 +109,8 @@ class Privileged(Teacher):
         longest = int(self.view.lengths.max(initial=0))
         if positions is not None and longest > positions:
             raise UserError(
-                f"teacher.system makes a row of {longest} tokens, but {type(model).__name__} has {positions} positions: "
-                "shorten it, or set a smaller datamodule.max_length with datamodule.long=drop"
+                f"teacher.system makes a row of {longest} tokens, but {type(model).__name__} has {positions} "
+                "positions: shorten it, or set a smaller datamodule.max_length with datamodule.long=drop"
             )
 
 
