@@ -180,7 +180,7 @@ def variants(
             owner.append(row)
     own = data.processor
     assert isinstance(own, Chat)
-    processor = Chat(own.tokenizer, own.max_length, own.system, last=True, pretrained=own.pretrained)
+    processor = own.like(own.max_length, own.system, last=True)
     digest = hashlib.sha256(f"choice {processor.digest}".encode())
     for value in values:
         digest.update(hashlib.sha256(value.key.encode()).digest())

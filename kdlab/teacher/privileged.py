@@ -91,7 +91,8 @@ class Privileged(Teacher):
 
     def read(self, task: Task, batch: Batch) -> Output:
         found = self.live.read(task, self.informed_batch(batch))
-        return moved(found, task.frame(batch.inputs["input_ids"][..., None], batch))
+        assert batch.tokens is not None
+        return moved(found, task.frame(batch.tokens[..., None], batch))
 
     def informed_batch(self, batch: Batch) -> Batch:
         """The same answers after the teacher's prompts."""
@@ -162,7 +163,7 @@ def informed(data: ChatData, system: str) -> RetokenizedRows:
         added(value.with_system(processor.system), text)
         for value, text in zip(data.values, texts(data, system), strict=True)
     ]
-    wide = Chat(processor.tokenizer, WHOLE, None, processor.last, processor.pretrained)
+    wide = processor.like(WHOLE, None, processor.last)
     known = hashlib.sha256(wide.digest.encode())
     for value in values:
         known.update(hashlib.sha256(value.key.encode()).digest())

@@ -62,6 +62,10 @@ class Chat(Processor):
         words = [*stop, *(word for word in END_OF_TEXT if word in vocabulary)]
         self.ends = tuple(dict.fromkeys([*tokens.ends(tokenizer), *map(tokenizer.convert_tokens_to_ids, words)]))
 
+    def like(self, max_length: int, system: str | None, last: bool) -> Chat:
+        """A processor with the same tokenizer and other settings."""
+        return Chat(self.tokenizer, max_length, system, last, self.pretrained)
+
     @property
     def digest(self) -> str:
         how = [1, self.max_length, self.system, self.last, self.template.source, tokens.digest(self.tokenizer)]
