@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from kdlab.error import UserError
@@ -130,5 +131,7 @@ class Attention(Layered):
             )
 
     def compare(self, student_tap: Tensor, teacher_tap: Tensor, adapter: Any, student: Output) -> Tensor:
-        assert student.tokens is not None
-        return attention_difference(student_tap, teacher_tap, student.tokens, self.of)
+        tokens = student.tokens
+        if tokens is None:  # rows are images, whose patches are all real
+            tokens = torch.ones(student_tap.shape[0], student_tap.shape[3], dtype=torch.bool, device=student_tap.device)
+        return attention_difference(student_tap, teacher_tap, tokens, self.of)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from kdlab.error import UserError
+from kdlab.loss.place import alike
 from kdlab.loss.term import ModelSpec, Term, pair, read, width
 from kdlab.output import Output, at_least_float32
 from kdlab.schedule.base import Schedule
@@ -59,6 +60,7 @@ class Hint(Term):
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
         (student_name,), (teacher_name,) = self.taps["student"], self.taps["teacher"]
         student_tap, teacher_tap = read(student, student_name, "student"), read(teacher, teacher_name, "teacher")
+        student_tap, teacher_tap = alike(student_tap, teacher_tap, student)
         if student_tap.shape[:-1] != teacher_tap.shape[:-1]:
             raise UserError(
                 f"The hint compares the student's tap '{student_name}' {tuple(student_tap.shape)} with the teacher's "

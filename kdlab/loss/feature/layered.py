@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from kdlab.error import UserError
 from kdlab.loss.layer_map.base import LayerMap, Pair
 from kdlab.loss.layer_map.choose import choose
+from kdlab.loss.place import alike
 from kdlab.loss.term import ModelSpec, Term, pair, read, width
 from kdlab.output import Output
 from kdlab.schedule.base import Schedule
@@ -99,6 +100,8 @@ class Layered(Term, ABC):
     def forward(self, student: Output, teacher: Output, progress: float) -> Tensor:
         student_taps = [read(student, name, "student") for name, _ in self.names]
         teacher_taps = [read(teacher, name, "teacher") for _, name in self.names]
+        matched = [alike(one, two, student) for one, two in zip(student_taps, teacher_taps, strict=True)]
+        student_taps, teacher_taps = [one for one, _ in matched], [two for _, two in matched]
         for (student_name, teacher_name), one, two in zip(self.names, student_taps, teacher_taps, strict=True):
             self.check(student_name, teacher_name, one, two)
         values = self.values(student_taps, teacher_taps, student)
@@ -119,11 +122,13 @@ class Layered(Term, ABC):
 
 
 def real_tokens(value: Tensor, output: Output, name: str) -> Tensor:
-    """``[B, L]`` bool: the real tokens of a tap ``[B, L, D]``.
+    """``[B, L]`` bool: the real tokens of a tap ``[B, L, D]``; where rows have none, all places of a map are real.
 
     Raises:
         UserError: the tap has no token axis.
     """
+    if value.ndim == 3 and output.tokens is None:
+        return torch.ones(value.shape[:2], dtype=torch.bool, device=value.device)
     if value.ndim != 3 or output.tokens is None or value.shape[:2] != output.tokens.shape:
         raise UserError(
             f"{name} looks at how a feature runs over the tokens of a row, but reads a tap {tuple(value.shape)}: "

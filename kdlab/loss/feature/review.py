@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from kdlab.error import UserError
 from kdlab.loss.feature.hint import squared_difference
 from kdlab.loss.feature.layered import Layered, with_tokens
+from kdlab.loss.place import pooled
 from kdlab.loss.term import ModelSpec, width
 from kdlab.output import Output, at_least_float32
 from kdlab.precision import exact
@@ -87,6 +88,8 @@ class Fusion(nn.Module):
         entered = self.enter(state)
         if above is None:
             return entered
+        if above.shape[1] != entered.shape[1]:
+            above = pooled(above, entered.shape[1])  # maps of a deeper stage, which are coarser
         this, deeper = self.share(torch.cat([entered, above], -1)).sigmoid().chunk(2, -1)
         return this * entered + deeper * above
 
@@ -97,7 +100,8 @@ class Review(Layered):
     The paper is about the stages of a convolutional network. Here the layers of a transformer take their place: from
     the top down, each student layer is fused with what its deeper layers gave, by two shares a token, and compared with
     the teacher's layer, so that the student's deep layers learn from the teacher's shallow ones too. All layers have
-    the same tokens, so nothing is resized; linear layers take the place of the 1x1 and 3x3 convolutions.
+    the same tokens, so nothing is resized but the maps of images, whose places are repeated as in the paper; linear
+    layers take the place of the 1x1 and 3x3 convolutions.
 
     Formula: ``sum_k 2^-k |pool_k(f) - pool_k(t)|^2 / sum_k 2^-k``, f the layer fused with those above, pools of 1, 1/4,
         1/2 and all tokens.

@@ -87,6 +87,8 @@ def average(tap: Tensor, output: Output) -> Tensor:
     """
     if tap.ndim == 2:
         return tap
+    if tap.ndim == 3 and output.tokens is None:  # the places of a map
+        return tap.mean(1)
     if tap.ndim != 3 or output.tokens is None or tap.shape[:2] != output.tokens.shape:
         raise UserError(
             f"layer_map=attention compares feature vectors, but reads a tap {tuple(tap.shape)}: choose layer_map=emd "

@@ -8,6 +8,7 @@ from itertools import pairwise
 from torch import Tensor, nn
 
 from kdlab.error import UserError
+from kdlab.loss.place import alike
 from kdlab.loss.relation.tokens import sequences
 from kdlab.loss.term import ModelSpec, Term, width
 from kdlab.output import Output, at_least_float32
@@ -96,6 +97,10 @@ class FSP(Term):
         taps = [
             sequences(student, teacher, one, two)
             for one, two in zip(self.taps["student"], self.taps["teacher"], strict=True)
+        ]
+        fewest = min(taps, key=lambda one: one[0].shape[1])  # maps of several resolutions, each at the coarsest
+        taps = [
+            (alike(one, fewest[0], student)[0], alike(two, fewest[1], student)[0], fewest[2]) for one, two, _ in taps
         ]
         student_taps = [adapter(tap) for adapter, (tap, _, _) in zip(self.adapters, taps, strict=True)]
         teacher_taps = [tap for _, tap, _ in taps]

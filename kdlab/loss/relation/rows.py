@@ -52,6 +52,8 @@ def pool(output: Output, name: str, role: str) -> Tensor:
     if value.ndim == 3 and output.tokens is not None and value.shape[:2] == output.tokens.shape:
         real = output.tokens[..., None]
         return value.where(real, 0).sum(1) / real.sum(1).clamp(min=1)
+    if value.ndim == 3 and output.tokens is None:  # the places of a map
+        return value.mean(1)
     if value.ndim == 2:
         return value
     raise UserError(

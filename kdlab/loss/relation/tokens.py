@@ -7,19 +7,20 @@ from torch import Tensor
 from torch.nn.functional import log_softmax
 
 from kdlab.error import UserError
+from kdlab.loss.place import alike
 from kdlab.loss.term import read
 from kdlab.output import Output, at_least_float32
 from kdlab.precision import exact
 
 
 def sequence(output: Output, name: str, role: str) -> Tensor:
-    """The tap ``name`` with a vector a token, ``[B, L, D]``, as it was computed.
+    """The tap ``name`` with a vector a token, or a place of a map, ``[B, L, D]``, as it was computed.
 
     Raises:
         UserError: the tap has another shape.
     """
     value = read(output, name, role)
-    if value.ndim == 3 and output.tokens is not None and value.shape[:2] == output.tokens.shape:
+    if value.ndim == 3 and (output.tokens is None or value.shape[:2] == output.tokens.shape):
         return value
     raise UserError(
         f"A relation term reads the {role}'s tap '{name}' {tuple(value.shape)}, but needs a vector for each of the "
@@ -34,13 +35,15 @@ def sequences(student: Output, teacher: Output, student_name: str, teacher_name:
         UserError: a tap of another shape, or other tokens.
     """
     student_tap, teacher_tap = sequence(student, student_name, "student"), sequence(teacher, teacher_name, "teacher")
-    assert student.tokens is not None  # or sequence would have refused
+    student_tap, teacher_tap = alike(student_tap, teacher_tap, student)
     if student_tap.shape[:2] != teacher_tap.shape[:2]:
         raise UserError(
             f"A relation term compares the student's tap '{student_name}' {tuple(student_tap.shape)} with the "
             f"teacher's '{teacher_name}' {tuple(teacher_tap.shape)} token by token: use a teacher with the same "
             "tokenizer, or a term that reads pooled."
         )
+    if student.tokens is None:
+        return student_tap, teacher_tap, torch.ones(student_tap.shape[:2], dtype=torch.bool, device=student_tap.device)
     return student_tap, teacher_tap, student.tokens
 
 
