@@ -34,6 +34,7 @@ class Corpus:
         multi_label: whether a row may have several labels.
         row_name: the name of a row in messages, by its position.
         notices: sentences about how it was read, for its user.
+        thing: what a row is, in messages.
     """
 
     where: str
@@ -44,6 +45,7 @@ class Corpus:
     multi_label: bool = False
     row_name: Callable[[int], str] = numbered
     notices: list[str] = field(default_factory=list)
+    thing: str = "text"
 
     def check(self) -> None:
         """Cut texts that are longer than any model reads, with a notice.

@@ -23,6 +23,7 @@ def separate(splits: dict[str, np.ndarray], order: np.ndarray, corpus: Corpus, o
         UserError: ``overlap`` is ``refuse`` and two splits of the data share texts, or no row is left.
     """
     given, notices = set() if corpus.split is None else set(corpus.split), []
+    thing = f"{'an' if corpus.thing[0] in 'aeiou' else 'a'} {corpus.thing}"
     for first, second in (("val", "test"), ("train", "val"), ("train", "test")):
         rows = splits[first]
         both = np.isin(order[rows], order[splits[second]])
@@ -31,13 +32,13 @@ def separate(splits: dict[str, np.ndarray], order: np.ndarray, corpus: Corpus, o
         shown = f"first: {corpus.row_name(int(rows[both][0]))}"
         if overlap == "refuse" and {first, second} <= given:
             raise UserError(
-                f"{corpus.where}: {counted(count, f'{first} row has', f'{first} rows have')} a text of the "
+                f"{corpus.where}: {counted(count, f'{first} row has', f'{first} rows have')} {thing} of the "
                 f"{second} split too ({shown}), which makes results look better than they are: set "
                 "datamodule.overlap=drop to leave them out, or allow"
             )
         splits[first] = rows[~both]
         rows_are = counted(count, f"{first} row is", f"{first} rows are")
-        notices.append(f"{rows_are} left out: the {second} split has the same texts ({shown})")
+        notices.append(f"{rows_are} left out: the {second} split has the same {corpus.thing}s ({shown})")
         if not len(splits[first]):
-            raise UserError(f"{corpus.where}: no {first} row is left that has not a text of the {second} split too")
+            raise UserError(f"{corpus.where}: no {first} row is left that has not {thing} of the {second} split too")
     return notices

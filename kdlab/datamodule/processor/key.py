@@ -2,5 +2,8 @@
 
 from __future__ import annotations
 
-PROCESSORS = ("tokenizer",)  # each names a folder, a package spec, a hub id or a way to make one from the training rows
+PROCESSORS = (
+    "tokenizer",
+    "image_processor",
+)  # each names a folder, a package spec, a hub id or a way to make one from the training rows
 TARGETS = ("target_tokenizer",)  # of those that are in a folder of their own beside a model: of what it writes
