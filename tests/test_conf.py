@@ -23,7 +23,7 @@ OPTIONS = sorted(
 ROLES = {"model": {"finetune": "model", "distill": "model@student"}}
 # what commands give at call time, by group
 GIVEN = {
-    "model": {"labels", "tokenizer", "teacher", "examples"},
+    "model": {"labels", "tokenizer", "teacher", "examples", "channels", "size"},
     "module": {"parts"},
     "teacher": {"model", "trained", "task", "data", "taps", "store", "members", "peers", "student"},
     "metric": {"labels", "multi_label"},

@@ -18,7 +18,8 @@ from kdlab.loss.objective import Objective
 from kdlab.outcome import Bernoulli, Categorical
 
 LOSSES, FREEZES = options("loss"), options("freeze")
-STUDENTS = [model for model in options("model") if model not in ("seq2seq_tiny", "prompted")]  # of language models
+OTHERS = ("seq2seq_tiny", "prompted", "cnn", "cnn_small", "hf_image", "image_mlp", "vit_tiny")  # language models, images
+STUDENTS = [model for model in options("model") if model not in OTHERS]
 MULTI = ["datamodule.multi_label=true"]
 TASKS = {
     "single": [], "weights": ["task.class_weights=balanced"], "smoothing": ["task.label_smoothing=0.1"], "head": [],

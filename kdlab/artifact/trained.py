@@ -140,9 +140,9 @@ class Trained:
     @property
     def depth(self) -> int:
         """The number of its layers; 0 where it is no stack of layers."""
-        if self._config is None:
+        if self._config is None or not hasattr(self._config, "num_hidden_layers"):
             return family(self.model).depth(self.model)
-        return getattr(self._config, "num_hidden_layers", None) or 0
+        return self._config.num_hidden_layers or 0
 
     @property
     def heads(self) -> int:

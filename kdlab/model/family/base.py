@@ -211,10 +211,15 @@ class Family(ABC):
     # copies
 
     def keep_layers(self, model: nn.Module, chosen: Sequence[int]) -> None:
-        """Leave only the chosen layers in a model, in the given order, in place."""
+        """Leave only the chosen layers in a model, in the given order, in place.
+
+        Raises:
+            UserError: layers that declare their widths as ``reads`` and ``gives`` do not follow each other.
+        """
         path = self.layers(model)
         parent, _, name = path.rpartition(".")
         layers = list(model.get_submodule(path).children())
+        _check_chain(model, layers, chosen)
         setattr(model.get_submodule(parent), name, like(model.get_submodule(path), [layers[one] for one in chosen]))
 
     def encoder_depth(self, model: nn.Module) -> int:
@@ -279,3 +284,21 @@ class Family(ABC):
 def like(container: nn.Module, layers: Sequence[nn.Module]) -> nn.Module:
     """The layers in a container of the same kind."""
     return nn.Sequential(*layers) if isinstance(container, nn.Sequential) else nn.ModuleList(layers)
+
+
+def _check_chain(model: nn.Module, layers: Sequence[nn.Module], chosen: Sequence[int]) -> None:
+    given: Any = getattr(layers[0], "reads", None)
+    kept: list[Any] = [layers[one] for one in chosen]
+    for index, layer in zip(chosen, kept, strict=True):
+        if getattr(layer, "reads", given) != given:
+            raise UserError(
+                f"layers={list(chosen)} cannot be taken from the {type(model).__name__}: layer {index} reads "
+                f"{layer.reads} channels, and {given} come before it: choose layers that follow each other, or "
+                "a student of its own"
+            )
+        given = getattr(layer, "gives", given)
+    if getattr(layers[-1], "gives", given) != given:
+        raise UserError(
+            f"layers={list(chosen)} cannot be taken from the {type(model).__name__}: the last gives {given} channels, "
+            f"and its head reads {layers[-1].gives}: choose the last layer too, or a student of its own"
+        )
