@@ -51,7 +51,11 @@ class Page:
         splits = ", ".join(f"{described[name]} {name}" for name in ("train", "val", "test") if name in described)
         names = ", ".join(labels[:8]) + (" …" if len(labels) > 8 else "")
         self._line("data", f"{splits}; {described.get('labelled')} training rows have a label; labels: {names}")
-        self._line("tokens", f"{described.get('vocabulary')} in the vocabulary of {processor.split('?')[0]}")
+        if "vocabulary" in described:
+            self._line("tokens", f"{described['vocabulary']} in the vocabulary of {processor.split('?')[0]}")
+        elif "size" in described:
+            channels = "gray" if described.get("channels") == 1 else "RGB"
+            self._line("images", f"{described['size']} x {described['size']} pixels, {channels}")
 
     def teacher(self, text: str) -> None:
         self._line("teacher", text)
