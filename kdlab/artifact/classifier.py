@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from kdlab.artifact.answerer import Answerer, answerer_of
@@ -9,12 +10,14 @@ from kdlab.artifact.predictor import Predictor
 from kdlab.artifact.trained import Trained
 from kdlab.config import instantiate
 from kdlab.datamodule import tokenizer
+from kdlab.datamodule.processor.image import read
 from kdlab.error import UserError
 from kdlab.model.pretrained import kind
 from kdlab.outcome import Categorical
 from kdlab.task.base import Task
 from kdlab.task.causal_lm import CausalLM
 from kdlab.task.generative import GenerativeTask
+from kdlab.task.image_classification import ImageClassification
 from kdlab.task.seq2seq import Seq2Seq
 from kdlab.task.sequence_classification import SequenceClassification
 
@@ -22,8 +25,11 @@ WRITING: dict[str, type[GenerativeTask]] = {one.kind: one for one in (CausalLM, 
 LONGEST = 512  # tokens of a text, for a model without a run that has it
 
 
-def predictor_of(subject: Trained, max_length: int | None = None) -> Predictor | Answerer:
-    """The model of a run with the task and the tokens that it was trained with.
+def predictor_of(subject: Trained, max_length: int | None = None, base: Path = Path()) -> Predictor | Answerer:
+    """The model of a run with the task and the tokens or images that it was trained with.
+
+    Args:
+        base: the folder that paths of images are relative to.
 
     Raises:
         UserError: it neither labels nor writes texts.
@@ -40,6 +46,8 @@ def predictor_of(subject: Trained, max_length: int | None = None) -> Predictor |
     if len(labels) < 2 and isinstance(task.outcome, Categorical):
         raise UserError(f"{subject.weights} gives {len(labels) or 'no'} logit a row: predict needs a classifier")
     task.prepare(labels, [1] * len(labels))
+    if task.kind == ImageClassification.kind:
+        return Predictor(subject.model.eval(), task, None, labels, 0, images=read(subject.weights), base=base)
     own = tokenizer.load(str(subject.weights), [])
     if max_length is None:
         max_length = stored.datamodule.max_length if stored is not None else _longest(subject.shape, own)
@@ -52,8 +60,12 @@ def _task(subject: Trained) -> Task:
     found = "" if config is None else kind(config)
     if found in WRITING:
         return WRITING[found]()
+    if found == ImageClassification.kind:
+        return ImageClassification()
     if found != "sequence_classification":
-        raise UserError(f"{subject.weights} is neither a classifier of texts nor a language model: predict needs one")
+        raise UserError(
+            f"{subject.weights} is neither a classifier of texts or images nor a language model: predict needs one"
+        )
     return SequenceClassification(multi_label=config.problem_type == "multi_label_classification")
 
 

@@ -1,9 +1,10 @@
-"""A trained classifier that reads texts: tokens, logits, and what they mean."""
+"""A trained classifier that reads texts or images: its inputs, logits, and what they mean."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from kdlab.datamodule.batch import EncodedRows, within
+from kdlab.datamodule.processor.base import Encoded
+from kdlab.datamodule.processor.image import Drawn, Image
 from kdlab.datamodule.rows import Rows
 from kdlab.datamodule.target import Labels
 from kdlab.datamodule.tokenizer import encode
@@ -43,6 +46,8 @@ class Predictor:
         model, task, tokenizer: those of the run; the task has the labels.
         labels: names, in the order of the logits.
         max_length: tokens; longer texts are cut.
+        images: reads images, whose paths are given in the place of texts; None: the model reads texts.
+        base: the folder that paths are relative to.
     """
 
     model: nn.Module
@@ -50,6 +55,8 @@ class Predictor:
     tokenizer: Any
     labels: list[str]
     max_length: int
+    images: Image | None = None
+    base: Path = Path()
 
     @property
     def several(self) -> bool:
@@ -64,14 +71,7 @@ class Predictor:
         Args:
             report_rows: is called with the number of rows after each batch.
         """
-        lengths = np.zeros(len(texts), np.int64)
-        full = np.array([row for row, text in enumerate(texts) if text.strip()], np.int64)
-        ids = [
-            np.asarray(one, np.int32) for one in encode(self.tokenizer, [texts[row] for row in full], self.max_length)
-        ]
-        lengths[full] = [len(one) for one in ids]
-        offsets, pad = np.concatenate([[0], np.cumsum(lengths)]), self.tokenizer.pad_token_id or 0
-        rows = Rows(np.concatenate([*ids, np.empty(0, np.int32)]), offsets, pad)
+        rows, lengths = self._pixels(texts) if self.images is not None else self._tokens(texts)
         encoded = EncodedRows(rows, Labels((), np.full(len(texts), -1)))
         batches = within(encoded, np.flatnonzero(lengths), TOKENS["cuda" if torch.cuda.is_available() else "cpu"])
         found = torch.full((len(texts), len(self.labels)), torch.nan)
@@ -82,6 +82,26 @@ class Predictor:
                 found[torch.from_numpy(part.rows)] = torch.from_numpy(part.values["logits"][1])
                 report_rows(len(part.rows))
         return found, lengths > 0
+
+    def _pixels(self, paths: Sequence[str]) -> tuple[Encoded, np.ndarray]:
+        """The images at some paths, and 1 for each, 0 where there is no path."""
+        assert self.images is not None
+        lengths = np.array([int(bool(path.strip())) for path in paths], np.int64)
+        shape = np.zeros((self.images.size, self.images.size), np.uint8)
+        return self.images.drawn(
+            [str(self.base / path) if path.strip() else Drawn(shape, "") for path in paths]
+        ), lengths
+
+    def _tokens(self, texts: Sequence[str]) -> tuple[Encoded, np.ndarray]:
+        """The tokens of some texts, and how many each has."""
+        lengths = np.zeros(len(texts), np.int64)
+        full = np.array([row for row, text in enumerate(texts) if text.strip()], np.int64)
+        ids = [
+            np.asarray(one, np.int32) for one in encode(self.tokenizer, [texts[row] for row in full], self.max_length)
+        ]
+        lengths[full] = [len(one) for one in ids]
+        offsets, pad = np.concatenate([[0], np.cumsum(lengths)]), self.tokenizer.pad_token_id or 0
+        return Rows(np.concatenate([*ids, np.empty(0, np.int32)]), offsets, pad), lengths
 
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
         """The label of each text and the probabilities of all labels, in the order of ``texts``."""

@@ -16,6 +16,7 @@ from kdlab.config.check import fault, shown
 from kdlab.config.located import located
 from kdlab.config.trust import Trust
 from kdlab.datamodule.columns import text_columns
+from kdlab.datamodule.listing import Listing
 from kdlab.datamodule.part import Part
 from kdlab.datamodule.prompts import Dialogues, Texts, Values, format_of
 from kdlab.datamodule.sink import TextSink, check_kind
@@ -50,7 +51,9 @@ def main(cfg: DictConfig) -> None:
             raise UserError(f"{name} is {shown(cfg[name])}, but must be {must}")
     path = None if cfg.path == "-" else Path(local(str(cfg.path), cfg.download))
     rows = (
-        stream(Source(path, str(cfg.path), cfg.encoding, cfg.separator, prefix=""))
+        Listing(path, str(cfg.path), text_columns(column)[0])
+        if path is not None and path.is_dir()
+        else stream(Source(path, str(cfg.path), cfg.encoding, cfg.separator, prefix=""))
         if path is not None
         else Piped(
             partial(os.read, 0, 2**16),
@@ -81,7 +84,11 @@ def main(cfg: DictConfig) -> None:
         from kdlab.artifact.work import work_of
 
     subject = named(str(folder), Path(cfg.outputs), trust)
-    work = work_of(predictor_of(subject, cfg.max_length), rows, values, sampling)
+    base = Path() if path is None else path if path.is_dir() else path.parent
+    model = predictor_of(subject, cfg.max_length, base)
+    if isinstance(rows, Listing) and getattr(model, "images", None) is None:
+        raise UserError(f"{cfg.path} is a folder, and run {subject.id} reads texts: give a file of rows")
+    work = work_of(model, rows, values, sampling)
     check_names(rows, work.columns(), file)
     separator = str(stored.datamodule.get("label_separator", ";")) if stored is not None else ";"
     for notice in rows.notices:
@@ -122,7 +129,8 @@ def load(run: str, outputs: str = "outputs", trust: Sequence[str] = ()) -> Predi
 
 def _text_column(asked: Any, options: Mapping[str, Any]) -> str | list[str]:
     """The column of the texts, or the two of a pair, or a template, as for the run's own data."""
-    own = options.get("text_column", options.get("source_column"))
+    image = options.get("image_column", "image" if "image_processor" in options else None)
+    own = options.get("text_column", options.get("source_column", image))
     given = asked if asked is not None else own if own is not None else "text"
     return [str(name) for name in given] if OmegaConf.is_list(given) else str(given)
 
