@@ -49,6 +49,7 @@ class CNN(nn.Module):
         labels: number of logits.
 
     Example:
+        >>> import torch
         >>> net = CNN(1, [4, 8], 1, 0.0, 10)
         >>> net(torch.zeros(2, 1, 28, 28)).shape
         torch.Size([2, 10])

@@ -17,6 +17,7 @@ class ImageMLP(nn.Module):
     Taps: ``hidden.i`` is hidden layer i after its ReLU, ``[B, width]``, for i < depth - 1.
 
     Example:
+        >>> import torch
         >>> ImageMLP(784, 32, 2, 0.0, 10)(torch.zeros(2, 1, 28, 28)).shape
         torch.Size([2, 10])
     """
