@@ -18,7 +18,15 @@ from kdlab.loss.objective import Objective
 from kdlab.outcome import Bernoulli, Categorical
 
 LOSSES, FREEZES = options("loss"), options("freeze")
-OTHERS = ("seq2seq_tiny", "prompted", "cnn", "cnn_small", "hf_image", "image_mlp", "vit_tiny")  # language models, images
+OTHERS = (
+    "seq2seq_tiny",
+    "prompted",
+    "cnn",
+    "cnn_small",
+    "hf_image",
+    "image_mlp",
+    "vit_tiny",
+)  # language models, images
 STUDENTS = [model for model in options("model") if model not in OTHERS]
 MULTI = ["datamodule.multi_label=true"]
 TASKS = {
