@@ -73,7 +73,13 @@ def explained(key: str, folders: Sequence[Path]) -> str:
                 found = named if place.path.endswith("*") and named else found
         if found:
             break
-    return _page(key, found, group, verbs(folders)) if found else ""
+    if not found:
+        return ""
+    page, all_verbs = _page(key, found, group, verbs(folders)), verbs(folders)
+    if "." in key or all_verbs[found[0].verb].trains:
+        return page
+    others = sorted((one for one in known(folders) if one.endswith(f".{key}")), key=lambda one: one.count("."))
+    return "\n".join([page, *(f"Another:   kdlab help {other}" for other in others[:3])])
 
 
 def places(verb: str, folders: Sequence[Path]) -> list[Place]:

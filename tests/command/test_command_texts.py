@@ -82,7 +82,7 @@ def test_the_doctor_tries_them(kdlab, texts, more):
 
 
 def test_stored_outputs_are_refused_before_anything_is_trained(kdlab, texts):
-    code, out, err = kdlab("distill", *texts, "module=on_policy", "loss=kd")
+    code, out, err = kdlab("distill", *texts, "module=on_policy", "teacher=cached", "loss=kd")
     assert code == 2 and "set teacher=live" in " ".join(err.split()), out + err
     assert not list(Path("outputs").glob("finetune/*"))
 

@@ -168,10 +168,15 @@ def test_what_help_says(word, says):
     assert "override /" not in text
 
 
+def test_a_key_of_a_command_that_does_not_train_names_the_others_of_its_name():
+    text = explain(["temperature"], conf())
+    assert "kdlab predict temperature=VALUE" in text and "kdlab help loss.temperature" in text
+
+
 @pytest.mark.parametrize(
     ("word", "meant"),
     [
-        ("lr", "kdlab help optimizer.lr"), ("temperature", "kdlab help loss.temperature"),
+        ("lr", "kdlab help optimizer.lr"),
         ("optimiser", "kdlab help optimizer"), ("trainer.max_epoch", "kdlab help trainer.max_epochs"),
         ("loss=kdd", "loss=kd?"), ("distil", "kdlab help distill"),
     ],
