@@ -126,7 +126,7 @@ def test_a_student_learns_from_what_it_does_not_see(kdlab, tmp_path, tokenizer, 
     words += [f"datamodule.path={hinted(tmp_path)}", "datamodule.max_length=200", "trainer.max_steps=3"]
     words += ["teacher=privileged", "model@student=gpt_tiny", "model@teacher.model=gpt_tiny", f"module={rule}"]
     words += [f"{place}.{word}" for place in ("student", "teacher.model") for word in size]
-    code, out, err = kdlab("distill", *words, "teacher.system=Know {hint}!")
+    code, out, err = kdlab("distill", *words, "teacher.system='Know {hint}!'")
     assert code == 0, out + err
     code, _, err = kdlab("distill", *words)
     assert code == 2 and "teacher.system has no value" in err
