@@ -6,8 +6,8 @@
 
 A student of 4 of the 30 layers of SmolLM2-135M-Instruct learns from dialogues. ``off``: the texts of the data, the
 teacher's pass included, from the start of the process to its end. ``own``: texts that the student writes, a step.
-``memory``: the largest resident memory of a run, for kdlab with the teacher's outputs stored. ``equal``: the values of
-kdlab's divergences are those of TRL.
+``memory``: the largest resident memory of a run in batches of 32 rows, for kdlab with the teacher's outputs stored.
+``equal``: the values of kdlab's divergences are those of TRL.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ LAYERS = (0, 1, 14, 29)
 HELD = 8  # dialogues for validation, and as many for the test: they are no part of what is compared
 OFF = [(peer, column) for peer in ("trl", "hf_trainer") for column in ("documented", "best")]
 OWN = [("trl_own", "documented"), ("trl_own", "best")]
+LARGE = 32  # rows of a batch whose memory is measured
 AIMS = {"trl/documented": 3.0, "trl/best": 1.3}
 
 
@@ -159,14 +160,15 @@ def own(args: argparse.Namespace, teacher: Path, file: Path) -> dict[str, list[f
 
 
 def memory(args: argparse.Namespace, teacher: Path, file: Path) -> dict[str, float]:
-    """MB at the peak of a run: kdlab's with the outputs of the teacher in the store, and a loop that asks it."""
+    """MB at the peak of a run in batches of ``LARGE`` rows: kdlab's with the outputs of the teacher in the store, and
+    those of peers at their best, which ask it."""
     outputs = machine.results() / "language" / "memory"
-    given = [*words(args, teacher, file, outputs), "trainer.max_epochs=1", "metric=[causal_lm]"]
+    single = argparse.Namespace(**(vars(args) | {"epochs": 1, "batch_size": min(LARGE, args.rows)}))
+    given = [*words(single, teacher, file, outputs), "trainer.max_epochs=1", "metric=[causal_lm]"]
     peaks = {"kdlab": [machine.alone(machine.kdlab("distill", *given)).peak_mb for _ in range(2)][1]}
-    single = argparse.Namespace(**(vars(args) | {"epochs": 1}))
     for name, column in OFF:
         if column == "best":
-            peaks[name] = peer(single, name, column, teacher, file, 4 * args.batch_size).peak_mb
+            peaks[name] = peer(single, name, column, teacher, file, 2 * single.batch_size).peak_mb
     return peaks
 
 
