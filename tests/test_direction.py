@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric, MetricCollection
 
 from kdlab.config.build import evaluators
-from kdlab.config.direction import higher_is_better, installed
+from kdlab.config.direction import LABELS, higher_is_better, installed
 from kdlab.direction import declaration, declared, gathered, mode
 from kdlab.error import UserError
 from kdlab.metric.fidelity import fidelity
@@ -24,7 +24,7 @@ CONF = Path(__file__).parents[1] / "conf"
 @pytest.mark.parametrize("path", sorted(CONF.glob("metric/*.yaml")), ids=lambda p: p.stem)
 def test_every_metric_on_disk_declares_its_direction_and_is_known_without_a_record(path):
     task = CausalLM() if path.stem == "causal_lm" else SequenceClassification()
-    found = evaluators(OmegaConf.load(path), task, ["a", "b"]).higher_is_better
+    found = evaluators(OmegaConf.load(path), task, LABELS).higher_is_better
     assert found or path.stem == "none"
     assert {name for name, more in found.items() if more is None} <= {"generation/length_ratio"}, "near 1 is best"
     assert {name: higher_is_better(f"test/{name}") for name in found} == found

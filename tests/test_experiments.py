@@ -7,6 +7,7 @@ the experiments take a step on the real ones that the user's own cache holds.
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import random
 import re
@@ -25,7 +26,7 @@ from transformers import BertConfig, BertModel
 
 from kdlab import manifest
 from kdlab.config import conf
-from kdlab.datamodule import chinese_reviews, movie_reviews, news, pronunciations
+from kdlab.datamodule import chinese_reviews, digits, movie_reviews, news, pronunciations
 from kdlab.datamodule.tokenizer import load as load_tokenizer
 from kdlab.fetch import Spec, cache
 
@@ -107,6 +108,8 @@ def made_up(tmp_path_factory) -> Path:
         writer = csv.DictWriter(file, ["title", "text"])
         writer.writeheader()
         writer.writerows(articles)
+    with gzip.open(place(folder, digits.SOURCE), "wt") as file:
+        file.writelines(f"{','.join([str(25 * (number % 10))] * 784)},{number % 10}\n" for number in range(200))
     write_gguf(place(folder, OmegaConf.load(conf() / "model/smollm2.yaml").path), layers=30)
     minilm = place(folder, OmegaConf.load(conf() / "model/minilm_l6.yaml").path)
     tokenizer = load_tokenizer("train:wordpiece:200", [text for _, text in english])

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from omegaconf import OmegaConf
+
+from kdlab.config import conf
 from kdlab.direction import (
     COLUMNS,
     COSTS,
@@ -15,12 +19,14 @@ from kdlab.direction import (
     SHARES,
     Directions,
     declaration,
-    declared,
     declared_for,
 )
+from kdlab.error import UserError
 
 if TYPE_CHECKING:
     from kdlab.metric.evaluators import Evaluators
+
+LABELS = [str(number) for number in range(10)]  # enough for what is measured of many classes alone
 
 
 def higher_is_better(name: str, recorded: Directions | None = None) -> bool | None:
@@ -47,21 +53,21 @@ def installed() -> dict[str, bool | None]:
     """The declarations of everything that kdlab itself logs."""
     from kdlab.callback.checkpoint import Checkpoint
     from kdlab.callback.speed import Speed
+    from kdlab.config.build import evaluators
     from kdlab.metric import majority
-    from kdlab.metric.causal_lm import causal_lm
-    from kdlab.metric.classification import classification
-    from kdlab.metric.cost import Cost
-    from kdlab.metric.fidelity import fidelity
     from kdlab.metric.generation import directions as of_texts
     from kdlab.module.base import TrainingRule
-    from kdlab.outcome import Categorical
+    from kdlab.task.causal_lm import CausalLM
+    from kdlab.task.sequence_classification import SequenceClassification
     from kdlab.teacher.base import Teacher
 
     found: dict[str, bool | None] = dict(majority.HIGHER_IS_BETTER)
-    for owner in (Checkpoint, Speed, Cost, TrainingRule, Teacher):
+    for owner in (Checkpoint, Speed, TrainingRule, Teacher):
         found |= owner.higher_is_better
-    for metrics in (causal_lm(), classification(["no", "yes"]), fidelity(Categorical())):
-        found |= declared(metrics)
+    for file in sorted((conf() / "metric").glob("*.yaml")):
+        for task in (SequenceClassification(), CausalLM()):
+            with suppress(UserError):  # for another task, or of a library that is missing
+                found |= evaluators(OmegaConf.load(file), task, LABELS).higher_is_better  # type: ignore[arg-type]
     return found | of_texts() | RUN
 
 

@@ -94,10 +94,11 @@ def _class(
         return found if found.parameters or not bases else None
     for inner in node.body:
         if isinstance(inner, ast.AnnAssign) and isinstance(inner.target, ast.Name):
+            annotation = ast.unparse(inner.annotation)
             if isinstance(inner.value, ast.Call) and "init=False" in ast.unparse(inner.value):
                 found.parameters.pop(inner.target.id, None)
-            else:
-                found.parameters[inner.target.id] = ast.unparse(inner.annotation)
+            elif not annotation.startswith(("ClassVar", "typing.ClassVar")):
+                found.parameters[inner.target.id] = annotation
     return Signature(node.name, found.parameters)
 
 

@@ -109,7 +109,7 @@ def peer(args: argparse.Namespace, name: str, column: str, teacher: Path, file: 
     given = {"peer": name, "column": column, "teacher": teacher / "model", "data": file, "rows": rows}
     given |= {"epochs": args.epochs, "batch-size": args.batch_size, "length": args.length}
     given |= {"new-tokens": args.new_tokens}
-    command = [str(environment.python()), "-m", "tests.benchmarks.peer.language"]
+    command = [str(environment.python()), "-m", "tests.benchmarks.peer.text_trainer"]
     command += [word for key, value in given.items() for word in (f"--{key}", str(value))]
     return machine.alone([*command, "--layers", *map(str, LAYERS)])
 

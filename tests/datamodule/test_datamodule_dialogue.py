@@ -61,7 +61,7 @@ def test_what_is_no_message(cell, words):
         ([HI, Message("assistant", " ")], "empty message 2, by the assistant"),
         ([HI, HELLO, Message("system", "Be kind"), HI, HELLO], "system prompt in message 3"),
         ([HI, Message("assistant", "\ud800")], "half a character"),
-        ([Message("system", "")], "no turn by the assistant"),
+        ([Message("system", "")], "no turn by the user"),
     ],
 )
 def test_what_cannot_be_learned_from(messages, words):
