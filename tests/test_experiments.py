@@ -109,7 +109,8 @@ def made_up(tmp_path_factory) -> Path:
         writer.writeheader()
         writer.writerows(articles)
     with gzip.open(place(folder, digits.SOURCE), "wt") as file:
-        file.writelines(f"{','.join([str(25 * (number % 10))] * 784)},{number % 10}\n" for number in range(200))
+        for number in range(200):
+            file.write(f"{','.join(str((number + spot) % 250) for spot in range(784))},{number % 10}\n")
     write_gguf(place(folder, OmegaConf.load(conf() / "model/smollm2.yaml").path), layers=30)
     minilm = place(folder, OmegaConf.load(conf() / "model/minilm_l6.yaml").path)
     tokenizer = load_tokenizer("train:wordpiece:200", [text for _, text in english])
