@@ -15,7 +15,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from kdlab.config import present
+from kdlab.config import present, unchosen
 from kdlab.config.check import fault, shown, written
 from kdlab.config.identity import MODELS, OPEN_DATA
 from kdlab.config.kind import ROOT
@@ -90,6 +90,7 @@ def check(
     for key, option in chosen.items():
         if problem := _place(key, option, cfg, conf):
             raise UserError(problem)
+    unchosen.check(cfg, NAMED)
     if values:
         for key in leaves(cfg):
             node = value_at(cfg, key)  # None below a mapping whose keys are numbers, such as datamodule.label_map

@@ -19,6 +19,7 @@ from kdlab.config.signature import signature
 from kdlab.error import UserError
 
 MISTAKES = {  # a command line -> what must be said
+    "distill experiment=smollm2 metric=[causal_lm]": ("leave the settings out with ~metric.generation",),
     "distill lr=1e-3": ("no setting 'lr'", "Did you mean optimizer.lr?"),
     "distill temperature=4": ("Did you mean loss.temperature?",),
     "distill epochs=3": ("Did you mean trainer.max_epochs",),
