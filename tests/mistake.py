@@ -206,7 +206,7 @@ CASES: dict[str, dict[str, Case]] = {
             prepare=known,
         ),
         "a teacher with torn weights": Case(
-            (), (CUT, "trains it again"), prepare=damaged(f"finetune/{WEIGHTS}", "cut")
+            (), ("teacher", "were replaced", "rerun=true"), prepare=damaged(f"finetune/{WEIGHTS}", "cut")
         ),
         "a teacher without weights": Case(
             (), (CUT, "trains it again"), prepare=damaged(f"finetune/{WEIGHTS}", "removed")
@@ -233,7 +233,7 @@ CASES: dict[str, dict[str, Case]] = {
         ),
         "a torn done.json": Case(
             (),
-            ("distill/table-", "done.json is damaged", "delete it"),
+            ("distill/reviews-", "done.json is damaged", "delete it"),
             prepare=damaged("distill/*/done.json", "cut", done=True),
         ),
         "a done.json of something else": Case(

@@ -20,6 +20,7 @@ def resident(pid: int) -> float:
 
 
 @pytest.mark.slow
+@pytest.mark.rare
 def test_the_driver_of_many_runs_keeps_its_size(tiny, tmp_path, record_property):
     words = [*tiny["distill"], "logger=wandb", "trainer.max_epochs=1", f"seed=range({RUNS})"]
     command = [sys.executable, "-m", "kdlab", "distill", "-m", *words]

@@ -45,7 +45,7 @@ def place(tmp_path_factory) -> Path:
     several = [("billing", "urgent", "billing;urgent")[number % 3] for number in range(700)]
     tables: dict[str, dict[str, list]] = {
         "reviews.csv": {"text": texts, "label": names, "body": texts, "stars": sides},
-        "pairs.csv": {"question": texts, "answer": texts, "label": names},
+        "pairs.csv": {"question": texts, "answer": texts, "source": texts, "target": texts, "label": names},
         "news.csv": {"title": texts, "body": texts, "label": names},
         "codes.csv": {"text": texts, "label": sides},
         "tickets.csv": {"text": texts, "label": several, "subject": texts, "body": texts, "topics": several},
