@@ -262,7 +262,7 @@ CASES: dict[str, dict[str, Case]] = {
         ),
         "data with other labels": Case(
             ("datamodule=table", "datamodule.path=rows.csv"),
-            ("['bad', 'good']", "datamodule.label_names"),
+            ("unknown label 'good'", "known are negative, positive"),
             table(),
             evaluated,
         ),
@@ -276,5 +276,5 @@ CASES: dict[str, dict[str, Case]] = {
         "no runs": Case((), ("no folder", "outputs=FOLDER")),
         "an unknown format": Case(("format=xml",), ("format is 'xml'", "csv, parquet"), prepare=list),
     },
-    "destil": {"a verb that is none": Case((), ("'destil'", "finetune, distill, evaluate"))},
+    "destil": {"a verb that is none": Case((), ("'destil'", "did you mean distill?", "distill, finetune"))},
 }
