@@ -85,6 +85,7 @@ def test_a_killed_run_goes_on_to_the_same_weights_and_history(tmp_path, tiny, un
     same(undisturbed(*GRADUAL), tmp_path)
 
 
+@pytest.mark.rare
 @pytest.mark.slow
 def test_a_compiled_run_goes_on_to_the_same_weights(tmp_path, tiny, undisturbed):
     more = ("compile=true", "student.dropout=0.1")

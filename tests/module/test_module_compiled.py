@@ -184,6 +184,7 @@ def build_loss(option):
     return compose("distill", [f"loss={option}"]).loss
 
 
+@pytest.mark.rare
 @pytest.mark.slow
 @pytest.mark.parametrize("dropout", [0.0, 0.1])
 def test_compiled_kernels_give_the_same_losses_and_twice_the_same_bits(base, dropout):
