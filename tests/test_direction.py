@@ -19,6 +19,9 @@ from kdlab.task.causal_lm import CausalLM
 from kdlab.task.sequence_classification import SequenceClassification
 
 CONF = Path(__file__).parents[1] / "conf"
+NEITHER = {  # of which a number in between is best, or none
+    "generation/length_ratio", "calibration/temperature", "calibration/lac_coverage", "calibration/aps_coverage",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("metric/*.yaml")), ids=lambda p: p.stem)
@@ -26,7 +29,7 @@ def test_every_metric_on_disk_declares_its_direction_and_is_known_without_a_reco
     task = CausalLM() if path.stem == "causal_lm" else SequenceClassification()
     found = evaluators(OmegaConf.load(path), task, LABELS).higher_is_better
     assert found or path.stem == "none"
-    assert {name for name, more in found.items() if more is None} <= {"generation/length_ratio"}, "near 1 is best"
+    assert {name for name, more in found.items() if more is None} <= NEITHER
     assert {name: higher_is_better(f"test/{name}") for name in found} == found
 
 
@@ -101,5 +104,5 @@ def test_mode_follows_the_metric():
 
 def test_nothing_that_kdlab_logs_is_without_a_declaration():
     assert {name for name, more in installed().items() if more is None} == {
-        "step", "schedule", "majority", "test/rows", "generation/length_ratio",
+        "step", "schedule", "majority", "test/rows", *NEITHER,
     }  # fmt: skip

@@ -48,6 +48,7 @@ class Predictor:
         max_length: tokens; longer texts are cut.
         images: reads images, whose paths are given in the place of texts; None: the model reads texts.
         base: the folder that paths are relative to.
+        scale: what logits are divided by, a temperature that was fitted on other rows.
     """
 
     model: nn.Module
@@ -57,6 +58,7 @@ class Predictor:
     max_length: int
     images: Image | None = None
     base: Path = Path()
+    scale: float = 1.0
 
     @property
     def several(self) -> bool:
@@ -81,14 +83,14 @@ class Predictor:
             ):
                 found[torch.from_numpy(part.rows)] = torch.from_numpy(part.values["logits"][1])
                 report_rows(len(part.rows))
-        return found, lengths > 0
+        return found / self.scale, lengths > 0
 
     def _pixels(self, paths: Sequence[str]) -> tuple[Encoded, np.ndarray]:
         """The images at some paths, and 1 for each, 0 where there is no path."""
         assert self.images is not None
         lengths = np.array([int(bool(path.strip())) for path in paths], np.int64)
         shape = np.zeros((self.images.size, self.images.size), np.uint8)
-        return self.images.drawn(
+        return self.images.encode_new(
             [str(self.base / path) if path.strip() else Drawn(shape, "") for path in paths]
         ), lengths
 

@@ -117,7 +117,8 @@ class Labelling(Work):
         )
 
     def settings(self) -> dict[str, Any]:
-        return {"max_length": self.predictor.max_length}
+        scale = self.predictor.scale
+        return {"max_length": self.predictor.max_length} | ({} if scale == 1 else {"scale": scale})
 
     def added(self, values: Sequence[Any], first: int, meter: Meter) -> Added:
         predictor = self.predictor

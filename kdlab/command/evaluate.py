@@ -112,9 +112,12 @@ def main(cfg: DictConfig) -> Path:
     )
     console = Console(record=True, width=120)
     columns = [*quality, AGREEMENT, *costs]
+    asked = _asked(cfg, evaluators)
+    full = {name for names in asked.values() for name in names}
     more = [name for name in more if not {name, name.rpartition("/")[2]} & set(columns) and not any(texts.values())]
+    more = [name for name in more if name not in full]
     title = f"{subject.id} on {cfg.split}, {count:,} rows"
-    show(console, title, results, list(data.labels), columns, more, _from_teacher(stored))
+    show(console, title, results, list(data.labels), columns, more, _from_teacher(stored), asked)
     show_texts(console, texts, samples.rows)
     write_text(folder / "report.txt", console.export_text())
     print(f"written to {folder}")
@@ -162,6 +165,12 @@ def _evaluators(cfg: DictConfig, stored: DictConfig, task: Task, data: Data) -> 
     return Evaluators({name: one for some in found for name, one in some.items()})
 
 
+def _asked(cfg: DictConfig, evaluators: Evaluators) -> dict[str, list[str]]:
+    """The figures of the evaluators that the command line names."""
+    chosen = build.metric_nodes(cfg.metric)
+    return {name: list(one.higher_is_better) for name, one in evaluators.items() if name in chosen}
+
+
 def _evaluated(
     cfg: DictConfig,
     evaluators: Evaluators,
@@ -179,10 +188,13 @@ def _evaluated(
     cost = Cost(cfg.repeats)
     short = {name: name.rpartition("/")[2] for name in cost.higher_is_better}
     teacher = known["teacher"][2] if "teacher" in known and task.uses_labels else None
+    same = "teacher" in known and known["teacher"][0].view is None
+    of_teacher = known["teacher"][0].model if same else None
     for name, (one, batches, logits) in known.items():
         found: dict[str, float] = {}
         if task.uses_labels:
-            found = measure(evaluators, task, data, one.model, batches, logits, teacher)
+            processor = None if one.view is None else one.view.processor
+            found = measure(evaluators, task, data, one.model, batches, logits, teacher, processor, of_teacher)
         if one.model is not None:
             found |= examined.examine(one.model, data, batches)
             found |= {short[key]: value for key, value in cost.examine(one.model, data, batches).items()}

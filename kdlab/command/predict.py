@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,8 @@ def main(cfg: DictConfig) -> None:
     for name, kind in SAMPLING.items():
         if must := fault(f"{kind} | None", cfg[name]):
             raise UserError(f"{name} is {shown(cfg[name])}, but must be {must}")
+    if cfg.calibrated not in (None, "run") and (must := fault("Positive", cfg.calibrated)):
+        raise UserError(f"calibrated is {shown(cfg.calibrated)}, but must be {must}, or run, for what its test fitted")
     path = None if cfg.path == "-" else Path(local(str(cfg.path), cfg.download))
     rows = (
         Listing(path, str(cfg.path), text_columns(column)[0])
@@ -63,6 +66,10 @@ def main(cfg: DictConfig) -> None:
         )
     )
     writes, talks = _writes(folder, stored)
+    if writes and cfg.calibrated is not None:
+        raise UserError(
+            f"calibrated is about probabilities of labels, and run {folder.name} writes texts: leave it out"
+        )
     if cfg.text_column is None and writes:
         column = _prompt_column(column, options, rows.names, talks)
     values = _values(rows, column, options, talks)
@@ -80,12 +87,15 @@ def main(cfg: DictConfig) -> None:
 
     with importing():
         from kdlab.artifact.classifier import predictor_of  # which imports torch
+        from kdlab.artifact.predictor import Predictor
         from kdlab.artifact.trained import named
         from kdlab.artifact.work import work_of
 
     subject = named(str(folder), Path(cfg.outputs), trust)
     base = Path() if path is None else path if path.is_dir() else path.parent
     model = predictor_of(subject, cfg.max_length, base)
+    if isinstance(model, Predictor):
+        model = replace(model, scale=_scale(cfg.calibrated, folder))
     if isinstance(rows, Listing) and getattr(model, "images", None) is None:
         raise UserError(f"{cfg.path} is a folder, and run {subject.id} reads texts: give a file of rows")
     work = work_of(model, rows, values, sampling)
@@ -125,6 +135,29 @@ def load(run: str, outputs: str = "outputs", trust: Sequence[str] = ()) -> Predi
     from kdlab.artifact.trained import named
 
     return predictor_of(named(run, Path(outputs), Trust(patterns=tuple(trust))))
+
+
+def _scale(asked: Any, folder: Path) -> float:
+    """The temperature that logits are divided by: a number, or that of the run's own test.
+
+    Raises:
+        UserError: the run has fitted none.
+    """
+    if asked is None:
+        return 1.0
+    if asked != "run":
+        return float(asked)
+    from kdlab.metric.calibration import TEMPERATURE  # which imports torch
+
+    path = folder / "metrics.json"
+    found = read_json(path, "", dict).get(f"test/{TEMPERATURE}") if path.exists() else None
+    if not isinstance(found, int | float) or not found > 0:
+        raise UserError(
+            f"calibrated=run needs a run that was tested with metric=[classification,calibration], and {folder.name} "
+            "fitted no temperature: give the number calibration/temperature that `kdlab evaluate run=ID "
+            "metric=calibration` prints"
+        )
+    return float(found)
 
 
 def _text_column(asked: Any, options: Mapping[str, Any]) -> str | list[str]:

@@ -178,6 +178,7 @@ def _evaluator(name: str, node: DictConfig, task: Task, labels: Sequence[str]) -
     given = {key: value for key, value in given.items() if key in takes}
     found = make(node, **given)
     if isinstance(found, Evaluator):
+        found.accept(task)
         return found
     if ("labels" in takes) != task.uses_labels:
         fitting = "classification" if task.uses_labels else "causal_lm"

@@ -38,6 +38,18 @@ class Rows(Encoded):
     pad: int = 0
     sampled: int | None = None
 
+    @classmethod
+    def of(cls, rows: Iterable[Sequence[int]], pad: int = 0) -> Rows:
+        """Rows in memory.
+
+        Example:
+            >>> Rows.of([[1, 2], [3]]).lengths.tolist()
+            [2, 1]
+        """
+        parts = [np.asarray(row, np.int32) for row in rows]
+        offsets = np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64)
+        return cls(np.concatenate([np.empty(0, np.int32), *parts]), offsets, pad)
+
     def __len__(self) -> int:
         return len(self.offsets) - 1
 

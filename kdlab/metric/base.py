@@ -17,7 +17,7 @@ from kdlab.output import Output
 from kdlab.task.base import Task
 
 MOMENTS = ("val", "test", "evaluate")
-NEEDS = ("labels", "teacher", "gradients", "generation", "groups")
+NEEDS = ("labels", "teacher", "gradients", "generation", "groups", "model")
 
 
 class Evaluator(nn.Module, ABC):
@@ -36,7 +36,8 @@ class Evaluator(nn.Module, ABC):
         when: of ``val``, ``test`` and ``evaluate``.
         needs: of ``labels``: batches without any are left out; ``teacher``: its output is given too, and without a
             teacher nothing is measured; ``gradients``: outputs have a graph; ``generation``: the task generates;
-            ``groups``: it reads a column of the data besides values and labels, see ``data.column(name)``.
+            ``groups``: it reads a column of the data besides values and labels, see ``data.column(name)``; ``model``:
+            it runs the model on rows of its own in :meth:`finish`, and where only outputs are left measures nothing.
         taps: which of the student's taps it reads.
 
     Example: how sure a model is, on average::
@@ -62,6 +63,13 @@ class Evaluator(nn.Module, ABC):
     when: Collection[str] = MOMENTS
     needs: Collection[str] = ()
     taps: Collection[str] = ()
+
+    def accept(self, task: Task) -> None:
+        """Refuse a task, before any data are read.
+
+        Raises:
+            UserError: such a task.
+        """
 
     def setup(self, task: Task, data: Data) -> None:
         """Learn of the task and the data, once, before the first output.

@@ -44,7 +44,7 @@ class TeacherRule(TrainingRule, ABC):
                 "task.chunk=null, or choose teacher=cached or live"
             )
         # a teacher with all its logits is scored as its student is, by the metrics that need no other model
-        self.teacher_evaluators = parts.metric.chosen("test", without=("teacher", "gradients", "generation"))
+        self.teacher_evaluators = parts.metric.chosen("test", without=("teacher", "gradients", "generation", "model"))
 
     @property
     def teacher(self) -> Teacher:

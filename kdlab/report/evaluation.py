@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from rich.console import Console
@@ -70,6 +71,7 @@ def show(
     columns: Sequence[str],
     more: Sequence[str] = (),
     from_teacher: bool = False,
+    asked: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> None:
     """Print what was measured.
 
@@ -79,6 +81,7 @@ def show(
         columns: the names that have columns.
         more: those of a table of their own.
         from_teacher: whether the student begins with layers of the teacher.
+        asked: by what was asked for, the names that are rows of one table of all models.
     """
     table = Table(title=Text(one_line(title)))
     table.add_column("", no_wrap=True)
@@ -98,9 +101,24 @@ def show(
         for name, result in results.items():
             table.add_row(name, *[_number(result.get(key)) for key in more])
         console.print(table)
+    if any(name in result for names in asked.values() for name in names for result in results.values()):
+        console.print(_asked(results, asked))
     own = results.get("distilled") or results["trained"]
     if "class" in own:
         _print_classes(console, own, labels)
+
+
+def _asked(results: Mapping[str, Mapping[str, Any]], asked: Mapping[str, Sequence[str]]) -> Table:
+    """One row a figure and one column a model; figures that no model has are left out."""
+    table = Table(title="what was asked for")
+    for key in ("", *results):
+        table.add_column(Text(key), justify="right" if key else "left", no_wrap=not key)
+    for names in asked.values():
+        for name in names:
+            if any(name in result for result in results.values()):
+                table.add_row(Text(name), *[_number(result.get(name)) for result in results.values()])
+        table.add_section()
+    return table
 
 
 def _print_classes(console: Console, own: dict[str, Any], labels: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -95,6 +96,13 @@ class Processor(ABC):
         Args:
             fingerprint: a hash of this processor and of the keys of ``values``: where to keep what was encoded.
         """
+
+    def encode_new(self, values: Sequence[Any]) -> Encoded:
+        """Values that are read once, such as changed ones; where it can, it keeps them in memory alone."""
+        known = hashlib.sha256(self.digest.encode())
+        for value in values:
+            known.update(hashlib.sha256(str(value).encode()).digest())
+        return self.encode(values, known.hexdigest()[:32])
 
     def token_bytes(self) -> np.ndarray | None:
         """``[V]`` int64: the bytes of text that each token stands for; None: rows are no texts, or it is not known."""

@@ -164,7 +164,7 @@ class Image(Processor):
         pixels = kept(fingerprint, partial(self._write, values), partial(self._read, len(values)))
         return Pixels(pixels, len(values), self.mean, self.std)
 
-    def drawn(self, values: Sequence[str | Drawn]) -> Pixels:
+    def encode_new(self, values: Sequence[str | Drawn]) -> Pixels:
         """The images, kept in memory alone."""
         return Pixels(
             np.stack([fitted(opened(value), **self._drawing) for value in values]), len(values), self.mean, self.std

@@ -53,6 +53,9 @@ class Text(Processor):
         found = list(tokens.encode(self.tokenizer, [values[row] for row in some], self.max_length))
         return repeated(found, len(values), self.padding)
 
+    def encode_new(self, values: Sequence[str]) -> Rows:
+        return Rows.of(tokens.encode(self.tokenizer, values, self.max_length), self.padding)
+
     def token_bytes(self) -> np.ndarray:
         return token_bytes(self.tokenizer)
 

@@ -1,0 +1,53 @@
+"""Evaluators of trained models, as a user asks for them: `kdlab evaluate run=RUN metric=NAME`."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def run(base, tmp_path, kdlab) -> str:
+    """The id of a copy of a finished student."""
+    shutil.copytree(base / "outputs", tmp_path / "outputs")
+    (student,) = (tmp_path / "outputs" / "distill").iterdir()
+    return student.name
+
+
+def models(kdlab, *words: str) -> tuple[dict[str, dict], str]:
+    shutil.rmtree("outputs/evaluate", ignore_errors=True)
+    code, out, err = kdlab("evaluate", "repeats=1", *words)
+    assert code == 0, err
+    (report,) = Path("outputs/evaluate").glob("*/report.json")
+    return json.loads(report.read_text())["models"], out
+
+
+@pytest.mark.slow
+def test_calibration_is_measured_of_all_models_and_its_temperature_is_used_by_predict(run, kdlab):
+    found, out = models(kdlab, f"run={run}", "metric=calibration")
+    names = ("nll", "nll_scaled", "temperature", "aurc", "lac_coverage", "aps_size")
+    for name in ("untrained", "distilled", "teacher"):
+        assert all(f"calibration/{key}" in found[name] for key in names), name
+    assert "calibration/nll_scaled" in out and "what was asked for" in out
+    Path("new.csv").write_text("text\na fine film\nbad\n")
+    chances = {}
+    for words in ([], ["calibrated=4"]):
+        code, out, err = kdlab("predict", f"run={run}", "path=new.csv", *words)
+        assert code == 0, err
+        chances[len(words)] = [float(row["probability_positive"]) for row in csv.DictReader(out.splitlines())]
+    for plain, scaled in zip(chances[0], chances[1], strict=True):
+        odds = plain / (1 - plain)
+        assert scaled / (1 - scaled) == pytest.approx(odds**0.25, rel=1e-3)
+    code, _, err = kdlab("predict", f"run={run}", "path=new.csv", "calibrated=run")
+    assert code == 2 and "was tested with metric=[classification,calibration]" in err
+    record = Path("outputs/distill") / run / "metrics.json"
+    record.write_text(json.dumps(json.loads(record.read_text()) | {"test/calibration/temperature": 4.0}))
+    code, out, err = kdlab("predict", f"run={run}", "path=new.csv", "calibrated=run")
+    assert code == 0, err
+    assert [float(row["probability_positive"]) for row in csv.DictReader(out.splitlines())] == chances[1]
+    code, _, err = kdlab("predict", f"run={run}", "path=new.csv", "calibrated=hot")
+    assert code == 2 and "calibrated is 'hot', but must be" in " ".join(err.split())
