@@ -174,7 +174,7 @@ class Trained:
             if stored is not None:
                 _import_family(stored.student if "student" in stored else stored.model)
             custom = stored is not None and (stored.task.get("head") or not whole)
-            with self._remedied():
+            with self._remedied(), torch.random.fork_rng(devices=[]):  # when it is loaded changes nothing that is drawn
                 self._loaded = load(self.weights, build=self._rebuild if custom else None)
             if self._ids is not None:
                 self.keep_ids(self._ids)

@@ -165,7 +165,7 @@ def _prepare(job: Job, data: Data, train: Train, on_teachers: OnTeachers, base: 
         loss.build_adapters(student_spec, ModelSpec(), rows=len(data.lengths))
         learner = SelfTaughtRule(Parts(student, **settings), loss, cfg.seed)
         return Plan(learner, {}, found, start, transforms, data)
-    with torch.random.fork_rng(devices=[]):  # found or trained, the teacher leaves the adapters' first weights alone
+    with torch.random.fork_rng(devices=[]):  # trained, loaded or found, a teacher leaves the adapters' weights alone
         found = found or find_teachers(job, data, task, loss, train, on_teachers)
         if cut_to_common_ids(student, [one for one in found.values() if _reads_the_same(task, data, one)]):
             probe = look()
@@ -175,7 +175,10 @@ def _prepare(job: Job, data: Data, train: Train, on_teachers: OnTeachers, base: 
             shared_teacher = None if base is None else base.teacher
             teacher = shared_teacher or assemble(cfg.teacher, found, data, taps["teacher"], given)
             taught(data, task, teacher)
-    classes = probe.logits.shape[-1]
+        classes = probe.logits.shape[-1]
+        teacher_spec = ModelSpec(
+            teacher.widths(), layers(cfg.teacher, found, student), classes, *_attention_and_head(found)
+        )
     student_spec = replace(student_spec, classes=classes)
     comparing = [name for name, one in settings["metric"].items() if "teacher" in one.needs]
     if teacher.other_tokens and comparing:
@@ -183,9 +186,6 @@ def _prepare(job: Job, data: Data, train: Train, on_teachers: OnTeachers, base: 
             f"metric={comparing[0]} compares each prediction with the teacher's, but the teacher has other tokens than "
             "the student: leave it out, such as metric=[causal_lm,cost]"
         )
-    teacher_spec = ModelSpec(
-        teacher.widths(), layers(cfg.teacher, found, student), classes, *_attention_and_head(found)
-    )
     loss.build_adapters(student_spec, teacher_spec, rows=len(data.lengths))
     # whatever does not fit together is refused before training
     with torch.random.fork_rng(devices=[]), torch.no_grad(), computing(*computes):
