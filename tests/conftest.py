@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import sys
+import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -50,22 +51,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark all cases of a ``sampled(n)`` test slow but n, spread evenly over those that are not slow already.
+    """Mark all cases of a ``sampled(n, tried=m)`` test slow but n, spread evenly over those that are not slow already.
 
-    Before a commit lands n/2 more are tried, and n/2 of those that are slow already; the others are ``rare`` as well.
+    Before a commit lands m are tried (of "all", or without it half as many more than n), and of those that are slow
+    already a third of m; the others are ``rare`` as well.
     """
-    families: dict[tuple[str, int, bool], list[pytest.Item]] = defaultdict(list)
+    families: dict[tuple[str, bool], list[pytest.Item]] = defaultdict(list)
     for item in items:
-        if mark := item.get_closest_marker("sampled"):
+        if item.get_closest_marker("sampled"):
             already = item.get_closest_marker("slow") is not None
-            families[item.nodeid.partition("[")[0], mark.args[0], already].append(item)
-    for (_, kept, already), cases in families.items():
-        fast = spread(cases, kept)
-        tried = spread(cases, kept // 2) if already else fast | spread(cases, kept + kept // 2)
+            families[item.nodeid.partition("[")[0], already].append(item)
+    for (_, already), cases in families.items():
+        mark = cases[0].get_closest_marker("sampled")
+        count, tried = mark.args[0], mark.kwargs.get("tried", mark.args[0] * 3 // 2)
+        tried = len(cases) if tried == "all" else tried // 3 if already else tried
+        fast = set() if already else spread(cases, count)
+        often = fast | spread(cases, tried)
         for place, case in enumerate(cases):
             if place not in fast:
                 case.add_marker("slow")
-            if place not in tried:
+            if place not in often:
                 case.add_marker("rare")
 
 
@@ -137,6 +142,10 @@ def kdlab(tmp_path, monkeypatch, capfd) -> Callable[..., tuple[int, str, str]]:
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(OWN, "")  # which a command with --config-dir sets
+    for name in [name for name in sys.modules if name.partition(".")[0] == "mylab"]:
+        monkeypatch.delitem(sys.modules, name)  # of another test's folder
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if not place.startswith(tempfile.gettempdir())])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
     def run(*arguments: str) -> tuple[int, str, str]:
         capfd.readouterr()

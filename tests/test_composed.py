@@ -26,6 +26,7 @@ def text(name: str, *words: str) -> str:
     return OmegaConf.to_yaml(compose(name, list(words), return_hydra_config=True))
 
 
+@pytest.mark.sampled(2, tried="all")
 @pytest.mark.parametrize("line", LINES, ids=" ".join)
 def test_it_is_hydras_own(line, monkeypatch):
     monkeypatch.setattr(defaults_list, "_create_defaults_list", composed.choose)

@@ -98,7 +98,7 @@ def is_node(plain, key: str) -> bool:
     return OmegaConf.is_dict(node)
 
 
-@pytest.mark.sampled(75)
+@pytest.mark.sampled(35, tried=112)
 @pytest.mark.parametrize(("option", "verb", "override"), CASES, ids=[f"{v} {o}" for _, v, o in CASES])
 def test_an_option_composes_and_every_key_is_an_argument_of_what_it_configures(option, verb, override):
     cfg = compose(verb, overrides=override.split())
@@ -161,6 +161,7 @@ def test_a_typo_in_an_override_fails(verb):
         compose(verb, overrides=["optimizer.tempratur=1"])
 
 
+@pytest.mark.sampled(10, tried="all")
 @pytest.mark.parametrize("debug", ["one_batch", "overfit", "profile"])
 @pytest.mark.parametrize("experiment", sorted(path.stem for path in (ROOT / "experiment").glob("*.yaml")))
 def test_debugging_trains_by_epochs_and_validates_whatever_the_experiment_does(debug, experiment):

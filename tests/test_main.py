@@ -39,7 +39,7 @@ def test_the_list_of_verbs(kdlab):
     assert err.rstrip().endswith(", ".join(verbs()))
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(1, tried=4)
 @pytest.mark.parametrize("verb", VERBS)
 def test_hydras_flags_work_for_every_verb(kdlab, verb, tmp_path):
     code, out, err = kdlab(verb, "--cfg", "job")
@@ -115,6 +115,7 @@ def run(*arguments: str, folder: Path, **variables: str) -> subprocess.Completed
     return subprocess.run([sys.executable, *arguments], cwd=folder, env=variables, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_python_m_kdlab_is_the_same_command_and_a_closed_pipe_is_no_traceback(tmp_path):
     done = run("-m", "kdlab", "distill", "--cfg", "job", folder=tmp_path)
     assert done.returncode == 0
@@ -177,6 +178,7 @@ def test_completion(line, expected):
     assert complete(line) == expected
 
 
+@pytest.mark.slow
 def test_completion_of_every_group_and_of_files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("reviews.csv").touch()
@@ -195,6 +197,7 @@ def test_completion_of_every_group_and_of_files(tmp_path, monkeypatch):
     assert {"loss=", "freeze=", "callback=", "outputs=", "student.", "trainer."} <= set(complete("kdlab distill "))
 
 
+@pytest.mark.slow
 def test_completion_in_a_real_bash(tmp_path):
     """With its own splitting of words at = : and @, which COMP_WORDBREAKS lists."""
     program = tmp_path / "kdlab"

@@ -103,7 +103,7 @@ def demanding(job: Job) -> bool:
     return loss.maps_layers or bool(loss.taps["student"])
 
 
-@pytest.mark.sampled(40)
+@pytest.mark.sampled(20, tried=60)
 @pytest.mark.parametrize(("loss", "task", "student", "teacher"), CASES, ids=lambda value: value)
 def test_every_combination_trains_or_is_refused_with_a_reason(house, loss, task, student, teacher):
     """A transformer can learn by every loss of its task; a perceptron may lack what a loss reads, and is told so.
@@ -177,7 +177,7 @@ def test_every_optimizer_takes_in_blocks_that_begin_to_learn_later(house, optimi
     assert train(job).changed
 
 
-@pytest.mark.sampled(12)
+@pytest.mark.sampled(4, tried=18)
 @pytest.mark.parametrize("loss", LOSSES)
 def test_micro_batches_give_the_weights_of_the_whole_batch(house, loss):
     """The sum over micro-batches is the step; only what relates the rows of a batch to each other cannot be cut."""

@@ -76,17 +76,7 @@ def test_they_train_in_a_sweep_and_the_result_is_evaluated_and_predicts(mine, ti
     assert {row["predicted"] for row in rows} <= {"negative", "positive"}
 
 
-@pytest.fixture
-def fresh(monkeypatch) -> None:
-    """Modules of other tests' folders are forgotten."""
-    for name in [name for name in sys.modules if name.partition(".")[0] == "mylab"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setattr(sys, "path", [place for place in sys.path if not place.endswith("/mine")])
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    monkeypatch.setenv("KDLAB_OWN", "")
-
-
-def test_data_freezing_and_metric_of_the_guide_train(mine, fresh, tiny, kdlab, tmp_path):
+def test_data_freezing_and_metric_of_the_guide_train(mine, tiny, kdlab, tmp_path):
     texts = Path(next(word for word in tiny["finetune"] if word.startswith("datamodule.path=")).partition("=")[2])
     for number, row in enumerate(texts.read_text("utf-8").splitlines()[1:]):
         text, label = row.split(",")[:2]
@@ -104,7 +94,8 @@ def test_data_freezing_and_metric_of_the_guide_train(mine, fresh, tiny, kdlab, t
     assert metrics["model/trainable_parameters"] < metrics["model/parameters"]
 
 
-def test_the_stored_settings_of_a_file_train(mine, fresh, tiny, kdlab, tmp_path):
+@pytest.mark.slow
+def test_the_stored_settings_of_a_file_train(mine, tiny, kdlab, tmp_path):
     rows = [f'film {number % 7},body {number},"{("a", "b", "a;b")[number % 3]}"' for number in range(120)]
     (tmp_path / "tickets.csv").write_text("\n".join(["subject,body,topics", *rows]))
     words = [word for word in tiny["finetune"] if not word.startswith(("datamodule=", "datamodule.path="))]
@@ -120,6 +111,7 @@ def test_the_stored_settings_of_a_file_train(mine, fresh, tiny, kdlab, tmp_path)
     assert json.loads((run / "metrics.json").read_text())["model/parameters"] > 0
 
 
+@pytest.mark.sampled(1, tried="all")
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
@@ -130,7 +122,7 @@ def test_the_stored_settings_of_a_file_train(mine, fresh, tiny, kdlab, tmp_path)
         ("return self.classifier(states", "return 1, (states", "GRU.forward() gives a tuple: let it return the logits"),
     ],
 )
-def test_what_a_model_lacks_is_named(old, new, told, mine, fresh, tiny, kdlab):
+def test_what_a_model_lacks_is_named(old, new, told, mine, tiny, kdlab):
     source = mine / "mylab" / "gru.py"
     assert source.read_text().count(old) == 1
     source.write_text(source.read_text().replace(old, new))

@@ -69,6 +69,7 @@ def test_a_recipe_with_data_of_its_own_takes_over_nothing(job, word):
     assert teacher(base).cfg.datamodule.split_seed == 0 and teacher(base).cfg.datamodule.max_length != 20
 
 
+@pytest.mark.sampled(3, tried="all")
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -129,6 +130,7 @@ def test_learning_rates_are_those_of_the_models_and_a_user_s_own_wins(job):
     assert job("optimizer.lr=5e-4").folder == job("optimizer.lr=5e-4", "student.lr=1").folder, "no part of an id"
 
 
+@pytest.mark.slow
 def test_a_student_of_the_teacher_s_layers_reads_the_teacher_s_tokens(job, base):
     run = next((base / "outputs/finetune").glob("*/model"))
     assert job(f"teacher.run={run.parent}").cfg.datamodule.tokenizer == str(run)
@@ -140,6 +142,7 @@ def test_a_student_of_the_teacher_s_layers_reads_the_teacher_s_tokens(job, base)
     assert job(chain).cfg.datamodule.tokenizer == "train:wordpiece:150"
 
 
+@pytest.mark.slow
 def test_other_labels_of_a_recipe_are_refused_before_anything_is_trained(kdlab, tiny, tmp_path):
     other = table(tmp_path, "other.csv", ["x", "y"])
     words = [word for word in tiny["distill"] if not word.startswith("teacher.recipe")]
@@ -167,6 +170,7 @@ def test_files_of_a_whole_chain_are_looked_for_before_anything_is_trained(kdlab,
     assert not list(Path("outputs").glob("*/*/done.json"))
 
 
+@pytest.mark.slow
 def test_a_plain_command_on_a_file_of_one_s_own_trains_its_teacher_on_it(kdlab, reviews):
     words = ["datamodule=table", f"datamodule.path={reviews}", *TEACHER, "trainer.max_epochs=1", "logger=none"]
     code, out, err = kdlab("distill", *words, "trainer.precision=32-true", "teacher.recipe=['trainer.max_epochs=1']")

@@ -89,6 +89,7 @@ def test_a_live_member_says_what_a_cached_one_says(kdlab, mixed):
     assert all(torch.allclose(one[name], two[name], atol=1e-5) for name in one)
 
 
+@pytest.mark.slow
 def test_a_single_teacher_may_have_words_of_its_own(kdlab, tiny, words):
     recipe = [word for word in tiny["finetune"] if "tokenizer" not in word] + [EPOCH]
     words = [*words, f"teacher.recipe={quoted(recipe)}", "teacher.model.tokenizer=train:wordpiece:150"]

@@ -57,6 +57,7 @@ def test_an_older_run_without_hashes_is_asked_by_its_config(finished):
     assert np.array_equal(overlap.of_run(named(str(folder), Path("outputs"))), known)
 
 
+@pytest.mark.sampled(1, tried="all")
 @pytest.mark.parametrize("change", ["datamodule.split_seed=1", "datamodule.test_fraction=0.3"])
 @pytest.mark.parametrize("how", ["run", "recipe"])
 def test_a_teacher_that_learned_from_the_student_s_test_rows_is_refused(kdlab, finished, change, how):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.benchmarks import setting
 from tests.benchmarks.block import block
 
 
+@pytest.mark.slow
 def test_a_training_is_timed_batch_by_batch_and_can_be_repeated(tiny, tmp_path, monkeypatch):
     monkeypatch.setenv("KDLAB_BENCHMARK", str(tmp_path))
     with setting.composing():

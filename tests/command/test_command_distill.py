@@ -120,7 +120,7 @@ def test_the_same_run_twice_is_the_same_bit_for_bit(kdlab, tiny):
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1, tried=3)
 @pytest.mark.parametrize("how", ["id", "folder", "model folder", "checkpoint"])
 def test_a_teacher_by_run_id_directory_model_or_checkpoint(kdlab, tiny, how):
     assert kdlab("finetune", *tiny["finetune"], "logger=none")[0] == 0
@@ -159,6 +159,7 @@ def test_evaluate_shows_before_against_after(kdlab, tiny):
         assert name in out
 
 
+@pytest.mark.slow
 def test_another_file_is_measured_whole(kdlab, tiny):
     assert kdlab("finetune", *tiny["finetune"], "logger=none")[0] == 0
     (run,) = folders("finetune")
@@ -202,6 +203,7 @@ def test_texts_without_any_label_learn_from_a_teacher_and_are_validated_by_agree
     assert code == 0 and "measures 160 rows" in out
 
 
+@pytest.mark.slow
 def test_help_of_every_verb_is_quick_and_needs_no_torch():
     import subprocess
     import sys

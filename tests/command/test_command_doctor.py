@@ -49,7 +49,7 @@ TEACHERS = {
 }
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1, tried=3)
 @pytest.mark.parametrize("name", TEACHERS)
 def test_every_kind_of_teacher_is_looked_at(kdlab, tiny, name):
     words, says = TEACHERS[name]
@@ -77,6 +77,7 @@ def test_the_members_of_an_ensemble_are_shown(kdlab, tiny, reviews):
     assert "teacher.members.two:" in out
 
 
+@pytest.mark.slow
 def test_an_adapter_is_shown(kdlab, tiny):
     code, out, err = doctor(kdlab, tiny, "loss=hint", "student.hidden_size=8", flags=())
     assert code == 0, out + err
@@ -112,7 +113,7 @@ DEAD = {
 }
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(1, tried=6)
 @pytest.mark.parametrize("name", DEAD)
 def test_a_knob_that_does_nothing_is_an_error_that_names_it(kdlab, tiny, name):
     words, says = DEAD[name]
@@ -122,6 +123,7 @@ def test_a_knob_that_does_nothing_is_an_error_that_names_it(kdlab, tiny, name):
     assert says in out
 
 
+@pytest.mark.slow
 def test_a_knob_that_does_nothing_under_some_settings_is_noted(kdlab, tiny):
     code, out, err = doctor(kdlab, tiny, "loss=ce,kd", "loss.temperature=1,2")
     assert code == 0, out + err
@@ -166,7 +168,7 @@ MISTAKES = {
 }
 
 
-@pytest.mark.sampled(8)
+@pytest.mark.sampled(3, tried=12)
 @pytest.mark.parametrize("name", MISTAKES)
 def test_a_mistake_is_told_with_its_point_and_nothing_is_trained(kdlab, tiny, name):
     words, says = MISTAKES[name]
@@ -179,6 +181,7 @@ def test_a_mistake_is_told_with_its_point_and_nothing_is_trained(kdlab, tiny, na
     assert not Path("outputs").exists()
 
 
+@pytest.mark.slow
 def test_texts_that_the_tokenizer_cannot_read_are_a_problem(kdlab, tiny):
     wordpiece([f"an english film {number}" for number in range(50)], 100).save("words.json")
     PreTrainedTokenizerFast(tokenizer_file="words.json", **SPECIAL).save_pretrained("english/model")
@@ -219,6 +222,7 @@ def test_a_line_that_cannot_be_looked_at(kdlab, name):
     assert all(part in " ".join(err.split()) for part in says), err
 
 
+@pytest.mark.slow
 def test_options_of_the_users_own_are_found(kdlab, tiny):
     Path("own/loss").mkdir(parents=True)
     Path("own/loss/gentle.yaml").write_text("# kd, warm\ndefaults: [kd, _self_]\ntemperature: 3.0\n")
@@ -227,6 +231,7 @@ def test_options_of_the_users_own_are_found(kdlab, tiny):
     assert "loss kd, gentle" in out
 
 
+@pytest.mark.slow
 def test_of_a_search_the_ends_are_looked_at(kdlab, tiny):
     pytest.importorskip("optuna")
     words = ("sweep=optuna", "hydra.sweeper.n_trials=7", "optimizer.lr=tag(log,interval(1e-4,1e-2))")
@@ -256,6 +261,7 @@ def test_the_check_of_a_sweep_can_be_left_out(kdlab, tiny, base):
     assert "loss.alpha is 1.5" in err
 
 
+@pytest.mark.slow
 def test_what_points_have_in_common_is_checked_once(kdlab, tiny, monkeypatch):
     look, looked = precheck.Precheck._look, []
 

@@ -9,7 +9,7 @@ import pytest
 from mistake import CASES, damaged
 
 
-@pytest.mark.sampled(25)
+@pytest.mark.sampled(8, tried=37)
 @pytest.mark.parametrize(("command", "name"), [(command, name) for command, cases in CASES.items() for name in cases])
 def test_a_mistake_is_one_sentence(kdlab, tiny, base, command, name):
     case = CASES[command][name]
@@ -39,6 +39,7 @@ def test_a_required_value_is_asked_for(kdlab):
     assert code == 2
 
 
+@pytest.mark.slow
 def test_a_layer_of_the_teacher_that_is_not_there(kdlab, tiny, base):
     shutil.copytree(base / "outputs", "outputs")
     words = [word for word in tiny["distill"] if not word.startswith("student.")]
@@ -64,6 +65,7 @@ def test_a_mistake_that_is_found_before_the_training_leaves_no_run(kdlab, tiny):
     assert not list(Path("outputs/finetune").glob("[!.]*"))
 
 
+@pytest.mark.slow
 def test_a_mistake_in_a_run_that_was_begun_before_leaves_it_there(kdlab, tiny):
     assert kdlab("finetune", *tiny["finetune"], "logger=none")[0] == 0
     (folder,) = Path("outputs/finetune").glob("[!.]*")
@@ -89,6 +91,7 @@ def test_a_sweep_ends_its_other_jobs_and_names_the_failed_one(kdlab, tiny, base)
     assert len(list(Path("outputs/distill").glob("*/failed.json"))) == 3
 
 
+@pytest.mark.slow
 def test_a_mistake_in_the_recipe_fails_every_job_of_a_sweep_and_is_named(kdlab, tiny):
     code, out, err = kdlab(
         "distill",
@@ -104,7 +107,7 @@ def test_a_mistake_in_the_recipe_fails_every_job_of_a_sweep_and_is_named(kdlab, 
     assert "2 failed" in out
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1, tried=3)
 @pytest.mark.parametrize(
     ("file", "how"),
     [("logits.npy", "altered"), ("logits.npy", "cut"), ("lengths.npy", "removed"), ("meta.json", "cut")],

@@ -28,6 +28,7 @@ def odd(tiny, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_labels_are_printed_as_they_are_and_cannot_steer_a_terminal(odd, kdlab, monkeypatch):
     monkeypatch.chdir(odd)
     (run,) = (odd / "outputs" / "finetune").iterdir()
@@ -80,6 +81,7 @@ def same(one: dict, two: dict) -> None:
     assert one["confusion"] == two["confusion"]
 
 
+@pytest.mark.slow
 def test_what_the_teacher_answered_is_not_asked_again(measured, tmp_path):
     stored, read, out = measured()
     assert read == {"untrained", "distilled"}
@@ -93,6 +95,7 @@ def test_what_the_teacher_answered_is_not_asked_again(measured, tmp_path):
     assert stored["teacher"]["latency_ms"] > 0
 
 
+@pytest.mark.slow
 def test_a_damaged_store_is_not_believed(measured, tmp_path):
     before, *_ = measured()
     for path in (tmp_path / "outputs" / "store").glob("*/logits.npy"):
@@ -105,6 +108,7 @@ def test_a_damaged_store_is_not_believed(measured, tmp_path):
     assert after["teacher"]["confusion"] == before["teacher"]["confusion"]
 
 
+@pytest.mark.slow
 def test_without_the_teachers_folder_its_stored_answers_stand_in(measured, tmp_path):
     whole, *_ = measured()
     (teacher,) = (tmp_path / "outputs" / "finetune").iterdir()
@@ -122,6 +126,7 @@ def test_without_the_teachers_folder_its_stored_answers_stand_in(measured, tmp_p
     assert all("agreement" not in own for own in found.values())
 
 
+@pytest.mark.slow
 def test_outputs_that_were_moved_together_still_find_the_teacher(measured, tmp_path):
     whole, *_ = measured()
     (tmp_path / "outputs").rename(tmp_path / "elsewhere")
@@ -131,6 +136,7 @@ def test_outputs_that_were_moved_together_still_find_the_teacher(measured, tmp_p
     assert found["teacher"]["parameters"] == whole["teacher"]["parameters"]
 
 
+@pytest.mark.slow
 def test_another_number_format_than_that_of_the_run_is_named(kdlab, tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for precision, named in (("bf16-mixed", True), ("32-true", False)):
@@ -145,6 +151,7 @@ def test_another_number_format_than_that_of_the_run_is_named(kdlab, tiny, tmp_pa
         assert (f"the run's own test was in {precision}" in out) == named
 
 
+@pytest.mark.slow
 def test_another_table_is_read_as_the_run_read_its_own(tiny, tmp_path, kdlab, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rows = [[f"{'good' if number % 2 else 'bad'} film {number}", str(number % 2)] for number in range(40)]

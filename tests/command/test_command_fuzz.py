@@ -105,6 +105,7 @@ READERS: dict[str, tuple[str, Callable[[Path], Any]]] = {
 }
 
 
+@pytest.mark.sampled(3, tried="all")
 @pytest.mark.parametrize("name", READERS)
 @many
 @given(data=st.data())
@@ -222,7 +223,7 @@ def test_a_made_up_store_is_damaged(runs, name):
     assert opened(folder).arrays
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1, tried=3)
 @pytest.mark.parametrize(
     "file", ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "labels.json"]
 )

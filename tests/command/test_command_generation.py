@@ -124,6 +124,7 @@ def test_a_live_teacher_s_texts_are_beside_the_student_s(kdlab, words):
     assert code == 0 and all(name in out for name in ("untrained", "distilled", "teacher")), out + err
 
 
+@pytest.mark.slow
 def test_doctor_counts_the_time_of_generating(kdlab, words):
     code, out, err = kdlab("doctor", "finetune", *words)
     assert code == 0 and "generated texts" in out, out + err
@@ -141,6 +142,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.sampled(3, tried="all")
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_is_refused_in_a_sentence(kdlab, words, case):
     more, sentence = REFUSED[case]

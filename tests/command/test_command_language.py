@@ -107,6 +107,7 @@ def test_a_teacher_that_took_no_step_learned_from_no_row(kdlab, words):
     assert 0 <= numbers("distill")["test/fidelity/agreement"] <= 1
 
 
+@pytest.mark.slow
 def test_doctor_looks_at_a_language_model(kdlab, words):
     code, out, err = kdlab("doctor", "distill", *words["distill"], "loss=kd_top_k", "teacher.top_k=8")
     assert code == 0, out + err
@@ -133,6 +134,7 @@ REFUSED = {
 }  # fmt: skip
 
 
+@pytest.mark.sampled(3, tried="all")
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_is_refused_in_a_sentence(kdlab, words, case):
     more, sentence = REFUSED[case]
@@ -207,6 +209,7 @@ def test_stored_or_live_in_parts_or_whole_in_one_batch_or_several_the_run_is_the
     assert apart(*map(train, clipped)) < 1e-5
 
 
+@pytest.mark.slow
 def test_all_of_the_largest_logits_are_all_logits(job):
     whole = train(knob(job, "teacher.top_k=null"))
     assert apart(whole, train(knob(job, "teacher.top_k=100000", "teacher.top_k_dtype=float32"))) < 1e-5
@@ -244,6 +247,7 @@ def test_a_pretrained_language_model_by_path_is_a_student(job):
     assert result.losses[0] > 0 and not result.changed
 
 
+@pytest.mark.slow
 def test_a_store_is_shared_by_chunk_sizes_and_kept_apart_by_k(job, tmp_path):
     base = knob(job, f"outputs={tmp_path}", "teacher.top_k=6")
     for word in ("task.chunk=null", "task.chunk=9", "teacher.top_k=4", "teacher.top_k_dtype=float32"):

@@ -71,6 +71,7 @@ def read(path: Path) -> list[dict]:
         return list(csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ","))
 
 
+@pytest.mark.sampled(6, tried="all")
 @pytest.mark.parametrize("source", [".csv", ".tsv", ".jsonl", ".parquet"])
 @pytest.mark.parametrize("target", [".csv", ".tsv", ".jsonl", ".parquet"])
 def test_columns_pass_through_from_every_kind_of_file_to_every_other(
@@ -115,6 +116,7 @@ def test_predict_gives_what_evaluate_counts(place, reviews, tmp_path, kdlab, mon
     assert confusion == counted["confusion"]
 
 
+@pytest.mark.slow
 def test_a_template_and_a_pair_are_read_as_in_training(place, tmp_path, kdlab, monkeypatch):
     monkeypatch.chdir(place)
     path = write(tmp_path / "in.csv", [{"a": "good", "b": "dull film", "text": "good dull film"}])
@@ -127,6 +129,7 @@ def test_a_template_and_a_pair_are_read_as_in_training(place, tmp_path, kdlab, m
     assert found["template"] == found["plain"] != found["pair"]
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_it_was_interrupted(place, reviews, tmp_path, kdlab, monkeypatch):
     monkeypatch.chdir(place)
     monkeypatch.setattr(work, "ROWS", 50)
@@ -155,6 +158,7 @@ def test_it_goes_on_where_it_was_interrupted(place, reviews, tmp_path, kdlab, mo
     assert not list(tmp_path.glob(".p.csv*"))
 
 
+@pytest.mark.slow
 def test_every_file_that_a_run_is_trained_on_can_be_predicted(place, tmp_path, kdlab, monkeypatch):
     import gzip
 
@@ -247,6 +251,7 @@ def test_lines_of_standard_input_are_answered_on_standard_output(place):
     assert [bool(row["predicted"]) for row in rows] == [True, False, True]
 
 
+@pytest.mark.slow
 def test_a_plain_transformers_folder_is_read_too(place, tmp_path, kdlab, monkeypatch):
     from transformers import pipeline
 
@@ -362,6 +367,7 @@ def several(tmp_path_factory, tiny) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 def test_pairs_and_any_number_of_labels(several, kind, tmp_path, kdlab, monkeypatch):
     monkeypatch.chdir(several)

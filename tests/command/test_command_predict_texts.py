@@ -134,6 +134,7 @@ def test_sources_get_targets_as_in_the_metric(tmp_path, kdlab):
     assert len(set(expected)) > 5
 
 
+@pytest.mark.slow
 def test_it_goes_on_where_it_was_interrupted_and_draws_the_same(writer, tmp_path, kdlab, monkeypatch):
     monkeypatch.setattr("kdlab.metric.writing.ROWS", 8)
     path = written(tmp_path / "a.jsonl", [{"text": talk(1, n).messages[0].content} for n in range(20)])
@@ -169,6 +170,7 @@ def test_rows_without_a_prompt_and_long_ones_are_counted(writer, tmp_path, kdlab
     assert "prompts of more than 20 tokens, of which a part was not read: 1" in err
 
 
+@pytest.mark.sampled(3, tried="all")
 def test_what_cannot_be_is_refused_in_a_sentence(talker, writer, tmp_path, kdlab):
     def refused(run: Path, rows: list[dict], *more: str) -> str:
         path = written(tmp_path / "a.jsonl", rows)

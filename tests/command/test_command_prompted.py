@@ -20,6 +20,7 @@ def data(tiny) -> list[str]:
     return [word for word in tiny["finetune"] if word.startswith("datamodule")] + ["logger=none"]
 
 
+@pytest.mark.slow
 def test_zero_and_few_shot_accuracy_is_one_command(kdlab, data):
     words = ["model=prompted", *language("model"), "trainer.max_steps=0", "metric=[classification]"]
     code, out, err = kdlab("finetune", "-m", *data, *words, "model.shots=0,2", "model.calibration=[plot]")
@@ -51,6 +52,7 @@ def test_it_teaches_without_any_label(kdlab, tiny, data):
     assert len(list(Path("outputs/finetune").glob("*/done.json"))) == 2
 
 
+@pytest.mark.sampled(2, tried="all")
 @pytest.mark.parametrize(
     ("more", "expected"),
     [

@@ -86,6 +86,7 @@ def tokenizer_code() -> list[str]:
     return ["student.tokenizer=foreign"]
 
 
+@pytest.mark.sampled(2, tried="all")
 @pytest.mark.parametrize(
     ("prepare", "says"),
     [
@@ -108,6 +109,7 @@ def test_code_in_a_file_is_not_run(kdlab, tiny, base, prepare, says):
     assert says in line
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("raw", [True, False])
 def test_code_in_stored_targets_is_not_run_but_built_over(kdlab, tiny, base, raw):
     shutil.copytree(base / "outputs", "outputs")
@@ -127,6 +129,7 @@ def test_code_in_stored_targets_is_not_run_but_built_over(kdlab, tiny, base, raw
     assert path.read_bytes() == good
 
 
+@pytest.mark.slow
 def test_code_in_cached_rows_is_not_run_but_written_over(kdlab, tiny, cache):
     assert kdlab("finetune", *tiny["finetune"], "logger=none")[0] == 0
     rows = {path: path.read_bytes() for path in cache.glob("rows/*/tokens.npy")}

@@ -86,6 +86,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.sampled(3, tried="all")
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_is_refused_in_a_sentence(kdlab, words, table, case):
     more, sentence = REFUSED[case]

@@ -81,12 +81,14 @@ def test_the_doctor_tries_them(kdlab, texts, more):
     assert code == 0, out + err
 
 
+@pytest.mark.slow
 def test_stored_outputs_are_refused_before_anything_is_trained(kdlab, texts):
     code, out, err = kdlab("distill", *texts, "module=on_policy", "teacher=cached", "loss=kd")
     assert code == 2 and "set teacher=live" in " ".join(err.split()), out + err
     assert not list(Path("outputs").glob("finetune/*"))
 
 
+@pytest.mark.slow
 def test_the_doctor_names_what_a_rule_of_texts_cannot_answer(kdlab, texts):
     for more, sentence in (
         ("+datamodule.pack=true", "set datamodule.pack=false"),

@@ -85,6 +85,7 @@ MISTAKES = {  # a command line -> what must be said
 }
 
 
+@pytest.mark.sampled(20, tried="all")
 @pytest.mark.parametrize("line", MISTAKES)
 def test_a_simple_mistake_is_one_sentence_and_leaves_nothing_behind(kdlab, line, tmp_path):
     code, out, err = kdlab(*line.split(" "))
@@ -129,6 +130,7 @@ def test_simple_mistakes_are_answered_without_torch(tmp_path, monkeypatch):
     assert done.stderr.count("error: ") == len(MISTAKES)
 
 
+@pytest.mark.slow
 def test_commands_that_ask_no_model_do_without_torch(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("outputs").mkdir()

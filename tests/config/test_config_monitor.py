@@ -7,6 +7,7 @@ import pytest
 from undeclared import undeclared
 
 
+@pytest.mark.sampled(2, tried="all")
 @pytest.mark.parametrize(
     ("command", "words", "told"),
     [
@@ -33,6 +34,7 @@ def test_what_cannot_be_followed_is_refused_before_a_teacher_is_trained(kdlab, t
     assert not list(Path("outputs").glob("*/*/checkpoints"))
 
 
+@pytest.mark.slow
 def test_the_lowest_loss_is_kept_without_a_word_on_the_mode(kdlab, tiny):
     words = ["callback=[default,early_stopping]", "callback.checkpoint.monitor=val/loss"]
     words += ["callback.early_stopping.monitor=val/loss", "callback.early_stopping.patience=2"]
@@ -47,6 +49,7 @@ def test_the_lowest_loss_is_kept_without_a_word_on_the_mode(kdlab, tiny):
     assert done["value"] == pytest.approx(min(losses), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_peers_are_measured_and_declared_too(kdlab, tiny):
     words = [*tiny["distill"], "module=mutual", "teacher=peer", "logger=none", "+schedule@loss.alpha=plateau"]
     words = [word for word in words if not word.startswith(("teacher.", "model@teacher"))]
@@ -73,6 +76,7 @@ def brier(labels, multi_label):
 '''
 
 
+@pytest.mark.slow
 def test_a_metric_of_a_users_own_has_its_direction(kdlab, tiny, tmp_path, monkeypatch):
     Path("ownmetric.py").write_text(METRIC)
     monkeypatch.syspath_prepend(str(Path.cwd()))

@@ -51,6 +51,7 @@ def test_an_option_chooses_options_that_are_there(file):
             assert (ROOT / group / f"{name}.yaml").is_file(), f"there is no {group}={name}"
 
 
+@pytest.mark.sampled(4, tried="all")
 @pytest.mark.parametrize(
     ("verb", "words", "expected"),
     [

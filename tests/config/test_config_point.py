@@ -28,7 +28,7 @@ def grid(*words: str, verb: str = "distill") -> Grid:
     return Grid(verb, list(words), loader.load_configuration(verb, list(words), RunMode.MULTIRUN), loader)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(1, tried=4)
 @pytest.mark.parametrize(
     "words",
     [
@@ -79,6 +79,7 @@ def test_of_a_large_grid_each_value_is_looked_at_once():
     assert {point.swept["seed"] for point in few} == {f"seed={seed}" for seed in range(20)}
 
 
+@pytest.mark.slow
 def test_of_very_many_numbers_the_ends_and_some_between_are_looked_at():
     large = grid("loss.temperature=range(2,500)", "loss.alpha=0.5,1,0.2,-3", "freeze=none,head")
     few = large.points(most=50)
@@ -92,6 +93,7 @@ def test_of_very_many_numbers_the_ends_and_some_between_are_looked_at():
     assert {point.swept["freeze"] for point in few} == {"freeze=none", "freeze=head"}
 
 
+@pytest.mark.slow
 def test_no_word_that_is_no_number_is_left_out():
     large = grid("student.hidden_size=range(1,60)", "task.head=null," + ",".join(f"head{place}" for place in range(50)))
     assert len(large.points(most=0)) == 1 + 58 + 50

@@ -102,6 +102,7 @@ def test_what_the_user_allows_is_called_and_only_that(run, monkeypatch, tmp_path
     sys.modules.pop("ownlab", None)
 
 
+@pytest.mark.slow
 def test_an_option_of_the_users_own_folder_is_allowed(kdlab, run, monkeypatch, tmp_path):
     own_code(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -163,6 +164,7 @@ def test_code_fetches_nothing_that_the_command_does_not_allow(monkeypatch, tmp_p
         fetch.local("package:evil==1.0/x", download=True)
 
 
+@pytest.mark.sampled(5, tried="all")
 @pytest.mark.parametrize("text", ["${oc.env:KDLAB_SECRET}", "x${oc.env:KDLAB_SECRET,none}", "${run_id:}", "${seed}"])
 @pytest.mark.parametrize("verb", ["evaluate", "report", "runs", "distill"])
 def test_nothing_of_the_environment_is_looked_up(kdlab, run, tiny, monkeypatch, text, verb):
@@ -186,6 +188,7 @@ def test_nothing_of_the_environment_is_looked_up(kdlab, run, tiny, monkeypatch, 
         assert "has an interpolation at" in err
 
 
+@pytest.mark.slow
 def test_only_the_users_own_command_line_downloads(kdlab, run, monkeypatch):
     fetched = []
     real = subprocess.run

@@ -56,6 +56,7 @@ def test_a_grid_has_the_findings_of_each_of_its_points_alone(examine, tiny):
     assert [one.split(" does nothing")[0] for one in told if "does nothing" in one] == ["task.label_smoothing"]
 
 
+@pytest.mark.slow
 def test_forty_points_that_differ_in_values_are_prepared_once(examine, tiny, monkeypatch):
     counts = {"prepare": 0, "assemble": 0}
 
@@ -82,6 +83,7 @@ def test_forty_points_that_differ_in_values_are_prepared_once(examine, tiny, mon
     assert not Path("outputs").exists()
 
 
+@pytest.mark.slow
 def test_of_many_rows_a_sample_is_tokenised_and_stands_for_all(kdlab, tiny, monkeypatch):
     monkeypatch.setattr(untrained, "SAMPLE", 40)
     words = [*tiny["finetune"], "logger=none", "datamodule.max_length=97"]

@@ -59,6 +59,7 @@ def drawn(text: str) -> list[str]:
     return [part.partition("\x1b")[0] for part in re.findall(r"\r([^\r\n]*)\x1b\[K", text) if part.strip()]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "size",
     [pytest.param((24, 80), marks=pytest.mark.slow), pytest.param((40, 120), marks=pytest.mark.slow), (0, 0), None],
@@ -135,6 +136,7 @@ def test_a_finished_run_shows_its_result_again_beside_the_run_without_a_teacher(
     assert f"start={own.name} trainer.max_epochs=2 (a run of its own: 2 more epochs from the best weights" in err
 
 
+@pytest.mark.slow
 def test_a_finished_run_can_be_trained_longer_and_its_checkpoint_is_small(kdlab, tiny):
     import torch
     from safetensors.torch import load_file

@@ -72,6 +72,7 @@ def test_two_processes_give_the_curve_and_the_weights_of_one(tmp_path, tiny, fre
     assert torch.load(two / "checkpoints/last.ckpt", weights_only=True)["global_step"] == len(curve(one, "train/loss"))
 
 
+@pytest.mark.slow
 def test_a_policy_that_changes_over_time_is_refused_where_ddp_could_not_follow(kdlab, tiny):
     words = [*tiny["distill"], *TWO, "freeze=gradual", "logger=none"]
     words = [word for word in words if not word.startswith("teacher.recipe")]
@@ -156,6 +157,7 @@ def test_a_killed_run_goes_on_split_or_not_from_the_checkpoint_of_a_split_one(tm
         close(load_file(found["alone"] / "model/model.safetensors"), load_file(found[name] / "model/model.safetensors"))
 
 
+@pytest.mark.sampled(1, tried="all")
 @pytest.mark.parametrize(
     ("more", "said"),
     [

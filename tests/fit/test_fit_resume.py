@@ -169,6 +169,7 @@ OWN = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["mean teacher", *(pytest.param(name, marks=pytest.mark.slow) for name in OWN if name != "mean teacher")]
 )

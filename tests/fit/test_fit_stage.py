@@ -45,6 +45,7 @@ def undisturbed(tiny, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_each_stage_starts_from_the_student_of_the_one_before(undisturbed):
     (final,) = [run for run in runs(undisturbed) if read_config(run).stages.earlier]
     stages = chain(final)
@@ -60,7 +61,7 @@ def test_each_stage_starts_from_the_student_of_the_one_before(undisturbed):
     assert all(not torch.equal(one["classifier.weight"], two["classifier.weight"]) for one, two in pairwise(ends))
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.sampled(0, tried=1)
 @pytest.mark.parametrize(
     "moments",
     [
@@ -111,7 +112,7 @@ def test_any_run_can_be_started_from(kdlab, tiny):
     assert err.count("error: ") == 1 and "Traceback" not in err
 
 
-@pytest.mark.sampled(2)
+@pytest.mark.sampled(1, tried=3)
 @pytest.mark.parametrize(
     ("listed", "said"),
     [

@@ -26,6 +26,7 @@ from kdlab.help.option import PARTS, documented, page
 GROUPS = sorted({path.parent.relative_to(conf()).as_posix() for path in conf().glob("*/**/*.yaml")})
 
 
+@pytest.mark.sampled(20, tried="all")
 @pytest.mark.parametrize("term", options("loss/term"))
 def test_every_term_has_all_parts(term):
     found = page("loss/term", term, [conf()])
@@ -50,6 +51,7 @@ def test_what_is_read_as_text_is_what_the_code_says(term):
         assert f"{part}: {' '.join(documented(target)[part].split())}" in said
 
 
+@pytest.mark.sampled(10, tried="all")
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_option_of_every_group_has_a_page(group):
     listed = explain([group], conf())
@@ -128,11 +130,13 @@ def test_a_page_of_the_guide_and_a_longer_name_of_a_group_are_offered(word, mean
         explain([word], conf())
 
 
+@pytest.mark.slow
 def test_help_takes_commands():
     for verb in VERBS:
         assert explain([verb], conf()).startswith(f"kdlab {verb} [overrides]")
 
 
+@pytest.mark.sampled(3, tried="all")
 @pytest.mark.parametrize("verb", VERBS)
 def test_help_takes_every_key_of_every_command(verb):
     with initialize_config_dir(str(conf()), version_base="1.3"):

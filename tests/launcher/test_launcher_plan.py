@@ -10,6 +10,7 @@ from kdlab.launcher import plan
 from kdlab.report.live import Sight
 
 
+@pytest.mark.slow
 def test_a_sweep_s_plan_is_there_while_it_goes_and_gone_after(kdlab, tiny, monkeypatch):
     seen = []
 

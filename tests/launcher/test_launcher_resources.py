@@ -42,6 +42,7 @@ def _job(folder: str, devices: int, pipe) -> None:
     pipe.recv()
 
 
+@pytest.mark.sampled(1, tried="all")
 @pytest.mark.parametrize(
     ("devices", "given"), [([1, 1], ["4", "7"]), ([1, 1, 1, 1], ["4", "4", "7", "7"]), ([2, 1], ["4", "4,7"])]
 )

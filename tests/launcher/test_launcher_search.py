@@ -62,7 +62,7 @@ def done() -> int:
     return len(list(Path("outputs/finetune").glob("*/done.json")))
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(1, tried=4)
 @pytest.mark.parametrize(
     ("more", "told"),
     [

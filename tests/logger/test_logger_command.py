@@ -139,6 +139,7 @@ def test_a_failing_job_ends_its_own_run_with_1_and_the_next_one_with_0(kdlab, ti
     assert "test/accuracy" not in broken.summary
 
 
+@pytest.mark.slow
 def test_a_resumed_job_goes_on_in_the_same_run(kdlab, tiny, monkeypatch):
     words = [*tiny["finetune"], "trainer.log_every_n_steps=1", "callback.checkpoint.every_n_steps=1"]
     learn = Finetune.training_step
@@ -165,6 +166,7 @@ def test_a_resumed_job_goes_on_in_the_same_run(kdlab, tiny, monkeypatch):
     assert [step for step, row in ours.items() if "train/loss" in row] == list(range(16))
 
 
+@pytest.mark.slow
 def test_what_a_full_disk_takes_is_told_and_the_run_is_whole_all_the_same(kdlab, tiny, monkeypatch):
     finish = module.wandb.Run.finish
 
@@ -186,6 +188,7 @@ def test_what_a_full_disk_takes_is_told_and_the_run_is_whole_all_the_same(kdlab,
     assert len(curves(run)) > 0
 
 
+@pytest.mark.slow
 def test_a_lost_staging_folder_is_named_run_by_run(kdlab, tiny):
     assert kdlab("finetune", *tiny["finetune"])[0] == 0
     (log,) = wandb_logs()
@@ -197,7 +200,7 @@ def test_a_lost_staging_folder_is_named_run_by_run(kdlab, tiny):
     assert all(file.is_relative_to(staging.resolve()) for file in gone)
 
 
-@pytest.mark.sampled(3)
+@pytest.mark.sampled(1, tried=4)
 @pytest.mark.parametrize("logger", ["many", "tensorboard", "csv", "none", "[csv,tensorboard]"])
 def test_with_every_logger_the_run_directory_is_the_same(kdlab, tiny, logger):
     code, _, err = kdlab("finetune", *tiny["finetune"], f"logger={logger}", "trainer.log_every_n_steps=2")
@@ -214,6 +217,7 @@ def test_with_every_logger_the_run_directory_is_the_same(kdlab, tiny, logger):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variables", [{"WANDB_BASE_URL": "http://127.0.0.1:1"}, {"WANDB_MODE": "disabled"}])
 def test_a_key_without_a_server_or_wandb_switched_off(kdlab, tiny, monkeypatch, variables):
     monkeypatch.delenv("WANDB_MODE")

@@ -73,6 +73,7 @@ def test_the_same_runs_give_the_same_workspace(kdlab, sweep):
     assert json.loads(kdlab("dashboard", "title=Mine")[1])["name"] != json.loads(first)["name"]
 
 
+@pytest.mark.slow
 def test_a_push_stores_it_and_a_second_one_replaces_it(kdlab, sweep, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     with Server(key=KEY) as server:

@@ -38,6 +38,7 @@ def steps(rows):
     return made
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(ROWS)
 def test_holds_every_number_once_a_step(rows):

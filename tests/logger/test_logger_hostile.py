@@ -66,6 +66,7 @@ def hostile(secret: Path) -> dict:
     }
 
 
+@pytest.mark.sampled(4, tried="all")
 @pytest.mark.parametrize("name", hostile(Path("/x/home/id_rsa")))
 @pytest.mark.parametrize("missing", ["refuse", "send"])
 def test_a_file_from_outside_of_the_outputs_is_not_sent(kdlab, tmp_path, secret, monkeypatch, name, missing):

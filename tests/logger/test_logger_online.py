@@ -59,7 +59,7 @@ def test_with_a_key_and_a_server_a_run_is_online_and_nothing_is_left(info, serve
     assert kdlab("sync", f"outputs={tmp_path}")[1] == f"nothing to send: 1 runs are whole at {server.url}\n"
 
 
-@pytest.mark.sampled(4)
+@pytest.mark.sampled(1, tried=6)
 @pytest.mark.parametrize("mode", ["auto", pytest.param("online", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("fate", "says"),
@@ -105,6 +105,7 @@ def test_a_start_that_fails_after_the_server_answered_ends_offline(info, server,
     assert [len(log.history) for log in found] == [3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "fate", ["refused", *(pytest.param(fate, marks=pytest.mark.slow) for fate in ("hole", "broken"))]
 )

@@ -116,6 +116,7 @@ def test_everything_arrives_once_and_a_second_call_sends_nothing(kdlab, server, 
     assert sorted(path.name for path in Path().iterdir()) == ["outputs"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rows", [21, *(pytest.param(rows, marks=pytest.mark.slow) for rows in (1, 30))])
 def test_a_server_that_dies_in_the_middle_gets_the_rest_with_the_next_call(kdlab, server, rows):
     resumed("student-1", 0, 20, 30)
@@ -183,6 +184,7 @@ def test_a_lost_staging_folder_and_a_changed_file_are_found(kdlab, server):
     assert server.runs == {}
 
 
+@pytest.mark.slow
 def test_rows_that_a_full_disk_took_are_counted_against_history_csv(kdlab, server):
     train("student-1", 0, 40)
     (log,) = logs(next(Path("outputs/wandb").glob("*-student-1")))
@@ -197,6 +199,7 @@ def test_rows_that_a_full_disk_took_are_counted_against_history_csv(kdlab, serve
     assert 0 < len(rows) < 40
 
 
+@pytest.mark.slow
 def test_a_log_that_a_kill_cut_short_is_sent_as_far_as_it_goes(kdlab, server):
     folder = train("student-1", 0, 40)
     (log,) = logs(next(Path("outputs/wandb").glob("*-student-1")))
@@ -224,6 +227,7 @@ def test_runs_are_selected_and_checked_without_sending(kdlab, server):
     assert len(server.runs) == 2
 
 
+@pytest.mark.slow
 def test_a_run_that_still_runs_is_left_for_later(kdlab, server):
     from kdlab.file import lock
 

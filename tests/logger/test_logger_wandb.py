@@ -133,6 +133,7 @@ for last in ("os._exit(9)", "print('began')"):
     assert done.stdout.split() == ["9", "began", "0"], done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_a_restart_has_the_same_id_and_its_own_directory(info, tmp_path):
     for _ in range(2):
         with opened(info(), {"wandb": WandB}) as journal:

@@ -21,6 +21,7 @@ def vectors(seed, count, size=4):
     return torch.randn(count, size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("steps", "left"), [(STEPS, 2e-3), (2000, 1e-5)])
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 1000), st.integers(2, 6), st.floats(0.3, 1))

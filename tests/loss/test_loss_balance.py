@@ -97,6 +97,7 @@ def test_a_share_stays_meaningful(name):
     assert pull(0.8).norm() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [1.0, 0.3])
 def test_uncertainty_is_its_formula_and_ends_where_that_is_least(share):
     model = Quadratic([1.0, 5.0, 0.2])
@@ -152,6 +153,7 @@ def test_gradnorms_distance_is_its_formula_and_pulls_on_its_own_weight_alone():
     )
 
 
+@pytest.mark.slow
 def test_gradnorm_makes_the_norms_equal_and_its_weights_sum_to_the_number_of_parts():
     model = Quadratic([1.0, 8.0, 0.3])
     balance = GradNorm(asymmetry=0.0, lr=0.005)

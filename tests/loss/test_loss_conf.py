@@ -111,7 +111,7 @@ def mapped(term, chosen):
     return connected(objective("loss=ce", "loss.alpha=1", *extra))
 
 
-@pytest.mark.sampled(60)
+@pytest.mark.sampled(25, tried=90)
 @pytest.mark.parametrize("width", [4, 6])
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_every_recipe_gives_a_finite_loss_and_gradient(root, recipe, width):
@@ -138,7 +138,7 @@ def finite(recipe: str, width: int, device: str) -> None:
     assert all(p.grad.isfinite().all() and p.grad.abs().sum() > 0 for p in built.parameters())
 
 
-@pytest.mark.sampled(30)
+@pytest.mark.sampled(12, tried=45)
 @pytest.mark.parametrize("term", TERMS)
 def test_every_term_obeys_the_laws_of_masks(root, term):
     built = connected(only(term)).double()
@@ -146,7 +146,7 @@ def test_every_term_obeys_the_laws_of_masks(root, term):
     laws.masked_rows_do_not_matter(built.terms["extra"], student, teacher)
 
 
-@pytest.mark.sampled(20)
+@pytest.mark.sampled(8, tried=30)
 @pytest.mark.parametrize("term", TERMS)
 @settings(max_examples=3, deadline=None)
 @given(sizes=st.lists(st.integers(1, 4), min_size=1, max_size=4))
@@ -158,7 +158,7 @@ def test_every_row_wise_term_adds_up_over_micro_batches(root, term, sizes):
     laws.micro_batches_add_up(built.terms["extra"], student, teacher, sizes)
 
 
-@pytest.mark.sampled(30)
+@pytest.mark.sampled(15, tried=45)
 @pytest.mark.parametrize("term", TERMS)
 def test_every_row_wise_term_weighs_its_rows(root, term):
     """A row that counts twice counts as if it were there twice, and one that counts nothing as if it were not there."""
@@ -175,7 +175,7 @@ def test_every_row_wise_term_weighs_its_rows(root, term):
     torch.testing.assert_close(got, (weight * torch.stack(singles)).sum())
 
 
-@pytest.mark.sampled(30)
+@pytest.mark.sampled(15, tried=45)
 @pytest.mark.parametrize("term", TERMS)
 def test_every_term_computes_wide_under_half_precision(root, term):
     built = connected(only(term)).bfloat16()
@@ -186,6 +186,7 @@ def test_every_term_computes_wide_under_half_precision(root, term):
         assert all(gradient.isfinite().all() for gradient in laws.gradients(value, student).values())
 
 
+@pytest.mark.sampled(50, tried="all")
 @pytest.mark.parametrize("half", laws.HALVES, ids=str)
 @pytest.mark.parametrize("device", laws.DEVICES)
 @pytest.mark.parametrize("term", TERMS)
@@ -223,6 +224,7 @@ def test_the_whole_loss_is_the_same_under_autocast(root, device, half, balance):
     assert found[0][0].dtype == torch.float32
 
 
+@pytest.mark.sampled(30, tried="all")
 @pytest.mark.parametrize("term", TERMS)
 def test_every_term_keeps_to_the_device_of_its_inputs(terms, term):
     built = terms(term)
@@ -273,7 +275,7 @@ def test_no_term_computes_in_less_than_what_it_is_given(terms, term):
         assert built.terms["extra"](student, teacher, 0.5).dtype == torch.float64
 
 
-@pytest.mark.sampled(30)
+@pytest.mark.sampled(15, tried=45)
 @pytest.mark.parametrize("term", TERMS)
 def test_every_term_on_disk_can_join_a_recipe(root, term):
     built = objective("loss=kd", f"+loss/term@loss.terms.extra={term}", "loss.terms.extra.weight=0.25")

@@ -55,6 +55,7 @@ def test_is_the_formula_of_the_paper(seed, heads, causal):
     torch.testing.assert_close(term(s, t, 0.0).item(), float(np.mean(rows)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("causal", [False, True])
 def test_laws(causal):
     s, t = laws.output(width=4, taps=TAPS), laws.output(width=4, taps=TAPS, seed=1)

@@ -83,6 +83,7 @@ def test_every_setting_matters():
             TfKD(confidence=confidence)
 
 
+@pytest.mark.slow
 def test_a_whole_run_neither_finds_nor_trains_a_teacher(kdlab, tiny, tmp_path):
     words = [word for word in tiny["distill"] if not word.startswith("teacher.recipe")]
     code, out, err = kdlab("distill", *words, "loss=tf_kd", "logger=csv", "trainer.log_every_n_steps=1")

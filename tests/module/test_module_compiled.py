@@ -92,6 +92,7 @@ def test_gradients_are_those_of_the_model(student):
         torch.testing.assert_close(gradient, grown[1][name], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_others_read_the_model_uncompiled_and_its_names_stay(student):
     model, task = student
     names = list(model.state_dict())

@@ -41,6 +41,7 @@ def made(base, freeze: str, *words: str, steps: float = 3.0, taps=()):
     return learner, data, found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("freeze", ["head", "bottom"])
 def test_cached_activations_give_the_output_of_the_full_pass_in_any_batch(base, freeze):
     learner, data, found = made(base, freeze)

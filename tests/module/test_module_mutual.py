@@ -100,6 +100,7 @@ def test_a_trained_teacher_and_its_student_learn_together(base, tmp_path):
     assert result.changed and any(not torch.equal(before[name], after[name]) for name in before)
 
 
+@pytest.mark.slow
 def test_what_cannot_learn_together_is_refused(base, tmp_path):
     job = base("teacher=cached")
     job.cfg.teacher.run = str(tiny_teacher(job, tmp_path / "teacher"))

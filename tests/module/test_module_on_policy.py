@@ -48,6 +48,7 @@ def ready(job, monkeypatch, step=0):
     return rule, batch
 
 
+@pytest.mark.slow
 def test_without_steps_of_its_own_it_is_distillation_to_the_bit(make, base):
     plain = train(make("module=distill"))
     none = train(knob(base, "module.lmbda=0.0"))
@@ -212,6 +213,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.sampled(3, tried="all")
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_is_refused_in_a_sentence(make, case):
     words, sentence = REFUSED[case]

@@ -70,6 +70,7 @@ def test_rows_of_all_splits_in_one_batch_are_each_as_alone(make):
         assert batch.inputs["input_ids"][place][batch.tokens[place]].tolist() == alone.inputs["input_ids"][0].tolist()
 
 
+@pytest.mark.slow
 def test_the_teacher_writes_once_for_all_runs_and_again_for_other_answers(make, tmp_path):
     base = knob(make("loss=ce"), f"outputs={tmp_path}")
     one, again = train(base), train(knob(base, "seed=1", "module.seed=1"))
@@ -91,6 +92,7 @@ def test_a_damaged_store_of_answers_is_written_again(make, tmp_path, capsys):
     assert same(one.after, train(base).after) and "built again" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_stored_targets_on_the_answers_are_those_of_a_live_teacher(make, tmp_path):
     stored = knob(make("loss=kd"), f"outputs={tmp_path}")
     live = knob(make("loss=kd", "teacher=live"), f"outputs={tmp_path}")
@@ -125,6 +127,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.sampled(3, tried="all")
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_is_refused_in_a_sentence(make, case):
     words, sentence = REFUSED[case]

@@ -83,6 +83,7 @@ def test_equal_gains_are_no_proof(gains):
     assert (found.low, found.high, found.p, found.n) == (None, None, None, len(gains))
 
 
+@pytest.mark.slow
 def test_one_page_in_twenty_marks_a_setting_where_none_differs():
     draw, pages, marked, uncorrected = np.random.default_rng(0), 1500, 0, 0
     for _ in range(pages):

@@ -115,6 +115,7 @@ def test_a_line_still_being_written_is_left_out():
     }
 
 
+@pytest.mark.slow
 @quick
 @given(st.text('0,1.\n"e x\r\x00', max_size=60) | st.text(max_size=20))
 def test_any_text_is_a_history_or_a_refusal(text):

@@ -52,6 +52,7 @@ def base(tmp_path_factory, reviews):
         yield made
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("augment", AUGMENTS)
 def test_a_stored_view_is_what_a_live_teacher_says(base, augment):
     live, cached = (train(base(augment, teacher)) for teacher in ("live", "cached"))
@@ -109,6 +110,7 @@ def test_the_largest_logits_of_a_view_are_those_of_a_live_teacher(base):
     assert len(set(tails)) > len({row for row, _ in tails}), "a row is not the same in each epoch"
 
 
+@pytest.mark.slow
 def test_a_longer_run_reuses_the_views_of_a_shorter_and_another_seed_has_its_own(base):
     outputs = Path(base(AUGMENTS[0]).cfg.outputs)
     shutil.rmtree(outputs / "store", ignore_errors=True)

@@ -109,6 +109,7 @@ def test_a_student_learns_without_any_label(kdlab, tiny, models, by, model):
     assert not list(Path("outputs").glob("finetune/*"))
 
 
+@pytest.mark.sampled(2, tried="all")
 @pytest.mark.parametrize(
     ("more", "said"),
     [

@@ -83,6 +83,7 @@ def test_only_what_was_added_and_the_head_learn(make, name, family):
     assert sum(row["parameters"] for row in rows) == sum(p.numel() for p in model.parameters())
 
 
+@pytest.mark.sampled(12, tried="all")
 @pytest.mark.parametrize(("name", "family"), CASES)
 def test_it_begins_as_the_model_that_it_was_added_to_and_taps_have_their_shapes(make, batch, name, family):
     plain, (_, model, _) = make(family), tuned(make, name, family)
@@ -107,6 +108,7 @@ def test_every_added_parameter_gets_a_gradient_and_changes_the_logits(make, batc
         assert key not in added or value.grad.abs().sum() > 0, key
 
 
+@pytest.mark.sampled(12, tried="all")
 @pytest.mark.parametrize(("name", "family"), CASES)
 def test_merged_it_says_the_same_and_is_the_plain_model(loud, batch, tmp_path, name, family):
     peft, model, added = tuned(loud, name, family)

@@ -32,6 +32,7 @@ def base(tmp_path_factory, reviews):
         yield job, option
 
 
+@pytest.mark.sampled(3, tried="all")
 @pytest.mark.parametrize("loss", ["kd", "tinybert", "minilmv2"])
 @pytest.mark.parametrize("name", METHODS)
 def test_only_what_is_added_and_the_head_move_whatever_the_loss_reads(base, name, loss):
@@ -75,6 +76,7 @@ def test_a_student_without_attention_is_refused(base, model):
         train(crossed(job, peft=option["peft"]["lora"], student=shrink(option["model"][model])))
 
 
+@pytest.mark.slow
 def test_dropout_before_the_low_rank_maps_is_drawn_from_the_seed(base):
     job, option = base
     job = knob(crossed(job, peft=option["peft"]["lora"]), "peft.dropout=0.5")
@@ -123,6 +125,7 @@ def test_a_tuned_run_can_be_loaded_teach_and_be_evaluated(kdlab, tiny, name):
     assert distilled == pytest.approx(json.loads((runs("distill")[0] / "metrics.json").read_text())["test/accuracy"])
 
 
+@pytest.mark.slow
 def test_a_model_that_needs_its_run_says_so_without_it(kdlab, tiny):
     code, _, err = kdlab("finetune", *tiny["finetune"], "peft=adapter", "trainer.max_epochs=1", "logger=none")
     assert code == 0, err
