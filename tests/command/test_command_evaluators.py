@@ -27,6 +27,22 @@ def models(kdlab, *words: str) -> tuple[dict[str, dict], str]:
 
 
 @pytest.mark.slow
+def test_robustness_is_measured_of_all_models_also_with_a_perturbation_of_ones_own(run, kdlab):
+    found, out = models(kdlab, f"run={run}", "metric=robustness", "metric.robustness.strengths=[0.3]")
+    for name in ("untrained", "distilled", "teacher"):
+        assert 0 <= found[name]["robustness/flipped"] <= 1
+        assert 0 <= found[name]["robustness/typos/accuracy_0.3"] <= 1
+        assert not any("noise" in key for key in found[name])
+    assert found["distilled"]["robustness/case/flipped_0.3"] == 0, "the tokenizer lower-cases texts"
+    assert "robustness/word_drop/area" in out
+    own = "+metric/perturbation@metric.robustness.perturbations.mine=word_drop"
+    found, _ = models(kdlab, f"run={run}", "metric=robustness", own)
+    assert {key.split("/")[1] for key in found["teacher"] if key.startswith("robustness/")} == {
+        "accuracy", "flipped", "mine",
+    }  # fmt: skip
+
+
+@pytest.mark.slow
 def test_calibration_is_measured_of_all_models_and_its_temperature_is_used_by_predict(run, kdlab):
     found, out = models(kdlab, f"run={run}", "metric=calibration")
     names = ("nll", "nll_scaled", "temperature", "aurc", "lac_coverage", "aps_size")
