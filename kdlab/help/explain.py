@@ -162,6 +162,9 @@ def _used(one: Page, folders: Sequence[Path]) -> Iterator[str]:
             yield textwrap.fill(
                 f"Recipes:   {', '.join(f'loss={name}' for name in recipes)}", WIDTH, subsequent_indent=" " * 11
             )
+    elif one.group == "metric/perturbation":
+        place = f"{one.group}@metric.robustness.perturbations.{one.option}"
+        yield f"Use it:    kdlab evaluate run=ID metric=robustness +{place}={one.option}"
     elif one.group == "loss":
         yield f"Take it:   kdlab distill loss={one.option}"
 
