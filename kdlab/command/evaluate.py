@@ -77,6 +77,8 @@ def main(cfg: DictConfig) -> Path:
     known: dict[str, Known] = {}
     target = torch.cat([_labels(task, batch) for batch in batches])
     evaluators, samples = _evaluators(cfg, stored, task, data), Samples()
+    if task.uses_labels:
+        evaluators.chosen("evaluate").try_on(task, data, subject.model)
     texts: dict[str, dict[str, Any]] = {}
     for one in contenders(subject, stored, task, data, outputs, None if cfg.baseline is None else str(cfg.baseline)):
         own = batches if one.view is None else [one.view.again(batch).original for batch in batches]

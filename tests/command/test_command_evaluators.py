@@ -43,6 +43,22 @@ def test_robustness_is_measured_of_all_models_also_with_a_perturbation_of_ones_o
 
 
 @pytest.mark.slow
+def test_rows_of_another_table_are_seen_to_be_others(run, kdlab):
+    Path("other.csv").write_text("text\n" + "\n".join(f"zzz {number} qqq" for number in range(30)))
+    found, _ = models(kdlab, f"run={run}", "metric=ood", "metric.ood.path=other.csv")
+    for name in ("untrained", "distilled", "teacher"):
+        assert all(0 <= found[name][f"ood/{score}_auroc"] <= 1 for score in ("energy", "knn", "mahalanobis")), name
+    assert found["teacher"]["ood/mahalanobis_auroc"] > 0.8, "its words are none that it knows"
+    for words, sentence in (
+        (["metric.ood.path=nowhere.csv"], "nowhere.csv"),
+        (["metric.ood.path=other.csv", "metric.ood.column=body"], "metric.ood.column='body' is not in other.csv"),
+        ([], "name it with metric.ood.path=FILE"),
+    ):
+        code, _, err = kdlab("evaluate", f"run={run}", "metric=ood", *words)
+        assert code == 2 and sentence in " ".join(err.split()) and "Traceback" not in err
+
+
+@pytest.mark.slow
 def test_calibration_is_measured_of_all_models_and_its_temperature_is_used_by_predict(run, kdlab):
     found, out = models(kdlab, f"run={run}", "metric=calibration")
     names = ("nll", "nll_scaled", "temperature", "aurc", "lac_coverage", "aps_size")
