@@ -60,7 +60,39 @@ def file(module: str, folders: Sequence[Path]) -> Path | None:
     return next((place for place in places if place.is_file()), None)
 
 
+def inherits(target: str, base: str, folders: Sequence[Path] = ()) -> bool:
+    """Whether the class of a dotted path, or one that it is derived from, has the name ``base``.
+
+    Example:
+        >>> inherits("kdlab.task.causal_lm.CausalLM", "GenerativeTask")
+        True
+    """
+    module, _, name = target.rpartition(".")
+    return bool(module) and _inherits(module, name, base, tuple(folders), HOPS)
+
+
+def _inherits(module: str, name: str, base: str, folders: tuple[Path, ...], hops: int) -> bool:
+    node, where = _definition(module, name, folders, hops) or (None, "")
+    if not isinstance(node, ast.ClassDef):
+        return False
+    above = [one.id for one in node.bases if isinstance(one, ast.Name)]
+    return base in (node.name, *above) or any(_inherits(where, one, base, folders, hops - 1) for one in above)
+
+
 def _of(module: str, name: str, folders: tuple[Path, ...], hops: int) -> Signature | None:
+    found = _definition(module, name, folders, hops)
+    if found is None:
+        return None
+    node, where = found
+    if isinstance(node, ast.ClassDef):
+        return _class(node, where, folders, hops)
+    return Signature(name, *_arguments(node, skip=0))
+
+
+def _definition(
+    module: str, name: str, folders: tuple[Path, ...], hops: int
+) -> tuple[ast.FunctionDef | ast.ClassDef, str] | None:
+    """The code of a class or function that a module has or imports, and the module that has it."""
     path = file(module, folders)
     if path is None or not hops:
         return None
@@ -69,17 +101,13 @@ def _of(module: str, name: str, folders: tuple[Path, ...], hops: int) -> Signatu
     except (SyntaxError, UnicodeDecodeError):
         return None
     for node in body:
-        if isinstance(node, ast.FunctionDef) and node.name == name:
-            return Signature(name, *_arguments(node, skip=0))
-        if isinstance(node, ast.ClassDef) and node.name == name:
-            return _class(node, module, body, folders, hops)
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name == name:
+            return node, module
     origin = _imported(body, module, name, is_package=path.name == "__init__.py")
-    return _of(*origin, folders, hops - 1) if origin else None
+    return _definition(*origin, folders, hops - 1) if origin else None
 
 
-def _class(
-    node: ast.ClassDef, module: str, body: Sequence[ast.stmt], folders: tuple[Path, ...], hops: int
-) -> Signature | None:
+def _class(node: ast.ClassDef, module: str, folders: tuple[Path, ...], hops: int) -> Signature | None:
     for inner in node.body:
         if isinstance(inner, ast.FunctionDef) and inner.name == "__init__":
             return Signature(node.name, *_arguments(inner, skip=1))

@@ -11,6 +11,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+import kdlab.config.default_recipe  # noqa: F401  registers the resolver of a recipe that is left open
 from kdlab.config.identity import trained_folder
 from kdlab.config.option import search
 from kdlab.config.verb import training

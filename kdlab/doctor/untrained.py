@@ -63,9 +63,8 @@ class UntrainedModels:
             model = _weightless(shape, task, given) if plain and given is not None else found.model
             return model, f"{found.id}, which is trained"
         model = self.bare(found, task, self.data(found))
-        return model, (
-            f"{found.folder.name} is trained first, once; an untrained model of its config stands in for it here"
-        )
+        how = "measured and saved as it is" if found.cfg.trainer.get("max_steps") == 0 else "trained first"
+        return model, f"{found.folder.name} is {how}, once; an untrained model of its config stands in for it here"
 
     def wanted(self, job: Job, place: str, node: Node) -> Trained | Job:
         """The trained model that a node names, or the job that has to train it."""

@@ -15,9 +15,11 @@ from typing import Any
 from lightning.pytorch import Trainer
 
 from kdlab import terminal
+from kdlab.artifact.chain import asks_a_teacher
 from kdlab.artifact.find import teacher_nodes, wanted
 from kdlab.artifact.run import Run, read_done
 from kdlab.artifact.trained import Trained
+from kdlab.config.default_recipe import taken_as_it_is
 from kdlab.config.direction import costs
 from kdlab.config.job import Job
 from kdlab.config.stage import earlier
@@ -51,18 +53,27 @@ class Voice:
         self.job, self.parent = job, parent
         self.role = "run" if parent is None else parent.role_of(job)
         self.first: list[Path] = []  # the runs that this one needs and that were not finished when it began
-        self.trained: set[Path] = set()  # those that this process has trained
+        self.made: dict[Path, str] = {}  # those that this process has carried out, and how
 
     def begin(self, run: Run) -> None:
         """Name the run, and what it is for."""
         if self.parent is None:
             self._print_line("run", near(run.folder) + (", goes on from its checkpoint" if run.last_checkpoint else ""))
+            self._as_it_is()
             if not self.quiet and run.last_checkpoint is None and (other := shorter(run.folder)) is not None:
                 self._print_line("note", longer(other.name))
             return
-        self.parent.trained.add(run.folder)
+        as_it_is = self.job.cfg.trainer.get("max_steps") == 0
+        self.parent.made[run.folder] = "as it is" if as_it_is else "trained now"
         place, runs = self.parent.place_of(run.folder)
-        self._print_line(self.role, f"{near(run.folder)}, is trained first ({place} of {runs} runs)")
+        how = "measured and saved as it is" if as_it_is else "trained first"
+        self._print_line(self.role, f"{near(run.folder)}, is {how} ({place} of {runs} runs)")
+
+    def _as_it_is(self) -> None:
+        """That a pretrained language model teaches without training, where no other recipe was asked for."""
+        if "teacher" in self.job.cfg and taken_as_it_is(self.job.cfg.teacher) and asks_a_teacher(self.job):
+            name = self.job.choices.get("model@teacher.model", "the pretrained model")
+            self._print_line("teacher", f"{name} teaches as it is; to fine-tune it first: teacher.recipe=[]")
 
     def data(self, data: Data) -> None:
         """The rows of each split, and the classes."""
@@ -81,7 +92,7 @@ class Voice:
     def teachers(self, found: Mapping[str, Trained]) -> None:
         """Who teaches, and whether it was there."""
         for place, one in found.items():
-            how = "trained now" if one.folder in self.trained else "found"
+            how = self.made.get(one.folder, "found")
             kept = str((read_done(one.folder) or {}).get("metric")) if (one.folder / "done.json").exists() else ""
             value = one.metrics.get(f"best/{kept}")
             reached = "" if value is None else f", its {kept} {value:.3f}"

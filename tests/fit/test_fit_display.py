@@ -225,7 +225,7 @@ def test_a_sweep_names_a_teacher_once_whether_it_was_trained_or_found(monkeypatc
     monkeypatch.setattr("kdlab.fit.display._noted", set())
     teacher = SimpleNamespace(folder=tmp_path, id="bert-s0", metrics={})
     first, second = (Voice(SimpleNamespace(sweep="sweep-1")) for _ in range(2))
-    first.trained.add(tmp_path)
+    first.made[tmp_path] = "trained now"
     for one in (first, second):
         one.teachers({"teacher": teacher})
     assert heard == ["teacher   bert-s0"]
