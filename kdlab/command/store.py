@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kdlab.error import UserError
-from kdlab.store.store import opened, remove, size_bytes, unused_days
+from kdlab.store.store import opened, remove, size_bytes, unit_of, unused_days
 from kdlab.text import one_line
 
 ACTIONS = ("list", "verify", "prune")
@@ -94,7 +94,7 @@ def described(path: Path, problem: str) -> tuple[str, str, str]:
     held = ", ".join(f"{tap} {known['dtype']}" for tap, known in meta["arrays"].items())
     if "top_k_bytes" in meta:
         kept = meta["packing"]["k"] if "packing" in meta else meta["top_k"]
-        held = f"the {kept} largest {held}, {meta['top_k_bytes']} bytes a {meta['arrays']['logits']['kind']}"
+        held = f"the {kept} largest {held}, {meta['top_k_bytes']} bytes a {unit_of(meta['arrays']['logits']['kind'])}"
     return str(meta.get("of", "")), held, f"{meta['rows']:,}"
 
 

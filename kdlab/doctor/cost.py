@@ -20,7 +20,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from kdlab.batch import Batch
 from kdlab.datamodule.data import Data
 from kdlab.module.base import TrainingRule
-from kdlab.store.store import row_offsets
+from kdlab.store.store import ASKED, row_offsets
 
 MOST = 4  # steps that are measured, of which the first, which warms up, does not count
 
@@ -187,9 +187,13 @@ def stored(folder: Path, lengths: np.ndarray, train: np.ndarray, epochs: int) ->
         if meta.get("epoch", 0) > 0:
             continue
         seen = np.where(np.isin(np.arange(len(lengths)), train), lengths, 0) if "epoch" in meta else lengths
+        lines = {kind: int(offsets[-1]) for kind, offsets in row_offsets(seen).items()}
+        if (path.parent / f"{ASKED}.npy").exists():
+            mask = np.load(path.parent / f"{ASKED}.npy", allow_pickle=False)
+            lines[ASKED] = round(lines["token"] * float(mask.mean()))
         for name, known in meta["arrays"].items():
             array = np.load(path.parent / f"{name}.npy", mmap_mode="r", allow_pickle=False)
-            size = array.dtype.itemsize * math.prod(array.shape[1:]) * int(row_offsets(seen)[known["kind"]][-1])
+            size = array.dtype.itemsize * math.prod(array.shape[1:]) * lines[known["kind"]]
             total += size * (epochs if "epoch" in meta else 1)
     return total
 

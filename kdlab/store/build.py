@@ -25,11 +25,12 @@ import numpy as np
 from kdlab.error import UserError
 from kdlab.file import lock, now, sha256, write_json
 from kdlab.store.packed import Packing
-from kdlab.store.store import TYPES, Store, opened, row_offsets
+from kdlab.store.store import ASKED, TYPES, Store, opened, row_offsets, unit_of
 
 WAITS = "waits for another job, which is storing the teacher's outputs"
 LEAST_PARTS = 16  # of a shard
 MOST_SHARDS = 256
+FORMAT = b"1"  # of shards: those of another one, which an interrupted build left, are not read
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class TargetChunk:
 
     Attributes:
         rows: ``[B]`` row ids.
-        values: by name, its kind and an array with a line a row, a real token or a pair of real tokens of these rows.
+        values: by name, its kind and an array with a line a row, a real token or a pair of real tokens of these rows;
+            or a line for each token that is asked, beside ``asked``, a bool for each real token.
         packing: of the logits, where they are packed; the same in all chunks.
     """
 
@@ -99,7 +101,7 @@ def check_space(store: Store, lengths: np.ndarray, times: int) -> None:
     Raises:
         UserError: the disk has not enough room.
     """
-    offsets = row_offsets(lengths)
+    offsets = row_offsets(lengths) | {ASKED: store.offsets.get(ASKED, np.zeros(1))}
     sizes = {
         name: int(offsets[store.kind(name)][-1]) * int(np.prod(array.shape[1:])) * array.itemsize
         for name, array in store.arrays.items()
@@ -133,7 +135,7 @@ class StoreBuilder:
         size = max(LEAST_PARTS, -(-len(groups) // MOST_SHARDS))
         self.shards = [range(len(groups))[start : start + size] for start in range(0, len(groups), size)]
         # whoever cuts the rows in other parts makes shards of his own
-        known = hashlib.sha256(np.array([len(group) for group in groups], np.int64).tobytes())
+        known = hashlib.sha256(FORMAT + np.array([len(group) for group in groups], np.int64).tobytes())
         for group in groups:
             known.update(np.asarray(group, np.int64).tobytes())
         self.layout = known.hexdigest()[:8]
@@ -154,18 +156,16 @@ class StoreBuilder:
 
     def finish(self, folder: Path, describe: dict) -> bool:
         """Make the store of the shards; False where one is missing, or was damaged and is missing now."""
-        if not self.folder.is_dir() or self.missing():
+        if not self.folder.is_dir() or self.missing() or (offsets := self._offsets()) is None:
             return False
-        offsets, seconds = row_offsets(self.lengths), 0.0
+        seconds = 0.0
         arrays: dict[str, np.ndarray] = {}
         kinds: dict[str, str] = {}
         packing: Packing | None = None
         for shard in range(len(self.shards)):
-            try:
-                part, spent = self._read(shard)
-            except Exception:  # whatever is wrong with it, it is done again
-                self._path(shard, "npz").unlink()
+            if (read := self._sound(shard)) is None:
                 return False
+            part, spent = read
             seconds, packing = seconds + spent, part.packing
             for name, (kind, value) in part.values.items():
                 if name not in arrays:
@@ -176,12 +176,17 @@ class StoreBuilder:
             self._path(shard, "npz").unlink()  # so that the disk need not hold all of it twice
         for array in arrays.values():
             array.flush()  # type: ignore[attr-defined]
+        kinds.pop(ASKED, None)  # beside the lengths: it says where lines belong
         np.save(self.folder / "lengths.npy", self.lengths)
         for path in (*self.folder.glob("*.npz*"), *self.folder.glob("*.lock*"), *self.folder.glob(".*.part")):
             path.unlink()
         meta = describe | {
             "files": {path.name: sha256(path) for path in sorted(self.folder.glob("*.npy"))},
-            "arrays": {name: {"kind": kinds[name], "dtype": type_name(array)} for name, array in arrays.items()},
+            "arrays": {
+                name: {"kind": kinds[name], "dtype": type_name(array)}
+                for name, array in arrays.items()
+                if name != ASKED
+            },
             **({"packing": packing.plain()} if packing else {}),
             **({"top_k_bytes": bytes_a_line(arrays)} if packing or "index" in arrays else {}),
             "rows": len(self.lengths),
@@ -236,10 +241,35 @@ class StoreBuilder:
             os.fsync(file.fileno())
         scratch.replace(path)
 
-    def _read(self, shard: int) -> tuple[TargetChunk, float]:
-        """A shard, and how long it took; what zip files hold is compared with its checksum as it is read."""
+    def _offsets(self) -> dict[str, np.ndarray] | None:
+        """Row offsets of each kind, with the tokens that the shards name as asked; None where one is damaged."""
+        offsets = row_offsets(self.lengths)
+        asked = np.zeros(offsets["token"][-1], bool)
+        for shard in range(len(self.shards)):
+            if (read := self._sound(shard, ASKED)) is None:
+                return None
+            part, _ = read
+            if ASKED not in part.values:
+                return offsets
+            asked[_places(part.rows, "token", offsets)] = part.values[ASKED][1]
+        return row_offsets(self.lengths, asked)
+
+    def _sound(self, shard: int, only: str | None = None) -> tuple[TargetChunk, float] | None:
+        """As :meth:`_read`; None where the shard is damaged in any way, and now missing, so that it is done again."""
+        try:
+            return self._read(shard, only)
+        except Exception:
+            self._path(shard, "npz").unlink()
+            return None
+
+    def _read(self, shard: int, only: str | None = None) -> tuple[TargetChunk, float]:
+        """A shard, and how long it took; what zip files hold is compared with its checksum as it is read.
+
+        Args:
+            only: the one array that is read; None: all.
+        """
         with np.load(self._path(shard, "npz"), allow_pickle=False) as content:
-            names = [name for name in content.files if ":" in name]
+            names = [name for name in content.files if ":" in name and only in (None, name.partition(":")[2])]
             values = {name.partition(":")[2]: (name.partition(":")[0], content[name]) for name in names}
             packing = Packing.read(json.loads(str(content["packing"]))) if "packing" in content else None
             return TargetChunk(content["rows"], values, packing), float(content["seconds"])
@@ -248,10 +278,11 @@ class StoreBuilder:
         return self.folder / f"{self.layout}-{shard:04d}.{suffix}"
 
     def _room(self, part: TargetChunk) -> None:
-        offsets = row_offsets(self.lengths)
+        lines = {kind: int(offsets[-1]) for kind, offsets in row_offsets(self.lengths).items()}
+        if ASKED in part.values:  # a share of the tokens, as of these
+            lines[ASKED] = round(lines["token"] * float(part.values[ASKED][1].mean()))
         needed = sum(
-            int(offsets[kind][-1]) * int(np.prod(value.shape[1:])) * value.itemsize
-            for kind, value in part.values.values()
+            lines[kind] * int(np.prod(value.shape[1:])) * value.itemsize for kind, value in part.values.values()
         )
         _room(needed, self.folder.parent, "the teacher targets", _each(part))
 
@@ -268,9 +299,9 @@ def _each(part: TargetChunk) -> str:
         return ""
     (kind, value), size = part.values["logits"], bytes_a_line({name: value for name, (_, value) in part.values.items()})
     if part.packing:
-        return f" (the {part.packing.k} largest logits, packed, {size} bytes a {kind})"
+        return f" (the {part.packing.k} largest logits, packed, {size} bytes a {unit_of(kind)})"
     if "index" in part.values:
-        return f" (the {value.shape[-1]} largest logits in {type_name(value)}, {size} bytes a {kind})"
+        return f" (the {value.shape[-1]} largest logits in {type_name(value)}, {size} bytes a {unit_of(kind)})"
     return ""
 
 

@@ -23,6 +23,7 @@ from kdlab.precision import computing, current, may_use_gpus
 from kdlab.store.array import TYPES, plain
 from kdlab.store.build import TargetChunk
 from kdlab.store.logits import AllLogits, LogitFormat
+from kdlab.store.store import ASKED
 from kdlab.task.base import Task
 from kdlab.terminal import Bar
 
@@ -32,6 +33,7 @@ ALL = AllLogits()
 def run_inference(
     model: nn.Module, task: Task, lengths: np.ndarray, batches: Sequence[Batch], numbers: Iterator[int],
     taps: Collection[str], dtype: str, logits: LogitFormat = ALL, name: str | None = "teacher pass",
+    asked: bool = False,
 ) -> Iterator[TargetChunk]:  # fmt: skip
     """The outputs of ``model`` for some batches: its logits or the largest of them, and its taps.
 
@@ -47,6 +49,7 @@ def run_inference(
         dtype: of the taps.
         logits: the part of the logits that is kept.
         name: for the progress bar; None: no bar.
+        asked: of the logits, keep only those of positions that count, and which these are; not for rows.
     """
     available = devices()
     precision, threads = current(), torch.get_num_threads()
@@ -66,8 +69,11 @@ def run_inference(
                 real = torch.arange(moved.length) < torch.from_numpy(lengths[batch.row.numpy()])[:, None]
                 real = real.to(device)
                 values = {name: tap.to(TYPES[dtype]) for name, tap in output.taps.items()}
-                values |= logits.tensors(output, task.chunk)
-                kept = {name: storage_rows(value, real, axes_of(reader, task, name)) for name, value in values.items()}
+                made = logits.tensors(output, task.chunk)
+                kept = {ASKED: ("token", plain(output.mask[real]))} if asked else {}
+                kept |= {name: (ASKED, plain(value[output.mask & real])) for name, value in made.items() if asked}
+                values |= {} if asked else made
+                kept |= {name: storage_rows(value, real, axes_of(reader, task, name)) for name, value in values.items()}
                 return TargetChunk(batch.row.numpy(), *logits.packed(output, kept))
         finally:
             readers.put((reader, device))

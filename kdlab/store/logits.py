@@ -36,7 +36,7 @@ class LogitFormat(ABC):
         """
 
     def packed(self, output: Output, arrays: Arrays) -> tuple[Arrays, Packing | None]:
-        """The arrays of a chunk of a store, from those of :meth:`tensors` at the real positions."""
+        """The arrays of a chunk of a store, from those of :meth:`tensors` at the positions that are stored."""
         return arrays, None
 
     @abstractmethod
@@ -109,8 +109,8 @@ class PackedLogits(LogitFormat):
 
     def read(self, store: Store, rows: np.ndarray, length: int) -> tuple[Tensor, TopK]:
         top = Packing.read(store.meta["packing"]).unpack(store.lines("logits", rows))
-        if store.kind("logits") == "token":
-            real = torch.from_numpy(store.real(rows, length))
+        if (kind := store.kind("logits")) != "row":
+            real = torch.from_numpy(store.real(rows, length, kind))
             positions = real.flatten().nonzero()[:, 0]
             top = top.map(lambda part: spread(part, positions, real.shape))
         return top.value, top

@@ -1,8 +1,8 @@
 """The outputs of a frozen model for every row, on disk: content-addressed, written once, memory-mapped, checked.
 
 A store holds one array a name (``logits``, a tap, …) for every row of a data set. Values of fixed shape are stored row
-after row; those with a token axis flat, the rows' real tokens one after the other; attention maps as the pairs of a
-row's real tokens. Nothing is padded.
+after row; those with a token axis flat, the rows' real tokens one after the other, or of these only the asked ones,
+such as those of answers; attention maps as the pairs of a row's real tokens. Nothing is padded.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from kdlab.error import UserError
 from kdlab.file import lock, sha256, text_inside
 
 FILE = re.compile(r"[\w.:-]+\.npy")  # of a store: in its own folder
+ASKED = "asked"  # the kind of arrays with a line for each token about which something is asked, and the mask of these
 TYPES = {
     "float32": np.float32,
     "float16": np.float16,
@@ -40,12 +41,14 @@ class Store:
         arrays: memory-mapped, by name.
         offsets: by kind ``[N + 1]``, where each row's lines begin.
         meta: the content of ``meta.json``: the origin of the store, the kind and type of each array, how long it took.
+        asked: ``[T]`` bool, the real tokens that have lines of the kind ``asked``; None: there is no such kind.
     """
 
     folder: Path
     arrays: dict[str, np.ndarray]
     offsets: dict[str, np.ndarray]
     meta: dict
+    asked: np.ndarray | None = None
 
     @property
     def seconds(self) -> float:
@@ -67,10 +70,13 @@ class Store:
         where = self.offsets[kind]
         return np.concatenate([array[where[row] : where[row + 1]] for row in rows])
 
-    def real(self, rows: np.ndarray, length: int) -> np.ndarray:
-        """``[B, length]`` bool: the positions of the rows that have lines of the kind ``token``."""
-        lengths = self.offsets["token"][rows + 1] - self.offsets["token"][rows]
-        return np.arange(length) < lengths[:, None]
+    def real(self, rows: np.ndarray, length: int, kind: str = "token") -> np.ndarray:
+        """``[B, length]`` bool: the positions of the rows that have lines of the kind ``token`` or ``asked``."""
+        begins = self.offsets["token"][rows]
+        real = np.arange(length) < (self.offsets["token"][rows + 1] - begins)[:, None]
+        if kind == ASKED and self.asked is not None:
+            real[real] = self.asked[(begins[:, None] + np.arange(length))[real]]
+        return real
 
     def gather(self, name: str, rows: np.ndarray, length: int) -> np.ndarray:
         """The stored values of some rows, padded with 0: by kind ``[B, ...]``, ``[B, length, ...]`` or
@@ -78,9 +84,9 @@ class Store:
         array, kind = self.arrays[name], self.kind(name)
         if kind == "row":
             return array[rows]
-        if kind == "token":
+        if kind in ("token", ASKED):
             out = np.zeros((len(rows), length, *array.shape[1:]), array.dtype)
-            out[self.real(rows, length)] = self.lines(name, rows)
+            out[self.real(rows, length, kind)] = self.lines(name, rows)
             return out
         starts, ends = self.offsets[kind][rows], self.offsets[kind][rows + 1]
         out = np.zeros((len(rows), *array.shape[1:], length, length), array.dtype)
@@ -96,10 +102,31 @@ def key(**parts: object) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def row_offsets(lengths: np.ndarray) -> dict[str, np.ndarray]:
-    """Row offsets ``[N + 1]`` of each storage kind, from the number of tokens per row."""
+def row_offsets(lengths: np.ndarray, asked: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """Row offsets ``[N + 1]`` of each storage kind, from the number of tokens per row.
+
+    Args:
+        asked: ``[T]`` bool, which of the rows' tokens, one row after the other, are asked; None: there is no such kind.
+
+    Example:
+        >>> row_offsets(np.array([2, 3]), np.array([False, True, True, False, True]))["asked"].tolist()
+        [0, 1, 3]
+    """
     sizes = {"row": np.ones_like(lengths), "token": lengths, "pair": lengths**2}
-    return {kind: np.concatenate([[0], np.cumsum(size)]).astype(np.int64) for kind, size in sizes.items()}
+    found = {kind: np.concatenate([[0], np.cumsum(size)]).astype(np.int64) for kind, size in sizes.items()}
+    if asked is not None:
+        found[ASKED] = np.concatenate([[0], np.cumsum(asked, dtype=np.int64)])[found["token"]]
+    return found
+
+
+def unit_of(kind: str) -> str:
+    """What an array of this kind has a line for, in words.
+
+    Example:
+        >>> unit_of("row"), unit_of("asked")
+        ('row', 'token that is asked')
+    """
+    return "token that is asked" if kind == ASKED else kind
 
 
 @lru_cache(maxsize=32)
@@ -128,19 +155,26 @@ def opened(folder: Path) -> Store:
         meta = _checked(folder, stamp)
         # np.load would also open archives
         arrays = {name: np.lib.format.open_memmap(folder / name, mode="r") for name in meta["files"]}
-        lengths = arrays.pop("lengths.npy")
-        store = Store(folder, {name.removesuffix(".npy"): a for name, a in arrays.items()}, row_offsets(lengths), meta)
-        _agree(store, lengths)
+        lengths, asked = arrays.pop("lengths.npy"), arrays.pop(f"{ASKED}.npy", None)
+        _lengths(lengths, asked)
+        offsets = row_offsets(lengths, asked)
+        store = Store(folder, {name.removesuffix(".npy"): a for name, a in arrays.items()}, offsets, meta, asked)
+        _agree(store)
     except Exception as problem:  # whatever is wrong in a file, the store is damaged, and can be built again
         reason = str(problem) or type(problem).__name__
         raise UserError(f"the teacher targets in {folder} are damaged ({reason})") from problem
     return store
 
 
-def _agree(store: Store, lengths: np.ndarray) -> None:
-    """Refuse arrays that do not belong together: reading them would give wrong targets, or fail in mid-training."""
+def _lengths(lengths: np.ndarray, asked: np.ndarray | None) -> None:
     if lengths.ndim != 1 or lengths.dtype != np.int64 or len(lengths) == 0 or (lengths < 0).any():
         raise ValueError("lengths.npy holds no lengths")
+    if asked is not None and (asked.dtype != bool or asked.shape != (int(lengths.sum()),)):
+        raise ValueError(f"{ASKED}.npy is no mask of {int(lengths.sum())} tokens")
+
+
+def _agree(store: Store) -> None:
+    """Refuse arrays that do not belong together: reading them would give wrong targets, or fail in mid-training."""
     if not {"logits", "answer"} & set(store.arrays) or set(store.arrays) != set(store.meta["arrays"]):
         raise ValueError("an array is missing")
     from kdlab.store.packed import Packing  # imports torch, which a list of stores does without

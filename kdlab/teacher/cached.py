@@ -31,7 +31,8 @@ from kdlab.value import Count, Positive
 class Cached(Teacher):
     """Reads stored outputs by row. They equal those of a live teacher to rounding, as a frozen teacher does not change.
 
-    The model is loaded only where its outputs are not stored yet. They are computed in the precision of the run.
+    The model is loaded only where its outputs are not stored yet. They are computed in the precision of the run. Of a
+    language model, logits are stored for the tokens that are asked: of dialogues, those of the answers.
 
     Args:
         trained: the trained teacher; it runs once on every row of the data.
@@ -82,6 +83,7 @@ class Cached(Teacher):
         self.taps = frozenset(taps)
         self.top_k = top_k
         self.logits = logit_format(top_k, temperatures, top_k_dtype)
+        asked = task.unit != "row" and not task.uses_labels  # the rows alone decide which positions count
 
         def content(seen: Any) -> dict[str, Any]:
             found = {
@@ -101,7 +103,9 @@ class Cached(Teacher):
             batches, lengths = seen.every_row(tokens_per_batch), seen.lengths
 
             def build(numbers: Iterator[int]) -> Iterator[TargetChunk]:
-                return run_inference(trained.model, task, lengths, batches, numbers, self.taps, dtype, self.logits)
+                return run_inference(
+                    trained.model, task, lengths, batches, numbers, self.taps, dtype, self.logits, asked=asked
+                )
 
             known = content(seen)
             described = {"of": trained.id} | ({"epoch": seen.epoch} if isinstance(seen, AugmentedRows) else {})

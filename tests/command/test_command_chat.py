@@ -10,6 +10,8 @@ from chats import CHATML, END, byte_level, chats, written
 from fork import end, start
 from safetensors.torch import load_file
 
+from kdlab.store.store import opened
+
 
 @pytest.fixture
 def words(tmp_path) -> list[str]:
@@ -59,6 +61,9 @@ def test_targets_of_packed_rows_are_the_same_stored_or_live(tmp_path, words):
         code, out = end(start([*line, *more], tmp_path), tmp_path)
         assert code == 0, out
         assert "are packed into" in out
+    (folder,) = (tmp_path / "outputs/store").glob("*/")
+    found = opened(folder)
+    assert found.asked is not None and len(found.arrays["logits"]) == found.asked.sum() < found.asked.size / 2
     stored, live = (load_file(path) for path in (tmp_path / "outputs/distill").glob("*/model/model.safetensors"))
     assert stored.keys() == live.keys()
     for name, value in stored.items():

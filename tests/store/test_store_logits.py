@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from kdlab.batch import Batch
+from kdlab.batch import ANSWER, Batch
 from kdlab.error import UserError
 from kdlab.file import sha256
 from kdlab.loss.logit.top_k_kl import coarsened_kl
@@ -170,4 +171,52 @@ def test_lines_that_were_cut_are_damaged(tmp_path):
     (folder / "meta.json").write_text(json.dumps(meta))
     _checked.cache_clear()
     with pytest.raises(UserError, match="no lines of packed logits"):
+        opened(folder)
+
+
+def answered(rows: np.ndarray) -> Batch:
+    """Rows whose answers are some tokens in the middle and at the end; one row has none."""
+    found = batch(rows)
+    place = torch.arange(found.length)
+    answer = (
+        found.tokens & ((place + torch.from_numpy(rows)[:, None]) % 3 == 0) & (torch.from_numpy(rows) != 5)[:, None]
+    )
+    return replace(found, target={ANSWER: answer})
+
+
+def kept_of_answers(folder: Path, kept: LogitFormat, asked: bool) -> Store:
+    batches = [answered(rows) for rows in GROUPS]
+
+    def build(numbers: Iterator[int]):
+        return run_inference(gpt(), CausalLM(), LENGTHS, batches, numbers, (), "float32", kept, None, asked)
+
+    return open_or_build(folder, "k", {"top_k": K}, LENGTHS, GROUPS, build)
+
+
+@pytest.mark.parametrize("k, dtype", [(None, "float32"), (K, "packed"), (K, "float16")])
+def test_of_answers_alone_the_same_is_read_as_from_a_store_of_all_tokens(tmp_path, k, dtype):
+    kept = logit_format(k, TEMPERATURES, dtype)
+    some, every = (kept_of_answers(tmp_path / str(asked), kept, asked) for asked in (True, False))
+    for rows in (np.array([0, 3, 5, 2]), np.array([5]), np.array([1, 4])):
+        mask = CausalLM().frame(torch.zeros(1), answered(rows)).mask
+        (logits, top), (others, all_top) = (kept.read(store, rows, mask.shape[1]) for store in (some, every))
+        torch.testing.assert_close(logits[mask], others[mask])
+        assert not logits[~mask].any()
+        for name in ("index", "value", "tail") if k else ():
+            torch.testing.assert_close(getattr(top, name)[mask], getattr(all_top, name)[mask])
+    asked = [int(CausalLM().frame(torch.zeros(1), answered(rows)).mask.sum()) for rows in GROUPS]
+    assert {len(array) for array in some.arrays.values()} == {sum(asked)} and sum(asked) < sum(LENGTHS) / 2
+    assert {len(array) for array in every.arrays.values()} == {sum(LENGTHS)}
+
+
+@pytest.mark.parametrize("change", [lambda mask: mask[1:], lambda mask: mask.astype(np.int8), lambda mask: ~mask])
+def test_a_store_whose_mask_of_answers_does_not_fit_is_damaged(tmp_path, change):
+    kept = logit_format(K, TEMPERATURES, "packed")
+    folder = kept_of_answers(tmp_path, kept, True).folder
+    path, meta = folder / "asked.npy", json.loads((folder / "meta.json").read_text())
+    np.save(path, change(np.load(path)))
+    meta["files"]["asked.npy"] = sha256(path)
+    (folder / "meta.json").write_text(json.dumps(meta))
+    _checked.cache_clear()
+    with pytest.raises(UserError, match="are damaged"):
         opened(folder)
