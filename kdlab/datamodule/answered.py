@@ -58,6 +58,15 @@ class AnsweredRows(Encoded):
         first[full] = self.answer[begins[full]]
         return counts[self.rows.offsets[1:]] - counts[begins] - first
 
+    @property
+    def answer_counts(self) -> np.ndarray:
+        """``[N]`` int64: the answers of each row, runs of tokens that answer."""
+        before = np.concatenate([[False], self.answer[:-1]])
+        begins = self.rows.offsets[:-1]
+        before[begins[self.lengths > 0]] = False
+        counts = np.concatenate([[0], np.cumsum(self.answer & ~before, dtype=np.int64)])
+        return counts[self.rows.offsets[1:]] - counts[begins]
+
     def answers(self, index: np.ndarray, length: int) -> dict[str, Tensor]:
         begins, ends = self.rows.offsets[index], self.rows.offsets[index + 1]
         place = begins[:, None] + np.arange(length)

@@ -57,7 +57,8 @@ class Chat(ChatData):
     def column(self, name: str) -> list[Any]:
         if self.pack:
             raise UserError(f"datamodule.pack=true joins texts, so a row has no value of '{name}': set it to false")
-        return list(self._frame().column(name, "path"))
+        values = list(self._frame().column(name, "path"))
+        return values if self.origin is None else [values[row] for row in self.origin]
 
     def _frame(self) -> Frame:
         file = Path(local(self.path, self.download))

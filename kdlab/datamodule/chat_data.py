@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from kdlab.datamodule import tokenizer
+from kdlab.datamodule import tokenizer, windows
 from kdlab.datamodule.answered import AnsweredRows
 from kdlab.datamodule.base import TextData
 from kdlab.datamodule.corpus import Corpus, counted
@@ -26,18 +26,19 @@ class ChatData(TextData, ABC):
     Args:
         system: a system prompt for dialogues without one.
         answers: whether the loss is on ``all`` turns of the assistant or on the ``last`` one.
-        long: of rows of more than ``max_length`` tokens: ``cut`` them, ``drop`` or ``refuse`` them.
+        long: of rows of more than ``max_length`` tokens: ``cut`` them, make them into ``windows`` of turns, each a row
+            of its own, ``drop`` or ``refuse`` them. Where only the last answer counts, windows are cut as well.
     """
 
     system: str | None = None
     answers: Literal["all", "last"] = "all"
-    long: Literal["cut", "drop", "refuse"] = "cut"
+    long: Literal["cut", "windows", "drop", "refuse"] = "cut"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for name, value, known in (
             ("answers", self.answers, "all or last"),
-            ("long", self.long, "cut, drop or refuse"),
+            ("long", self.long, "cut, windows, drop or refuse"),
         ):
             if value not in known.replace(" or", ",").split(", "):
                 raise UserError(f"datamodule.{name} is '{value}', and must be {known}")
@@ -66,6 +67,27 @@ class ChatData(TextData, ABC):
                 found.append(f"{rows} a prompt that training rows have too, with another answer")
         return found
 
+    def divided(self, corpus: Corpus) -> list[list[Dialogue]] | None:
+        """With ``long=windows`` the windows of each dialogue, with a notice; None where all dialogues are short."""
+        if self.long != "windows" or self.answers != "all":
+            return None
+        processor, values = self.processor, corpus.values
+        assert isinstance(processor, Chat)
+        found = windows.kept(values, processor.digest, processor.sizes, self.max_length)
+        long = [row for row, spans in enumerate(found) if len(spans) > 1]
+        if not long:
+            return None
+        made = sum(len(found[row]) for row in long)
+        rows = counted(len(long), "row is", "rows are")
+        self._notice(
+            f"{rows} longer than datamodule.max_length={self.max_length} and made into {made:,} windows of turns "
+            f"(first: {corpus.row_name(long[0])}): no answer is left out, and each sees the turns of its own window"
+        )
+        return [
+            [value.part(*span) for span in spans] if len(spans) > 1 else [value]
+            for value, spans in zip(values, found, strict=True)
+        ]
+
     def kept(self, encoded: Encoded, corpus: Corpus) -> np.ndarray:
         assert isinstance(encoded, AnsweredRows)
         lost = encoded.lost
@@ -78,7 +100,8 @@ class ChatData(TextData, ABC):
         shown = f"the longest has {longest:,} tokens, first: {corpus.row_name(first)}"
         if self.long == "refuse":
             raise UserError(
-                f"{corpus.where}: {rows} ({shown}): raise datamodule.max_length, or set datamodule.long=cut or drop"
+                f"{corpus.where}: {rows} ({shown}): raise datamodule.max_length, or set datamodule.long=cut, windows "
+                "or drop"
             )
         total = int(encoded.lengths.sum() + lost.sum())
         if self.long == "drop":
@@ -86,7 +109,19 @@ class ChatData(TextData, ABC):
             gone = int((encoded.lengths + lost)[~kept].sum())
             self._notice(f"{rows} and left out ({shown}): {gone:,} of {total:,} tokens")
             return kept
-        silent = int(np.count_nonzero(encoded.predictions == 0))
-        none = f", and {counted(silent, 'row has', 'rows have')} no answer left" if silent else ""
-        self._notice(f"{rows} and cut ({shown}): {int(lost.sum()):,} of {total:,} tokens are lost{none}")
+        remedy = "; datamodule.long=windows keeps all answers" * (self.long == "cut" and self.answers == "all")
+        missing = " and ".join([f"{int(lost.sum()):,} of {total:,} tokens", *self._gone(encoded)])
+        self._notice(f"{rows} and cut ({shown}): {missing} are lost{remedy}")
         return kept
+
+    def _gone(self, encoded: AnsweredRows) -> list[str]:
+        """What of the answers was cut off, for a notice."""
+        had = np.array([1 if self.answers == "last" else len(value.answers) for value in self.values])
+        missing, ends = int((had - encoded.answer_counts).clip(0).sum()), set(self.processor.ends)
+        endless = sum(int(encoded.rows.row(row)[-1]) not in ends for row in np.flatnonzero(encoded.lost).tolist())
+        silent = int(np.count_nonzero(encoded.predictions == 0))
+        return [
+            *[f"{missing:,} of {int(had.sum()):,} answers"] * bool(missing),
+            *[f"the end of {counted(endless, 'last answer', 'last answers')}"] * bool(endless and ends),
+            *[f"all answers of {counted(silent, 'row', 'rows')}"] * bool(silent),
+        ]

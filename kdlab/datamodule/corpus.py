@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,15 @@ class Corpus:
     row_name: Callable[[int], str] = numbered
     notices: list[str] = field(default_factory=list)
     thing: str = "text"
+
+    def divided(self, parts: Sequence[Sequence[Any]]) -> Corpus:
+        """The corpus with several values in the place of each, which have its label, its split and its name."""
+        rows = [row for row, part in enumerate(parts) for _ in part]
+        return replace(
+            self, values=[value for part in parts for value in part], labels=[self.labels[row] for row in rows],
+            split=None if self.split is None else [self.split[row] for row in rows],
+            row_name=lambda index: self.row_name(rows[index]),
+        )  # fmt: skip
 
     def check(self) -> None:
         """Cut texts that are longer than any model reads, with a notice.

@@ -60,6 +60,7 @@ class Data(Loading, ABC):
         keys: the identity of each row's content, by row id: equal where the content is.
         questions: what of each row's content no two splits share, by row id.
         notices: sentences about what is odd in the data; each is logged as a warning, once in a process.
+        origin: ``[N]``, the position of the value that each row was made of; None: its own.
     """
 
     val_fraction: Share = 0.1
@@ -85,6 +86,7 @@ class Data(Loading, ABC):
     questions: list[str] = field(init=False)
     processor: Processor = field(init=False)
     notices: list[str] = field(init=False)
+    origin: np.ndarray | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -143,6 +145,10 @@ class Data(Loading, ABC):
         """``[N]`` bool: the rows that stay in their split once they are encoded; by default all."""
         return np.ones(len(encoded), bool)
 
+    def divided(self, corpus: Corpus) -> Sequence[Sequence[Any]] | None:
+        """The values that each value is made into before it is encoded, one or more; None: all stay as they are."""
+        return None
+
     def packed(self, encoded: Encoded, order: np.ndarray) -> tuple[Encoded, np.ndarray]:
         """The rows of batches, where they are not those of the data, and ``order`` by them.
 
@@ -193,6 +199,13 @@ class Data(Loading, ABC):
         self._notice(*self.oddities(corpus))
         # all training rows, so that capped and few-shot runs share the tokenizer and what is stored under it
         self.processor = self.make_processor([self.values[row] for row in whole["train"]])
+        if (parts := self.divided(corpus)) is not None:
+            self.origin = of = np.repeat(np.arange(len(parts)), [len(one) for one in parts])
+            corpus = corpus.divided(parts)
+            whole = {name: np.flatnonzero(np.isin(of, rows)) for name, rows in whole.items()}
+            classes, order, self.questions = classes[of], order[of], [self.questions[row] for row in of]
+            self.values, self.keys = corpus.values, [self.key(value) for value in corpus.values]
+            self._target, self.splits = self.make_target(corpus), whole
         self.fingerprint, rows = self._encode(self.processor)
         self._notice(*self.processor.notices(rows))
         kept = self.kept(rows, corpus)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, final
 
 ROLES = ("system", "user", "assistant", "tool")
@@ -71,6 +72,25 @@ class Dialogue:
         system = self.messages[:1] if self.messages[0].role == "system" else ()
         begin = self.answers[exchanges - 1] + 1 if exchanges else len(system)
         return Dialogue((*system, *self.messages[begin:]), self.where)
+
+    def exchanges(self) -> list[tuple[int, int]]:
+        """Where each exchange begins and ends in the messages: from a turn of the user to the answers before the next.
+
+        Example:
+            >>> turns = [Message(role, "a") for role in ("system", "user", "assistant", "tool", "assistant", "user")]
+            >>> Dialogue((*turns, Message("assistant", "b"))).exchanges()
+            [(1, 5), (5, 7)]
+        """
+        after = [one + 1 for one in self.answers]
+        begins = [one for one in after if one < len(self.messages) and self.messages[one].role == "user"]
+        first = int(self.messages[0].role == "system")
+        return list(pairwise([first, *begins, len(self.messages)]))
+
+    def part(self, begin: int, end: int) -> Dialogue:
+        """The exchanges from ``begin`` to before ``end``, after the system prompt."""
+        found = self.exchanges()
+        system = self.messages[: found[0][0]]
+        return Dialogue((*system, *self.messages[found[begin][0] : found[end - 1][1]]), self.where)
 
 
 @final

@@ -85,7 +85,7 @@ def test_columns_keys_and_roles_have_other_names(tmp_path):
         ([TALK], {"messages_column": "talk"}, "neither a column 'talk'"),
         ([TALK], {"messages_column": None}, "prompt_column='prompt' is not in"),
         ([TALK], {"roles": {"human": "person"}}, "must give each role of the file one of system, user"),
-        ([TALK], {"long": "shorten"}, "datamodule.long is 'shorten', and must be cut, drop or refuse"),
+        ([TALK], {"long": "shorten"}, "datamodule.long is 'shorten', and must be cut, windows, drop or refuse"),
         ([TALK], {"answers": "first"}, "datamodule.answers is 'first', and must be all or last"),
     ],
 )

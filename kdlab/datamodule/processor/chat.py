@@ -88,6 +88,12 @@ class Chat(Processor):
             for one, row in zip(part, self._whole(part), strict=True):
                 yield row if len(row.tokens) <= self.max_length else self._shortened(one, row)
 
+    def sizes(self, values: Sequence[Dialogue]) -> list[int]:
+        """The number of tokens of each dialogue, not cut. Errors: as :meth:`rows`."""
+        given = [one.with_system(self.system) for one in values]
+        parts = (given[start : start + PART] for start in range(0, len(given), PART))
+        return [len(row.tokens) for part in parts for row in self._whole(part)]
+
     def _shortened(self, dialogue: Dialogue, row: AnsweredRow) -> AnsweredRow:
         """The row without as few of the oldest exchanges as possible; of the last one, what :func:`cut` leaves."""
         low, high, kept, whole = 1, len(dialogue.answers) - 1, row, len(row.tokens)
