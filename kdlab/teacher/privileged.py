@@ -71,19 +71,15 @@ class Privileged(Teacher):
         temperatures: Sequence[Positive] = TEMPERATURES,
     ) -> None:
         if not isinstance(data, ChatData) or not isinstance(task, GenerativeTask):
-            raise UserError(
-                "teacher=privileged reads dialogues in the student's tokens: choose datamodule=chat with "
-                "task=causal_lm, and a teacher with the student's tokenizer"
-            )
+            raise unreadable("privileged")
         self.data, self.task, self.top_k = data, task, top_k
         self.view = informed(data, system)
-        self._check_room(model)
+        check_room(model, self.view)
         self.live = Live(model, task, data, (), store, top_k, temperatures)
 
     @classmethod
     def accept(cls, taps: Collection[str]) -> None:
-        if taps:
-            raise UserError(f"teacher=privileged offers logits only, and no '{min(taps)}'; leave this term out")
+        only_logits("privileged", taps)
 
     @property
     def models(self) -> Mapping[str, nn.Module]:
@@ -105,14 +101,38 @@ class Privileged(Teacher):
     def widths(self) -> Mapping[str, int]:
         return {}
 
-    def _check_room(self, model: nn.Module) -> None:
-        positions = getattr(getattr(model, "config", None), "max_position_embeddings", None)
-        longest = int(self.view.lengths.max(initial=0))
-        if positions is not None and longest > positions:
-            raise UserError(
-                f"teacher.system makes a row of {longest} tokens, but {type(model).__name__} has {positions} "
-                "positions: shorten it, or set a smaller datamodule.max_length with datamodule.long=drop"
-            )
+
+def unreadable(option: str) -> UserError:
+    """The mistake of rows or a task that a teacher with a system prompt of its own cannot read."""
+    return UserError(
+        f"teacher={option} reads dialogues in the student's tokens: choose datamodule=chat with task=causal_lm, and a "
+        "teacher with the student's tokenizer"
+    )
+
+
+def only_logits(option: str, taps: Collection[str]) -> None:
+    """Refuse taps, whose positions are not the student's.
+
+    Raises:
+        UserError: there is one.
+    """
+    if taps:
+        raise UserError(f"teacher={option} offers logits only, and no '{min(taps)}'; leave this term out")
+
+
+def check_room(model: nn.Module, view: RetokenizedRows) -> None:
+    """Refuse rows that are longer than what the teacher can read.
+
+    Raises:
+        UserError: there is one.
+    """
+    positions = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+    longest = int(view.lengths.max(initial=0))
+    if positions is not None and longest > positions:
+        raise UserError(
+            f"teacher.system makes a row of {longest} tokens, but {type(model).__name__} has {positions} positions: "
+            "shorten it, or set a smaller datamodule.max_length with datamodule.long=drop"
+        )
 
 
 def moved(output: Output, frame: Output) -> Output:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -13,9 +14,11 @@ from kdlab.datamodule.chat import Chat
 from kdlab.datamodule.dialogue import Message
 from kdlab.error import UserError
 from kdlab.generation import Generated
+from kdlab.loss.logit.kl import tempered_kl
 from kdlab.model.gpt import gpt
 from kdlab.task.causal_lm import CausalLM
 from kdlab.teacher.privileged import Privileged
+from kdlab.teacher.privileged_cached import PrivilegedCached
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +83,32 @@ def answered(data, ids, turns):
     return found
 
 
+def saved(model, **more):
+    return SimpleNamespace(**{"id": "teacher", "fingerprint": "abc", "model": model} | more)
+
+
+@pytest.mark.parametrize("top_k", [None, 8])
+def test_stored_it_is_the_same_and_each_prompt_has_a_store_of_its_own(tmp_path, tokenizer, top_k):
+    data, task, model = made(hinted(tmp_path), tokenizer)
+    live = Privileged(model, task, data, (), tmp_path, "Know {hint}!", top_k)
+    found = PrivilegedCached(saved(model), task, data, (), tmp_path, "Know {hint}!", 999, top_k, top_k_dtype="float32")
+    asked = data.encoded_rows().rows.predictions[data.used].sum()
+    assert {len(array) for array in found.store.arrays.values()} == {asked}, "a line for each token of an answer"
+    batch = data.every_row(400)[0]
+    one, two = live.read(task, batch), found.read(task, batch)
+    assert torch.equal(one.mask, two.mask)
+    torch.testing.assert_close(one.logits[one.mask], two.logits[one.mask], rtol=1e-4, atol=1e-4)
+    if top_k:
+        assert torch.equal(one.top.index[one.mask], two.top.index[one.mask])
+    student = task.read(model, batch)
+    losses = [student.mean(tempered_kl(student.logits, part.logits, 2.0)) for part in (one, two) if not top_k]
+    assert not losses or float(losses[0]) == pytest.approx(float(losses[1]), rel=1e-4)
+    known = saved(None)  # it is not even loaded
+    same = PrivilegedCached(known, task, data, (), tmp_path, "Know {hint}!", 999, top_k, top_k_dtype="float32")
+    other = PrivilegedCached(saved(model), task, data, (), tmp_path, "Know.", 999, top_k, top_k_dtype="float32")
+    assert same.store.folder == found.store.folder != other.store.folder
+
+
 def test_it_reads_what_the_student_wrote_after_its_own_prompt(tmp_path, tokenizer):
     data, task, model = made(hinted(tmp_path), tokenizer, answers="last")
     teacher = Privileged(model, task, data, (), tmp_path, "Know {hint}!")
@@ -106,6 +135,8 @@ def test_what_it_cannot_read_is_one_sentence(tmp_path, tokenizer):
     ):
         with pytest.raises(UserError, match=expected):
             Privileged(model, task, data, (), tmp_path, system)
+        with pytest.raises(UserError, match=expected):
+            PrivilegedCached(saved(model), task, data, (), tmp_path, system)
     with pytest.raises(UserError, match=r"offers logits only, and no 'hidden\.-1'"):
         Privileged.accept(["hidden.-1"])
     for settings, expected in (({"max_length": 20}, "are cut"), ({"pack": True}, "pack=true")):
@@ -119,12 +150,14 @@ def test_what_it_cannot_read_is_one_sentence(tmp_path, tokenizer):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rule", ["distill", "on_policy"])
-def test_a_student_learns_from_what_it_does_not_see(kdlab, tmp_path, tokenizer, rule):
+@pytest.mark.parametrize(
+    ("teacher", "rule"), [("privileged", "distill"), ("privileged", "on_policy"), ("privileged_cached", "distill")]
+)
+def test_a_student_learns_from_what_it_does_not_see(kdlab, tmp_path, tokenizer, teacher, rule):
     size = ["hidden_size=16", "layers=1", "heads=2", "intermediate_size=32", "dropout=0.0", f"tokenizer={tokenizer}"]
     words = ["task=causal_lm", "metric=[causal_lm,fidelity]", "datamodule=chat", "loss=kd", "logger=none"]
     words += [f"datamodule.path={hinted(tmp_path)}", "datamodule.max_length=200", "trainer.max_steps=3"]
-    words += ["teacher=privileged", "model@student=gpt_tiny", "model@teacher.model=gpt_tiny", f"module={rule}"]
+    words += [f"teacher={teacher}", "model@student=gpt_tiny", "model@teacher.model=gpt_tiny", f"module={rule}"]
     words += [f"{place}.{word}" for place in ("student", "teacher.model") for word in size]
     code, out, err = kdlab("distill", *words, "teacher.system='Know {hint}!'")
     assert code == 0, out + err
