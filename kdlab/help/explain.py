@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from kdlab.config.importable import is_base
@@ -128,8 +128,7 @@ def _shown(one: Page, folders: Sequence[Path]) -> str:
         held = page("loss/term", term, folders)
         lines += ["", f"{name} (loss/term={term}): {held.about}"]
         lines += [line for part in PARTS for line in _wrapped(part, held.parts.get(part, ""), "  ")]
-    if one.chooses:
-        lines += ["", textwrap.fill(f"Chooses:   {'  '.join(one.chooses)}", WIDTH, subsequent_indent=" " * 11)]
+    lines += ["", *_choices(one)] if one.chooses else []
     if one.settings:
         lines += ["", "Settings, with their defaults:", *(f"  {line}" for line in one.settings)]
     for base, settings in one.inherited.items():
@@ -137,6 +136,20 @@ def _shown(one: Page, folders: Sequence[Path]) -> str:
     if "Args" in one.parts:
         lines += ["", *textwrap.dedent(one.parts["Args"]).strip("\n").splitlines()]
     return "\n".join([*lines, "", *_used(one, folders)]).rstrip()
+
+
+def _choices(one: Page) -> list[str]:
+    """What an option chooses, and what these options choose themselves of what it leaves open."""
+    lines, known_keys = _filled("Chooses:", one.chooses), {word.partition("=")[0] for word in one.chooses}
+    for word, more in one.chooses.items():
+        further = [other for other in more if other.partition("=")[0] not in known_keys]
+        lines += _filled(f"{'':<11}{word} chooses", further) if further else []
+    return [*lines, f"{'':<11}A choice on the command line or in an experiment wins."]
+
+
+def _filled(head: str, words: Iterable[str]) -> list[str]:
+    text = f"{head:<10} " + "  ".join(words)
+    return textwrap.wrap(text, WIDTH, subsequent_indent=" " * 11, break_long_words=False, break_on_hyphens=False)
 
 
 def _more(about: str, what: str) -> str:

@@ -27,7 +27,7 @@ class Page:
         parts: of the docstring, by name: ``what``, those of :data:`PARTS`, and ``Args``; those that are there.
         settings: the YAML without comments of its own and without its choices, as lines.
         inherited: the settings of the options that it derives from, by option, nearest first.
-        chooses: the options of other groups that it chooses.
+        chooses: the options of other groups that it chooses, as they are typed, each with those that it chooses itself.
         notes: its further comments.
         commands: for an experiment, the commands in its comments.
         terms: for a recipe of ``loss``, name -> option of ``loss/term``.
@@ -40,7 +40,7 @@ class Page:
     parts: dict[str, str] = field(default_factory=dict)
     settings: list[str] = field(default_factory=list)
     inherited: dict[str, list[str]] = field(default_factory=dict)
-    chooses: list[str] = field(default_factory=list)
+    chooses: dict[str, list[str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     commands: list[str] = field(default_factory=list)
     terms: dict[str, str] = field(default_factory=dict)
@@ -56,12 +56,10 @@ def page(group: str, option: str, folders: Sequence[Path]) -> Page:
     terms = {
         key.rpartition(".")[2]: str(name) for entry in entries for key, name in entry.items() if key.startswith("term@")
     }
-    chooses = [
-        f"{key.removeprefix('override ').lstrip('/')}={name}"
-        for entry in entries
-        for key, name in entry.items()
-        if key.startswith("override ")
-    ]
+    chooses = {
+        word: [more for more, _, _ in _chosen(other, name, folders)]
+        for word, other, name in _chosen(group, option, folders)
+    }
     target = str(node.get("_target_", ""))
     family = target.split(".")[-3] if group == "loss/term" else ""
     commands = [line for line in comments if line.startswith("kdlab ")]
@@ -72,6 +70,35 @@ def page(group: str, option: str, folders: Sequence[Path]) -> Page:
     inherited = dict(_inherited(group, node, settings, folders))
     parts = documented(target, folders)
     return Page(group, option, about, family, parts, settings, inherited, chooses, notes, commands, terms)
+
+
+def _chosen(group: str, option: str | list[str], folders: Sequence[Path]) -> Iterator[tuple[str, str, str | list[str]]]:
+    """The options of other groups that an option chooses: as it is typed, the group and the option.
+
+    Args:
+        option: its name; a list of them, which no command reads here, chooses nothing.
+    """
+    if not isinstance(option, str) or option not in options(group, folders):
+        return
+    node = yaml.safe_load(place(group, option, folders).read_text("utf-8")) or {}
+    for entry in node.get("defaults", []):
+        for key, name in entry.items() if isinstance(entry, dict) else ():
+            if key.startswith("override "):
+                typed = typed_key(key.removeprefix("override "))
+                words = f"[{','.join(name)}]" if isinstance(name, list) else name
+                yield f"{typed}={words}", typed.partition("@")[0], name
+
+
+def typed_key(key: str) -> str:
+    """A group in the defaults of an option, as it is typed.
+
+    Example:
+        >>> typed_key("/task@_global_.task"), typed_key("/model@_global_.teacher.model"), typed_key("/loss")
+        ('task', 'model@teacher.model', 'loss')
+    """
+    group, _, package = key.lstrip("/").partition("@")
+    package = package.removeprefix("_global_").lstrip(".")
+    return group if package in ("", group.replace("/", ".")) else f"{group}@{package}"
 
 
 def _settings(text: str) -> list[str]:

@@ -164,6 +164,10 @@ def child_at(cfg, key):
         ("cluster.threads", ("torch threads",)),
         ("loss.terms.hint.taps", ("{student: hidden.-1, teacher: hidden.-1}",)),
         ("experiment=movie_reviews", ("Chooses:", "model@student=minilm_l6")),
+        (
+            "datamodule=pairs",
+            ("Chooses:   task=seq2seq", "task=seq2seq chooses metric=[causal_lm", "model@teacher.model=seq2seq_tiny"),
+        ),
     ],
 )
 def test_what_help_says(word, says):
