@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 KEPT = (  # of a checkpoint
     "global_step", "epoch", "state_dict", "optimizer_states", "lr_schedulers", "teacher", "schedules", "transforms",
+    "samples", "gaps",
 )  # fmt: skip
 
 

@@ -52,6 +52,7 @@ def end(process: Any, folder: Path, timeout: float = 120) -> tuple[int, str]:
 
 def _run(words: list[str], folder: str, kill: str, call: int, by: int) -> None:
     os.chdir(folder)
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])  # of the processes of other devices
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that starts tests in the background ignores it
     said = os.open(f"said.{os.getpid()}", os.O_WRONLY | os.O_CREAT)
     os.dup2(said, 1)
