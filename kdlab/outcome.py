@@ -10,7 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax, logsigmoid
 
+from kdlab.error import UserError
 from kdlab.output import at_least_float32
+
+NO_PROBABILITIES = (
+    "the model predicts numbers, which have no probabilities: leave out what compares, mixes or weighs probabilities, "
+    "or choose a task with classes"
+)
 
 
 class Outcome(ABC):
@@ -47,7 +53,11 @@ class Outcome(ABC):
         """The prediction: class numbers ``[...]``, or yes and no ``[..., C]``."""
 
 
-class Choice(Outcome, ABC):
+class Classes(Outcome, ABC):
+    """Classes, of which a position has one or several."""
+
+
+class Choice(Classes, ABC):
     """Exactly one of C: labels are ``[...]`` int64."""
 
     def probabilities(self, logits: Tensor) -> Tensor:
@@ -82,7 +92,7 @@ class Tokens(Choice):
 
 
 @final
-class Bernoulli(Outcome):
+class Bernoulli(Classes):
     """Each of the named labels or not, whatever the others are: labels are ``[..., C]`` of 0 and 1.
 
     Example:
@@ -109,19 +119,39 @@ class Bernoulli(Outcome):
 
 @final
 class Real(Outcome):
-    """Real numbers, one a logit; they have no probabilities."""
+    """Real numbers, one a logit, which is ``(number - center) / scale``; they have no probabilities.
 
-    def probabilities(self, logits: Tensor) -> Tensor:
-        raise TypeError("real numbers have no probabilities")
+    Labels are ``[...]`` floats; nan where a position has none.
 
-    def log_probabilities(self, logits: Tensor) -> Tensor:
-        raise TypeError("real numbers have no probabilities")
+    Args:
+        names: of the numbers.
+        center: the number that a logit of 0 means, in the unit of the numbers.
+        scale: > 0, by how much the number grows with a logit, in the unit of the numbers.
 
-    def logits(self, log_probabilities: Tensor) -> Tensor:
-        raise TypeError("real numbers have no probabilities")
+    Example:
+        >>> Real(["height"], center=170.0, scale=10.0).chosen(torch.tensor([[0.5]])).tolist()
+        [[175.0]]
+    """
 
-    def states(self, label: Tensor) -> Tensor:
-        raise TypeError("real numbers have no states")
+    def __init__(self, names: Sequence[str] = (), center: float = 0.0, scale: float = 1.0) -> None:
+        super().__init__(names)
+        self.center, self.scale = center, scale
+
+    def standardised(self, number: Tensor) -> Tensor:
+        """The logits of numbers, of the same shape."""
+        return (number - self.center) / self.scale
 
     def chosen(self, logits: Tensor) -> Tensor:
-        return logits
+        return at_least_float32(logits) * self.scale + self.center
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        raise UserError(NO_PROBABILITIES)
+
+    def log_probabilities(self, logits: Tensor) -> Tensor:
+        raise UserError(NO_PROBABILITIES)
+
+    def logits(self, log_probabilities: Tensor) -> Tensor:
+        raise UserError(NO_PROBABILITIES)
+
+    def states(self, label: Tensor) -> Tensor:
+        raise UserError(NO_PROBABILITIES)

@@ -16,6 +16,7 @@ from kdlab.error import UserError
 from kdlab.metric.fidelity import fidelity
 from kdlab.outcome import Categorical
 from kdlab.task.causal_lm import CausalLM
+from kdlab.task.regression import Regression
 from kdlab.task.sequence_classification import SequenceClassification
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -26,7 +27,7 @@ NEITHER = {  # of which a number in between is best, or none
 
 @pytest.mark.parametrize("path", sorted(CONF.glob("metric/*.yaml")), ids=lambda p: p.stem)
 def test_every_metric_on_disk_declares_its_direction_and_is_known_without_a_record(path):
-    task = CausalLM() if path.stem == "causal_lm" else SequenceClassification()
+    task = {"causal_lm": CausalLM, "regression": Regression}.get(path.stem, SequenceClassification)()
     found = evaluators(OmegaConf.load(path), task, LABELS).higher_is_better
     assert found or path.stem == "none"
     assert {name for name, more in found.items() if more is None} <= NEITHER

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kdlab.error import UserError
 from kdlab.outcome import Bernoulli, Categorical, Real, Tokens
 
 SHAPES = {"rows": st.integers(1, 4), "classes": st.integers(2, 5), "seed": st.integers(0, 99)}
@@ -37,6 +38,6 @@ def test_states_are_those_of_each_distribution():
 
 
 def test_numbers_have_no_probabilities():
-    with pytest.raises(TypeError, match="no probabilities"):
+    with pytest.raises(UserError, match="no probabilities"):
         Real().probabilities(torch.zeros(1, 1))
     assert Real().chosen(torch.ones(1, 1)).tolist() == [[1.0]]

@@ -51,6 +51,7 @@ def place(tmp_path_factory) -> Path:
         "tickets.csv": {"text": texts, "label": several, "subject": texts, "body": texts, "topics": several},
         "toxic.csv": {"text": texts, "toxic": sides, "insult": [1 - side for side in sides]},
         "texts.csv": {"text": texts},
+        "scores.csv": {"text": texts, "score": [number % 9 - 4 for number in range(700)]},
     }
     for name, columns in tables.items():
         rows = [",".join(columns), *(",".join(map(str, row)) for row in zip(*columns.values(), strict=True))]

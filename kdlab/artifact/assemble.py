@@ -16,6 +16,7 @@ from kdlab.datamodule.processor.key import PROCESSORS
 from kdlab.error import UserError
 from kdlab.loss.objective import Objective
 from kdlab.model.family.find import family
+from kdlab.outcome import Real
 from kdlab.task.base import Task
 from kdlab.teacher.aligned import Aligned
 from kdlab.teacher.base import Teacher
@@ -89,7 +90,9 @@ def check(teacher: Trained, data: Data, task: Task, loss: Objective | None = Non
     Args:
         loss: may compare pieces of a text, of which the tokens may differ; None: tokens are compared.
     """
-    if task.uses_labels:
+    if isinstance(task.outcome, Real):
+        match_numbers(teacher, task.outcome)
+    elif task.uses_labels:
         match_labels(teacher, list(data.labels))
     elif data.read_by(teacher.weights) is not data:
         remedy = f"student.{PROCESSORS[0]}={teacher.weights}, the teacher's"
@@ -98,6 +101,29 @@ def check(teacher: Trained, data: Data, task: Task, loss: Objective | None = Non
                 f"teacher {teacher.id} predicts tokens of another tokenizer than the student reads: set {remedy}"
             )
         loss.check_other_tokens(teacher.id, remedy)
+
+
+def match_numbers(teacher: Trained, outcome: Real) -> None:
+    """Check that a model gives one number a row, in the unit of the task.
+
+    Raises:
+        UserError: it has no trained head, classes, or another ``center`` or ``scale``.
+    """
+    if (lacking := teacher.lacking) is not None or teacher.outputs not in (1, None):
+        reason = f"has {teacher.outputs} labels" if lacking is None else f"has no trained head ({lacking} is missing)"
+        raise UserError(
+            f"teacher {teacher.id} {reason}, but the task predicts one number a row: choose a teacher of numbers, or "
+            f"fine-tune it first: teacher.recipe=['model=hf','model.path={teacher.weights}']"
+        )
+    stored = None if teacher.stored is None else teacher.stored.task
+    for name in ("center", "scale"):
+        own, other = getattr(outcome, name), 0.0 if stored is None else stored.get(name)
+        other = float(name == "scale") if stored is None else other
+        if other is None or float(other) != own:
+            raise UserError(
+                f"teacher {teacher.id} has task.{name}={other}, but this task has {own:g}, so that its logits mean "
+                f"other numbers: set task.{name}={other}"
+            )
 
 
 def match_labels(teacher: Trained, labels: Sequence[str]) -> None:

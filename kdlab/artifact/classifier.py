@@ -18,6 +18,7 @@ from kdlab.task.base import Task
 from kdlab.task.causal_lm import CausalLM
 from kdlab.task.generative import GenerativeTask
 from kdlab.task.image_classification import ImageClassification
+from kdlab.task.regression import Regression
 from kdlab.task.seq2seq import Seq2Seq
 from kdlab.task.sequence_classification import SequenceClassification
 
@@ -66,6 +67,8 @@ def _task(subject: Trained) -> Task:
         raise UserError(
             f"{subject.weights} is neither a classifier of texts or images nor a language model: predict needs one"
         )
+    if config.problem_type == "regression" or config.num_labels == 1:
+        return Regression()
     return SequenceClassification(multi_label=config.problem_type == "multi_label_classification")
 
 

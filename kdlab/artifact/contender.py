@@ -25,6 +25,7 @@ from kdlab.datamodule.data import Data
 from kdlab.datamodule.retokenized import RetokenizedRows
 from kdlab.error import UserError
 from kdlab.file import read_json
+from kdlab.outcome import Classes
 from kdlab.store.array import tensor
 from kdlab.store.store import Store, opened
 from kdlab.task.base import Task
@@ -74,7 +75,7 @@ def contenders(
     role = "student" if "student" in stored else "model"
     single = teachers_of(subject.folder).get("teacher")  # an ensemble's members may not even read these tokens
     teacher = teacher_of(subject)
-    if teacher is not None and teacher.labels is not None and task.uses_labels:
+    if teacher is not None and teacher.labels is not None and isinstance(task.outcome, Classes) and task.uses_labels:
         match_labels(teacher, list(data.labels))
     store = None
     if single is not None and task.uses_labels:

@@ -17,11 +17,14 @@ from kdlab.datamodule.processor.image import Drawn, Image
 from kdlab.datamodule.rows import Rows
 from kdlab.datamodule.target import Labels
 from kdlab.datamodule.tokenizer import encode
-from kdlab.outcome import Bernoulli
+from kdlab.outcome import Bernoulli, Real
 from kdlab.store.inference import run_inference
 from kdlab.task.base import Task
 
 TOKENS = {"cpu": 4096, "cuda": 32768}  # of a batch, padding included: what fills a core, and what fills a GPU
+
+
+Answer = str | list[str] | float
 
 
 @dataclass(frozen=True)
@@ -29,12 +32,12 @@ class Prediction:
     """The prediction of a model for one text.
 
     Attributes:
-        label: the most probable label; of a multi-label model the list of those with a probability above 1/2; None
-            where there is no text.
-        probabilities: of every label, in [0, 1]; empty where there is no text.
+        label: the most probable label; of a multi-label model the list of those with a probability above 1/2; of a
+            model of numbers the number; None where there is no text.
+        probabilities: of every label, in [0, 1]; empty where there is no text, and of a model of numbers.
     """
 
-    label: str | list[str] | None
+    label: Answer | None
     probabilities: dict[str, float]
 
 
@@ -64,6 +67,11 @@ class Predictor:
     def several(self) -> bool:
         """Whether a text has any number of labels."""
         return isinstance(self.task.outcome, Bernoulli)
+
+    @property
+    def numbers(self) -> bool:
+        """Whether a text has a real number."""
+        return isinstance(self.task.outcome, Real)
 
     def logits(
         self, texts: Sequence[str], report_rows: Callable[[int], None] = lambda rows: None
@@ -108,11 +116,19 @@ class Predictor:
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
         """The label of each text and the probabilities of all labels, in the order of ``texts``."""
         logits, real = self.logits(texts)
+        there = real.tolist()
+        if self.numbers:
+            found = zip(self.read_numbers(logits), there, strict=True)
+            return [Prediction(number if yes else None, {}) for number, yes in found]
         probabilities = self.task.outcome.probabilities(logits).tolist()
         return [
-            Prediction(label, dict(zip(self.labels, row, strict=True))) if there else Prediction(None, {})
-            for label, row, there in zip(self.decide(logits), probabilities, real.tolist(), strict=True)
+            Prediction(label, dict(zip(self.labels, row, strict=True))) if yes else Prediction(None, {})
+            for label, row, yes in zip(self.decide(logits), probabilities, there, strict=True)
         ]
+
+    def read_numbers(self, logits: Tensor) -> list[float]:
+        """The numbers that logits ``[N, 1]`` mean."""
+        return list(self.task.outcome.chosen(logits).squeeze(-1).tolist())
 
     def decide(self, logits: Tensor) -> list[str | list[str]]:
         """The label, or the labels of a multi-label task, that logits ``[N, C]`` mean."""

@@ -13,6 +13,7 @@ from kdlab.artifact.assemble import check, read_by
 from kdlab.artifact.trained import named
 from kdlab.config import build, instantiate
 from kdlab.config.node import Node
+from kdlab.datamodule.target import NUMBER
 from kdlab.error import UserError
 from kdlab.task.base import Task
 from kdlab.teacher.base import Teacher
@@ -28,6 +29,11 @@ def data(cfg: Node) -> Any:
         raise UserError(
             f"datamodule/{option} asks classifiers about rows, but the task is to predict tokens: leave it out"
             + (", or choose datamodule/curriculum=length" if module.select is None else "")
+        )
+    if module.target.kind == NUMBER and (module.select is not None or by_model):
+        raise UserError(
+            "datamodule/select and a curriculum by a model ask how sure classifiers are, and the task predicts "
+            "numbers: leave them out (datamodule.budget alone draws rows), or choose datamodule/curriculum=length"
         )
     if module.select is not None:
         module.choose(module.select.score(_logits_of(cfg, module, module.select.runs)))

@@ -22,7 +22,7 @@ from kdlab.meter import Meter
 from kdlab.metric import writing
 from kdlab.terminal import announce, clock, counted
 
-DIGITS = 6  # of a probability
+DIGITS = 6  # of a probability or a number
 
 
 class Work(ABC):
@@ -92,9 +92,19 @@ class Work(ABC):
             announce(notice)
 
 
+def rounded(value: float) -> float:
+    """A probability or a number with as many digits as are written.
+
+    Example:
+        >>> rounded(0.123456789)
+        0.123457
+    """
+    return float(f"{value:.{DIGITS}g}")
+
+
 @final
 class Labelling(Work):
-    """Labels and probabilities."""
+    """Labels and probabilities, or numbers."""
 
     verb = "predicting"
 
@@ -102,6 +112,7 @@ class Labelling(Work):
         super().__init__(rows, values)
         self.predictor = predictor
         self.counts: Counter[str] = Counter()
+        self.total = 0.0  # of predicted numbers
 
     @property
     def size(self) -> int:
@@ -109,6 +120,8 @@ class Labelling(Work):
 
     def columns(self) -> dict[str, type]:
         predictor = self.predictor
+        if predictor.numbers:
+            return {"predicted": float}
         decided = {f"predicted_{label}": bool for label in predictor.labels} if predictor.several else {}
         return (
             {"predicted": list if predictor.several else str}
@@ -124,15 +137,19 @@ class Labelling(Work):
         predictor = self.predictor
         logits, real = predictor.logits(values, meter.more)
         meter.more(int((~real).sum()))
-        probabilities = predictor.task.outcome.probabilities(logits)
-        decided = predictor.decide(logits)
-        for label, yes in zip(decided, real.tolist(), strict=True):
-            self.counts.update(() if not yes else label if isinstance(label, list) else [label])
         self.empty += int((~real).sum())
 
         def there(values: Sequence[Any]) -> list[Any]:
             return [value if yes else None for value, yes in zip(values, real.tolist(), strict=True)]
 
+        if predictor.numbers:
+            found = there([rounded(value) for value in predictor.read_numbers(logits)])
+            self.total += sum(value for value in found if value is not None)
+            return {"predicted": found}
+        decided = predictor.decide(logits)
+        probabilities = predictor.task.outcome.probabilities(logits)
+        for label, yes in zip(decided, real.tolist(), strict=True):
+            self.counts.update(() if not yes else label if isinstance(label, list) else [label])
         added = {"predicted": there(decided)}
         if predictor.several:
             added |= {
@@ -140,11 +157,13 @@ class Labelling(Work):
                 for index, label in enumerate(predictor.labels)
             }
         return added | {
-            f"probability_{label}": there([float(f"{value:.{DIGITS}g}") for value in probabilities[:, index].tolist()])
+            f"probability_{label}": there([rounded(value) for value in probabilities[:, index].tolist()])
             for index, label in enumerate(predictor.labels)
         }
 
     def summary(self) -> str:
+        if self.predictor.numbers:
+            return f"{self.total / max(1, self.done - self.empty):.{DIGITS}g} in the mean"
         counts = ", ".join(f"{count:,} {label}" for label, count in self.counts.most_common(8))
         return counts + (f" and {len(self.counts) - 8} labels more" if len(self.counts) > 8 else "")
 

@@ -24,6 +24,7 @@ from kdlab.config.trust import Trust
 from kdlab.datamodule.data import Data
 from kdlab.datamodule.processor.base import Processor
 from kdlab.datamodule.processor.key import PROCESSORS
+from kdlab.datamodule.target import CLASS
 from kdlab.error import UserError
 from kdlab.file import write_json, write_text
 from kdlab.loss.chunk import parts
@@ -33,8 +34,10 @@ from kdlab.metric.cost import Cost
 from kdlab.metric.evaluators import Evaluators
 from kdlab.metric.fidelity import AGREEMENT
 from kdlab.metric.measure import measure
+from kdlab.metric.regression import regression
 from kdlab.metric.report import report
 from kdlab.metric.scores import Scores
+from kdlab.outcome import Real
 from kdlab.report.evaluation import Samples, show, show_texts
 from kdlab.store.inference import run_inference
 from kdlab.task.base import Task
@@ -94,7 +97,10 @@ def main(cfg: DictConfig) -> Path:
         logits = one.answers(batches) if task.unit == "row" else None
         if logits is None:
             logits = predict(task, one.known, own, (one.view or data).lengths, one.name)
-        results[one.name], choices[one.name] = classes(task, logits, target, list(data.labels))
+        if isinstance(task.outcome, Real):
+            results[one.name] = numbers(task.outcome, logits, target)
+        else:
+            results[one.name], choices[one.name] = classes(task, logits, target, list(data.labels))
         known[one.name] = one, own, logits
     quality = [name for name, value in next(iter(results.values())).items() if isinstance(value, float)]
     if "teacher" in choices and not task.uses_labels and known["teacher"][0].view is not None:
@@ -113,7 +119,7 @@ def main(cfg: DictConfig) -> Path:
         | ({"samples": samples.rows} if samples.rows else {}),
     )
     console = Console(record=True, width=120)
-    columns = [*quality, AGREEMENT, *costs]
+    columns = [*quality, *([AGREEMENT] if choices else []), *costs]
     asked = _asked(cfg, evaluators)
     full = {name for names in asked.values() for name in names}
     more = [name for name in more if not {name, name.rpartition("/")[2]} & set(columns) and not any(texts.values())]
@@ -214,6 +220,18 @@ def classes(task: Task, logits: Tensor, target: Tensor, labels: list[str]) -> tu
     return report(task.outcome.probabilities(logits), target, labels), task.outcome.chosen(logits)
 
 
+def numbers(outcome: Real, logits: Tensor, target: Tensor) -> dict[str, Any]:
+    """The metrics of a model of numbers.
+
+    Args:
+        logits: ``[N, 1]``.
+        target: the numbers of the same rows.
+    """
+    metric = regression(outcome.names)
+    metric.update(outcome.chosen(logits).squeeze(-1), target)
+    return {name: float(value) for name, value in metric.compute().items()}
+
+
 def tokens(
     task: Task,
     model: nn.Module,
@@ -264,7 +282,7 @@ def _data(cfg: DictConfig, stored: DictConfig, subject: Trained, task: Task) -> 
     plain: dict[str, Any] = OmegaConf.to_container(node, resolve=True)  # type: ignore[assignment]
     plain = _as_the_run_reads(plain, stored.datamodule) if "datamodule" in cfg else plain
     node = plain | {name: str(subject.weights) for name in PROCESSORS if name in plain}
-    if "label_names" in node and node["label_names"] is None and task.uses_labels:
+    if "label_names" in node and node["label_names"] is None and task.uses_labels and task.answers == CLASS:
         node["label_names"] = subject.labels  # a small file need not have all of them
     if any(node.get(key) != stored.datamodule.get(key) for key in ("_target_", "path", "name")):
         node["whole"] = True  # another data set: nothing is cut off for training

@@ -15,6 +15,7 @@ from torchmetrics import MetricCollection
 from kdlab.config.instantiate import factory, make, make_a, takes_any, target_of
 from kdlab.datamodule.corpus import PAIR
 from kdlab.datamodule.data import Data
+from kdlab.datamodule.target import CLASS
 from kdlab.error import UserError
 from kdlab.freeze.apply import scales_at, select
 from kdlab.freeze.base import Freeze
@@ -23,7 +24,7 @@ from kdlab.metric.evaluators import Evaluators
 from kdlab.metric.scores import Scores
 from kdlab.model.block import blocks
 from kdlab.model.examples import Examples
-from kdlab.outcome import Bernoulli
+from kdlab.outcome import Bernoulli, Outcome, Real
 from kdlab.schedule.base import Schedule, bounds
 from kdlab.task.base import Task
 from kdlab.teacher.base import Teacher
@@ -33,12 +34,23 @@ from kdlab.transform.sequence import Transforms
 
 def data(cfg: DictConfig) -> Data:
     """The datamodule, set up: labels, tokenizer and splits are known."""
-    if (ready := _ahead.pop(OmegaConf.to_yaml(cfg.datamodule, resolve=True), None)) is not None:
+    if (ready := _ahead.pop(_read(cfg), None)) is not None:
         return ready
     module = make_a(Data, cfg.datamodule)
+    module.asked = asked(cfg)
     module.prepare_data()
     module.setup("fit")
     return module
+
+
+def asked(cfg: DictConfig) -> str:
+    """What an answer is to the task of a config: see :attr:`kdlab.task.base.Task.answers`."""
+    return str(getattr(target_of(cfg.task), "answers", CLASS)) if "task" in cfg else CLASS
+
+
+def _read(cfg: DictConfig) -> str:
+    """All that decides what the data of a config holds."""
+    return f"{asked(cfg)}\n{OmegaConf.to_yaml(cfg.datamodule, resolve=True)}"
 
 
 _ahead: dict[str, Any] = {}  # by its config, the data module that waits for the one job of a process that takes it
@@ -48,7 +60,7 @@ def read_ahead(cfg: DictConfig) -> Any:
     """Set up the datamodule now, for forks of this process: each finds it as if it had read it itself."""
     ready = data(cfg)
     _ahead.clear()  # a search launches many batches, each with data of its own
-    _ahead[OmegaConf.to_yaml(cfg.datamodule, resolve=True)] = ready
+    _ahead[_read(cfg)] = ready
     return ready
 
 
@@ -180,18 +192,24 @@ def _evaluator(name: str, node: DictConfig, task: Task, labels: Sequence[str]) -
     if isinstance(found, Evaluator):
         found.accept(task)
         return found
-    if ("labels" in takes) != task.uses_labels:
-        fitting = "classification" if task.uses_labels else "causal_lm"
-        raise UserError(
-            f"metric={name} does not measure what task={task.kind} predicts: add metric=[{fitting},fidelity]"
-        )
     found = found() if node.get("_partial_") and not given else found
+    if ("labels" in takes) != task.uses_labels or not isinstance(task.outcome, getattr(found, "outcome", Outcome)):
+        raise UserError(
+            f"metric={name} does not measure what task={task.option()} predicts: choose metric=[{_fitting(task)},cost]"
+        )
     if not isinstance(found, MetricCollection):
         raise UserError(
             f"{node._target_} returns a {type(found).__name__}, but metric needs a torchmetrics.MetricCollection: "
             "put it into one, by name, or write an Evaluator of kdlab.metric.base"
         )
     return Scores(found)
+
+
+def _fitting(task: Task) -> str:
+    """The evaluators that measure what a task predicts."""
+    if isinstance(task.outcome, Real):
+        return "regression,number_fidelity"
+    return f"{'classification' if task.uses_labels else 'causal_lm'},fidelity"
 
 
 def transforms(cfg: DictConfig) -> Transforms:

@@ -58,6 +58,7 @@ def installed() -> dict[str, bool | None]:
     from kdlab.metric.generation import directions as of_texts
     from kdlab.module.base import TrainingRule
     from kdlab.task.causal_lm import CausalLM
+    from kdlab.task.regression import Regression
     from kdlab.task.sequence_classification import SequenceClassification
     from kdlab.teacher.base import Teacher
 
@@ -65,7 +66,7 @@ def installed() -> dict[str, bool | None]:
     for owner in (Checkpoint, Speed, TrainingRule, Teacher):
         found |= owner.higher_is_better
     for file in sorted((conf() / "metric").glob("*.yaml")):
-        for task in (SequenceClassification(), CausalLM()):
+        for task in (SequenceClassification(), CausalLM(), Regression()):
             with suppress(UserError):  # for another task, or of a library that is missing
                 found |= evaluators(OmegaConf.load(file), task, LABELS).higher_is_better  # type: ignore[arg-type]
     return found | of_texts() | RUN

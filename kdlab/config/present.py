@@ -18,6 +18,7 @@ NAMED = ("run", "start", "baseline")  # keys of commands that name a trained mod
 TABLE = "kdlab.datamodule.table.Table"
 PAIRS = "kdlab.datamodule.pairs.Pairs"
 CHAT = "kdlab.datamodule.chat.Chat"
+REGRESSION = "kdlab.task.regression.Regression"
 SMALL = 8e6  # bytes of a file that is read here; of a larger one only its name is looked at
 
 _known: dict[tuple, str] = {}  # what is wrong with a table, by its name, its size and time, and how it is read
@@ -44,7 +45,9 @@ def check(cfg: DictConfig) -> None:
         for name in (part.get("runs") or ()) if isinstance(part, dict) else ():
             located(str(name), outputs, f"datamodule.{option}.runs")
     if data.get("_target_") == TABLE:
-        _table(data, whole="baseline" not in cfg)
+        task = _plain(cfg, "task")
+        numbers = isinstance(task, dict) and task.get("_target_") == REGRESSION
+        _table(data, whole="baseline" not in cfg, numbers=numbers)
     elif data.get("_target_") == PAIRS and "baseline" not in cfg:
         _pairs(data)
     elif data.get("_target_") == CHAT and "baseline" not in cfg:
@@ -87,11 +90,12 @@ def _teachers(node: Any, where: str) -> Iterator[tuple[str, str]]:
         yield from _teachers(member, f"{where}.members.{name}")
 
 
-def _table(node: dict[str, Any], whole: bool = True) -> None:
+def _table(node: dict[str, Any], whole: bool = True, numbers: bool = False) -> None:
     """Look into a table.
 
     Args:
         whole: whether the config says all of how it is read; if not, columns of the default names may be others.
+        numbers: whether its labels have to be numbers.
     """
     from kdlab.datamodule.columns import Reading
 
@@ -105,9 +109,9 @@ def _table(node: dict[str, Any], whole: bool = True) -> None:
     if not whole:
         usual = Reading()
         how = {name: value for name, value in how.items() if value != getattr(usual, name, value)}
-    asked = (path, stamp, repr(how), whole)
+    asked = (path, stamp, repr(how), whole, numbers)
     if asked not in _known:  # the points of a sweep mostly share one
-        _known[asked] = _problem(path, whole=whole, **how)
+        _known[asked] = _problem(path, whole=whole, numbers=numbers, **how)
     if _known[asked]:
         raise UserError(_known[asked])
 
@@ -136,6 +140,7 @@ def _problem(
     separator: str | None = None,
     split_column: Any = None,
     whole: bool = True,
+    numbers: bool = False,
     **how: Any,
 ) -> str:
     """What is wrong with a table; "": nothing, or it is large.
@@ -160,7 +165,10 @@ def _problem(
         else:
             corpus = reading.gathered(frame, None if split_column is None else reading.splits(frame, split_column))
             corpus.check()
-            corpus.check_classes()
+            if numbers:
+                corpus.numbers()
+            else:
+                corpus.check_classes()
     except UserError as problem:
         return str(problem)
     return ""

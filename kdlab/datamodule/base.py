@@ -89,8 +89,7 @@ class TextData(Data, ABC):
 
     def check_rows(self, corpus: Corpus) -> None:
         corpus.check()
-        if not self.whole:
-            corpus.check_classes()
+        self.check_classes(corpus)
 
     def oddities(self, corpus: Corpus) -> list[str]:
         return odd(corpus, self.target.codes, self.labels, self.splits)

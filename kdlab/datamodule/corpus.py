@@ -99,7 +99,7 @@ class Corpus:
         if real and len(names) > FEW and all(map(number, names)):  # of few, such as half stars, each may be a class
             raise UserError(
                 f"{self.where}: the labels are {len(names):,} different numbers with a fraction, such as {real}, and "
-                f"classification needs classes: {choose}"
+                f"classification needs classes: predict them with task=regression, {choose}"
             )
         if len(names) > FEW and 2 * len(names) > len(given):
             raise UserError(
@@ -133,6 +133,35 @@ class Corpus:
             else:
                 codes[row, [self._code(index, label, row) for label in labels]] = 1
         return codes
+
+    def numbers(self) -> np.ndarray:
+        """Labels as real numbers: ``[N]`` float32; unlabelled: nan.
+
+        Raises:
+            UserError: labels are named or a row may have several, or one is no finite number.
+
+        Example:
+            >>> Corpus("mine.csv", ["good", "so so"], ["1.5", None]).numbers().tolist()
+            [1.5, nan]
+        """
+        if self.names is not None or self.multi_label:
+            setting = "multi_label (or several label columns)" if self.multi_label else "label_names"
+            raise UserError(
+                f"{self.where}: datamodule.{setting} is about classes, but the task predicts one number a row: leave "
+                "it out, or choose task=sequence_classification"
+            )
+        found = np.full(len(self.labels), np.nan, np.float32)
+        for row, label in self._rows():
+            if label is None:
+                continue
+            if not number(label) or abs(float(label)) > np.finfo(np.float32).max:
+                raise UserError(
+                    f"{self.where}: {self.row_name(row)} has the label '{label[:80]}', which is no number, and the "
+                    "task predicts numbers: correct it, choose another datamodule.label_column, or give labels numbers "
+                    "with datamodule.label_map={bad:1,good:2}"
+                )
+            found[row] = float(label)
+        return found
 
     def _rows(self) -> enumerate:
         return enumerate(self.labels)

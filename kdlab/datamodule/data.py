@@ -20,7 +20,7 @@ from kdlab.datamodule.processor.base import Encoded, Processor
 from kdlab.datamodule.retokenized import RetokenizedRows
 from kdlab.datamodule.select.base import Select
 from kdlab.datamodule.separate import separate
-from kdlab.datamodule.target import Labels, Target, digest
+from kdlab.datamodule.target import CLASS, NUMBER, Labels, Numbers, Target, digest
 from kdlab.error import UserError
 from kdlab.value import Count, Seed, Share, Whole
 
@@ -49,6 +49,10 @@ class Data(Loading, ABC):
         overlap: where splits that the data has share texts: ``refuse`` it, ``drop`` the training rows (and of two
             evaluated splits the validation rows), or ``allow`` it. Splits that are cut here never share any.
 
+    Attributes:
+        asked: what an answer is to the task: :data:`kdlab.datamodule.target.CLASS` or ``NUMBER``; set before
+            :meth:`setup`.
+
     Attributes (after :meth:`setup`):
         source: its name in messages.
         labels: names of the answers, in the order of the logits.
@@ -76,6 +80,7 @@ class Data(Loading, ABC):
     select: Select | None = None
     whole: bool = False
     overlap: str = "refuse"
+    asked: str = field(init=False, default=CLASS)
     source: str = field(init=False)
     labels: list[str] = field(init=False)
     label_counts: list[int] = field(init=False)
@@ -112,7 +117,10 @@ class Data(Loading, ABC):
         """
 
     def make_target(self, corpus: Corpus) -> Target:
-        """The answers of all rows: by default the labels, one a row, or with ``multi_label`` any number."""
+        """The answers of all rows: by default the labels, one a row, or with ``multi_label`` any number of them; where
+        the task predicts numbers, the labels as numbers."""
+        if self.asked == NUMBER:
+            return Numbers.of(corpus.numbers())
         return Labels(tuple(corpus.order()), corpus.codes())
 
     def key(self, value: Any) -> str:
@@ -140,6 +148,15 @@ class Data(Loading, ABC):
         Raises:
             UserError: such a row.
         """
+
+    def check_classes(self, corpus: Corpus) -> None:
+        """Refuse labels that look like no classes, where the task needs classes and something is to be trained.
+
+        Raises:
+            UserError: such labels.
+        """
+        if not self.whole and self.asked == CLASS:
+            corpus.check_classes()
 
     def kept(self, encoded: Encoded, corpus: Corpus) -> np.ndarray:
         """``[N]`` bool: the rows that stay in their split once they are encoded; by default all."""
@@ -234,7 +251,7 @@ class Data(Loading, ABC):
 
     def check_labels(self) -> None:
         """Raise UserError where there are fewer than two classes."""
-        if len(self.labels) < 2 and not self.multi_label:
+        if len(self.labels) < 2 and not self.multi_label and self.target.kind == CLASS:
             found = f"only the label '{self.labels[0]}'" if self.labels else "no labels"
             raise UserError(f"{self.source} has {found}, and classification needs two or more")
 

@@ -52,8 +52,7 @@ class Images(ImageData):
         return self._of_folder(place) if place.is_dir() else self._of_table(place)
 
     def check_rows(self, corpus: Corpus) -> None:
-        if not self.whole:
-            corpus.check_classes()
+        self.check_classes(corpus)
 
     def column(self, name: str) -> list[Any]:
         place = Path(local(self.path, self.download))

@@ -7,14 +7,11 @@ from pathlib import Path
 
 from kdlab.datamodule.base import TextData
 from kdlab.datamodule.corpus import Corpus, unlike
-from kdlab.error import UserError
+from kdlab.datamodule.rated import CLEAR, FILES, rated
+from kdlab.datamodule.rated import SOURCE as RATED
 from kdlab.fetch import local
 
-SOURCE = (
-    "sdist:vaderSentiment==3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"
-    "!hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
-    "?sha256=5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9"
-)
+SOURCE = RATED.format(file=FILES["movies"])
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -33,15 +30,8 @@ class MovieReviews(TextData):
 
     def corpus(self) -> Corpus:
         texts, labels = [], []
-        for number, line in enumerate(Path(local(self.path, self.download)).read_text("utf-8").splitlines(), 1):
-            try:
-                _, score, text = line.split("\t")
-                rating = float(score)
-            except ValueError as error:
-                raise UserError(
-                    f"line {number} of '{self.path}' is not id, rating and text with tabs between"
-                ) from error
-            if abs(rating) >= 0.5:
-                texts.append(text.strip())
+        for rating, text in rated(Path(local(self.path, self.download)), self.path):
+            if abs(rating) >= CLEAR:
+                texts.append(text)
                 labels.append("positive" if rating > 0 else "negative")
         return Corpus("movie_reviews", *unlike(texts, labels), names=["negative", "positive"])

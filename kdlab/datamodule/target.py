@@ -6,7 +6,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import ClassVar, final
 
@@ -16,6 +16,8 @@ from torch import Tensor
 
 from kdlab.datamodule.corpus import labelled
 
+CLASS, NUMBER = "class", "number"
+
 
 @dataclass(frozen=True)
 class Target(ABC):
@@ -23,12 +25,14 @@ class Target(ABC):
 
     Attributes:
         unit: the owner of an answer: a ``row``, or a ``token`` or the like of each row.
+        kind: what an answer is: :data:`CLASS` or :data:`NUMBER`.
         names: of the answers, in the order of the logits.
         codes: class numbers ``[N]`` int64, or yes and no ``[N, C]`` float32, by which rows are stratified and chosen;
             -1 where a row has no answer.
     """
 
     unit: ClassVar[str] = "row"
+    kind: ClassVar[str] = CLASS
     names: tuple[str, ...]
     codes: np.ndarray
 
@@ -101,6 +105,39 @@ class Labels(Target):
         if self.several:
             return [name for name, yes in zip(self.names, code, strict=True) if yes == 1]
         return [self.names[code]] if code >= 0 else []
+
+
+@final
+@dataclass(frozen=True)
+class Numbers(Target):
+    """One real number a row: ``label`` ``[B]`` float32, nan where a row has none.
+
+    Attributes:
+        values: ``[N]`` float32.
+
+    Example:
+        >>> found = Numbers.of(np.array([1.5, np.nan], np.float32))
+        >>> found.batch(np.array([1, 0]), 0)["label"].tolist(), found.answer(0)
+        ([nan, 1.5], ['1.5'])
+    """
+
+    kind: ClassVar[str] = NUMBER
+    values: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+
+    @classmethod
+    def of(cls, values: np.ndarray) -> Numbers:
+        """The numbers of all rows; nan: a row has none."""
+        return cls((NUMBER,), np.where(np.isnan(values), -1, 0).astype(np.int64), values)
+
+    def batch(self, index: np.ndarray, length: int) -> dict[str, Tensor]:
+        found = np.where(self.codes[index] >= 0, self.values[index], np.nan).astype(np.float32)
+        return {"label": torch.from_numpy(found)}
+
+    def counts(self, rows: np.ndarray) -> list[int]:
+        return [self.answers(rows)]
+
+    def answer(self, row: int) -> list[str]:
+        return [repr(float(self.values[row]))] if self.codes[row] >= 0 else []
 
 
 @final

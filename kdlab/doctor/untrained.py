@@ -115,7 +115,7 @@ class UntrainedModels:
         plain: dict[Any, Any] = as_plain(job.cfg.datamodule)
         drawn = any(plain.get(name) is not None for name in ("per_class", "budget", "select"))
         dealt = {name: plain.pop(name) for name in DEALT if name in plain and not drawn}
-        key = json.dumps(plain, sort_keys=True, default=str)
+        key = json.dumps([build.asked(job.cfg), plain], sort_keys=True, default=str)
         if key not in self.known:
             with sampled(SAMPLE):
                 self.known[key] = select.data(job.cfg)

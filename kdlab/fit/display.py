@@ -25,6 +25,7 @@ from kdlab.config.job import Job
 from kdlab.config.stage import earlier
 from kdlab.datamodule.data import Data
 from kdlab.datamodule.processor.key import PROCESSORS
+from kdlab.datamodule.target import NUMBER
 from kdlab.direction import TIMED
 from kdlab.error import UserError
 from kdlab.fit.beside import compared, distilled, shorter, teacher_test, without_teacher
@@ -80,7 +81,9 @@ class Voice:
         rows = ", ".join(f"{len(data.splits[name]):,} {name}" for name in ("train", "val", "test"))
         text = f"{one_line(data.source, 60)}: {rows} rows"
         known = sum(data.label_counts)
-        if data.labels and known:
+        if data.target.kind == NUMBER:
+            text += f"; {known:,} training rows have a number"
+        elif data.labels and known:
             share = max(data.label_counts) / (len(data.splits["train"]) if data.multi_label else known)
             largest = data.labels[data.label_counts.index(max(data.label_counts))]
             kind = "labels" if data.multi_label else "classes"

@@ -37,6 +37,7 @@ from kdlab.metric.confusion import row_count
 from kdlab.metric.majority import NAME as MAJORITY
 from kdlab.metric.majority import majority
 from kdlab.module.base import TrainingRule
+from kdlab.outcome import Classes
 from kdlab.plan.base import planner
 from kdlab.transform.save import save_finished
 
@@ -194,7 +195,7 @@ def _cost(learner: TrainingRule, data: Data) -> dict[str, float]:
 
 def _majority(learner: TrainingRule, data: Data) -> dict[str, float]:
     """The accuracy of always giving the commonest class, beside the model's own."""
-    if not learner.task.uses_labels:
+    if not learner.task.uses_labels or not isinstance(learner.task.outcome, Classes):
         return {}
     target, splits = data.target, data.splits
     found = {name: majority(target.flat(splits["train"]), target.flat(splits[name])) for name in ("val", "test")}

@@ -33,6 +33,7 @@ from kdlab.model.dropout import quicken
 from kdlab.model.shard import splits
 from kdlab.module.base import TrainingRule
 from kdlab.module.forward import choose_forward
+from kdlab.outcome import Classes
 from kdlab.plan import length
 from kdlab.precision import computing
 
@@ -105,7 +106,7 @@ def fit(
         raise misfit(run.last_checkpoint, problem) from problem
     measured = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("perf/")}
     measured |= load_best(keeper, learner) if trainer.max_steps else _untrained(trainer, learner, data)
-    if learner.task.uses_labels and data.scored:
+    if learner.task.uses_labels and isinstance(learner.task.outcome, Classes) and data.scored:
         learner.test_counts = confusion(learner.task.outcome)
     tested = trainer.test(learner, datamodule=data, verbose=False)[0]
     learner.assemble()

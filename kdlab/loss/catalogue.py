@@ -13,9 +13,15 @@ from typing import Any
 import yaml
 
 from kdlab.loss.term import Term
-from kdlab.outcome import Bernoulli, Choice, Outcome, Real
+from kdlab.outcome import Bernoulli, Choice, Classes, Outcome, Real
 
-FITS = {Outcome: "any", Choice: "one label", Bernoulli: "several labels", Real: "1 number a row"}
+FITS = {
+    Outcome: "any",
+    Classes: "one label or several",
+    Choice: "one label",
+    Bernoulli: "several labels",
+    Real: "1 number a row",
+}
 START, END = "<!-- objectives: written by `make docs` -->", "<!-- /objectives -->"
 
 

@@ -14,7 +14,7 @@ from kdlab.loss.balance.base import Balance
 from kdlab.loss.balance.none import Plain
 from kdlab.loss.chunk import summed
 from kdlab.loss.term import ModelSpec, Term, enough_classes
-from kdlab.outcome import Bernoulli, Choice, Outcome, Real
+from kdlab.outcome import Bernoulli, Choice, Classes, Outcome, Real
 from kdlab.output import Output, at_least_float32
 from kdlab.precision import exact
 from kdlab.schedule.base import Schedule, bounds, format_range, positive, row_values_at, value_at, within
@@ -22,6 +22,11 @@ from kdlab.task.base import Task
 from kdlab.top_k import checked, temperature_index
 from kdlab.value import Count, Fraction
 
+FITTING: dict[type[Outcome], tuple[str, str]] = {  # by the meaning of logits: such tasks, and losses that fit them
+    Bernoulli: ("a multi-label task", "loss=kd_binary"),
+    Real: ("a task of numbers, which have no classes", "loss=mse or loss=regression"),
+    Outcome: ("a single-label task", "loss=kd"),
+}
 RESERVED = {"supervised", "alpha", "temperature", "beta"}
 
 
@@ -168,9 +173,8 @@ class Objective(nn.Module):
             assert isinstance(term, Term)
             term_name = f"loss.terms.{name} ({type(term).__name__})"
             if not isinstance(outcome, term.outcome):
-                several = isinstance(outcome, Bernoulli)
-                kind, fitting = ("multi-label", "loss=kd_binary") if several else ("single-label", "loss=kd")
-                raise UserError(f"{term_name} does not fit a {kind} task: use one that does, such as {fitting}.")
+                kind, fitting = next(words for one, words in FITTING.items() if isinstance(outcome, one))
+                raise UserError(f"{term_name} does not fit {kind}: use one that does, such as {fitting}.")
             if unit != "row" and not term.row_wise:
                 raise UserError(
                     f"{term_name} relates the rows of a batch, but this task has a value a {unit}: use a term that "
@@ -182,6 +186,12 @@ class Objective(nn.Module):
                     f"{term_name} reads more than logits of one position at a time, but task.chunk={chunk} shows no "
                     "more: set task.chunk=null, or leave the term out."
                 )
+        alone = [name for name, value in self._levels.items() if isinstance(value, Schedule) and value.by_row]
+        if alone and not isinstance(outcome, Classes):
+            raise UserError(
+                f"loss.{alone[0]} asks how sure the teacher is of a row, but numbers have no probabilities: give it a "
+                "number, or a schedule of time such as schedule=linear."
+            )
         if chunk is not None and not isinstance(self.balance, Plain):
             raise UserError(
                 f"loss/balance weighs the parts of a whole batch, but task.chunk={chunk} shows some positions: set "

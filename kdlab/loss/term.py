@@ -53,7 +53,7 @@ class Term(nn.Module, ABC):
         weight: factor in the objective, a number or a schedule.
         taps: the tap names that the term reads, by role: ``{"student": (...), "teacher": (...)}``.
         outcome: the kind of outcomes that the term fits: ``Choice`` (one of several), ``Bernoulli`` (any of several),
-            ``Real`` (one number), or ``Outcome``, which is every kind.
+            ``Classes`` (either), ``Real`` (one number), or ``Outcome``, which is every kind.
         reads_labels: whether the term reads the labels of the rows that have one.
         needs_teacher: whether the term reads the teacher; one that does not may be given None for it.
         row_wise: whether each row is compared by itself, so that micro-batches and devices add up to the whole batch;

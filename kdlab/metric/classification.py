@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
 
+from kdlab.outcome import Classes, Outcome
+
 BINS = 15
 
 
@@ -198,9 +200,11 @@ class Labelled(MetricCollection):
 
     Attributes:
         primary: the name of the one that a run keeps its best weights by; None: the first by name.
+        outcome: the meaning of the logits of tasks that it fits.
     """
 
     primary: str | None = None
+    outcome: type[Outcome] = Classes
 
     def update(self, probabilities: Tensor, target: Tensor) -> None:  # type: ignore[override]
         probabilities, target = labelled(probabilities, target)

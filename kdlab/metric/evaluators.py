@@ -123,7 +123,7 @@ class Evaluators(nn.Module):
         self.ready = True
         for name, one in self.items():
             if "generation" in one.needs and not isinstance(task, GenerativeTask):
-                raise UserError(f"metric.{name} measures generated rows, which task={task.kind} does not have")
+                raise UserError(f"metric.{name} measures generated rows, which task={task.option()} does not have")
             one.setup(task, data)
 
     def learn(self, processor: Processor) -> None:

@@ -15,11 +15,12 @@ from torchmetrics import Metric, MetricCollection
 from kdlab.batch import Batch
 from kdlab.datamodule.data import Data
 from kdlab.direction import declared
+from kdlab.error import UserError
 from kdlab.loss.logit.binary_kl import tempered_binary_kl
 from kdlab.loss.logit.kl import tempered_kl
 from kdlab.loss.logit.top_k_kl import coarsened_kl
 from kdlab.metric.base import Evaluator
-from kdlab.outcome import Bernoulli, Categorical, Outcome
+from kdlab.outcome import Bernoulli, Categorical, Outcome, Real
 from kdlab.output import Output
 from kdlab.task.base import Task
 
@@ -154,6 +155,10 @@ class Fidelity(Evaluator):
     needs = ("teacher",)
 
     def setup(self, task: Task, data: Data) -> None:
+        if isinstance(task.outcome, Real):
+            raise UserError(
+                "metric=fidelity compares probabilities, and the task has none: choose metric=number_fidelity"
+            )
         super().setup(task, data)
         self.whole, self.top = fidelity(task.outcome), fidelity(task.outcome, top_k=True)
         self.stored_top = False  # whether the teacher has its largest logits only

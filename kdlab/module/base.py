@@ -46,6 +46,7 @@ class TrainingRule(Evaluation, ABC):
         splittable: whether the model may be split between processes, which a rule can do that only reads it.
         chunks: whether the rule makes logits for some positions at a time where ``task.chunk`` is set.
         compiles: whether the rule runs the model through ``forward_pass`` alone, which may be compiled.
+        needs_classes: whether the rule computes with probabilities, which a task of numbers does not have.
     """
 
     higher_is_better: ClassVar[dict[str, bool | None]] = {
@@ -56,6 +57,7 @@ class TrainingRule(Evaluation, ABC):
     splittable: bool = False
     chunks: bool = False
     compiles: bool = True
+    needs_classes: bool = False
 
     def __init__(self, parts: Parts, seed: int) -> None:
         super().__init__(parts.model, parts.task, parts.metric)

@@ -38,6 +38,7 @@ class Mutual(TeacherRule):
 
     trains_teacher = True
     compiles = False
+    needs_classes = True
 
     def __init__(self, parts: TeacherParts, seed: int, target: str = "mean") -> None:
         super().__init__(parts, seed)

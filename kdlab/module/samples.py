@@ -76,7 +76,7 @@ class Samples:
         if self.mix and task.kind != "causal_lm":
             raise UserError(
                 f"module.samples.mix={self.mix} draws from student and teacher together, which models of "
-                f"task={task.kind} cannot do: set module.samples.mix=0"
+                f"task={task.option()} cannot do: set module.samples.mix=0"
             )
         if (room := least_room(task, data.encoded_rows(), data.splits["train"], model, new)) < new:
             raise UserError(

@@ -51,8 +51,8 @@ class SequenceKD(TeacherRule):
     def accept(cls, teacher: type[Teacher], task: Task, loss: Objective) -> None:
         if not isinstance(task, GenerativeTask):
             raise UserError(
-                f"module=sequence_kd learns from texts that the teacher writes, and models of task={task.kind} write "
-                "none: choose task=causal_lm, or module=distill"
+                f"module=sequence_kd learns from texts that the teacher writes, and models of task={task.option()} "
+                "write none: choose task=causal_lm, or module=distill"
             )
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

@@ -56,7 +56,7 @@ class StudentTextRule(TeacherRule, ABC):
         option = cls.option()
         if not isinstance(task, GenerativeTask):
             raise UserError(
-                f"module={option} learns from texts that the student writes, and models of task={task.kind} write "
+                f"module={option} learns from texts that the student writes, and models of task={task.option()} write "
                 "none: choose task=causal_lm, or module=distill"
             )
         if not loss.needs_teacher:

@@ -37,6 +37,7 @@ class Vat(TeacherRule):
     """
 
     compiles = False
+    needs_classes = True
 
     def __init__(
         self,

@@ -34,6 +34,7 @@ from kdlab.module.finetune import Finetune
 from kdlab.module.parts import Parts, TeacherParts
 from kdlab.module.self_taught import SelfTaughtRule
 from kdlab.module.teacher_rule import TeacherRule
+from kdlab.outcome import Classes
 from kdlab.output import Output
 from kdlab.plan.base import OnTeachers, Plan, Train, alone, penalised, refuse, shared
 from kdlab.plan.length import epochs
@@ -106,6 +107,7 @@ def _prepare(job: Job, data: Data, train: Train, on_teachers: OnTeachers, base: 
     kind = build.teacher_kind(cfg.teacher)
     with reading(loss, "teacher"):
         kind.accept(loss.taps["teacher"])
+    check_classes(cfg, task)
     for one in build.teacher_kinds(cfg.teacher):
         rule_kind(cfg.module).accept(one, task, loss)
     rule_kind(cfg.module).accept_data(data)
@@ -233,6 +235,24 @@ def known_of(found: Mapping[str, Trained]) -> dict[str, float]:
             if kinds.get(name) in (COUNTED, TIMED):
                 known[f"{place.replace('.', '/')}/{name}"] = value
     return known
+
+
+def check_classes(cfg: Node, task: Task) -> None:
+    """Refuse teachers and rules that compute with probabilities, where the task has none.
+
+    Raises:
+        UserError: such a teacher or rule.
+    """
+    if isinstance(task.outcome, Classes):
+        return
+    rules = [one for one in (rule_kind(cfg.module),) if one.needs_classes]
+    teachers = [one for one in build.teacher_kinds(cfg.teacher) if one.needs_classes]
+    for group, remedy, found in (("module", "module=distill", rules), ("teacher", "teacher=cached or live", teachers)):
+        for one in found:
+            raise UserError(
+                f"{group}={one.__module__.rpartition('.')[2]} computes with probabilities of classes, and the task "
+                f"predicts numbers: choose {remedy}"
+            )
 
 
 def rule_kind(node: Node) -> type[TrainingRule]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from kdlab.batch import Batch
+from kdlab.datamodule.target import CLASS
 from kdlab.error import UserError
 from kdlab.outcome import Outcome
 from kdlab.output import Output
@@ -23,6 +24,7 @@ class Task(ABC):
     Attributes:
         outcome: the meaning of a vector of logits; it has its names after :meth:`prepare`.
         unit: the owner of a vector of logits: a ``row``, or a ``token`` or the like of each row.
+        answers: what an answer of the data is: :data:`kdlab.datamodule.target.CLASS` or ``NUMBER``.
         uses_labels: whether the task predicts the labels of the data; otherwise they are not read.
         counts: the name of the batch's size that is the number of predictions.
         kind: of the models that fit it, as model factories and transformers call it.
@@ -42,6 +44,7 @@ class Task(ABC):
 
     outcome: Outcome
     unit: str = "row"
+    answers: str = CLASS
     uses_labels: bool = True
     counts: str = "rows"
     kind: str
@@ -56,7 +59,7 @@ class Task(ABC):
         """
         if data.packs and not self.reads_packs:
             raise UserError(
-                f"datamodule.pack=true joins texts, which task={self.kind} cannot tell apart: use task=causal_lm, "
+                f"datamodule.pack=true joins texts, which task={self.option()} cannot tell apart: use task=causal_lm, "
                 "or set datamodule.pack=false"
             )
         if self.uses_labels and (self.unit == "row") != (data.target.unit == "row"):
@@ -65,12 +68,22 @@ class Task(ABC):
                 f"{data.target.unit}: choose a task whose unit is '{data.target.unit}', or a data set with an answer "
                 f"for each {self.unit} (kdlab help guide/own_tags)"
             )
+        if self.uses_labels and self.answers != data.target.kind:
+            raise UserError(
+                f"{type(self).__name__} predicts one {self.answers} for each {self.unit}, but {data.source} has a "
+                f"{data.target.kind}: choose a task of such answers, or another data set (kdlab help guide/tasks)"
+            )
         if self.uses_labels and data.target.unit == "token" and data.every_row(1)[0].tokens is None:
             raise UserError(
                 f"{data.source} has an answer for each token, but its rows have no token axis: let "
                 f"{type(data.processor).__name__} return which positions are real as the second result of `collate` "
                 "(kdlab help guide/own_tags)"
             )
+
+    @classmethod
+    def option(cls) -> str:
+        """The name of the task's option in the group ``task``, for messages: that of its file."""
+        return cls.__module__.rpartition(".")[2]
 
     @abstractmethod
     def prepare(self, labels: Sequence[str], counts: Sequence[int]) -> None:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Collection, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from kdlab.batch import Batch
 from kdlab.error import UserError
 from kdlab.outcome import Bernoulli, Outcome
 from kdlab.output import Output, at_least_float32
-from kdlab.task.base import Task
+from kdlab.task.labelled import Labelled
 from kdlab.task.weight import class_weight
 
 
-class Classification(Task, ABC):
+class Classification(Labelled, ABC):
     """The base of all classification tasks. A subclass sets ``kind``, and ``unit`` where it is no row.
 
     Args:
@@ -54,37 +52,9 @@ class Classification(Task, ABC):
         self.outcome = type(self.outcome)(labels)
         self.weight = class_weight(self.class_weights, list(labels), list(counts))
 
-    def attach(self, model: nn.Module) -> nn.Module:
-        """Write the label names into ``model.config``, where there is one."""
-        config = getattr(model, "config", None)
-        if config is not None:
-            names = self.outcome.names
-            config.id2label = dict(enumerate(names))
-            config.label2id = {label: i for i, label in enumerate(names)}
-            several = isinstance(self.outcome, Bernoulli)
-            config.problem_type = "multi_label_classification" if several else "single_label_classification"
-        return model
-
-    def read(self, model: nn.Module, batch: Batch, taps: Collection[str] = ()) -> Output:
-        from kdlab.model.tap import read
-
-        logits, found = read(model, batch, taps)
-        names = self.outcome.names
-        if logits.shape[-1] != len(names):
-            raise UserError(
-                f"{type(model).__name__} gives {logits.shape[-1]} logits, but the data has {len(names)} labels "
-                f"({', '.join(names[:8])}): use a model that was trained on these labels, or a fresh head."
-            )
-        return replace(self.frame(logits, batch), taps=found)
-
-    def frame(self, logits: Tensor, batch: Batch) -> Output:
-        mask = torch.ones(logits.shape[:-1], dtype=torch.bool, device=logits.device)
-        if self.unit != "row" and batch.tokens is not None:
-            mask = batch.tokens
-        return Output(
-            logits, mask, tokens=batch.tokens, count=batch.size.get(self.counts) or None,
-            label=batch.target.get("label"), row=batch.row,
-        )  # fmt: skip
+    @property
+    def problem(self) -> str:  # type: ignore[override]
+        return f"{'multi' if isinstance(self.outcome, Bernoulli) else 'single'}_label_classification"
 
     def supervised(self, output: Output, batch: Batch) -> Tensor:
         label, logits = batch.target["label"], at_least_float32(output.logits)

@@ -48,6 +48,7 @@ class Teacher(ABC):
         reads_new_rows: whether it reads rows that are not in the data, such as texts that a student writes.
         other_tokens: whether its outputs are of other tokens than the student's, with an alignment.
         processor: makes the rows that it reads, where they have other tokens; None: the data's.
+        needs_classes: whether it computes with probabilities, which a task of numbers does not have.
 
     Example: a teacher that is sure of the first class:
         >>> import torch
@@ -72,6 +73,7 @@ class Teacher(ABC):
     reads_new_rows: bool = True
     other_tokens: bool = False
     processor: Processor | None = None
+    needs_classes: bool = False
 
     @property
     def models(self) -> Mapping[str, nn.Module]:

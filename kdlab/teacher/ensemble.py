@@ -35,6 +35,8 @@ class Ensemble(Teacher):
         store: not used; members have stores of their own.
     """
 
+    needs_classes = True
+
     def __init__(
         self, members: Mapping[str, Teacher], combine: Combine, data: Data, taps: Collection[str], store: Path
     ) -> None:

@@ -31,6 +31,7 @@ class Peer(Teacher):
     """
 
     learns = True
+    needs_classes = True
 
     def __init__(self, peers: Mapping[str, nn.Module], taps: Collection[str], store: Path) -> None:
         if not peers:

@@ -44,6 +44,7 @@ class ZeroShot(Teacher):
     """
 
     reads_new_rows = False
+    needs_classes = True
 
     def __init__(
         self,

@@ -11,6 +11,7 @@ from torchmetrics import MeanMetric
 from kdlab.config.build import evaluators
 from kdlab.error import UserError
 from kdlab.task.causal_lm import CausalLM
+from kdlab.task.regression import Regression
 from kdlab.task.sequence_classification import SequenceClassification
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -19,14 +20,19 @@ CONF = Path(__file__).parents[2] / "conf"
 @pytest.mark.parametrize("path", sorted(CONF.glob("metric/*.yaml")), ids=lambda p: p.stem)
 def test_every_metric_is_made_from_the_labels(path):
     node = OmegaConf.load(path)
-    task = CausalLM() if path.stem == "causal_lm" else SequenceClassification()
+    task = {"causal_lm": CausalLM, "regression": Regression}.get(path.stem, SequenceClassification)()
     found = evaluators(node, task, ["a", "b"])
     assert [name for name, _ in found.items()] == [path.stem] * (path.stem != "none")
     assert set(found.primaries()) <= set(found.higher_is_better)
 
 
 def test_a_metric_of_another_task_is_refused():
-    for name, task in (("classification", CausalLM()), ("causal_lm", SequenceClassification())):
+    for name, task in (
+        ("classification", CausalLM()),
+        ("causal_lm", SequenceClassification()),
+        ("classification", Regression()),
+        ("regression", SequenceClassification()),
+    ):
         with pytest.raises(UserError, match=f"metric={name} does not measure"):
             evaluators(OmegaConf.load(CONF / f"metric/{name}.yaml"), task)
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from kdlab.error import UserError
 from kdlab.loss.term import Term, same_classes
+from kdlab.outcome import Classes
 from kdlab.output import Output, at_least_float32
 from kdlab.schedule.base import Schedule
 
@@ -55,6 +56,8 @@ class ListMLE(Term):
         weight: a number or a schedule.
         top: number of the teacher's first places that count, at least 1; null counts all.
     """
+
+    outcome = Classes
 
     def __init__(self, weight: float | Schedule = 1.0, top: int | None = None) -> None:
         super().__init__()
