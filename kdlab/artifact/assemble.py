@@ -90,10 +90,8 @@ def check(teacher: Trained, data: Data, task: Task, loss: Objective | None = Non
     Args:
         loss: may compare pieces of a text, of which the tokens may differ; None: tokens are compared.
     """
-    if isinstance(task.outcome, Real):
-        match_numbers(teacher, task.outcome)
-    elif task.uses_labels:
-        match_labels(teacher, list(data.labels))
+    if task.uses_labels:
+        match(teacher, task, list(data.labels))
     elif data.read_by(teacher.weights) is not data:
         remedy = f"student.{PROCESSORS[0]}={teacher.weights}, the teacher's"
         if loss is None:
@@ -101,6 +99,18 @@ def check(teacher: Trained, data: Data, task: Task, loss: Objective | None = Non
                 f"teacher {teacher.id} predicts tokens of another tokenizer than the student reads: set {remedy}"
             )
         loss.check_other_tokens(teacher.id, remedy)
+
+
+def match(teacher: Trained, task: Task, labels: Sequence[str]) -> None:
+    """Refuse a teacher of other labels, or of numbers in another unit; arrange its logits in the order of labels.
+
+    Raises:
+        UserError: such a teacher.
+    """
+    if isinstance(task.outcome, Real):
+        match_numbers(teacher, task.outcome)
+    else:
+        match_labels(teacher, labels)
 
 
 def match_numbers(teacher: Trained, outcome: Real) -> None:

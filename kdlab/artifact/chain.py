@@ -6,7 +6,7 @@ import json
 from collections.abc import MutableMapping
 from typing import Any
 
-from kdlab.artifact.assemble import match_labels
+from kdlab.artifact.assemble import match
 from kdlab.artifact.find import teacher_nodes, wanted
 from kdlab.artifact.recipe import LEARNER
 from kdlab.artifact.run import read_done
@@ -44,14 +44,15 @@ def verify(job: Job, known: Known) -> None:
     Raises:
         UserError: other labels, an unfinished or missing run, a tokenizer or pretrained weights that are not there.
     """
-    uses_labels = instantiate.make(job.cfg.task).uses_labels
+    task = instantiate.make(job.cfg.task)
+    uses_labels = task.uses_labels
     _pretrained(job.cfg.student, job.cfg, known)
     _processor(job.cfg, known)
     for place, node in teacher_nodes(job.cfg.teacher).items():
         found = wanted(job, place, node)
         if isinstance(found, Trained):
             if uses_labels and (own := labels(job.cfg, known)):
-                match_labels(found, own)
+                match(found, task, own)
             continue
         if read_done(found.folder) is not None:
             continue
@@ -82,7 +83,7 @@ def key(cfg: Node) -> str:
     """The settings that decide the labels of a config's data."""
     plain: dict[Any, Any] = as_plain(cfg.datamodule)
     kept = {str(name): value for name, value in plain.items() if name not in (*LEARNER, *CUT)}
-    return json.dumps(["labels", kept], sort_keys=True, default=str)
+    return json.dumps(["labels", build.asked(cfg), kept], sort_keys=True, default=str)
 
 
 def splits_key(cfg: Node) -> str:
@@ -97,6 +98,7 @@ def labels(cfg: Node, known: Known) -> list[str]:
     asked = key(cfg)
     if asked not in known:
         module = instantiate.make(cfg.datamodule)
+        module.asked = build.asked(cfg)
         module.prepare_data()
         known[asked] = list(module.make_target(module.corpus()).names)
     return known[asked]
