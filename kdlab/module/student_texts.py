@@ -67,7 +67,7 @@ class StudentTextRule(TeacherRule, ABC):
         if not teacher.reads_new_rows:
             raise UserError(
                 f"module={option} asks the teacher about texts that the student writes, and {teacher.__name__} only "
-                "has its outputs on the rows of the data: set teacher=live"
+                f"has its outputs on the rows of the data: set teacher={teacher.running}"
             )
         if not isinstance(loss.balance, Plain):
             raise UserError(

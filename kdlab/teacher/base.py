@@ -46,6 +46,7 @@ class Teacher(ABC):
         chunks: whether its logits can be made for some positions at a time.
         top_k: the number of largest logits that it returns; None: all.
         reads_new_rows: whether it reads rows that are not in the data, such as texts that a student writes.
+        running: the option of the teacher that reads such rows in its place.
         other_tokens: whether its outputs are of other tokens than the student's, with an alignment.
         processor: makes the rows that it reads, where they have other tokens; None: the data's.
         needs_classes: whether it computes with probabilities, which a task of numbers does not have.
@@ -71,6 +72,7 @@ class Teacher(ABC):
     chunks: bool = False
     top_k: int | None = None
     reads_new_rows: bool = True
+    running: ClassVar[str] = "live"
     other_tokens: bool = False
     processor: Processor | None = None
     needs_classes: bool = False

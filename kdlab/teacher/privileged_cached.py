@@ -48,6 +48,7 @@ class PrivilegedCached(Teacher):
 
     chunks = True
     reads_new_rows = False
+    running = "privileged"
 
     def __init__(
         self,

@@ -36,11 +36,11 @@ def test_two_processes_draw_for_their_own_rows_and_go_on_with_the_same_bits(tmp_
     for folder in (whole, killed):
         folder.mkdir()
     (killed / "deadly").touch()
-    code, printed = end(start(command, killed), killed, timeout=100)
+    code, printed = end(start(command, killed), killed, timeout=300)
     assert code != 0 and list(killed.glob("outputs/distill/*/checkpoints/last.ckpt")), printed
     (killed / "deadly").unlink()
     for folder in (whole, killed):
-        code, printed = end(start(command, folder), folder, timeout=100)
+        code, printed = end(start(command, folder), folder, timeout=300)
         assert code == 0, printed
     same_run(*(next(folder.glob("outputs/distill/*/done.json")).parent for folder in (whole, killed)))
     first, second = lines(whole, 0), lines(whole, 1)

@@ -14,8 +14,10 @@ from kdlab.datamodule.chat import Chat
 from kdlab.datamodule.dialogue import Message
 from kdlab.error import UserError
 from kdlab.generation import Generated
-from kdlab.loss.logit.kl import tempered_kl
+from kdlab.loss.logit.kl import KL, tempered_kl
+from kdlab.loss.objective import Objective
 from kdlab.model.gpt import gpt
+from kdlab.module.on_policy import OnPolicy
 from kdlab.task.causal_lm import CausalLM
 from kdlab.teacher.privileged import Privileged
 from kdlab.teacher.privileged_cached import PrivilegedCached
@@ -137,6 +139,8 @@ def test_what_it_cannot_read_is_one_sentence(tmp_path, tokenizer):
             Privileged(model, task, data, (), tmp_path, system)
         with pytest.raises(UserError, match=expected):
             PrivilegedCached(saved(model), task, data, (), tmp_path, system)
+    with pytest.raises(UserError, match="set teacher=privileged"):
+        OnPolicy.accept(PrivilegedCached, task, Objective(1.0, 2.0, {"kl": KL()}))
     with pytest.raises(UserError, match=r"offers logits only, and no 'hidden\.-1'"):
         Privileged.accept(["hidden.-1"])
     for settings, expected in (({"max_length": 20}, "are cut"), ({"pack": True}, "pack=true")):
