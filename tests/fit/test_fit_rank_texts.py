@@ -27,9 +27,7 @@ def lines(folder: Path, rank: int) -> list[dict]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.rare] * (name not in ("mix", "sequence_kd"))) for name in RULES]
-)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.rare] * (name != "mix")) for name in RULES])
 def test_two_processes_draw_for_their_own_rows_and_go_on_with_the_same_bits(tmp_path, words, name):
     command = ["distill", *words, *RULES[name][1], *["module.lmbda=1"] * (name == "on_policy")]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
