@@ -57,6 +57,14 @@ def test_hydras_flags_work_for_every_verb(kdlab, verb, tmp_path):
     assert not list(tmp_path.glob("*"))
 
 
+@pytest.mark.parametrize(("users", "torchs"), [({}, "1"), ({"THP_MEM_ALLOC_ENABLE": "0"}, "0")])
+def test_torch_asks_for_large_pages_unless_the_user_decides(users, torchs):
+    others = {name: value for name, value in os.environ.items() if name != "THP_MEM_ALLOC_ENABLE"}
+    code = "import os, sys, kdlab; print(os.environ['THP_MEM_ALLOC_ENABLE'], 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=others | users)
+    assert done.stdout.split() == [torchs, "False"]  # torch reads it at its first tensor
+
+
 def test_help_lists_the_verbs_own_groups_and_what_is_chosen(kdlab):
     out = kdlab("distill", "freeze=head", "--help")[1]
     assert "freeze                     [head], bitfit, bottom" in out
