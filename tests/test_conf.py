@@ -62,6 +62,8 @@ def overrides(option: Path) -> list[tuple[str, str]]:
         found.append(("distill", f"{group}={name}"))
     if group in ("datamodule/augment", "datamodule/select", "datamodule/curriculum"):
         found.append(("distill", f"{group}={name}"))
+    if group == "format":
+        found.append(("export", f"{group}={name}"))
     if group == "teacher/combine":
         found.append(("distill", f"teacher=ensemble {group}={name}"))
     return found

@@ -15,8 +15,8 @@ GROUND = ""  # the files that lie beside the rooms
 TOP = "__main__"
 ORDER = (  # from the ground up: a file imports from its own room and from those before it
     GROUND, "schedule", "model", "freeze", "penalty", "datamodule", "task", "loss", "metric", "store", "transform",
-    "teacher", "module", "logger", "callback", "config", "report", "artifact", "plan", "fit", "doctor", "help",
-    "launcher", "command", TOP,
+    "teacher", "module", "logger", "callback", "config", "report", "format", "artifact", "plan", "fit", "doctor",
+    "help", "launcher", "command", TOP,
 )  # fmt: skip
 
 HYDRA = ("config", "command", "launcher")  # the rooms that may import Hydra and OmegaConf

@@ -14,8 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from torch import Tensor, nn
 
-from kdlab.artifact import select
 from kdlab.artifact.contender import Contender, contenders
+from kdlab.artifact.reread import SPLITS, batches_of, data_of
 from kdlab.artifact.trained import Trained, named
 from kdlab.batch import Batch
 from kdlab.config import build, instantiate
@@ -23,8 +23,6 @@ from kdlab.config.stored import read_config
 from kdlab.config.trust import Trust
 from kdlab.datamodule.data import Data
 from kdlab.datamodule.processor.base import Processor
-from kdlab.datamodule.processor.key import PROCESSORS
-from kdlab.datamodule.target import CLASS
 from kdlab.error import UserError
 from kdlab.file import write_json, write_text
 from kdlab.loss.chunk import parts
@@ -42,7 +40,6 @@ from kdlab.report.evaluation import Samples, show, show_texts
 from kdlab.store.inference import run_inference
 from kdlab.task.base import Task
 
-SPLITS = ("train", "val", "test")
 FEW = 8  # rows of a language model's batch
 ALL = 2**30  # positions
 READING = (  # keys of a table that hold for another file too: what a row is, and what the model reads of it
@@ -154,9 +151,7 @@ def _batches(split: str, data: Data, task: Task) -> list[Batch]:
     Raises:
         UserError: there are none.
     """
-    if not len(data.splits[split]):
-        raise UserError(f"{data.source} has no labelled {split} rows: choose another split")
-    found = list(getattr(data, f"{split}_dataloader")() if split != "train" else data.evaluate_rows("train"))
+    found = batches_of(split, data)
     if not task.uses_labels:
         return _slices(found)
     if not any(batch.size["labelled"] for batch in found):
@@ -281,18 +276,7 @@ def _data(cfg: DictConfig, stored: DictConfig, subject: Trained, task: Task) -> 
     node = cfg.datamodule if "datamodule" in cfg else stored.datamodule
     plain: dict[str, Any] = OmegaConf.to_container(node, resolve=True)  # type: ignore[assignment]
     plain = _as_the_run_reads(plain, stored.datamodule) if "datamodule" in cfg else plain
-    node = plain | {name: str(subject.weights) for name in PROCESSORS if name in plain}
-    if "label_names" in node and node["label_names"] is None and task.uses_labels and task.answers == CLASS:
-        node["label_names"] = subject.labels  # a small file need not have all of them
-    if any(node.get(key) != stored.datamodule.get(key) for key in ("_target_", "path", "name")):
-        node["whole"] = True  # another data set: nothing is cut off for training
-    data: Data = select.data(OmegaConf.create({"datamodule": node, "task": stored.task, "outputs": cfg.outputs}))
-    known = subject.labels if task.uses_labels else None
-    if known is not None and list(data.labels) != known:
-        raise UserError(
-            f"run {subject.id} has the labels {known}, the data has {list(data.labels)}; set datamodule.label_names"
-        )
-    return data
+    return data_of(subject, plain, stored, task, Path(cfg.outputs))
 
 
 def _as_the_run_reads(node: dict[str, Any], stored: DictConfig) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from kdlab.output import Output
 LENGTH = 32  # tokens of the row that a model is measured with, about a long sentence
 REPEATS = 40
 PATIENCE = 60.0  # seconds to wait for others who measure
+CPU = torch.device("cpu")
 BATCHES = 6  # of a split that are timed, spread evenly
 
 
@@ -73,9 +74,19 @@ def latency(model: nn.Module, row: Mapping[str, Tensor], repeats: int = REPEATS)
     Args:
         row: inputs of one row, as long for all models that are compared; of the data it depends on the kind alone.
     """
-    with _still(model) as device, _alone(), _one_thread():
+    with _still(model) as device:
         inputs = _on(row, device)
-        times = [1e3 * _seconds(lambda: model(**inputs), device) for _ in range(repeats + 3)][3:]
+        return timed(lambda: model(**inputs), device, repeats)
+
+
+def timed(call: Callable[[], object], device: torch.device = CPU, repeats: int = REPEATS) -> dict[str, float]:
+    """Milliseconds of a call, measured as in :func:`latency`.
+
+    Args:
+        call: computes on one thread, or on as many as torch is set to.
+    """
+    with _alone(), _one_thread():
+        times = [1e3 * _seconds(call, device) for _ in range(repeats + 3)][3:]
     spread = quantiles(times, n=10, method="inclusive") if len(times) > 1 else times
     return {
         "latency_ms": min(times) if device.type == "cuda" else median(times),

@@ -191,6 +191,11 @@ class Processor(ABC):
             length: positions of its token axis, where there is one.
         """
 
+    def usage(self) -> str:
+        """Python lines for somebody without kdlab that make ``inputs``, a mapping of numpy arrays, from values and from
+        the files in the variable ``folder``."""
+        return f"inputs = {{}}  # by name, numpy arrays of {', '.join(self.inputs)}"
+
     def save_pretrained(self, folder: str | Path) -> None:
         """Write the files from which :meth:`saved` makes it again: by default its plain arguments."""
         plain = {name: value for name, value in self.arguments().items() if isinstance(value, PLAIN)}

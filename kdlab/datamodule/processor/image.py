@@ -220,6 +220,15 @@ class Image(Processor):
     def example(self, length: int) -> dict[str, Tensor]:
         return {"pixel_values": torch.zeros(1, self.channels, self.size, self.size)}
 
+    def usage(self) -> str:
+        mode = MODES[self.channels]
+        return (
+            "from PIL import Image\nfrom transformers import AutoImageProcessor\n\n"
+            "processor = AutoImageProcessor.from_pretrained(folder)\n"
+            f'images = [Image.open(path).convert("{mode}") for path in ["image.png"]]\n'
+            'inputs = {"pixel_values": processor(images, return_tensors="np")["pixel_values"].astype("float32")}'
+        )
+
     def save_pretrained(self, folder: str | Path) -> None:
         """Write its arguments as transformers' image processors do."""
         super().save_pretrained(folder)

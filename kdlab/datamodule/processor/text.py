@@ -114,6 +114,15 @@ class Text(Processor):
         ids = (torch.arange(min(length, self.max_length)) % len(self.tokenizer))[None]
         return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
+    def usage(self) -> str:
+        return (
+            "from transformers import AutoTokenizer\n\ntokenizer = AutoTokenizer.from_pretrained(folder)\n"
+            'texts = ["a fine film", "dull"]  # of a pair of texts: tokenizer(first, second, …)\n'
+            f"cut = dict(padding=True, truncation=True, max_length={self.max_length})\n"
+            'inputs = tokenizer(texts, return_tensors="np", **cut)\n'
+            f"inputs = {{name: inputs[name] for name in {self.inputs!r}}}"
+        )
+
     def save_pretrained(self, folder: str | Path) -> None:
         self.tokenizer.save_pretrained(folder)
 

@@ -50,8 +50,12 @@ class Words(nn.Module):
         self.bias = nn.Parameter(torch.zeros(width)) if bias else None
 
     def forward(self, input_ids: Tensor, real: Tensor) -> Tensor:
-        """``[B, width]`` from ids and 0/1 mask ``[B, L]``; makes neither ``[B, V]`` nor ``[B, L, width]``."""
+        """``[B, width]`` from ids and 0/1 mask ``[B, L]``; makes neither ``[B, V]`` nor, except in a traced program,
+        ``[B, L, width]``."""
         share = (real / real.sum(-1, keepdim=True).clamp(min=1)).to(self.table.weight.dtype)
+        if torch.compiler.is_exporting():  # the traced shapes of embedding_bag would refuse a single row
+            mean = torch.bmm(share[:, None], self.table(input_ids))[:, 0]
+            return mean if self.bias is None else mean + self.bias
         mean = functional.embedding_bag(input_ids, self.table.weight, mode="sum", per_sample_weights=share)
         return mean if self.bias is None else mean + self.bias
 
