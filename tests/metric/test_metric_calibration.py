@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torchmetrics.functional.classification import multiclass_calibration_error
 
@@ -100,6 +100,7 @@ def test_risk_is_sorted_by_hand_and_ends_with_the_error(seed):
 
 
 @given(seeds, st.floats(0.3, 5))
+@settings(max_examples=25)
 def test_the_temperature_scales_and_is_where_the_likelihood_is_highest(seed, factor):
     logits, label = drawn(seed, 200)
     best = fit_temperature(logits, label)
@@ -130,6 +131,7 @@ def test_sets_cover_what_they_promise_and_hardly_more(kind, alpha, rows):
 
 
 @given(seeds, st.sampled_from([0.0, 0.05, 0.1, 0.5]))
+@settings(max_examples=20)
 def test_lac_is_that_of_crepes(seed, alpha):
     crepes = pytest.importorskip("crepes")
     logits, label = drawn(seed, 60)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 from scipy.stats import mannwhitneyu
@@ -29,6 +29,7 @@ def test_auroc_is_the_statistic_of_mann_and_whitney_and_turns_with_the_sides(ins
 
 
 @given(seeds)
+@settings(max_examples=15)
 def test_both_figures_are_those_of_scikit_learn(seed):
     metrics = pytest.importorskip("sklearn.metrics")
     random = np.random.default_rng(seed)
