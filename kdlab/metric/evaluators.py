@@ -94,6 +94,11 @@ class Evaluators(nn.Module):
         return any("gradients" in one.needs for _, one in self.items())
 
     @property
+    def runs(self) -> bool:
+        """Whether one of them runs the model on rows of its own."""
+        return any("model" in one.needs for _, one in self.items())
+
+    @property
     def named(self) -> dict[str, list[str] | dict[str, str]]:
         """What a run records of them beside their directions, for those who read its results."""
         shown = [name for number, (_, one) in enumerate(self.items()) for name in one.shown(first=number == 0)]

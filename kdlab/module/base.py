@@ -170,6 +170,7 @@ class TrainingRule(Evaluation, ABC):
             "task.chunk runs the head of the model apart": self.task.chunk is not None,
             "a penalty compares the weights one by one": self.penalty.active,
             "a metric generates in validation": any(one.generates for one in self.evaluators.values()),
+            "a metric runs the model on rows of its own": any(one.runs for one in self.evaluators.values()),
             "a metric needs gradients in validation": any(one.gradients for one in self.evaluators.values()),
         }
 
