@@ -47,6 +47,8 @@ def overrides(option: Path) -> list[tuple[str, str]]:
     if group in ("loss/term", "schedule"):
         where = {"loss/term": "loss.terms.extra", "schedule": "loss.alpha"}[group]
         return [("distill", f"+{group}@{where}={name}")]
+    if group == "suite":
+        return [("evaluate", f"{group}={name} run=ID")]
     if group == "metric/perturbation":
         chosen = f"+{group}@metric.robustness.perturbations.extra={name}"
         return [("distill", f"metric=[classification,fidelity,robustness] {chosen}")]

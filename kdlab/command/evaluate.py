@@ -27,6 +27,7 @@ from kdlab.error import UserError
 from kdlab.file import write_json, write_text
 from kdlab.loss.chunk import parts
 from kdlab.meter import Meter
+from kdlab.metric.base import Evaluator
 from kdlab.metric.causal_lm import causal_lm
 from kdlab.metric.cost import Cost
 from kdlab.metric.evaluators import Evaluators
@@ -76,7 +77,7 @@ def main(cfg: DictConfig) -> Path:
     choices: dict[str, Tensor] = {}
     known: dict[str, Known] = {}
     target = torch.cat([_labels(task, batch) for batch in batches])
-    evaluators, samples = _evaluators(cfg, stored, task, data), Samples()
+    evaluators, samples = _evaluators(cfg, stored, task, data, subject.model), Samples()
     if task.uses_labels:
         evaluators.chosen("evaluate").try_on(task, data, subject.model)
     texts: dict[str, dict[str, Any]] = {}
@@ -162,16 +163,37 @@ def _batches(split: str, data: Data, task: Task) -> list[Batch]:
     return found
 
 
-def _evaluators(cfg: DictConfig, stored: DictConfig, task: Task, data: Data) -> Evaluators:
+def _evaluators(cfg: DictConfig, stored: DictConfig, task: Task, data: Data, model: nn.Module) -> Evaluators:
     """Those of the run, and those that the command line names, which replace the run's of the same name."""
-    found = [build.evaluators(node.metric, task, data.labels) for node in (stored, cfg) if "metric" in node]
+    found = [build.evaluators(stored.metric, task, data.labels)] if "metric" in stored else []
+    found.append(
+        _fitting(cfg.metric, task, data, model) if cfg.fitting else build.evaluators(cfg.metric, task, data.labels)
+    )
     return Evaluators({name: one for some in found for name, one in some.items()})
+
+
+def _fitting(nodes: DictConfig, task: Task, data: Data, model: nn.Module) -> Evaluators:
+    """Those that can measure the model on this data; a line for each of the others."""
+    found: dict[str, Evaluator] = {}
+    for name in build.metric_nodes(nodes):
+        try:
+            one = build.evaluators(OmegaConf.masked_copy(nodes, [name]), task, data.labels)
+            one.try_on(task, data, model)
+            found |= dict(one.items())
+        except UserError as problem:
+            print(f"leaves out {name}: {problem}", flush=True)
+    return Evaluators(found)
 
 
 def _asked(cfg: DictConfig, evaluators: Evaluators) -> dict[str, list[str]]:
     """The figures of the evaluators that the command line names."""
     chosen = build.metric_nodes(cfg.metric)
-    return {name: list(one.higher_is_better) for name, one in evaluators.items() if name in chosen}
+    costs = {name for _, one in evaluators.items() for name in one.costs}
+    return {
+        name: [key for key in one.higher_is_better if key not in costs]
+        for name, one in evaluators.items()
+        if name in chosen
+    }
 
 
 def _evaluated(

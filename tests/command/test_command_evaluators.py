@@ -59,6 +59,49 @@ def test_rows_of_another_table_are_seen_to_be_others(run, kdlab):
 
 
 @pytest.mark.slow
+def test_groups_of_another_table_are_compared(run, kdlab, reviews):
+    first, *rows = reviews.read_text().splitlines()
+    grouped = [f"{row},{'ab'[place % 4 > 1]}" for place, row in enumerate(rows)]
+    Path("grouped.csv").write_text("\n".join([f"{first},source", *grouped]))
+    table = ["datamodule=table", "datamodule.path=grouped.csv", f"run={run}", "metric=groups"]
+    found, _ = models(kdlab, *table, "metric.groups.column=source")
+    assert all("groups/tpr_gap_high" in found[name] for name in ("untrained", "distilled", "teacher"))
+    assert found["teacher"]["groups/accuracy_gap_low"] <= found["teacher"]["groups/accuracy_gap"]
+    for words, sentence in (
+        ([], "name the column whose values they are with metric.groups.column=NAME"),
+        (["metric.groups.column=souce"], "did you mean 'source'"),
+        (["metric.groups.column=text"], "name a column of few values"),
+    ):
+        code, _, err = kdlab("evaluate", *table, *words)
+        assert code == 2 and sentence in " ".join(err.split()), err
+
+
+@pytest.mark.slow
+def test_decisions_are_explained_and_agreement_with_the_teacher_is_measured(run, kdlab):
+    found, _ = models(kdlab, f"run={run}", "metric=attribution", "metric.attribution.rows=6")
+    for name in ("untrained", "distilled", "teacher"):
+        assert found[name]["attribution/completeness"] < 1e-3, name
+        for method in ("gradient_x_input", "integrated_gradients", "occlusion"):
+            assert -1 <= found[name][f"attribution/{method}/comprehensiveness"] <= 1
+    assert found["teacher"]["attribution/occlusion/agreement"] == pytest.approx(1, abs=1e-3)
+    assert -1 <= found["distilled"]["attribution/occlusion/agreement"] < 1
+
+
+@pytest.mark.slow
+def test_a_suite_measures_what_fits_and_names_what_does_not(run, kdlab):
+    found, out = models(kdlab, f"run={run}", "suite=full", "metric.attribution.rows=4", "metric.robustness.rows=4")
+    for name in ("untrained", "distilled", "teacher"):
+        assert {"calibration", "robustness", "attribution"} <= {key.split("/")[0] for key in found[name]}
+    lines = [line for line in out.splitlines() if line.startswith("leaves out ")]
+    assert [line.split()[2].rstrip(":") for line in lines] == ["ood", "groups", "generation"]
+    assert "name the column whose values they are" in out and out.count("calibration/nll ") == 1
+    found, _ = models(kdlab, f"run={run}", "suite=full", "metric=[calibration]")
+    assert not any("robustness" in key for key in found["distilled"]), "a choice on the command line wins"
+    code, _, err = kdlab("evaluate", f"run={run}", "suite=ful")
+    assert code == 2 and "full" in err
+
+
+@pytest.mark.slow
 def test_calibration_is_measured_of_all_models_and_its_temperature_is_used_by_predict(run, kdlab):
     found, out = models(kdlab, f"run={run}", "metric=calibration")
     names = ("nll", "nll_scaled", "temperature", "aurc", "lac_coverage", "aps_size")
