@@ -10,8 +10,9 @@ from torch import Tensor
 
 from kdlab.batch import Batch
 from kdlab.metric.writing import gathered
-from kdlab.outcome import Outcome
+from kdlab.outcome import Bernoulli, Categorical, Outcome
 from kdlab.output import Output
+from kdlab.task.base import Task
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,11 @@ class Answers:
 
     def __len__(self) -> int:
         return len(self.row)
+
+
+def decides(task: Task) -> bool:
+    """Whether a task chooses between labels that rows have, one or several; numbers and next tokens are no labels."""
+    return task.uses_labels and isinstance(task.outcome, Categorical | Bernoulli)
 
 
 def together(parts: Sequence[Answers]) -> Answers | None:

@@ -124,7 +124,7 @@ def rank_correlation(one: Tensor, other: Tensor, real: Tensor) -> Tensor:
 
 
 def _centred_ranks(values: Tensor, real: Tensor) -> Tensor:
-    """``[B, U]`` ranks less their mean, equal values sharing theirs; 0 at padding."""
+    """``[B, U]`` ranks less their mean, equal values sharing one rank; 0 at padding."""
     pairs = real[:, None] & real[:, :, None]
     below = ((values[:, None] < values[:, :, None]) & pairs).sum(2)
     equal = ((values[:, None] == values[:, :, None]) & pairs).sum(2)

@@ -12,6 +12,7 @@ from kdlab.batch import Batch
 from kdlab.datamodule.data import Data
 from kdlab.datamodule.processor.base import Processor
 from kdlab.error import UserError
+from kdlab.metric.answers import decides
 from kdlab.metric.attribute import METHODS, faithfulness, rank_correlation
 from kdlab.metric.base import Evaluator
 from kdlab.metric.entry import Entry
@@ -66,7 +67,7 @@ class Attribution(Evaluator):
         self.reset()
 
     def accept(self, task: Task) -> None:
-        if not task.uses_labels or task.unit != "row":
+        if not decides(task) or task.unit != "row":
             raise UserError(
                 f"metric=attribution explains one decision for each row, which task={task.kind} does not make: leave "
                 "it out"

@@ -13,7 +13,7 @@ from kdlab.batch import Batch
 from kdlab.datamodule.data import Data
 from kdlab.datamodule.processor.base import Processor
 from kdlab.error import UserError
-from kdlab.metric.answers import Answers, together
+from kdlab.metric.answers import Answers, decides, together
 from kdlab.metric.base import Evaluator
 from kdlab.metric.classification import calibration as binned
 from kdlab.metric.classification import calibration_error
@@ -91,7 +91,7 @@ class Calibration(Evaluator):
         self.reset()
 
     def accept(self, task: Task) -> None:
-        if not task.uses_labels:
+        if not decides(task):
             raise UserError(
                 f"metric=calibration compares probabilities with labels, which task={task.kind} has none of: leave it "
                 "out"

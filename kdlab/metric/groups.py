@@ -10,7 +10,7 @@ import numpy as np
 from kdlab.batch import Batch
 from kdlab.datamodule.data import Data
 from kdlab.error import UserError
-from kdlab.metric.answers import Answers, together
+from kdlab.metric.answers import Answers, decides, together
 from kdlab.metric.base import Evaluator
 from kdlab.metric.gap import gap, interval
 from kdlab.outcome import Bernoulli
@@ -63,7 +63,7 @@ class Groups(Evaluator):
         self.reset()
 
     def accept(self, task: Task) -> None:
-        if not task.uses_labels or task.unit != "row" or isinstance(task.outcome, Bernoulli):
+        if not decides(task) or task.unit != "row" or isinstance(task.outcome, Bernoulli):
             raise UserError(
                 f"metric=groups compares one label a row between groups, which task={task.kind} does not predict, or "
                 "not with several labels a row: leave it out"

@@ -17,6 +17,7 @@ from kdlab.datamodule.data import Data
 from kdlab.datamodule.frame import column_of, read
 from kdlab.datamodule.processor.base import Processor
 from kdlab.error import UserError
+from kdlab.metric.answers import decides
 from kdlab.metric.base import Evaluator
 from kdlab.metric.outlier import auroc, energy, false_positive_rate, mahalanobis, max_probability, nearest
 from kdlab.metric.perturbation.find import kind_of
@@ -67,7 +68,7 @@ class OutOfDistribution(Evaluator):
         self.reset()
 
     def accept(self, task: Task) -> None:
-        if not task.uses_labels or task.unit != "row" or isinstance(task.outcome, Bernoulli):
+        if not decides(task) or task.unit != "row" or isinstance(task.outcome, Bernoulli):
             raise UserError(
                 f"metric=ood asks how sure one class for each row is, which task={task.kind} does not predict, or not "
                 "with several labels a row: leave it out"

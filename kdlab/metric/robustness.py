@@ -13,6 +13,7 @@ from kdlab.batch import Batch
 from kdlab.datamodule.data import Data
 from kdlab.datamodule.processor.base import Processor
 from kdlab.error import UserError
+from kdlab.metric.answers import decides
 from kdlab.metric.base import Evaluator
 from kdlab.metric.perturbation.base import Perturbation
 from kdlab.metric.perturbation.find import kind_of, perturbations, perturbed
@@ -88,7 +89,7 @@ class Robustness(Evaluator):
         self.reset()
 
     def accept(self, task: Task) -> None:
-        if not task.uses_labels or task.unit != "row":
+        if not decides(task) or task.unit != "row":
             raise UserError(
                 f"metric=robustness compares one decision for each row, which task={task.kind} does not make: leave it "
                 "out"

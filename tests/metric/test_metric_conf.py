@@ -64,3 +64,10 @@ def test_every_optimizer_lowers_a_loss_and_takes_groups(path):
         losses[-1].backward()
         optimizer.step()
     assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("name", ["calibration", "robustness", "ood", "groups", "attribution"])
+@pytest.mark.parametrize("task", [CausalLM(), Regression()], ids=["causal_lm", "regression"])
+def test_what_compares_decisions_is_refused_where_there_are_no_classes(name, task):
+    with pytest.raises(UserError, match=f"metric={name} .*task={task.kind}"):
+        evaluators(OmegaConf.load(CONF / f"metric/{name}.yaml"), task)
