@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from transformers import (
     BertConfig,
@@ -121,7 +123,7 @@ def test_importance_does_not_change_when_scale_moves_between_the_two_maps():
 def test_a_teacher_is_pruned_distilled_and_read_again(kdlab, stored_run, tiny, heads):
     (teacher,) = Path("outputs/finetune").iterdir()
     words = [word for word in tiny["distill"] if word.startswith("datamodule")]
-    words += [f"teacher.run={teacher.name}", "student.layers=[0,1]", "transform=[structured]", "logger=none"]
+    words += [f"teacher.run={teacher.name}", "student.layers=[0,1]", "transform=[structured,magnitude]", "logger=none"]
     words += [f"transform.structured.heads={heads}", "trainer.max_steps=2", "trainer.max_epochs=-1"]
     code, _, err = kdlab("distill", *words)
     assert code == 0, err
@@ -129,3 +131,7 @@ def test_a_teacher_is_pruned_distilled_and_read_again(kdlab, stored_run, tiny, h
     assert size_bytes(run / "model") < size_bytes(teacher / "model")
     code, out, err = kdlab("evaluate", f"run={run.name}", "repeats=1")
     assert code == 0 and "distilled" in out, err
+    code, _, err = kdlab("export", f"run={run.name}", "format=torch_export", "folder=made", "repeats=1")
+    assert code == 0 and json.loads(Path("made/parity.json").read_text())["equal_decisions"] == 1, err
+    weights = load_file(run / "model" / "model.safetensors")["bert.encoder.layer.1.output.dense.weight"]
+    assert weights.shape == (16, 16) and float((weights == 0).double().mean()) == 0.5
