@@ -54,8 +54,8 @@ def sparsity_at(progress: float, sparsity: float, ramp: float) -> float:
     Source: Zhu, Gupta 2017, arXiv:1710.01878, equation 1.
 
     Example:
-        >>> sparsity_at(0.0, 0.8, 0.5), sparsity_at(0.25, 0.8, 0.5), sparsity_at(0.7, 0.8, 0.5)
-        (0.0, 0.7, 0.8)
+        >>> [round(sparsity_at(progress, 0.8, 0.5), 2) for progress in (0.0, 0.25, 0.7)]
+        [0.0, 0.7, 0.8]
     """
     left = 0.0 if progress >= ramp else 1 - progress / ramp
     return sparsity * (1 - left**3)
