@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from kdlab.datamodule.batch import EncodedRows, within
+from kdlab.datamodule.corpus import PAIR
 from kdlab.datamodule.processor.base import Encoded
 from kdlab.datamodule.processor.image import Drawn, Image
 from kdlab.datamodule.rows import Rows
 from kdlab.datamodule.target import Labels
-from kdlab.datamodule.tokenizer import encode
+from kdlab.datamodule.tokenizer import encode, separator
 from kdlab.outcome import Bernoulli, Real
 from kdlab.store.inference import run_inference
 from kdlab.task.base import Task
@@ -111,7 +112,9 @@ class Predictor:
         ]
         lengths[full] = [len(one) for one in ids]
         offsets, pad = np.concatenate([[0], np.cumsum(lengths)]), self.tokenizer.pad_token_id or 0
-        return Rows(np.concatenate([*ids, np.empty(0, np.int32)]), offsets, pad), lengths
+        pairs = len(full) > 0 and PAIR in texts[full[0]]
+        number = separator(self.tokenizer) if pairs else None
+        return Rows(np.concatenate([*ids, np.empty(0, np.int32)]), offsets, pad, separator=number), lengths
 
     def predict(self, texts: Sequence[str]) -> list[Prediction]:
         """The label of each text and the probabilities of all labels, in the order of ``texts``."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from kdlab.datamodule import tokenizer
-from kdlab.datamodule.corpus import Corpus, counted
+from kdlab.datamodule.corpus import PAIR, Corpus, counted
 from kdlab.datamodule.data import Data
 from kdlab.datamodule.odd import odd
 from kdlab.datamodule.packed import PackedRows, best_fit_decreasing
@@ -85,7 +85,8 @@ class TextData(Data, ABC):
 
     def make_processor(self, values: Sequence[Any]) -> Processor:
         self.tokenizer = tokenizer.load(self.tokenizer_spec, values, self.download)
-        return Text(self.tokenizer, self.max_length, pretrained=not self.tokenizer_spec.startswith("train:"))
+        pretrained, pairs = not self.tokenizer_spec.startswith("train:"), bool(values) and PAIR in values[0]
+        return Text(self.tokenizer, self.max_length, pretrained, pairs)
 
     def check_rows(self, corpus: Corpus) -> None:
         corpus.check()

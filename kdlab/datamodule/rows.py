@@ -30,6 +30,8 @@ class Rows(Encoded):
         tokens: ``[T]`` int32, row after row.
         offsets: ``[N + 1]`` int64; row i is ``tokens[offsets[i]:offsets[i + 1]]``.
         pad: the id of the padding token.
+        separator: the id of the token after the first of two texts, by which collating numbers the texts of a row as
+            ``token_type_ids``: 0 up to the first such token, then 1; None: it does not.
         sampled: number of rows that were tokenised, and are repeated for all; None: all were.
     """
 
@@ -37,6 +39,7 @@ class Rows(Encoded):
     offsets: np.ndarray
     pad: int = 0
     sampled: int | None = None
+    separator: int | None = None
 
     @classmethod
     def of(cls, rows: Iterable[Sequence[int]], pad: int = 0) -> Rows:
@@ -71,7 +74,25 @@ class Rows(Encoded):
         ids = np.full(mask.shape, self.pad, np.int64)
         ids[mask] = self.tokens[(starts[:, None] + position)[mask]]
         real = torch.from_numpy(mask)
-        return {"input_ids": torch.from_numpy(ids), "attention_mask": real.long()}, real
+        inputs = {"input_ids": torch.from_numpy(ids), "attention_mask": real.long()}
+        if self.separator is not None:
+            inputs["token_type_ids"] = torch.from_numpy(segments(ids, mask, self.separator))
+        return inputs, real
+
+
+def segments(ids: np.ndarray, mask: np.ndarray, separator: int) -> np.ndarray:
+    """``[B, L]`` int64: 0 up to the first separator of a row and in padding, 1 after it.
+
+    Args:
+        ids: ``[B, L]``.
+        mask: ``[B, L]`` bool, the real tokens.
+
+    Example:
+        >>> segments(np.array([[2, 7, 3, 8, 3, 0]]), np.array([[True] * 5 + [False]]), 3).tolist()
+        [[0, 0, 0, 1, 1, 0]]
+    """
+    end = ids == separator
+    return ((np.cumsum(end, 1) - end > 0) & mask).astype(np.int64)
 
 
 _most: ContextVar[int | None] = ContextVar("most", default=None)

@@ -116,6 +116,28 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length:
         yield from tokenizer(*given, truncation=True, max_length=max_length, return_attention_mask=False)["input_ids"]
 
 
+def separator(tokenizer: PreTrainedTokenizerBase) -> int | None:
+    """The id of the token after the first of two texts, where models of the tokenizer are given the number of each
+    token's text (BERT); None where they are not (RoBERTa, DistilBERT).
+
+    Raises:
+        UserError: it numbers the texts of a pair in another way.
+    """
+    if "token_type_ids" not in tokenizer.model_input_names:
+        return None
+    found = tokenizer("a", "b", return_token_type_ids=True)
+    ids, types = list(found["input_ids"]), list(found["token_type_ids"])
+    if not any(types):
+        return None
+    place = ids.index(tokenizer.sep_token_id) if tokenizer.sep_token_id in ids else -1
+    if [int(number > place) for number in range(len(ids))] != types:
+        raise UserError(
+            f"the tokenizer {tokenizer.name_or_path} numbers the texts of a pair {types}, which is not 0 up to the "
+            "first separator and then 1: choose another, or join the columns with a template, '{first} {second}'"
+        )
+    return int(tokenizer.sep_token_id)
+
+
 def _quick(tokenizer: PreTrainedTokenizerBase, text: str, max_length: int) -> Callable[[list[str]], list[Any]] | None:
     """The function that encodes a list of texts without their offsets; None where that is not the same."""
     wanted = tokenizer([text], truncation=True, max_length=max_length)["input_ids"][0]  # sets how the backend cuts

@@ -19,6 +19,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from kdlab.batch import Batch
 from kdlab.datamodule.data import Data
+from kdlab.model.family.find import family
 from kdlab.module.base import TrainingRule
 from kdlab.store.store import ASKED, row_offsets
 
@@ -94,7 +95,7 @@ def reading(model: nn.Module, batch: Batch) -> float:
         model.eval()
         for _ in range(2):
             start = time.process_time()
-            model(**batch.inputs)
+            model(**family(model).adapted(model, batch.inputs))
             seconds = time.process_time() - start
     model.train(training)
     return seconds / (len(batch) * max(1, batch.length))

@@ -22,6 +22,7 @@ from kdlab.datamodule.data import Data
 from kdlab.direction import COUNTED, TIMED
 from kdlab.error import UserError
 from kdlab.metric.base import Evaluator
+from kdlab.model.family.find import family
 from kdlab.output import Output
 
 LENGTH = 32  # tokens of the row that a model is measured with, about a long sentence
@@ -106,7 +107,7 @@ def throughput(model: nn.Module, batches: Iterable[Batch]) -> float:
     rows, seconds = 0, 0.0
     with _still(model) as device, _alone(), _one_thread():
         for batch in batches:
-            inputs = batch.to(device).inputs
+            inputs = family(model).adapted(model, batch.to(device).inputs)
             if not rows:
                 model(**inputs)
             seconds += _seconds(lambda inputs=inputs: model(**inputs), device)  # type: ignore[misc]

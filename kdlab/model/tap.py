@@ -106,7 +106,7 @@ class TapReader:
         """As :func:`read`, while the hooks are attached."""
         self.kept.clear()  # here, where it is not compiled: a graph is only good for what it was compiled for
         self.runs.clear()
-        logits, values = self.run(**self.family.numbered(self.model, batch.inputs))
+        logits, values = self.run(**self.family.adapted(self.model, batch.inputs))
         if absent := [tap for tap in self.origins if tap not in values]:
             raise UserError(
                 f"The tap '{absent[0]}' names a module that {type(self.model).__name__} never runs: choose another."

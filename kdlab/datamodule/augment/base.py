@@ -44,7 +44,9 @@ class Augment(ABC):
                 ids[position, 1:end], mask[position, 1:end] = self.change(ids[position, 1:end], random)
         seen = torch.from_numpy(mask)
         changed = replace(
-            batch, inputs={"input_ids": torch.from_numpy(ids), "attention_mask": seen}, tokens=seen.bool()
+            batch,
+            inputs=batch.inputs | {"input_ids": torch.from_numpy(ids), "attention_mask": seen},
+            tokens=seen.bool(),
         )
         return replace(changed, view=epoch) if self.teacher == "augmented" else replace(changed, clean=batch)
 

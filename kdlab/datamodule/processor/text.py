@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, final
@@ -32,26 +33,31 @@ class Text(Processor):
         tokenizer: of transformers.
         max_length: tokens; longer texts are cut.
         pretrained: whether the tokenizer was made from other texts, so that many words may be unknown to it.
+        pairs: whether values are pairs of texts; then inputs have ``token_type_ids`` too, where models of the tokenizer
+            are given them.
     """
 
     inputs = ("input_ids", "attention_mask")
 
-    def __init__(self, tokenizer: Any, max_length: int, pretrained: bool = True) -> None:
+    def __init__(self, tokenizer: Any, max_length: int, pretrained: bool = True, pairs: bool = False) -> None:
+        self.pairs, self.separator = pairs, tokens.separator(tokenizer) if pairs else None
         self.tokenizer, self.max_length, self.pretrained = tokenizer, max_length, pretrained
         self.ends, self.padding = tokens.ends(tokenizer), tokenizer.pad_token_id or 0
 
     @property
     def digest(self) -> str:
-        return hashlib.sha256(f"1 {self.max_length} {tokens.digest(self.tokenizer)}".encode()).hexdigest()
+        version = "1" if self.separator is None else f"2 {self.separator}"
+        return hashlib.sha256(f"{version} {self.max_length} {tokens.digest(self.tokenizer)}".encode()).hexdigest()
 
     def encode(self, values: Sequence[str], fingerprint: str) -> Rows:
         some = sample(fingerprint, len(values))
         if some is None:
-            return stored(
-                fingerprint, len(values), partial(tokens.encode, self.tokenizer, values, self.max_length), self.padding
-            )
-        found = list(tokens.encode(self.tokenizer, [values[row] for row in some], self.max_length))
-        return repeated(found, len(values), self.padding)
+            make = partial(tokens.encode, self.tokenizer, values, self.max_length)
+            rows = stored(fingerprint, len(values), make, self.padding)
+        else:
+            few = list(tokens.encode(self.tokenizer, [values[row] for row in some], self.max_length))
+            rows = repeated(few, len(values), self.padding)
+        return rows if self.separator is None else replace(rows, separator=self.separator)
 
     def encode_new(self, values: Sequence[str]) -> Rows:
         return Rows.of(tokens.encode(self.tokenizer, values, self.max_length), self.padding)
@@ -82,7 +88,7 @@ class Text(Processor):
 
     def saved(self, folder: Path) -> Text | None:
         found = load_tokenizer(folder)
-        return None if found is None else Text(found, self.max_length)
+        return None if found is None else Text(found, self.max_length, pairs=self.pairs)
 
     def equals(self, other: Processor) -> bool:
         if not isinstance(other, Text):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -16,6 +17,7 @@ from kdlab.error import UserError
 from kdlab.model.family.origin import ModuleInput, ModuleOutput, Origin
 
 WEIGHTS = "model.safetensors"
+SEGMENTS = "token_type_ids"  # of inputs: 1 where a token is of the second text of a pair, else 0
 
 
 class Family(ABC):
@@ -109,9 +111,12 @@ class Family(ABC):
         """The values of a tap at the positions of the batch, without those that a transform adds."""
         return values
 
-    def numbered(self, model: nn.Module, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The inputs of a batch as the model counts them."""
-        return inputs
+    def adapted(self, model: nn.Module, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The inputs of a batch as the model takes them: without :data:`SEGMENTS` where it does not tell the two texts
+        of a pair apart."""
+        if SEGMENTS not in inputs or SEGMENTS in signature(model.forward).parameters:
+            return inputs
+        return {name: value for name, value in inputs.items() if name != SEGMENTS}
 
     # parts
 

@@ -72,8 +72,9 @@ class Transformer(Family, ABC):
             return _last_token(model, batch, values)
         return values if kind in ("embedding", "hidden") else _real_tokens(model, batch, values)
 
-    def numbered(self, model: nn.Module, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        """With positions, the inputs with those of the model: RoBERTa and its like begin after their padding id."""
+    def adapted(self, model: nn.Module, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Also with positions as the model counts them: RoBERTa and its like begin after their padding id."""
+        inputs = super().adapted(model, inputs)
         if POSITIONS not in inputs:
             return inputs
         tables = [part for name, part in model.named_modules() if name.endswith("position_embeddings")]
