@@ -92,6 +92,11 @@ def check(teacher: Trained, data: Data, task: Task, loss: Objective | None = Non
     """
     if task.uses_labels:
         match(teacher, task, list(data.labels))
+        if task.unit != "row" and data.read_by(teacher.weights) is not data:
+            raise UserError(
+                f"teacher {teacher.id} has other tokens than the student, and each of them has an answer: set "
+                f"student.{PROCESSORS[0]}={teacher.weights}, the teacher's"
+            )
     elif data.read_by(teacher.weights) is not data:
         remedy = f"student.{PROCESSORS[0]}={teacher.weights}, the teacher's"
         if loss is None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from kdlab.artifact.answerer import Answerer, answerer_of
 from kdlab.artifact.predictor import Predictor
+from kdlab.artifact.tagger import Tagger
 from kdlab.artifact.trained import Trained
 from kdlab.config import instantiate
 from kdlab.datamodule import tokenizer
@@ -21,12 +22,13 @@ from kdlab.task.image_classification import ImageClassification
 from kdlab.task.regression import Regression
 from kdlab.task.seq2seq import Seq2Seq
 from kdlab.task.sequence_classification import SequenceClassification
+from kdlab.task.token_classification import TokenClassification
 
 WRITING: dict[str, type[GenerativeTask]] = {one.kind: one for one in (CausalLM, Seq2Seq)}
 LONGEST = 512  # tokens of a text, for a model without a run that has it
 
 
-def predictor_of(subject: Trained, max_length: int | None = None, base: Path = Path()) -> Predictor | Answerer:
+def predictor_of(subject: Trained, max_length: int | None = None, base: Path = Path()) -> Predictor | Tagger | Answerer:
     """The model of a run with the task and the tokens or images that it was trained with.
 
     Args:
@@ -52,6 +54,8 @@ def predictor_of(subject: Trained, max_length: int | None = None, base: Path = P
     own = tokenizer.load(str(subject.weights), [])
     if max_length is None:
         max_length = stored.datamodule.max_length if stored is not None else _longest(subject.shape, own)
+    if task.kind == TokenClassification.kind:
+        return Tagger(subject.model.eval(), task, own, labels, max_length)
     return Predictor(subject.model.eval(), task, own, labels, max_length)
 
 
@@ -63,6 +67,8 @@ def _task(subject: Trained) -> Task:
         return WRITING[found]()
     if found == ImageClassification.kind:
         return ImageClassification()
+    if found == TokenClassification.kind:
+        return TokenClassification()
     if found != "sequence_classification":
         raise UserError(
             f"{subject.weights} is neither a classifier of texts or images nor a language model: predict needs one"

@@ -30,10 +30,12 @@ def data(cfg: Node) -> Any:
             f"datamodule/{option} asks classifiers about rows, but the task is to predict tokens: leave it out"
             + (", or choose datamodule/curriculum=length" if module.select is None else "")
         )
-    if module.target.kind == NUMBER and (module.select is not None or by_model):
+    apart = module.target.kind == NUMBER or module.target.unit != "row"
+    if apart and (module.select is not None or by_model):
         raise UserError(
-            "datamodule/select and a curriculum by a model ask how sure classifiers are, and the task predicts "
-            "numbers: leave them out (datamodule.budget alone draws rows), or choose datamodule/curriculum=length"
+            "datamodule/select and a curriculum by a model ask how sure classifiers of rows are, and the task predicts "
+            "numbers or tags: leave them out (datamodule.budget alone draws rows), or choose "
+            "datamodule/curriculum=length"
         )
     if module.select is not None:
         module.choose(module.select.score(_logits_of(cfg, module, module.select.runs)))

@@ -11,6 +11,7 @@ from typing import Any, final
 
 from kdlab.artifact.answerer import Answerer
 from kdlab.artifact.predictor import Predictor
+from kdlab.artifact.tagger import Tagger
 from kdlab.datamodule.chunk import Chunk
 from kdlab.datamodule.part import Part
 from kdlab.datamodule.prompts import Values
@@ -31,9 +32,13 @@ class Work(ABC):
     Args:
         rows: the file.
         values: what the model reads of each row.
+
+    Attributes:
+        separator: between the parts of a list in a csv; None: as in the data.
     """
 
     verb: str
+    separator: str | None = None
 
     def __init__(self, rows: Stream, values: Values) -> None:
         self.rows, self.values = rows, values
@@ -172,6 +177,47 @@ class Labelling(Work):
 
 
 @final
+class Tagging(Work):
+    """A tag for each word of a text, the words parted by spaces."""
+
+    verb = "tagging"
+    separator = " "
+
+    def __init__(self, tagger: Tagger, rows: Stream, values: Values) -> None:
+        super().__init__(rows, values)
+        self.tagger = tagger
+        self.words = self.cut = 0
+
+    @property
+    def size(self) -> int:
+        return ROWS
+
+    def columns(self) -> dict[str, type]:
+        return {"predicted": list}
+
+    def settings(self) -> dict[str, Any]:
+        return {"max_length": self.tagger.max_length}
+
+    def added(self, values: Sequence[Any], first: int, meter: Meter) -> Added:
+        found = self.tagger.tags(values, meter.more)
+        none = sum(tags is None for tags in found)
+        meter.more(none)
+        self.empty += none
+        self.words += sum(len(tags) for tags in found if tags)
+        self.cut += sum(tags.count("") for tags in found if tags)
+        return {"predicted": found}
+
+    def summary(self) -> str:
+        return f"{self.words:,} words"
+
+    def notices(self) -> list[str]:
+        found = [f"rows without a text, of which nothing is predicted: {self.empty:,}"] if self.empty else []
+        if self.cut:
+            found.append(f"words after max_length={self.tagger.max_length} tokens, which have no tag: {self.cut:,}")
+        return found
+
+
+@final
 class Answering(Work):
     """Generated texts.
 
@@ -216,7 +262,7 @@ class Answering(Work):
         return found
 
 
-def work_of(model: Predictor | Answerer, rows: Stream, values: Values, asked: Mapping[str, Any]) -> Work:
+def work_of(model: Predictor | Tagger | Answerer, rows: Stream, values: Values, asked: Mapping[str, Any]) -> Work:
     """What a model does with the rows of a file.
 
     Args:
@@ -233,4 +279,4 @@ def work_of(model: Predictor | Answerer, rows: Stream, values: Values, asked: Ma
         raise UserError(
             f"{next(iter(given))} is about texts that a model writes, but this run gives labels: leave it out"
         )
-    return Labelling(model, rows, values)
+    return Tagging(model, rows, values) if isinstance(model, Tagger) else Labelling(model, rows, values)

@@ -104,8 +104,9 @@ def main(cfg: DictConfig) -> Path:
     if "teacher" in choices and not task.uses_labels and known["teacher"][0].view is not None:
         print("the teacher has other tokens, so that neither its choices nor its perplexity compare with the others'")
     elif "teacher" in choices:
+        counts = torch.cat([_counts(task, batch) for batch in batches]) if task.uses_labels else slice(None)
         for name, result in results.items():
-            result[AGREEMENT] = float((choices[name] == choices["teacher"]).float().mean())
+            result[AGREEMENT] = float((choices[name] == choices["teacher"])[counts].float().mean())
     more, costs = _evaluated(cfg, evaluators, task, data, known, results)
     for name, found in texts.items():
         results[name] |= found
@@ -319,6 +320,14 @@ def _labels(task: Task, batch: Batch) -> Tensor:
     """The labels of a batch, one for each prediction; of a task that does not look at them, as they are."""
     label, by_row = batch.target["label"], task.unit == "row" or not task.uses_labels
     return label if by_row or batch.tokens is None else label[batch.tokens]
+
+
+def _counts(task: Task, batch: Batch) -> Tensor:
+    """Which predictions of a batch count: of tokens, those that the task's mask has."""
+    if task.unit == "row" or batch.tokens is None:
+        return torch.ones(len(batch), dtype=torch.bool)
+    logits = torch.zeros(*batch.tokens.shape, len(task.outcome.names))
+    return task.frame(logits, batch).mask[batch.tokens]
 
 
 def _place(cfg: DictConfig, subject: Trained) -> str:

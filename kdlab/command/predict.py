@@ -32,6 +32,7 @@ from kdlab.terminal import announce
 if TYPE_CHECKING:
     from kdlab.artifact.answerer import Answerer
     from kdlab.artifact.predictor import Predictor
+    from kdlab.artifact.tagger import Tagger
 
 SAMPLING = {"max_new_tokens": "Count", "temperature": "NonNegative", "top_p": "Part", "top_k": "Whole", "seed": "Seed"}
 
@@ -100,7 +101,7 @@ def main(cfg: DictConfig) -> None:
         raise UserError(f"{cfg.path} is a folder, and run {subject.id} reads texts: give a file of rows")
     work = work_of(model, rows, values, sampling)
     check_names(rows, work.columns(), file)
-    separator = str(stored.datamodule.get("label_separator", ";")) if stored is not None else ";"
+    separator = work.separator or str(options.get("label_separator", ";"))
     for notice in rows.notices:
         announce(f"{cfg.path}: {notice}")
     if file is None:
@@ -123,7 +124,7 @@ def main(cfg: DictConfig) -> None:
     work.conclude(file)
 
 
-def load(run: str, outputs: str = "outputs", trust: Sequence[str] = ()) -> Predictor | Answerer:
+def load(run: str, outputs: str = "outputs", trust: Sequence[str] = ()) -> Predictor | Tagger | Answerer:
     """The model of a finished run, ready to predict.
 
     Args:

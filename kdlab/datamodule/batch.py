@@ -40,13 +40,14 @@ class EncodedRows:
 
     def size(self, index: np.ndarray) -> dict[str, float]:
         """The divisors of means over the rows ``index``: the rows, the answers that are known, the positions of the
-        token axis, and the tokens that a language model predicts."""
+        token axis, the tokens that a language model predicts, and those that begin a word."""
         lengths = self.rows.lengths[index]
         return {
             "rows": float(len(index)),
             "labelled": float(self.target.answers(index)),
             "positions": float(lengths.sum()),
             "tokens": float(self.rows.predictions[index].sum()),
+            "words": float(self.rows.words[index].sum()),
         }
 
     def batch(self, index: np.ndarray, size: Mapping[str, float] | None = None) -> Batch:

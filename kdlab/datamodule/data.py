@@ -166,6 +166,10 @@ class Data(Loading, ABC):
         """The values that each value is made into before it is encoded, one or more; None: all stay as they are."""
         return None
 
+    def aligned(self, target: Target, encoded: Encoded) -> Target:
+        """The answers at their places on the token axis of the encoded rows; by default they are there."""
+        return target
+
     def packed(self, encoded: Encoded, order: np.ndarray) -> tuple[Encoded, np.ndarray]:
         """The rows of batches, where they are not those of the data, and ``order`` by them.
 
@@ -224,6 +228,7 @@ class Data(Loading, ABC):
             self.values, self.keys = corpus.values, [self.key(value) for value in corpus.values]
             self._target, self.splits = self.make_target(corpus), whole
         self.fingerprint, rows = self._encode(self.processor)
+        self._target = self.aligned(self._target, rows)
         self._notice(*self.processor.notices(rows))
         kept = self.kept(rows, corpus)
         caps = {"train": self.train_rows, "val": self.val_rows, "test": self.test_rows}

@@ -193,6 +193,7 @@ def digest(target: Target, keys: Sequence[str], rows: np.ndarray) -> str:
         keys: the identity of the content of each row of the data.
     """
     found = sorted(
-        hashlib.sha256(json.dumps([keys[row], target.answer(row)]).encode()).hexdigest() for row in rows.tolist()
+        hashlib.sha256(json.dumps([keys[row], [name for name in target.answer(row) if name]]).encode()).hexdigest()
+        for row in rows.tolist()
     )
     return hashlib.sha256("".join(found).encode()).hexdigest()[:12]

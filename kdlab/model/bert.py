@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from transformers import BertConfig, BertForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from kdlab.error import UserError
 from kdlab.model.label import name_labels
@@ -20,6 +26,7 @@ def bert(
     max_length: Width,
     tokenizer: PreTrainedTokenizerBase,
     labels: Sequence[str],
+    task: str = "sequence_classification",
 ) -> PreTrainedModel:
     """A BERT classifier whose vocabulary is the tokenizer's.
 
@@ -28,6 +35,7 @@ def bert(
         intermediate_size: width of the feed-forward layers.
         dropout: the probability in hidden states, attention and classifier.
         max_length: the largest number of tokens of a row.
+        task: the kind of task: ``token_classification`` has logits for each token, any other for each row.
 
     Source: Devlin et al. 2018, arXiv:1810.04805; small sizes: Turc et al. 2019, arXiv:1908.08962.
     """
@@ -46,4 +54,5 @@ def bert(
         use_cache=False,
     )
     name_labels(config, labels)
-    return BertForSequenceClassification(config).train()
+    kind = BertForTokenClassification if task == "token_classification" else BertForSequenceClassification
+    return kind(config).train()

@@ -10,7 +10,7 @@ from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from kdlab.error import UserError
 from kdlab.model.family.find import auto, family
-from kdlab.model.label import name_labels
+from kdlab.model.label import CLASSIFIES, name_labels
 from kdlab.model.layers_of_teacher import layers_of_teacher
 from kdlab.model.pretrained import check_vocabulary, read_config, read_model, resolve
 from kdlab.model.quiet import quiet
@@ -58,7 +58,7 @@ def hf(
         pretrained: False keeps the shape and draws random weights.
         dropout: replaces every dropout probability of the config; None leaves them.
         download: whether the network may be used, unless HF_HUB_OFFLINE is set.
-        task: the kind of task: ``sequence_classification``, ``causal_lm`` or ``seq2seq``.
+        task: the kind of task: ``sequence_classification``, ``token_classification``, ``causal_lm`` or ``seq2seq``.
         encoder_layers: the layers of the encoder to keep, of an encoder-decoder; None keeps all.
         target_tokenizer: of what a decoder writes, where it has another vocabulary than the encoder.
 
@@ -67,7 +67,7 @@ def hf(
     """
     place = resolve(path, download)
     config = read_config(place, download)
-    if task == "sequence_classification":
+    if task in CLASSIFIES:
         name_labels(config, labels)
     check_vocabulary(config, tokenizer, path)
     if target_tokenizer is not None:

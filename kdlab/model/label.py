@@ -7,6 +7,8 @@ from typing import Any
 
 from kdlab.error import UserError
 
+CLASSIFIES = ("sequence_classification", "token_classification")  # kinds of tasks whose models have a logit a label
+
 
 def name_labels(config: Any, labels: Sequence[str]) -> None:
     """Write the label names into ``config``.

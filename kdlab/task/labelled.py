@@ -39,6 +39,11 @@ class Labelled(Task, ABC):
 
         logits, found = read(model, batch, taps)
         names = self.outcome.names
+        if logits.ndim < 3 and self.unit != "row":
+            raise UserError(
+                f"{type(model).__name__} gives one vector of logits a row, but task={self.option()} predicts one for "
+                "each token: choose a transformer, such as model=bert_tiny, minilm_l6 or hf"
+            )
         if logits.shape[-1] != len(names):
             raise UserError(
                 f"{type(model).__name__} gives {logits.shape[-1]} logits, but the data has {len(names)} labels "

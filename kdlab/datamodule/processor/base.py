@@ -53,6 +53,11 @@ class Encoded(ABC):
         """``[N]`` int64, the number of tokens of each row that a language model predicts: all but the first."""
         return np.maximum(self.lengths - 1, 0)
 
+    @property
+    def words(self) -> np.ndarray:
+        """``[N]`` int64, the positions of each row that a task of words predicts something for; by default all."""
+        return self.lengths
+
     def answers(self, index: np.ndarray, length: int) -> dict[str, Tensor]:
         """Targets that the rows ``index`` have in themselves, by name, such as which tokens answer a prompt.
 

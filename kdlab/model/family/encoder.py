@@ -15,7 +15,11 @@ class Encoder(Transformer):
     """Any transformers model that no other family claims."""
 
     rank = 0
-    auto: ClassVar[dict[str, str]] = {"sequence_classification": "AutoModelForSequenceClassification"}
+    auto: ClassVar[dict[str, str]] = {
+        "sequence_classification": "AutoModelForSequenceClassification",
+        "token_classification": "AutoModelForTokenClassification",
+    }
+    architectures: ClassVar[dict[str, str]] = {"ForTokenClassification": "token_classification"}
 
     @classmethod
     def claims(cls, model: nn.Module) -> bool:

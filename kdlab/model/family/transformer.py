@@ -16,7 +16,7 @@ from kdlab.error import UserError
 from kdlab.model.family.attention import KINDS, projections
 from kdlab.model.family.base import Family
 from kdlab.model.family.origin import Origin, Returned
-from kdlab.model.label import name_labels
+from kdlab.model.label import CLASSIFIES, name_labels
 from kdlab.model.quiet import quiet
 
 log = logging.getLogger(__name__)
@@ -122,7 +122,7 @@ class Transformer(Family, ABC):
 
     def relabel(self, model: nn.Module, labels: Sequence[str], task: str) -> None:
         config: Any = model.config
-        if task == "sequence_classification":
+        if task in CLASSIFIES:
             if config.num_labels != len(labels):
                 new = self.new_head(model, len(labels))
                 model._init_weights(new)  # type: ignore[operator]
