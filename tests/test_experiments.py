@@ -26,7 +26,7 @@ from transformers import BertConfig, BertModel
 
 from kdlab import manifest
 from kdlab.config import conf
-from kdlab.datamodule import chinese_reviews, digits, movie_reviews, news, pronunciations
+from kdlab.datamodule import boolq, brown, chinese_reviews, digits, movie_reviews, news, pronunciations
 from kdlab.datamodule.tokenizer import load as load_tokenizer
 from kdlab.fetch import Spec, cache
 
@@ -109,6 +109,13 @@ def made_up(tmp_path_factory) -> Path:
         writer = csv.DictWriter(file, ["title", "text"])
         writer.writeheader()
         writer.writerows(articles)
+    pairs = [{"question": text, "passage": f"{text} it is", "label": bool(side)} for side, text in english[:400]]
+    place(folder, boolq.SOURCE).write_text("\n".join(map(json.dumps, pairs)))
+    speech = folder / "npm" / f"{brown.PACKAGE}=={brown.VERSION}"
+    speech.mkdir(parents=True)
+    (speech / "ca01").write_text(
+        "\n".join(f"the/at {text.split()[0]}/jj film/nn {text.split()[-1]}/cd" for _, text in english)
+    )
     with gzip.open(place(folder, digits.SOURCE), "wt") as file:
         for number in range(200):
             file.write(f"{','.join(str((number + spot) % 250) for spot in range(784))},{number % 10}\n")
