@@ -30,6 +30,7 @@ from kdlab.metric.tags import TagScores, are_entities, entities
 from kdlab.model.bert import bert
 from kdlab.model.save import save
 from kdlab.outcome import Categorical
+from kdlab.task.sequence_classification import SequenceClassification
 
 PLACES, OTHERS = ["Paris", "Old Town", "Rome"], ["is", "near", "warm", "unreachable", "to"]
 
@@ -151,7 +152,7 @@ CASES = [(name, text) for name, texts in BAD.items() for text in texts]
 
 @pytest.mark.parametrize(("name", "text"), CASES)
 def test_a_file_that_cannot_be_read_is_one_sentence(name, text, tmp_path):
-    (tmp_path / name).write_text(text + "\n")
+    (tmp_path / name).write_text(f"{text}\n{text}\n")
     with pytest.raises(UserError) as problem:
         tag_file(tmp_path / name, label_names=["O", "B-A"]).setup()
     assert BAD[name][text] in str(problem.value)
@@ -248,7 +249,7 @@ def test_models_of_rows_and_teachers_with_other_tokens_are_refused(house):
     with pytest.raises(UserError, match="has other tokens than the student, and each of them has an answer"):
         train(other)
     with pytest.raises(UserError, match="metric=tags measures a tag for each word"):
-        train(knob(house.base, "task._target_=kdlab.task.sequence_classification.SequenceClassification"))
+        TagScores(["a", "b"]).setup(SequenceClassification(), house.data)
 
 
 def test_predicted_tags_are_those_of_the_model_on_the_data(house):

@@ -41,8 +41,20 @@ def table(path: Path, rows: int = 120) -> Path:
 
 
 @pytest.fixture(scope="module")
-def wordpiece():
-    return tokens.load("train:wordpiece:120", [" ".join(WORDS)])
+def bert_words(tmp_path_factory) -> Path:
+    """A tokenizer that numbers the texts of a pair, as BERT's does."""
+    made = tokens.wordpiece([f"a {' '.join(WORDS)} ball one 0123456789"], 120)
+    names = ["input_ids", "token_type_ids", "attention_mask"]
+    folder = tmp_path_factory.mktemp("words")
+    PreTrainedTokenizerFast(tokenizer_object=made, model_input_names=names, **tokens.SPECIAL).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wordpiece(bert_words):
+    found = tokens.load(str(bert_words), [])
+    assert tokens.separator(found) == found.sep_token_id
+    return found
 
 
 @given(st.lists(st.tuples(*[st.lists(st.sampled_from(WORDS), min_size=1, max_size=9)] * 2), min_size=1, max_size=5))
@@ -77,17 +89,20 @@ def test_a_tokenizer_without_segments_separates_the_texts_in_its_own_way():
 
 
 class House:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, words: Path) -> None:
         self.option = nodes("model")["model"]
         path = table(folder / "pairs.csv")
         self.words = ["datamodule=table", f"datamodule.path={path}", "datamodule.text_column=[text,text_pair]"]
-        self.words += [f"outputs={folder}", "student.tokenizer=train:wordpiece:200"]
+        self.words += [f"outputs={folder}", f"student.tokenizer={words}"]
+        self.tokenizer = str(words)
         base = small("distill", self.words)
         self.teacher = tiny_teacher(base, folder / "teacher")
         self.base = knob(base, f"teacher.run={self.teacher}")
 
     def job(self, student: str = "bert_tiny", teacher: str = "cached"):
-        job = crossed(self.base, student=shrink(self.option[student]))
+        node = shrink(self.option[student])
+        node.tokenizer = self.tokenizer
+        job = crossed(self.base, student=node)
         if teacher == "live":
             job.cfg.teacher._target_ = "kdlab.teacher.live.Live"
             del job.cfg.teacher.tokens_per_batch, job.cfg.teacher.dtype, job.cfg.teacher.top_k_dtype
@@ -95,9 +110,9 @@ class House:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory):
+def house(tmp_path_factory, bert_words):
     with initialize_config_dir(str(conf()), version_base="1.3"):
-        yield House(tmp_path_factory.mktemp("house"))
+        yield House(tmp_path_factory.mktemp("house"), bert_words)
 
 
 @pytest.mark.parametrize("student", ["bert_tiny", "mlp"])

@@ -118,7 +118,7 @@ def encode(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], max_length:
 
 def separator(tokenizer: PreTrainedTokenizerBase) -> int | None:
     """The id of the token after the first of two texts, where models of the tokenizer are given the number of each
-    token's text (BERT); None where they are not (RoBERTa, DistilBERT).
+    token's text (BERT); None where they are not (RoBERTa, DistilBERT, and what is trained here).
 
     Raises:
         UserError: it numbers the texts of a pair in another way.
