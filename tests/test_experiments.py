@@ -26,7 +26,7 @@ from transformers import BertConfig, BertModel
 
 from kdlab import manifest
 from kdlab.config import conf
-from kdlab.datamodule import boolq, brown, chinese_reviews, digits, movie_reviews, news, pronunciations
+from kdlab.datamodule import boolq, brown, chinese_reviews, digits, movie_reviews, news, pronunciations, rated
 from kdlab.datamodule.tokenizer import load as load_tokenizer
 from kdlab.fetch import Spec, cache
 
@@ -97,6 +97,7 @@ def made_up(tmp_path_factory) -> Path:
     english, chinese = texts("en", 1200), texts("zh", 400)
     rows = [f"{number}\t{2.0 if side else -2.0}\t{text}" for number, (side, text) in enumerate(english)]
     place(folder, movie_reviews.SOURCE).write_text("\n".join(rows))
+    place(folder, rated.SOURCE.format(file=rated.FILES["tweets"])).write_text("\n".join(rows).replace("good", "nice"))
     reviews = place(folder, chinese_reviews.SOURCE)
     reviews.mkdir()
     for side, name in enumerate(("neg.txt", "pos.txt")):
