@@ -110,7 +110,7 @@ def made_up(tmp_path_factory) -> Path:
         writer = csv.DictWriter(file, ["title", "text"])
         writer.writeheader()
         writer.writerows(articles)
-    pairs = [{"question": text, "passage": f"{text} it is", "label": bool(side)} for side, text in english[:400]]
+    pairs = [{"question": text, "passage": f"{text} it is", "label": bool(side)} for side, text in english]
     place(folder, boolq.SOURCE).write_text("\n".join(map(json.dumps, pairs)))
     speech = folder / "npm" / f"{brown.PACKAGE}=={brown.VERSION}"
     speech.mkdir(parents=True)

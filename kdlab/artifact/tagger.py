@@ -50,7 +50,8 @@ class Tagger:
         rows, starts = (_rows([one[part] for one in made], self.tokenizer.pad_token_id or 0) for part in (0, 1))
         encoded = EncodedRows(WordRows(rows, starts), Tags.of(self.labels, [None] * len(full)))
         count = TOKENS["cuda" if torch.cuda.is_available() else "cpu"]
-        batches, found = within(encoded, np.arange(len(full)), count), [None] * len(texts)
+        batches = within(encoded, np.arange(len(full)), count)
+        found: list[list[str] | None] = [None] * len(texts)
         with torch.inference_mode():
             for part in run_inference(
                 self.model, self.task, rows.lengths, batches, iter(range(len(batches))), (), "float32", name=None

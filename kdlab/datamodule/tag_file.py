@@ -62,7 +62,9 @@ def of_columns(path: Path, name: str, token: int, tag: int | None, encoding: str
         text = path.read_text(encoding or "utf-8")
     except (UnicodeDecodeError, LookupError) as problem:
         raise UserError(f"{name} is no text in {encoding or 'UTF-8'}: set datamodule.encoding") from problem
-    found, words, tags, first = Tagged(), [], [], 1
+    found, first = Tagged(), 1
+    words: list[str] = []
+    tags: list[str | None] = []
     for number, line in enumerate([*text.splitlines(), ""], 1):
         if not line.strip() or line.startswith("-DOCSTART-"):
             if words:
@@ -73,7 +75,8 @@ def of_columns(path: Path, name: str, token: int, tag: int | None, encoding: str
             continue
         first = number if not words else first
         cells = line.rstrip("\n").split("\t") if "\t" in line else line.split()
-        word, of = _cell(cells, token, f"{name}: line {number}", "token_column"), None
+        word = _cell(cells, token, f"{name}: line {number}", "token_column")
+        of: str | None = None
         if tag is not None and len(cells) > 1:
             of = _cell(cells, tag, f"{name}: line {number}", "tag_column")
         words.append(word)
