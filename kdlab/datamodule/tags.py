@@ -55,8 +55,8 @@ class TagFile(TagData):
             return of_columns(file, self.path, self._number("token_column", 0), tag, self.encoding), None
         frame = read(file, self.path, self.encoding, None).without_empty()
         split = None if self.split_column is None else Reading().splits(frame, self.split_column)
-        tag = None if self.tag_column == "" else str(self.tag_column or "tags")
-        return of_table(frame, str(self.token_column or "tokens"), tag, self.order()), split
+        named = None if self.tag_column == "" else str(self.tag_column or "tags")
+        return of_table(frame, str(self.token_column or "tokens"), named, self.order()), split
 
     def _number(self, key: str, usual: int) -> int:
         value = getattr(self, key)

@@ -38,7 +38,7 @@ class WordRows(Encoded):
         return self.rows.lengths
 
     @cached_property
-    def words(self) -> np.ndarray:  # type: ignore[override]
+    def words(self) -> np.ndarray:
         return self.starts.lengths
 
     def collate(self, index: np.ndarray) -> tuple[dict[str, Tensor], Tensor]:
