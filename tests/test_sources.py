@@ -21,6 +21,7 @@ HOME = (
     "datamodule/rows.py", "datamodule/augment/", "datamodule/odd.py", "task/causal_lm.py", "task/seq2seq.py",
     "task/mixture.py", "teacher/zero_shot.py", "datamodule/pairs.py", "datamodule/chat_data.py", "datamodule/packed.py",
     "config/tokens.py", "artifact/predictor.py", "artifact/answerer.py", "artifact/classifier.py", "metric/text/",
+    "artifact/tagger.py", "datamodule/tag_data.py",
 )  # fmt: skip
 
 

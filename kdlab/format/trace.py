@@ -35,7 +35,7 @@ class Logits(nn.Module):
 
     def forward(self, *values: Tensor) -> Tensor:
         inputs = dict(zip(self.names, values, strict=True))
-        return at_least_float32(self._reader.forward(**self._reader.family.numbered(self.model, inputs))[0])
+        return at_least_float32(self._reader.forward(**self._reader.family.adapted(self.model, inputs))[0])
 
 
 @dataclass(frozen=True)
