@@ -8,7 +8,6 @@ import os
 import random
 import shutil
 import sys
-import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -132,7 +131,7 @@ def stored_run(tmp_path, monkeypatch, base) -> Path:
 
 
 @pytest.fixture
-def kdlab(tmp_path, monkeypatch, capfd) -> Callable[..., tuple[int, str, str]]:
+def kdlab(tmp_path, tmp_path_factory, monkeypatch, capfd) -> Callable[..., tuple[int, str, str]]:
     """Run a kdlab command in this process, from an empty folder: (exit code, stdout, stderr)."""
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.hydra_config import HydraConfig
@@ -142,9 +141,10 @@ def kdlab(tmp_path, monkeypatch, capfd) -> Callable[..., tuple[int, str, str]]:
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(OWN, "")  # which a command with --config-dir sets
+    others = str(tmp_path_factory.getbasetemp())
     for name in [name for name in sys.modules if name.partition(".")[0] == "mylab"]:
         monkeypatch.delitem(sys.modules, name)  # of another test's folder
-    monkeypatch.setattr(sys, "path", [place for place in sys.path if not place.startswith(tempfile.gettempdir())])
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if not place.startswith(others)])
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
     def run(*arguments: str) -> tuple[int, str, str]:
