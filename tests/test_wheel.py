@@ -50,6 +50,8 @@ def test_what_is_imported_is_what_is_declared():
         "wandb-workspaces",
         "peft",
         "absl-py",
+        "onnx",
+        "onnxruntime",
         "jiwer",
         "rouge-score",
         "sacrebleu",

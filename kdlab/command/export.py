@@ -52,7 +52,7 @@ def main(cfg: DictConfig) -> Path:
     fresh.mkdir(parents=True)
     try:
         found = _export(form, subject, task, data, cfg.split, batches, fresh, cfg.repeats)
-        _accept(cfg.agreement, form, found)
+        _accept(cfg.equal_decisions, form, found)
         if folder.exists():
             shutil.rmtree(folder)
         put(fresh, folder)
@@ -137,17 +137,17 @@ def _original(model: torch.nn.Module, names: list[str]) -> Run:
     return run
 
 
-def _accept(agreement: float | None, form: Format, found: Parity) -> None:
+def _accept(equal_decisions: float | None, form: Format, found: Parity) -> None:
     """Refuse an export that decides otherwise than the original.
 
     Raises:
         UserError: how many rows differ.
     """
-    least = agreement if agreement is not None else LEAST if form.exact else 0.0
+    least = equal_decisions if equal_decisions is not None else LEAST if form.exact else 0.0
     if found.equal_decisions < least:
         raise UserError(
             f"only {100 * found.equal_decisions:.2f} % of the decisions on {found.rows:,} rows equal those of the "
-            f"original, less than agreement={least:g}: nothing was written; choose another format, or lower agreement"
+            f"original, less than equal_decisions={least:g}: nothing was written; choose another format, or lower it"
         )
     worst = max(found.shapes, key=found.shapes.__getitem__)
     if form.exact and found.shapes[worst] > CLOSE:

@@ -18,5 +18,6 @@ ROOT = {
     "stages.earlier": "list[list[str]]", "datamodule.tokenizer": "str",
     "teacher.run": "str | int | None", "teacher.recipe": "list[str]", "teacher.generations": "Whole",
     "path": "str", "text_column": "str | int | list[str | int] | None", "encoding": "str | None",
-    "separator": "str | None", "max_length": "Count | None", "agreement": "Fraction | None", "folder": "str | None",
+    "separator": "str | None", "max_length": "Count | None", "equal_decisions": "Fraction | None",
+    "folder": "str | None",
 }  # fmt: skip

@@ -25,7 +25,8 @@ _begin = Overrides.__init__
 @wraps(_begin)
 def _remember(self: Overrides, repo: Any, overrides_list: Sequence[Override]) -> None:
     _begin(self, repo, list(overrides_list))
-    self.given = {one.get_key_element(): one for one in overrides_list}  # type: ignore[attr-defined]
+    chosen = [one for one in overrides_list if repo.group_exists(one.key_or_group)]
+    self.given = {one.get_key_element(): one for one in chosen}  # type: ignore[attr-defined]
 
 
 @wraps(_refuse)

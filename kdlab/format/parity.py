@@ -68,7 +68,7 @@ class Parity:
     def show(self, console: Console, title: str) -> None:
         """Print it."""
         table = Table(title=title)
-        for column in ("", "MB", "ms a row", f"ms a batch of {self.batch}", "accuracy"):
+        for column in ("", "MB", "ms a row", f"ms a batch of {self.batch}", "right"):
             table.add_column(column, justify="right" if column else "left")
         for name, one in (("original", self.original), ("exported", self.exported)):
             cells = [f"{value:.3g}" for value in (one.size_mb, one.row_ms, one.batch_ms)]

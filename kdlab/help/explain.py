@@ -77,7 +77,8 @@ def explain(words: Sequence[str], conf: Path) -> str:
     if not option:
         bases = [name for name in found_options if is_base(place(group, name, folders))]
         text = _listed([page(group, name, folders) for name in found_options if name not in bases])
-        return text + (f"\nOptions of your own derive from {' or '.join(bases)}." if bases else "")
+        text += f"\nOptions of your own derive from {' or '.join(bases)}." if bases else ""
+        return "\n\n".join(part for part in (text, explained(group, folders)) if part)  # a key of another verb
     if option not in found_options:
         meant = "".join(f" Did you mean {group}={one}?" for one in near(option, found_options, 1))
         raise UserError(f"'{option}' is no option of {group}; there are {', '.join(found_options)}.{meant}")

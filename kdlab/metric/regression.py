@@ -28,7 +28,7 @@ class Numbers(MetricCollection):
         >>> metrics = regression(["number"])
         >>> metrics.update(torch.tensor([1.0, 2.0, 4.0, 9.0]), torch.tensor([1.0, 2.0, 3.0, torch.nan]))
         >>> {name: round(float(value), 4) for name, value in metrics.compute().items()}
-        {'mae': 0.3333, 'rmse': 0.5774, 'r2': 0.5, 'spearman': 1.0}
+        {'mae': 0.3333, 'r2': 0.5, 'rmse': 0.5774, 'spearman': 1.0}
     """
 
     primary: str | None = None

@@ -88,8 +88,8 @@ def test_an_export_that_decides_otherwise_is_refused_and_leaves_nothing(stored_r
     assert code == 0, err
     report = json.loads(Path("made/parity.json").read_text())
     assert report["equal_decisions"] == 0 and report["exported"]["size_mb"] == 8e-6
-    code, _, err = kdlab("export", *words, "format.exact=false", "agreement=0.5")
-    assert code == 2 and "less than agreement=0.5" in err and Path("made/parity.json").exists()
+    code, _, err = kdlab("export", *words, "format.exact=false", "equal_decisions=0.5")
+    assert code == 2 and "less than equal_decisions=0.5" in err and Path("made/parity.json").exists()
 
 
 def test_what_is_no_run_or_no_export_is_refused_before_data_are_read(stored_run, kdlab, tmp_path):

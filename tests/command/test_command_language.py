@@ -115,7 +115,7 @@ def test_doctor_looks_at_a_language_model(kdlab, words):
 
 
 REFUSED = {
-    "metric": (["metric=classification"], "metric=[causal_lm,fidelity]"),
+    "metric": (["metric=classification"], "metric=[causal_lm,fidelity,cost]"),
     "model": (["model@student=bert_tiny"], "model=gpt_tiny"),
     "term": (["loss=kd", "teacher.top_k=8"], "loss=kd_top_k"),
     "temperature": (["loss=kd_top_k", "teacher.top_k=8", "loss.temperature=3"], "add it to teacher.temperatures"),

@@ -13,6 +13,7 @@ import sys
 import time
 import tracemalloc
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
@@ -391,7 +392,7 @@ def test_pairs_and_any_number_of_labels(several, kind, tmp_path, kdlab, monkeypa
 def test_a_time_below_a_second_is_not_zero(monkeypatch, seconds, shown):
     heard: list[str] = []
     monkeypatch.setattr("kdlab.artifact.work.announce", heard.append)
-    labelling = Labelling(None, None, Texts("text", []))
+    labelling = Labelling(SimpleNamespace(numbers=False), None, Texts("text", []))
     labelling.done, labelling.began = 12, time.perf_counter() - seconds
     labelling.conclude(None)
     assert f"predicted {shown}: " in heard[0]

@@ -145,7 +145,7 @@ def test_help_takes_every_key_of_every_command(verb):
     assert keys
     for key in keys:
         text = explain([key], conf())
-        assert text.startswith(f"{key}: ") and "Set it:" in text
+        assert f"\n{key}: " in f"\n{text}" and "Set it:" in text
 
 
 def child_at(cfg, key):
