@@ -226,7 +226,7 @@ def outside(tmp_path) -> Iterator[Path]:
     assert (folder / "precious.txt").read_text() == SECRET
 
 
-@pytest.mark.sampled(8, tried="all")
+@pytest.mark.sampled(3, tried="all")
 @pytest.mark.parametrize("attack", ROWS, ids=str)
 def test_an_attack_is_one_sentence(kdlab, stored_run, tiny, outside, attack):
     attack.harm(stored_run, outside)

@@ -105,7 +105,7 @@ def is_node(plain, key: str) -> bool:
     return OmegaConf.is_dict(node)
 
 
-@pytest.mark.sampled(35, tried=112)
+@pytest.mark.sampled(20, tried=112)
 @pytest.mark.parametrize(("option", "verb", "override"), CASES, ids=[f"{v} {o}" for _, v, o in CASES])
 def test_an_option_composes_and_every_key_is_an_argument_of_what_it_configures(option, verb, override):
     cfg = compose(verb, overrides=override.split())

@@ -152,7 +152,7 @@ def one_step(kdlab, experiment: str, outputs: Path) -> tuple[int, str]:
     return code, out + err
 
 
-@pytest.mark.sampled(2, tried="all")
+@pytest.mark.sampled(1, tried="all")
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_an_experiment_does_a_step_on_made_up_data(kdlab, experiment, made_up, outputs, monkeypatch):
     monkeypatch.setenv("KDLAB_CACHE", str(made_up))

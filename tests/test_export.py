@@ -33,7 +33,7 @@ def base(tmp_path_factory, reviews):
         yield job, option, build.data(job.cfg)
 
 
-@pytest.mark.sampled(8, tried=37)
+@pytest.mark.sampled(4, tried=37)
 @pytest.mark.parametrize("loss", options("loss"))
 def test_what_is_exported_has_the_students_keys_and_no_adapters(base, loss, tmp_path):
     job, option, data = base

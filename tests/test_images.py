@@ -86,7 +86,7 @@ def house(tmp_path_factory):
 CASES = [(loss, kind) for loss in options("loss") for kind in SHAPES]
 
 
-@pytest.mark.sampled(20, tried=67)
+@pytest.mark.sampled(10, tried=67)
 @pytest.mark.parametrize(("loss", "kind"), CASES, ids=lambda value: value)
 def test_every_loss_trains_on_images_or_is_refused_with_a_reason(house, loss, kind):
     job = house.job(loss, kind)

@@ -166,7 +166,7 @@ ORDERED = {
 }
 
 
-@pytest.mark.sampled(1)
+@pytest.mark.sampled(0, tried=1)
 @pytest.mark.parametrize("option", options("datamodule/curriculum"))
 def test_every_curriculum_and_each_of_its_knobs_changes_the_weights_and_the_identity(base, plain, option):
     job = crossed(base, datamodule=base.cfg.datamodule.copy())

@@ -103,7 +103,7 @@ def demanding(job: Job) -> bool:
     return loss.maps_layers or bool(loss.taps["student"])
 
 
-@pytest.mark.sampled(20, tried=60)
+@pytest.mark.sampled(10, tried=60)
 @pytest.mark.parametrize(("loss", "task", "student", "teacher"), CASES, ids=lambda value: value)
 def test_every_combination_trains_or_is_refused_with_a_reason(house, loss, task, student, teacher):
     """A transformer can learn by every loss of its task; a perceptron may lack what a loss reads, and is told so.

@@ -49,7 +49,7 @@ def own(tmp_path_factory) -> Path:
     return folder / "conf"
 
 
-@pytest.mark.sampled(50, tried="all")
+@pytest.mark.sampled(25, tried="all")
 @pytest.mark.parametrize(
     ("path", "line"), [pytest.param(*typed, id=f"{name(typed[0])}: {typed[1]}") for typed in TYPED]
 )

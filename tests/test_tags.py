@@ -206,7 +206,7 @@ def house(tmp_path_factory):
 REASONS = "does not fit a|several teachers|model@student=simkd|relates the rows|one value a row|has one a token"
 
 
-@pytest.mark.sampled(12)
+@pytest.mark.sampled(6, tried=18)
 @pytest.mark.parametrize("loss", options("loss"))
 def test_every_loss_trains_on_tags_or_is_refused_with_a_reason(house, loss):
     terms = instantiate.make(house.job(loss).cfg.loss).terms.values()
@@ -230,6 +230,7 @@ def test_a_stored_teacher_gives_the_weights_of_a_live_one(house, loss):
     assert max(float((cached[name] - live[name]).abs().max()) for name in cached) < 1e-5
 
 
+@pytest.mark.slow
 def test_only_first_pieces_count_whatever_the_other_logits_are(house):
     batch = house.data.encoded_rows().batch(house.data.splits["train"][:6])
     first = batch.target["first"]

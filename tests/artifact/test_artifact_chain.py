@@ -92,6 +92,7 @@ def test_a_teacher_is_trained_where_the_student_is(job, words, expected):
         assert found.precision == "bf16-mixed"
 
 
+@pytest.mark.slow
 def test_what_a_recipe_names_wins(job):
     base = job("datamodule.max_length=20", "teacher.recipe=['datamodule.max_length=30','seed=2','model.layers=[1]']")
     found = teacher(base).cfg
@@ -121,6 +122,7 @@ def test_members_of_an_ensemble_and_stages_take_over_the_data_too(job):
     assert found.cfg.datamodule.split_seed == 5 and found.choices["model"] == "bert_tiny"
 
 
+@pytest.mark.slow
 def test_learning_rates_are_those_of_the_models_and_a_user_s_own_wins(job):
     rates = {name: job(f"model@student={name}").cfg.optimizer.lr for name in ("bert_tiny", "linear", "mlp", "simkd")}
     assert rates == {"bert_tiny": 5e-4, "linear": 1e-2, "mlp": 1e-3, "simkd": 5e-4}
@@ -199,6 +201,7 @@ def foreign(tmp_path, base):
     return make
 
 
+@pytest.mark.slow
 def test_labels_in_another_order_are_matched_by_name(foreign):
     folder = foreign(["b", "a"])
     plain, turned = named(str(folder), Path("outputs")), named(str(folder), Path("outputs"))

@@ -57,7 +57,7 @@ def test_an_older_run_without_hashes_is_asked_by_its_config(finished):
     assert np.array_equal(overlap.of_run(named(str(folder), Path("outputs"))), known)
 
 
-@pytest.mark.sampled(1, tried="all")
+@pytest.mark.sampled(0, tried="all")
 @pytest.mark.parametrize("change", ["datamodule.split_seed=1", "datamodule.test_fraction=0.3"])
 @pytest.mark.parametrize("how", ["run", "recipe"])
 def test_a_teacher_that_learned_from_the_student_s_test_rows_is_refused(kdlab, finished, change, how):
@@ -83,6 +83,7 @@ def test_a_teacher_that_learned_from_the_student_s_test_rows_is_refused(kdlab, f
     assert code == 0, err
 
 
+@pytest.mark.slow
 def test_a_sweep_asks_once_and_before_any_point_begins(kdlab, finished, monkeypatch):
     words, folder = finished
     run = next(Path("outputs/finetune").glob("*/done.json")).parent
@@ -105,6 +106,7 @@ class Once:
         return self.made(texts)
 
 
+@pytest.mark.slow
 def test_the_teacher_of_a_teacher_is_looked_at_too(kdlab, finished):
     words, folder = finished
     shutil.copy(folder / FILE, folder / "kept.npy")
@@ -166,6 +168,7 @@ def test_is_finished_is_not_said_when_the_file_of_the_recipe_changed(kdlab, fini
     assert kdlab("distill", *words)[0] == 0
 
 
+@pytest.mark.slow
 def test_is_finished_is_not_said_when_the_teacher_s_weights_were_replaced(kdlab, finished):
     words, _ = finished
     code, out, _ = kdlab("distill", *words)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from torch import nn
 
 from tests.benchmarks import setting
@@ -9,6 +10,7 @@ from tests.benchmarks.block import block
 from tests.benchmarks.utilisation import work
 
 
+@pytest.mark.slow
 def test_an_epoch_has_every_row_once_and_forward_and_backward(tiny, tmp_path, monkeypatch):
     """A linear layer takes 2 operations a weight and position forward, and 4 backward; attention comes on top."""
     monkeypatch.setenv("KDLAB_BENCHMARK", str(tmp_path))

@@ -41,6 +41,7 @@ def test_labels_are_printed_as_they_are_and_cannot_steer_a_terminal(odd, kdlab, 
         assert not set(text) & set("\x1b\x07")
 
 
+@pytest.mark.slow
 def test_an_error_that_quotes_a_file_cannot_steer_a_terminal(odd, kdlab, monkeypatch):
     monkeypatch.chdir(odd)
     (run,) = (odd / "outputs" / "finetune").iterdir()

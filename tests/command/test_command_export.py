@@ -79,6 +79,7 @@ def test_a_run_is_exported_with_its_tokenizer_labels_report_and_lines(stored_run
     assert printed(lines_of(folder), folder) == wanted
 
 
+@pytest.mark.slow
 def test_an_export_that_decides_otherwise_is_refused_and_leaves_nothing(stored_run, kdlab, wrong):
     words = [wrong, f"run={stored_run.name}", "format=wrong", "folder=made", "repeats=1"]
     code, _, err = kdlab("export", *words)

@@ -85,7 +85,7 @@ MISTAKES = {  # a command line -> what must be said
 }
 
 
-@pytest.mark.sampled(20, tried="all")
+@pytest.mark.sampled(10, tried="all")
 @pytest.mark.parametrize("line", MISTAKES)
 def test_a_simple_mistake_is_one_sentence_and_leaves_nothing_behind(kdlab, line, tmp_path):
     code, out, err = kdlab(*line.split(" "))

@@ -71,6 +71,7 @@ def test_of_an_interval_both_ends_are_looked_at():
     assert values == {"loss.alpha": ["loss.alpha=0.1", "loss.alpha=0.9"]}
 
 
+@pytest.mark.slow
 def test_of_a_large_grid_each_value_is_looked_at_once():
     large = grid("seed=range(0,20)", "loss.temperature=range(1,20)")
     assert large.jobs == 20 * 19

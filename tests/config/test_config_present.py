@@ -79,7 +79,7 @@ def place(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.sampled(8, tried="all")
+@pytest.mark.sampled(3, tried="all")
 @pytest.mark.parametrize("case", MISTAKES)
 def test_it_is_answered_before_torch_is_imported_and_leaves_no_run(case, place):
     verb, words, told = MISTAKES[case]

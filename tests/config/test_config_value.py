@@ -98,7 +98,7 @@ def test_every_key_is_tried():
     assert len(keys("distill")) > 80 and "optimizer.lr" in keys("finetune")
 
 
-@pytest.mark.sampled(2, tried=6)
+@pytest.mark.sampled(0, tried=6)
 @pytest.mark.parametrize(("verb", "part", "count"), PARTS, ids=[f"{verb} {part}" for verb, part, _ in PARTS])
 def test_no_value_ends_in_a_traceback(kdlab, tiny, base, verb, part, count, monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", "")

@@ -59,7 +59,7 @@ def test_with_a_key_and_a_server_a_run_is_online_and_nothing_is_left(info, serve
     assert kdlab("sync", f"outputs={tmp_path}")[1] == f"nothing to send: 1 runs are whole at {server.url}\n"
 
 
-@pytest.mark.sampled(1, tried=6)
+@pytest.mark.sampled(0, tried=6)
 @pytest.mark.parametrize("mode", ["auto", pytest.param("online", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("fate", "says"),

@@ -60,7 +60,7 @@ def pair(terms, tmp_path_factory) -> list[dict]:
     return [torch.load(folder / f"found.{rank}", weights_only=True) for rank in range(2)]
 
 
-@pytest.mark.sampled(6, tried=30)
+@pytest.mark.sampled(3, tried=30)
 @pytest.mark.parametrize("name", TERMS)
 def test_two_processes_give_the_value_and_gradient_that_are_promised(terms, pair, name):
     net = Net(terms[name])

@@ -54,6 +54,7 @@ def test_cached_activations_give_the_output_of_the_full_pass_in_any_batch(base, 
         torch.testing.assert_close(again.taps["pooled"], whole.taps["pooled"], rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_frozen_layers_are_not_run(base):
     learner, data, found = made(base, "head")
     layers = learner.model.bert.encoder.layer
