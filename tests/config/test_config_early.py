@@ -81,7 +81,7 @@ MISTAKES = {  # a command line -> what must be said
     "store action=drop": ("action is 'drop'", "list, verify, prune"),
     "distill mine.csv": ("'mine.csv' is no override", "datamodule=table datamodule.path=mine.csv"),
     "distill --data mine.csv": ("unrecognized arguments: --data", "settings are written KEY=VALUE, without dashes"),
-    "distil": ("did you mean distill?", "doctor, evaluate, help"),
+    "distil": ("did you mean distill?", "doctor, evaluate, export"),
 }
 
 
