@@ -18,8 +18,8 @@ class Slow(cached.Cached):  # type: ignore[misc]  # final, but for a test
     def __init__(self, trained: Saved, task: Task, data: Any, taps: Collection[str], store: Path, **how: Any) -> None:
         fast = cached.run_inference
 
-        def run_inference(*asked: Any) -> Iterator[TargetChunk]:
-            for part in fast(*asked):
+        def run_inference(*asked: Any, **how: Any) -> Iterator[TargetChunk]:
+            for part in fast(*asked, **how):
                 time.sleep(0.2)
                 with Path("asked.log").open("a") as log:
                     log.write(f"{os.environ.get('LOCAL_RANK', 'alone')}\n")

@@ -37,8 +37,14 @@ def bert(
         max_length: the largest number of tokens of a row.
         task: the kind of task: ``token_classification`` has logits for each token, any other for each row.
 
+    Raises:
+        UserError: a task that writes texts, or a width that the heads do not divide.
+
     Source: Devlin et al. 2018, arXiv:1810.04805; small sizes: Turc et al. 2019, arXiv:1908.08962.
     """
+    if task in ("causal_lm", "seq2seq"):
+        fitting = {"causal_lm": "causal language model, such as model=gpt_tiny", "seq2seq": "model=seq2seq_tiny"}[task]
+        raise UserError(f"model=bert_tiny classifies, but task={task} writes texts: choose a {fitting}, or model=hf")
     if hidden_size % heads:
         raise UserError(f"hidden_size={hidden_size} is no multiple of heads={heads}, which it must be.")
     config = BertConfig(
