@@ -57,7 +57,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     families: dict[tuple[str, bool], list[pytest.Item]] = defaultdict(list)
     for item in items:
-        if item.get_closest_marker("sampled"):
+        if item.get_closest_marker("sampled") and not item.get_closest_marker("gpu"):
             already = item.get_closest_marker("slow") is not None
             families[item.nodeid.partition("[")[0], already].append(item)
     for (_, already), cases in families.items():
