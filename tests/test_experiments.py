@@ -97,7 +97,7 @@ def made_up(tmp_path_factory) -> Path:
     english, chinese = texts("en", 1200), texts("zh", 400)
     rows = [f"{number}\t{2.0 if side else -2.0}\t{text}" for number, (side, text) in enumerate(english)]
     place(folder, movie_reviews.SOURCE).write_text("\n".join(rows))
-    place(folder, rated.SOURCE.format(file=rated.FILES["tweets"])).write_text("\n".join(rows).replace("good", "nice"))
+    place(folder, rated.SOURCE.format(file=rated.FILES["tweets"])).write_text("\n".join(f"{row} today" for row in rows))
     reviews = place(folder, chinese_reviews.SOURCE)
     reviews.mkdir()
     for side, name in enumerate(("neg.txt", "pos.txt")):
