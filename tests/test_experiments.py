@@ -26,7 +26,7 @@ from transformers import BertConfig, BertModel
 
 from kdlab import manifest
 from kdlab.config import conf
-from kdlab.datamodule import boolq, brown, chinese_reviews, digits, movie_reviews, news, pronunciations, rated
+from kdlab.datamodule import boolq, brown, chinese_reviews, chitchat, digits, movie_reviews, news, pronunciations, rated
 from kdlab.datamodule.tokenizer import load as load_tokenizer
 from kdlab.fetch import Spec, cache
 
@@ -110,6 +110,11 @@ def made_up(tmp_path_factory) -> Path:
         writer = csv.DictWriter(file, ["title", "text"])
         writer.writeheader()
         writer.writerows(articles)
+    turns = [
+        {"text": f"{number} {WORDS['en'][0].split()[number % 4]}", "sender": "ab"[number % 2]} for number in range(400)
+    ]
+    talks = {f"talk {at}": {"messages": [[one] for one in turns[at : at + 2]]} for at in range(0, 400, 2)}
+    place(folder, chitchat.SOURCE).write_text(json.dumps(talks))
     pairs = [{"question": text, "passage": f"{text} it is", "label": bool(side)} for side, text in english]
     place(folder, boolq.SOURCE).write_text("\n".join(map(json.dumps, pairs)))
     speech = folder / "npm" / f"{brown.PACKAGE}=={brown.VERSION}"
