@@ -142,8 +142,11 @@ def kdlab(tmp_path, tmp_path_factory, monkeypatch, capfd) -> Callable[..., tuple
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(OWN, "")  # which a command with --config-dir sets
     others = str(tmp_path_factory.getbasetemp())
-    for name in [name for name in sys.modules if name.partition(".")[0] == "mylab"]:
-        monkeypatch.delitem(sys.modules, name)  # of another test's folder
+    for name, module in list(sys.modules.items()):
+        own = getattr(module, "__dict__", {})
+        places = [own.get("__file__") or "", *(own.get("__path__") or ())]
+        if any(str(place).startswith(others) for place in places):
+            monkeypatch.delitem(sys.modules, name)  # of another test's folder
     monkeypatch.setattr(sys, "path", [place for place in sys.path if not place.startswith(others)])
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
