@@ -135,6 +135,13 @@ def crossed(base: Job, **nodes: DictConfig) -> Job:
     return Job(base.command, base.folder, cfg, base.choices, base.overrides)
 
 
+def live(job: Job) -> Job:
+    """The job, changed in place: its stored teacher runs on every batch."""
+    job.cfg.teacher._target_ = "kdlab.teacher.live.Live"
+    del job.cfg.teacher.tokens_per_batch, job.cfg.teacher.dtype, job.cfg.teacher.top_k_dtype
+    return job
+
+
 def knob(base: Job, *words: str) -> Job:
     """``base`` with keys set, ``key=value`` as on a command line; a key that is not there is an error."""
     cfg = base.cfg.copy()

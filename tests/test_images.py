@@ -8,7 +8,7 @@ import pytest
 import torch
 from hydra import initialize_config_dir
 from picture import folder_of_images
-from small import crossed, knob, nodes, options, small, train
+from small import crossed, knob, live, nodes, options, small, train
 
 from kdlab.artifact import overlap
 from kdlab.artifact.run import Run
@@ -70,8 +70,7 @@ class House:
         job = crossed(self.base, loss=self.option["loss"][loss], student=student)
         job.cfg.teacher.run = str(self.teachers[kind])
         if teacher == "live":
-            job.cfg.teacher._target_ = "kdlab.teacher.live.Live"
-            del job.cfg.teacher.tokens_per_batch, job.cfg.teacher.dtype, job.cfg.teacher.top_k_dtype
+            live(job)
         return job
 
 

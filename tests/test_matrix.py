@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from hydra import initialize_config_dir
-from small import crossed, knob, nodes, options, shrink, small, tiny_teacher, train
+from small import crossed, knob, live, nodes, options, shrink, small, tiny_teacher, train
 
 from kdlab.artifact.trained import named
 from kdlab.config import build, conf, instantiate
@@ -65,8 +65,7 @@ class House:
         node = shrink(self.option["model"][student], base.cfg.teacher.run)
         job = crossed(base, loss=self.option["loss"][loss], student=node)
         if teacher == "live":
-            job.cfg.teacher._target_ = "kdlab.teacher.live.Live"
-            del job.cfg.teacher.tokens_per_batch, job.cfg.teacher.dtype, job.cfg.teacher.top_k_dtype
+            live(job)
         return job
 
 

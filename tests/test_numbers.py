@@ -11,7 +11,7 @@ import pytest
 import torch
 from hydra import initialize_config_dir
 from shape import TINY
-from small import crossed, knob, nodes, options, shrink, small, tiny_teacher, train
+from small import crossed, knob, live, nodes, options, shrink, small, tiny_teacher, train
 
 from kdlab.config import build, conf, instantiate
 from kdlab.config.job import Job
@@ -49,8 +49,7 @@ class House:
     def job(self, loss: str, student: str = "bert_tiny", teacher: str = "cached") -> Job:
         job = crossed(self.base, loss=self.option["loss"][loss], student=shrink(self.option["model"][student]))
         if teacher == "live":
-            job.cfg.teacher._target_ = "kdlab.teacher.live.Live"
-            del job.cfg.teacher.tokens_per_batch, job.cfg.teacher.dtype, job.cfg.teacher.top_k_dtype
+            live(job)
         return job
 
 

@@ -14,7 +14,7 @@ from hydra import initialize_config_dir
 from hypothesis import given
 from hypothesis import strategies as st
 from shape import TINY
-from small import crossed, knob, nodes, options, shrink, small, train
+from small import crossed, knob, live, nodes, options, shrink, small, train
 
 from kdlab.artifact.classifier import predictor_of
 from kdlab.artifact.trained import Trained
@@ -192,8 +192,7 @@ class House:
         node.tokenizer = "train:wordpiece:110"
         job = crossed(self.base, loss=self.option["loss"][loss], student=node)
         if teacher == "live":
-            job.cfg.teacher._target_ = "kdlab.teacher.live.Live"
-            del job.cfg.teacher.tokens_per_batch, job.cfg.teacher.dtype, job.cfg.teacher.top_k_dtype
+            live(job)
         return job
 
 

@@ -12,7 +12,7 @@ import torch
 from hydra import initialize_config_dir
 from hypothesis import given
 from hypothesis import strategies as st
-from small import crossed, knob, nodes, shrink, small, tiny_teacher, train
+from small import crossed, knob, live, nodes, shrink, small, tiny_teacher, train
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast
 
@@ -104,8 +104,7 @@ class House:
         node.tokenizer = self.tokenizer
         job = crossed(self.base, student=node)
         if teacher == "live":
-            job.cfg.teacher._target_ = "kdlab.teacher.live.Live"
-            del job.cfg.teacher.tokens_per_batch, job.cfg.teacher.dtype, job.cfg.teacher.top_k_dtype
+            live(job)
         return job
 
 

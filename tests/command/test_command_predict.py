@@ -15,10 +15,8 @@ import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 
-import pyarrow as pa
 import pytest
-from fork import end, start
-from pyarrow import parquet
+from rows_file import read, run_of, write
 
 from kdlab.artifact import work
 from kdlab.artifact.work import Labelling
@@ -43,33 +41,6 @@ def place(base, monkeypatch) -> Path:
     """The folder with a finished teacher and a finished student, to be read alone."""
     monkeypatch.chdir(base)
     return base
-
-
-def run_of(place: Path, command: str = "distill") -> str:
-    return next(folder.name for folder in (place / "outputs" / command).iterdir() if (folder / "done.json").exists())
-
-
-def write(path: Path, rows: list[dict]) -> Path:
-    if path.suffix == ".parquet":
-        parquet.write_table(pa.Table.from_pylist(rows), path)
-    elif path.suffix == ".jsonl":
-        path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), "utf-8")
-    else:
-        with path.open("w", newline="", encoding="utf-8") as file:
-            how = {"delimiter": "\t" if path.suffix == ".tsv" else ",", "quoting": csv.QUOTE_ALL}
-            writer = csv.DictWriter(file, list(rows[0]), **how)
-            writer.writeheader()
-            writer.writerows(rows)
-    return path
-
-
-def read(path: Path) -> list[dict]:
-    if path.suffix == ".parquet":
-        return parquet.read_table(path).to_pylist()
-    if path.suffix == ".jsonl":
-        return [json.loads(line) for line in path.read_text("utf-8").split("\n") if line]
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file, delimiter="\t" if path.suffix == ".tsv" else ","))
 
 
 @pytest.mark.sampled(6, tried="all")
@@ -188,19 +159,6 @@ def test_every_file_that_a_run_is_trained_on_can_be_predicted(place, tmp_path, k
     first = [row["probability_positive"] for row in found["b.json"]]
     assert all([row["probability_positive"] for row in found[name]][:1] == first[:1] for name in names)
     assert all(found[name][1]["probability_positive"] == first[1] for name in names if name != "a.csv.gz")
-
-
-@pytest.mark.slow
-def test_pairs_come_from_standard_input_with_a_tab_between(several):
-    code = "import sys; from kdlab.__main__ import main; sys.argv[0] = 'kdlab'; main()"
-    words = [sys.executable, "-c", code, "predict", f"run={run_of(several, 'finetune')}", "path=-"]
-    (several / "two.csv").write_text("title,body\nfilm 1,good\nfilm 2,bad\n")
-    asked = subprocess.run([*words[:-1], "path=two.csv"], cwd=several, capture_output=True, check=True)
-    piped = subprocess.run(words, input=b"film 1\tgood\nfilm 2\tbad\n", cwd=several, capture_output=True, check=True)
-    assert piped.stdout == asked.stdout and piped.stdout.startswith(b"title,body,predicted,")
-    torn = subprocess.run(words, input=b"film 1\tgood\nfilm 2\n", cwd=several, capture_output=True)
-    assert torn.returncode == 2
-    assert b"error: standard input: line 2 has 1 text, and the run reads 2 (title, body)" in torn.stderr
 
 
 def test_a_row_that_cannot_be_read_is_named_before_any_is_predicted(place, tmp_path, kdlab, monkeypatch):
@@ -350,42 +308,6 @@ def test_a_language_model_without_its_tokenizer_is_refused(tmp_path, place):
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(UserError, match="has no tokenizer, which prompts are read with"):
         load(str(tmp_path))
-
-
-@pytest.fixture(scope="module")
-def several(tmp_path_factory, tiny) -> Path:
-    """A folder with a run on pairs of texts, any number of labels a row."""
-    folder = tmp_path_factory.mktemp("several")
-    rows = [
-        {"title": f"film {n}", "body": ("good", "bad", "long")[n % 3], "label": ("a;b", "", "b")[n % 3]}
-        for n in range(60)
-    ]
-    write(folder / "pairs.csv", rows)
-    words = [word for word in tiny["finetune"] if not word.startswith("datamodule.path")]
-    words += ["datamodule.path=pairs.csv", "datamodule.text_column=[title,body]", "datamodule.multi_label=true"]
-    code, said = end(start(["finetune", *words, "logger=none"], folder), folder)
-    assert code == 0, said
-    return folder
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
-def test_pairs_and_any_number_of_labels(several, kind, tmp_path, kdlab, monkeypatch):
-    monkeypatch.chdir(several)
-    run = run_of(several, "finetune")
-    code, _, err = kdlab("predict", f"run={run}", "path=pairs.csv", f"file={tmp_path / 'o'}.{kind}")
-    assert code == 0, err
-    new = ["predicted", "predicted_a", "predicted_b", "probability_a", "probability_b"]
-    rows = read(tmp_path / f"o.{kind}")
-    assert list(rows[0]) == ["title", "body", "label", *new]
-    model = load(run)
-    texts = [f"{row['title']}\x1f{row['body']}" for row in rows]
-    for row, expected in zip(rows, model.predict(texts), strict=True):
-        assert row["predicted"] == (";".join(expected.label) if kind == "csv" else expected.label)
-        for label in ("a", "b"):
-            assert str(row[f"predicted_{label}"]) == str(label in expected.label)
-            assert float(row[f"probability_{label}"]) == pytest.approx(expected.probabilities[label], abs=1e-5)
-            assert (label in expected.label) == (expected.probabilities[label] > 0.5)
 
 
 @pytest.mark.parametrize(("seconds", "shown"), [(0.2, "12 rows in <1 s"), (19, "12 rows in 0:19")])
